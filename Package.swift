@@ -1,0 +1,59 @@
+// swift-tools-version: 6.3
+import PackageDescription
+
+/// Every strictness setting that the toolchain offers and that is clean together.
+let strictSwift: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .strictMemorySafety(),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+  .enableUpcomingFeature("InferIsolatedConformances"),
+  .enableExperimentalFeature("Lifetimes"),
+  .treatAllWarnings(as: .error),
+]
+
+let strictC: [CSetting] = [
+  .treatAllWarnings(as: .error),
+  .enableWarning("all"),
+  .enableWarning("extra"),
+  .enableWarning("conversion"),
+]
+
+let package = Package(
+  name: "FaultRuntime",
+  products: [
+    .library(name: "FaultRuntime", targets: ["FaultRuntime"]),
+    .executable(name: "lazy-mem-demo", targets: ["lazy-mem-demo"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+    .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
+  ],
+  targets: [
+    .target(name: "CUFFD", cSettings: strictC),
+    .target(name: "FaultRuntime", dependencies: ["CUFFD"], swiftSettings: strictSwift),
+    .executableTarget(
+      name: "lazy-mem-demo",
+      dependencies: [
+        "FaultRuntime",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Histogram", package: "hdrhistogram-swift"),
+      ],
+      swiftSettings: strictSwift
+    ),
+    .target(name: "CTestSupport", path: "Tests/CTestSupport", cSettings: strictC),
+    .testTarget(
+      name: "FaultRuntimeTests",
+      dependencies: ["FaultRuntime", "CUFFD", "CTestSupport"],
+      swiftSettings: strictSwift
+    ),
+    .testTarget(
+      name: "LazyMemDemoTests",
+      dependencies: ["lazy-mem-demo", "CTestSupport"],
+      swiftSettings: strictSwift
+    ),
+  ],
+  cLanguageStandard: .gnu17
+)

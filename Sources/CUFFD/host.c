@@ -1,0 +1,220 @@
+#define _GNU_SOURCE
+#include "cuffd_host.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+_Static_assert(CUFFD_FORMAT_REGULAR == S_IFREG, "S_IFREG moved");
+_Static_assert(CUFFD_FORMAT_DIRECTORY == S_IFDIR, "S_IFDIR moved");
+_Static_assert(sizeof(pthread_t) <= sizeof(uint64_t), "pthread_t does not fit cuffd_thread");
+
+int cuffd_epoll_create(void) {
+  int fd = epoll_create1(EPOLL_CLOEXEC);
+  return fd < 0 ? -errno : fd;
+}
+
+int cuffd_epoll_add(int epoll_fd, int fd, uint32_t token) {
+  struct epoll_event event = {.events = EPOLLIN, .data = {.u32 = token}};
+  return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+struct cuffd_ready cuffd_epoll_wait(int epoll_fd, int timeout_milliseconds) {
+  struct epoll_event events[4];
+  int count = epoll_wait(epoll_fd, events, 4, timeout_milliseconds);
+  struct cuffd_ready ready = {.result = count < 0 ? -errno : count};
+  for (int i = 0; i < count; i++) {
+    uint32_t bit = 1u << events[i].data.u32;
+    if (events[i].events & EPOLLIN) ready.input |= bit;
+    if (events[i].events & EPOLLERR) ready.error |= bit;
+  }
+  return ready;
+}
+
+int cuffd_eventfd(void) {
+  int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  return fd < 0 ? -errno : fd;
+}
+
+int cuffd_eventfd_signal(int fd) {
+  uint64_t one = 1;
+  // EAGAIN: the counter is full, so the reader has been told already.
+  return write(fd, &one, sizeof one) < 0 && errno != EAGAIN ? -errno : 0;
+}
+
+int cuffd_eventfd_clear(int fd) {
+  uint64_t count = 0;
+  return read(fd, &count, sizeof count) < 0 && errno != EAGAIN ? -errno : 0;
+}
+
+struct start {
+  void (*body)(void *);
+  void *context;
+};
+
+static void *run(void *argument) {
+  struct start start = *(struct start *)argument;
+  free(argument);
+  start.body(start.context);
+  return NULL;
+}
+
+int cuffd_thread_start(cuffd_thread *thread, size_t stack_size, const char *name, void (*body)(void *), void *context) {
+  struct start *start = malloc(sizeof *start);
+  if (start == NULL) return -ENOMEM;
+  *start = (struct start){.body = body, .context = context};
+
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  int result = pthread_attr_setstacksize(&attributes, stack_size);
+
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  pthread_t handle = 0;
+  if (result == 0) result = pthread_create(&handle, &attributes, run, start);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  pthread_attr_destroy(&attributes);
+
+  if (result != 0) {
+    free(start);
+    return -result;
+  }
+  pthread_setname_np(handle, name);
+  thread->handle = (uint64_t)handle;
+  return 0;
+}
+
+int cuffd_thread_join(cuffd_thread thread) { return -pthread_join((pthread_t)thread.handle, NULL); }
+
+int cuffd_thread_detach(cuffd_thread thread) { return -pthread_detach((pthread_t)thread.handle); }
+
+bool cuffd_thread_is_current(cuffd_thread thread) {
+  return pthread_equal(pthread_self(), (pthread_t)thread.handle) != 0;
+}
+
+struct cuffd_event {
+  pthread_mutex_t mutex;
+  pthread_cond_t changed;
+  bool signalled;
+};
+
+cuffd_event *cuffd_event_create(void) {
+  cuffd_event *event = malloc(sizeof *event);
+  if (event == NULL) return NULL;
+  pthread_condattr_t attributes;
+  pthread_condattr_init(&attributes);
+  pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+  pthread_mutex_init(&event->mutex, NULL);
+  pthread_cond_init(&event->changed, &attributes);
+  pthread_condattr_destroy(&attributes);
+  event->signalled = false;
+  return event;
+}
+
+void cuffd_event_signal(cuffd_event *event) {
+  pthread_mutex_lock(&event->mutex);
+  event->signalled = true;
+  pthread_cond_signal(&event->changed);
+  pthread_mutex_unlock(&event->mutex);
+}
+
+int cuffd_event_wait(cuffd_event *event, uint64_t timeout_nanoseconds) {
+  struct timespec until;
+  clock_gettime(CLOCK_MONOTONIC, &until);
+  until.tv_sec += (time_t)(timeout_nanoseconds / 1000000000u);
+  until.tv_nsec += (long)(timeout_nanoseconds % 1000000000u);
+  if (until.tv_nsec >= 1000000000L) {
+    until.tv_sec += 1;
+    until.tv_nsec -= 1000000000L;
+  }
+  int result = 0;
+  pthread_mutex_lock(&event->mutex);
+  while (!event->signalled && result == 0) {
+    result = pthread_cond_timedwait(&event->changed, &event->mutex, &until);
+  }
+  bool signalled = event->signalled;
+  pthread_mutex_unlock(&event->mutex);
+  return signalled ? 0 : -result;
+}
+
+void cuffd_event_destroy(cuffd_event *event) {
+  pthread_cond_destroy(&event->changed);
+  pthread_mutex_destroy(&event->mutex);
+  free(event);
+}
+
+int cuffd_file_open(const char *path) {
+  // NONBLOCK: opening a FIFO that nobody writes to must not hang. It changes nothing for regular files.
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  return fd < 0 ? -errno : fd;
+}
+
+int cuffd_file_facts_of(int fd, struct cuffd_file_facts *facts) {
+  struct stat status;
+  if (fstat(fd, &status) < 0) return -errno;
+  facts->size = status.st_size;
+  facts->format = status.st_mode & S_IFMT;
+  return 0;
+}
+
+int64_t cuffd_file_pread(int fd, void *buffer, size_t count, int64_t offset) {
+  ssize_t result;
+  do {
+    result = pread(fd, buffer, count, offset);
+  } while (result < 0 && errno == EINTR);
+  return result < 0 ? -errno : result;
+}
+
+int cuffd_map_anonymous(size_t length, bool writable, void **address) {
+  int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
+  void *mapped = mmap(NULL, length, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (mapped == MAP_FAILED) return -errno;
+  *address = mapped;
+  return 0;
+}
+
+int cuffd_unmap(uint64_t address, size_t length) {
+  return munmap((void *)(uintptr_t)address, length) < 0 ? -errno : 0;
+}
+
+int cuffd_protect_none(uint64_t address, size_t length) {
+  return mprotect((void *)(uintptr_t)address, length, PROT_NONE) < 0 ? -errno : 0;
+}
+
+int cuffd_dont_fork(uint64_t address, size_t length) {
+  return madvise((void *)(uintptr_t)address, length, MADV_DONTFORK) < 0 ? -errno : 0;
+}
+
+const char *cuffd_error_text(int number, char *buffer, size_t capacity) {
+  return strerror_r(number, buffer, capacity);
+}
+
+size_t cuffd_page_size(void) { return (size_t)sysconf(_SC_PAGESIZE); }
+
+int64_t cuffd_process_id(void) { return getpid(); }
+
+uint64_t cuffd_monotonic_nanoseconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+void cuffd_pause(uint32_t nanoseconds) {
+  if (nanoseconds == 0) {
+    sched_yield();
+    return;
+  }
+  struct timespec duration = {.tv_sec = 0, .tv_nsec = (long)nanoseconds};
+  nanosleep(&duration, NULL);
+}

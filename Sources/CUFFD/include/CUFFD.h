@@ -1,0 +1,9 @@
+// Umbrella header: what FaultRuntime needs from C and cannot say in Swift.
+#ifndef CUFFD_H
+#define CUFFD_H
+
+#include "cuffd_abi.h"
+#include "cuffd_calls.h"
+#include "cuffd_host.h"
+
+#endif

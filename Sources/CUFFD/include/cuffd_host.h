@@ -1,0 +1,82 @@
+// What the event loop needs from the host beside userfaultfd: epoll, eventfd, threads with all signals blocked.
+#ifndef CUFFD_HOST_H
+#define CUFFD_HOST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#pragma clang assume_nonnull begin
+
+int cuffd_epoll_create(void);
+
+// Watches `fd` for input, level-triggered, under a `token` from 0 to 31.
+int cuffd_epoll_add(int epoll_fd, int fd, uint32_t token);
+
+// What one wait found, one bit for each token.
+struct cuffd_ready {
+  int result;  // how many descriptors are ready, or -errno
+  uint32_t input;
+  uint32_t error;
+};
+
+// Waits up to `timeout_milliseconds`; -1 means for ever.
+struct cuffd_ready cuffd_epoll_wait(int epoll_fd, int timeout_milliseconds);
+
+int cuffd_eventfd(void);
+int cuffd_eventfd_signal(int fd);
+int cuffd_eventfd_clear(int fd);
+
+// A thread that has every signal blocked from its first instruction: a signal handler of the program must never run
+// on the thread that serves faults, because it may touch lazy memory.
+typedef struct cuffd_thread {
+  uint64_t handle;
+} cuffd_thread;
+
+int cuffd_thread_start(cuffd_thread *thread, size_t stack_size, const char *name, void (*body)(void *), void *context);
+int cuffd_thread_join(cuffd_thread thread);
+int cuffd_thread_detach(cuffd_thread thread);
+bool cuffd_thread_is_current(cuffd_thread thread);
+
+// A one-shot event: one thread waits for it with a time limit, another signals it.
+typedef struct cuffd_event cuffd_event;
+
+cuffd_event *_Nullable cuffd_event_create(void);
+void cuffd_event_signal(cuffd_event *event);
+// Returns 0, or -ETIMEDOUT.
+int cuffd_event_wait(cuffd_event *event, uint64_t timeout_nanoseconds);
+void cuffd_event_destroy(cuffd_event *event);
+
+// The regular-file facts that the file provider needs, in one call.
+struct cuffd_file_facts {
+  int64_t size;
+  uint32_t format;  // st_mode & S_IFMT
+};
+
+#define CUFFD_FORMAT_REGULAR 0100000u
+#define CUFFD_FORMAT_DIRECTORY 0040000u
+
+int cuffd_file_open(const char *path);
+int cuffd_file_facts_of(int fd, struct cuffd_file_facts *facts);
+// pread(2), retried on EINTR.
+int64_t cuffd_file_pread(int fd, void *buffer, size_t count, int64_t offset);
+
+// Anonymous private memory that reserves no swap. Returns 0 or -errno.
+int cuffd_map_anonymous(size_t length, bool writable, void *_Nullable *_Nonnull address);
+int cuffd_unmap(uint64_t address, size_t length);
+int cuffd_protect_none(uint64_t address, size_t length);
+int cuffd_dont_fork(uint64_t address, size_t length);
+
+// strerror_r(3): the text for an error number, in `buffer` or in static memory.
+const char *cuffd_error_text(int number, char *buffer, size_t capacity);
+
+size_t cuffd_page_size(void);
+int64_t cuffd_process_id(void);
+uint64_t cuffd_monotonic_nanoseconds(void);
+
+// Sleeps, or only yields the CPU where `nanoseconds` is 0.
+void cuffd_pause(uint32_t nanoseconds);
+
+#pragma clang assume_nonnull end
+
+#endif

@@ -1,0 +1,200 @@
+internal import CUFFD
+internal import Synchronization
+
+/// One handler thread with a userfaultfd of its own: it waits in epoll, reads faults in batches, and answers them.
+///
+/// Regions are dealt out to handlers, so a region's faults are all served by one thread: nothing about a fault needs a lock.
+final class EventLoop: Sendable {
+  let uffd: Userfaultfd
+  let table: RegionTable
+  let pageSize: PageSize
+  let counters = HandlerCounters()
+  let onFailure: (@Sendable (PageFailure) -> Void)?
+  let deferralDeadline: UInt64
+
+  private let batchCapacity: Int
+  private let closeDeadline: UInt64
+  private let epoll: Epoll
+  private let wakeup: WakeDescriptor
+  private let thread = Mutex<FaultThread?>(nil)
+  private let control = Mutex(Control())
+
+  /// What other threads ask of the handler thread; it looks here when its eventfd says so.
+  private struct Control {
+    var isStopping = false
+    /// Signalled when every message that was queued before has been served.
+    var drains: [OneShotEvent] = []
+  }
+
+  private enum Token {
+    static let faults: UInt32 = 0
+    static let wakeup: UInt32 = 1
+  }
+
+  /// Opens a descriptor and starts the thread.
+  init(
+    configuration: FaultRuntimeConfiguration, table: RegionTable, pageSize: PageSize, index: Int
+  ) throws(FaultRuntimeError) {
+    do {
+      uffd = try Userfaultfd.open(configuration.descriptor, wanting: Self.wantedFeatures)
+    } catch {
+      throw .unavailable(error)
+    }
+    self.table = table
+    self.pageSize = pageSize
+    onFailure = configuration.onFailure
+    deferralDeadline = configuration.resolveDeadline.clampedNanoseconds
+    closeDeadline = configuration.closeDeadline.clampedNanoseconds
+    batchCapacity = configuration.batchCapacity
+    do {
+      epoll = try Epoll()
+      wakeup = try WakeDescriptor()
+      try epoll.watch(uffd.descriptor, token: Token.faults)
+      try epoll.watch(wakeup.descriptor, token: Token.wakeup)
+      let started = try FaultThread(name: "fault-handler-\(index)", stackByteCount: Self.stackByteCount) {
+        [self] in run()
+      }
+      thread.withLock { $0 = started }
+    } catch {
+      throw .cannotStart(error)
+    }
+  }
+
+  /// Nothing here asks for events: fork, mremap and the like are not reported.
+  private static let wantedFeatures: UserfaultfdFeatures = [.threadID, .poison, .move]
+
+  /// Virtual; a provider decides how much of it becomes memory.
+  private static let stackByteCount = 1 << 20
+
+  private var isOnHandlerThread: Bool {
+    thread.withLock { $0 }?.isCurrent ?? false
+  }
+
+  // MARK: Control, on any thread
+
+  /// Begins to serve faults of a region.
+  func open(_ region: RegionCore) throws(FaultRuntimeError) {
+    table.insert(region)
+    do {
+      try uffd.register(region.range, mode: .missing)
+    } catch {
+      table.remove(region)
+      throw .cannotRegister(region, error.errno)
+    }
+  }
+
+  /// Ends the service of a region whose closing has begun, so that nobody can read a page that no provider gave.
+  func close(_ region: RegionCore) {
+    // The handler poisons what it still finds in its queue for a region that is closing.
+    drain()
+    // Unregistering wakes who is left, and the kernel would answer them with zeros. So access goes first.
+    if region.revokeAccess() != nil {
+      // At the limit of mappings. The region stays in the table, and each fault of it is poisoned.
+      return
+    }
+    table.remove(region)
+    try? uffd.unregister(region.range)
+    try? uffd.wake(region.range)
+  }
+
+  /// Waits until the handler has served everything that was queued, or until the deadline.
+  private func drain() {
+    guard !isOnHandlerThread else { return }
+    let drained = OneShotEvent()
+    control.withLock { $0.drains.append(drained) }
+    wakeup.signal()
+    _ = drained.wait(nanoseconds: closeDeadline)
+  }
+
+  /// Ends the thread. Every region has been closed before.
+  func stop() {
+    control.withLock { $0.isStopping = true }
+    wakeup.signal()
+    guard let thread = thread.withLock({ $0 }) else { return }
+    if thread.isCurrent { thread.detach() } else { thread.join() }
+  }
+
+  // MARK: Service, on the handler thread
+
+  private func run() {
+    var messages = MessageBuffer(capacity: batchCapacity)
+    // Twice, because faults that were put off are served together with those of a full read.
+    var batch = FaultBatch(capacity: 2 * batchCapacity)
+    var resolver = Resolver(loop: self, capacity: batchCapacity)
+    do {
+      while true {
+        let ready = try epoll.wait(milliseconds: resolver.deferred.count == 0 ? -1 : 1)
+        if ready.hasError(Token.faults) { fatalError("FaultRuntime: the userfaultfd reports an error") }
+        if ready.hasInput(Token.faults) { try read(&messages, into: &batch) }
+        if resolver.deferred.count > 0 { resolver.takeDeferred(into: &batch) }
+        serve(&batch, with: &resolver)
+        if ready.hasInput(Token.wakeup), try obey(&messages, &batch, &resolver) { return }
+      }
+    } catch {
+      // Nobody would serve the faults that come; a program that hangs is worse than one that says why it ended.
+      fatalError("FaultRuntime: the handler thread cannot go on: \(error)")
+    }
+  }
+
+  @inline(__always)
+  private func read(_ messages: inout MessageBuffer, into batch: inout FaultBatch) throws(UserfaultfdError) {
+    try uffd.read(into: &messages)
+    guard messages.count > 0 else { return }
+    var faults = 0
+    for index in 0..<messages.count {
+      // Events were not asked for; there are only faults.
+      guard case .pagefault(let address, let flags, _) = messages[index] else { continue }
+      faults += 1
+      batch.insert(PendingFault(page: pageSize.pageStart(of: address), isWrite: flags.contains(.write)))
+    }
+    counters.countBatch(faults: faults, messages: messages.count)
+  }
+
+  /// Answers everything in `batch` and empties it.
+  @inline(__always)
+  private func serve(_ batch: inout FaultBatch, with resolver: inout Resolver) {
+    var index = 0
+    while index < batch.count {
+      let fault = batch[index]
+      guard let region = table.region(containing: fault.page) else {
+        // The region was closed since. Whoever still waits meets what is there now.
+        try? uffd.wake(AddressRange(start: fault.page, byteCount: pageSize.bytes))
+        index += 1
+        continue
+      }
+      var run = FaultRun(region: region, fault: fault, index: index)
+      index += 1
+      while index < batch.count, run.absorb(batch[index]) { index += 1 }
+      resolver.serve(run, in: batch)
+    }
+    batch.removeAll()
+  }
+
+  /// Does what other threads have asked for. True where the thread shall end.
+  private func obey(
+    _ messages: inout MessageBuffer, _ batch: inout FaultBatch, _ resolver: inout Resolver
+  ) throws(UserfaultfdError) -> Bool {
+    wakeup.clear()
+    let wishes = control.withLock { control in
+      defer { control.drains = [] }
+      return control
+    }
+    guard !wishes.drains.isEmpty || wishes.isStopping else { return false }
+    repeat {
+      try read(&messages, into: &batch)
+      serve(&batch, with: &resolver)
+    } while messages.count > 0
+    for drain in wishes.drains { drain.signal() }
+    return wishes.isStopping
+  }
+}
+
+extension Duration {
+  /// Nanoseconds, at least 0 and at most about 292 years.
+  var clampedNanoseconds: UInt64 {
+    let (seconds, attoseconds) = components
+    guard seconds >= 0, attoseconds >= 0 else { return 0 }
+    guard seconds < Int64.max / 1_000_000_000 else { return UInt64(Int64.max) }
+    return UInt64(seconds) * 1_000_000_000 + UInt64(attoseconds / 1_000_000_000)
+  }
+}

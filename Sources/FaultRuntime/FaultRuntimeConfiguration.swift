@@ -1,0 +1,64 @@
+/// How a runtime works. The defaults suit most programs.
+public struct FaultRuntimeConfiguration: Sendable {
+  /// How faults reach the runtime.
+  public var delivery: Delivery
+
+  /// Which ways to a userfaultfd may be tried.
+  public var descriptor: DescriptorChoice
+
+  /// Number of handler threads, 1 to 64. Regions are dealt out to them in turn, and a slow provider holds up the faults of
+  /// the regions on its own thread only.
+  public var handlerThreads: Int
+
+  /// The most messages that one read takes, 1 to 4096.
+  public var batchCapacity: Int
+
+  /// How long ``LazyRegion/close()`` waits for a handler thread that is busy.
+  public var closeDeadline: Duration
+
+  /// How long the kernel may ask for another try of one resolution before that is reported as a failure.
+  public var resolveDeadline: Duration
+
+  /// Called on a handler thread when a page could not be produced, before the access to it fails. Keep it short; it must
+  /// not touch lazy memory.
+  public var onFailure: (@Sendable (PageFailure) -> Void)?
+
+  /// A configuration with the given values.
+  public init(
+    delivery: Delivery = .auto,
+    descriptor: DescriptorChoice = .automatic,
+    handlerThreads: Int = 1,
+    batchCapacity: Int = 64,
+    closeDeadline: Duration = .seconds(5),
+    resolveDeadline: Duration = .seconds(10),
+    onFailure: (@Sendable (PageFailure) -> Void)? = nil
+  ) {
+    self.delivery = delivery
+    self.descriptor = descriptor
+    self.handlerThreads = handlerThreads
+    self.batchCapacity = batchCapacity
+    self.closeDeadline = closeDeadline
+    self.resolveDeadline = resolveDeadline
+    self.onFailure = onFailure
+  }
+}
+
+/// How faults reach the runtime.
+public enum Delivery: String, Hashable, Sendable, CaseIterable {
+  /// The best way that the host allows. In this version that is always the event loop.
+  case auto
+
+  /// Messages of a userfaultfd, read in batches by threads of the runtime's own.
+  case eventLoop = "event-loop"
+}
+
+extension FaultRuntimeConfiguration {
+  func validate() throws(FaultRuntimeError) {
+    guard (1...64).contains(handlerThreads) else {
+      throw .invalidConfiguration("handlerThreads is \(handlerThreads); it has to be from 1 to 64")
+    }
+    guard (1...4096).contains(batchCapacity) else {
+      throw .invalidConfiguration("batchCapacity is \(batchCapacity); it has to be from 1 to 4096")
+    }
+  }
+}

@@ -1,0 +1,118 @@
+/// Why something that a program asked of the runtime could not be done: what failed, where, the kernel's reason by name,
+/// and what to do about it.
+public struct FaultRuntimeError: Error, Sendable {
+  /// What kind of failure it was. More may be added.
+  public struct Code: Hashable, Sendable {
+    fileprivate enum Kind {
+      case userfaultfdUnavailable, cannotStart, invalidConfiguration, emptyRegion, requestTooLarge, cannotMap
+      case cannotRegister
+    }
+    fileprivate let kind: Kind
+
+    /// The host allows none of the ways to a userfaultfd that may be tried.
+    public static let userfaultfdUnavailable = Code(kind: .userfaultfdUnavailable)
+    /// A descriptor or a thread of the runtime's own could not be made.
+    public static let cannotStart = Code(kind: .cannotStart)
+    /// A value of the configuration is out of its range.
+    public static let invalidConfiguration = Code(kind: .invalidConfiguration)
+    /// A region needs at least one byte.
+    public static let emptyRegion = Code(kind: .emptyRegion)
+    /// A provider wants larger requests than 1 GiB.
+    public static let requestTooLarge = Code(kind: .requestTooLarge)
+    /// The address space of the region could not be had.
+    public static let cannotMap = Code(kind: .cannotMap)
+    /// The kernel refused to report the region's faults.
+    public static let cannotRegister = Code(kind: .cannotRegister)
+  }
+
+  /// What kind of failure it was.
+  public let code: Code
+  /// What failed, and where, in one line.
+  public let message: String
+  /// The kernel's reason, where there is one.
+  public let errno: Errno?
+  /// What to do, in one line, where there is something to do.
+  public let advice: String?
+
+  private init(_ code: Code, _ message: String, errno: Errno? = nil, advice: String? = nil) {
+    self.code = code
+    self.message = message
+    self.errno = errno
+    self.advice = advice
+  }
+}
+
+extension FaultRuntimeError: CustomStringConvertible {
+  /// One line: message, errno by name, advice.
+  public var description: String {
+    let reason = errno.map { " (\($0): \($0.explanation))" } ?? ""
+    return message + reason + (advice.map { "; \($0)" } ?? "")
+  }
+}
+
+extension FaultRuntimeError {
+  static func unavailable(_ error: Userfaultfd.Unavailable) -> Self {
+    let tried = error.refusals.map { "\($0.kind.rawValue): \($0.errno)" }.joined(separator: ", ")
+    return Self(
+      .userfaultfdUnavailable,
+      "this host does not allow userfaultfd (\(tried))",
+      errno: nil,
+      advice: advice(for: error.refusals)
+    )
+  }
+
+  private static func advice(for refusals: [Userfaultfd.Refusal]) -> String {
+    let reasons = Dictionary(refusals.map { ($0.kind, $0.errno) }, uniquingKeysWith: { first, _ in first })
+    if let errno = refusals.first(where: { $0.errno == .tooManyOpenFiles })?.errno {
+      return "the process is at its limit of open files (\(errno)); raise RLIMIT_NOFILE"
+    }
+    if reasons[.full] == .noSuchSystemCall || reasons[.userModeOnly] == .noSuchSystemCall {
+      return "the kernel was built without CONFIG_USERFAULTFD, or a sandbox hides the system call; use a kernel that has it"
+    }
+    if reasons[.userModeOnly] == .operationNotPermitted {
+      return
+        "a seccomp filter forbids the system call; start the container with --device /dev/userfaultfd, or allow userfaultfd in its profile"
+    }
+    if reasons[.userModeOnly] == .invalidArgument {
+      return "the kernel is older than 5.11; run as root, or set sysctl vm.unprivileged_userfaultfd=1"
+    }
+    if reasons[.full] == .operationNotPermitted {
+      return
+        "run with CAP_SYS_PTRACE, set sysctl vm.unprivileged_userfaultfd=1, or accept a user-mode-only descriptor"
+    }
+    return "give the user access to \(Userfaultfd.devicePath), or accept a user-mode-only descriptor"
+  }
+
+  static func cannotStart(_ error: HostCallError) -> Self {
+    Self(.cannotStart, "cannot start a handler thread: \(error.call) failed", errno: error.errno)
+  }
+
+  static func invalidConfiguration(_ message: String) -> Self {
+    Self(.invalidConfiguration, message)
+  }
+
+  static func emptyRegion(name: String, byteCount: Int) -> Self {
+    Self(
+      .emptyRegion, "region '\(name)' would have \(byteCount) bytes",
+      advice: "a region has at least one byte; treat empty sources before mapping them")
+  }
+
+  static func requestTooLarge(name: String, byteCount: Int) -> Self {
+    Self(
+      .requestTooLarge, "the provider of region '\(name)' wants requests of \(byteCount) bytes",
+      advice: "a request has at most \(RegionCore.largestRequestLimit) bytes")
+  }
+
+  static func cannotMap(_ name: String, _ byteCount: Int, _ errno: Errno) -> Self {
+    Self(
+      .cannotMap, "cannot map \(byteCount) bytes for region '\(name)'", errno: errno,
+      advice: errno == .outOfMemory
+        ? "the address space is used up, or RLIMIT_AS, vm.max_map_count or vm.overcommit_memory=2 stands against it" : nil)
+  }
+
+  static func cannotRegister(_ region: RegionCore, _ errno: Errno) -> Self {
+    Self(
+      .cannotRegister, "cannot register \(region.byteCount) bytes of region '\(region.name)' with userfaultfd",
+      errno: errno, advice: errno == .outOfMemory ? "vm.max_map_count is reached; map fewer, larger regions" : nil)
+  }
+}

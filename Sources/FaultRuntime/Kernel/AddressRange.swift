@@ -1,0 +1,11 @@
+/// A range of addresses of this process.
+struct AddressRange: Hashable, Sendable {
+  var start: UInt
+  var byteCount: Int
+
+  @inline(__always)
+  var end: UInt { start &+ UInt(bitPattern: byteCount) }
+
+  @inline(__always)
+  func contains(_ address: UInt) -> Bool { address &- start < UInt(bitPattern: byteCount) }
+}

@@ -1,0 +1,58 @@
+internal import CUFFD
+
+/// A thread of the runtime's own: every signal is blocked on it, and it never belongs to Swift's cooperative pool.
+struct FaultThread: Sendable {
+  private let thread: cuffd_thread
+
+  /// Starts `body` on a new thread with `stackByteCount` bytes of stack; `name` has at most 15 bytes.
+  init(name: String, stackByteCount: Int, _ body: @escaping @Sendable () -> Void) throws(HostCallError) {
+    final class Start: Sendable {
+      let body: @Sendable () -> Void
+      init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+    }
+    let start = unsafe Unmanaged.passRetained(Start(body))
+    var thread = cuffd_thread()
+    let result = unsafe cuffd_thread_start(
+      &thread, stackByteCount, name,
+      { context in unsafe Unmanaged<Start>.fromOpaque(context).takeRetainedValue().body() },
+      start.toOpaque()
+    )
+    if let errno = Errno(returned: result) {
+      unsafe start.release()
+      throw HostCallError(call: "pthread_create", errno: errno)
+    }
+    self.thread = thread
+  }
+
+  /// Whether the caller runs on this thread.
+  var isCurrent: Bool { cuffd_thread_is_current(thread) }
+
+  /// Waits until the thread has ended. Not from the thread itself.
+  func join() { _ = cuffd_thread_join(thread) }
+
+  /// Lets the thread end by itself.
+  func detach() { _ = cuffd_thread_detach(thread) }
+}
+
+/// A moment that one thread waits for, with a time limit, and another announces.
+// Safe to share: the C object locks itself, and the pointer to it never changes.
+@safe
+final class OneShotEvent: @unchecked Sendable {
+  private let event: OpaquePointer
+
+  init() {
+    guard let created = unsafe cuffd_event_create() else {
+      fatalError("FaultRuntime: no memory for an event of a few bytes")
+    }
+    unsafe event = created
+  }
+
+  deinit {
+    unsafe cuffd_event_destroy(event)
+  }
+
+  func signal() { unsafe cuffd_event_signal(event) }
+
+  /// Whether the event came within `nanoseconds`.
+  func wait(nanoseconds: UInt64) -> Bool { unsafe cuffd_event_wait(event, nanoseconds) == 0 }
+}

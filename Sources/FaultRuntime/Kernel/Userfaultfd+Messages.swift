@@ -1,0 +1,86 @@
+internal import CUFFD
+
+/// One `uffd_msg`, decoded.
+enum FaultMessage: Hashable, Sendable {
+  case pagefault(address: UInt, flags: FaultFlags, thread: UInt32)
+  case fork(descriptor: CInt)
+  case remap(from: UInt, to: UInt, byteCount: UInt64)
+  case remove(start: UInt, end: UInt)
+  case unmap(start: UInt, end: UInt)
+  /// An event that this version does not know.
+  case unknown(UInt8)
+
+  init(_ raw: cuffd_msg) {
+    switch CInt(raw.event) {
+    case CUFFD_EVENT_PAGEFAULT:
+      let fault = unsafe raw.arg.pagefault
+      self = .pagefault(
+        address: UInt(fault.address),
+        flags: FaultFlags(rawValue: fault.flags),
+        thread: unsafe fault.feat.ptid
+      )
+    case CUFFD_EVENT_FORK:
+      self = unsafe .fork(descriptor: CInt(bitPattern: raw.arg.fork.ufd))
+    case CUFFD_EVENT_REMAP:
+      let remap = unsafe raw.arg.remap
+      self = .remap(from: UInt(remap.from), to: UInt(remap.to), byteCount: remap.len)
+    case CUFFD_EVENT_REMOVE:
+      let remove = unsafe raw.arg.remove
+      self = .remove(start: UInt(remove.start), end: UInt(remove.end))
+    case CUFFD_EVENT_UNMAP:
+      let remove = unsafe raw.arg.remove
+      self = .unmap(start: UInt(remove.start), end: UInt(remove.end))
+    default:
+      self = .unknown(raw.event)
+    }
+  }
+}
+
+/// What kind of access a fault was.
+struct FaultFlags: OptionSet, Hashable, Sendable {
+  var rawValue: UInt64
+
+  static let write = Self(rawValue: CUFFD_PAGEFAULT_FLAG_WRITE)
+  static let writeProtect = Self(rawValue: CUFFD_PAGEFAULT_FLAG_WP)
+  static let minor = Self(rawValue: CUFFD_PAGEFAULT_FLAG_MINOR)
+}
+
+/// A caller's buffer for messages: allocated once, filled by `Userfaultfd.read` as often as one likes.
+struct MessageBuffer: ~Copyable {
+  private var storage: [cuffd_msg]
+  private(set) var count = 0
+
+  init(capacity: Int) {
+    precondition(capacity > 0, "a message buffer holds at least one message")
+    storage = Array(repeating: cuffd_msg(), count: capacity)
+  }
+
+  @inline(__always)
+  subscript(index: Int) -> FaultMessage {
+    precondition(index >= 0 && index < count, "no such message")
+    return FaultMessage(storage[index])
+  }
+
+  @inline(__always)
+  fileprivate mutating func fill(from descriptor: CInt) -> CInt {
+    let result = unsafe storage.withUnsafeMutableBufferPointer { buffer in
+      unsafe cuffd_read(descriptor, buffer.baseAddress!, buffer.count)
+    }
+    count = max(0, Int(result))
+    return result
+  }
+}
+
+extension Userfaultfd {
+  /// Reads as many messages as are waiting and as `buffer` holds, in one `read(2)`, without allocating.
+  ///
+  /// Leaves the buffer empty where nothing waits, which is normal after epoll said that something did: one resolved page
+  /// takes the messages of every thread that waited for it out of the queue.
+  @inline(__always)
+  func read(into buffer: inout MessageBuffer) throws(UserfaultfdError) {
+    let result = buffer.fill(from: descriptor)
+    guard let errno = Errno(returned: result) else { return }
+    if errno == .tryAgain || errno == .interrupted { return }
+    throw UserfaultfdError(call: .read, errno: errno)
+  }
+}

@@ -1,0 +1,71 @@
+internal import CUFFD
+
+extension Userfaultfd {
+  /// What became of one way to a userfaultfd.
+  struct Refusal: Hashable, Sendable {
+    var kind: DescriptorKind
+    var errno: Errno
+  }
+
+  /// Every way that was tried was refused.
+  struct Unavailable: Error, Hashable, Sendable {
+    var refusals: [Refusal]
+  }
+
+  /// The device node of Linux 6.1 and later.
+  static let devicePath = "/dev/userfaultfd"
+
+  /// Opens a userfaultfd in the first way of `choice` that the host allows, with those of the `wanted` features that
+  /// this kernel has.
+  ///
+  /// `UFFDIO_API` can be called only once on a descriptor, even when it only asks what there is; so the question is put
+  /// to one that is thrown away.
+  static func open(_ choice: DescriptorChoice, wanting wanted: UserfaultfdFeatures) throws(Unavailable) -> Userfaultfd {
+    var refusals: [Refusal] = []
+    for kind in choice.candidates {
+      do {
+        let available = try probe(kind)
+        let enabled = wanted.intersection(available)
+        let descriptor = try openRaw(kind)
+        let owner = Userfaultfd(descriptor: descriptor, kind: kind, enabled: enabled, available: available)
+        _ = try handshake(owner.descriptor, enabled)
+        return owner
+      } catch {
+        refusals.append(Refusal(kind: kind, errno: error.errno))
+      }
+    }
+    throw Unavailable(refusals: refusals)
+  }
+
+  /// Asks a throwaway descriptor which features this kernel offers.
+  static func probe(_ kind: DescriptorKind) throws(UserfaultfdError) -> UserfaultfdFeatures {
+    let descriptor = try openRaw(kind)
+    defer { _ = cuffd_close(descriptor) }
+    return try handshake(descriptor, [])
+  }
+
+  private static func openRaw(_ kind: DescriptorKind) throws(UserfaultfdError) -> CInt {
+    let flags = CUFFD_OPEN_FLAGS
+    let result =
+      switch kind {
+      case .full: cuffd_open(flags)
+      case .device: unsafe cuffd_open_device(devicePath, flags)
+      case .userModeOnly: cuffd_open(flags | CUFFD_USER_MODE_ONLY)
+      }
+    if let errno = Errno(returned: result) {
+      throw UserfaultfdError(call: kind == .device ? .openDevice : .userfaultfd, errno: errno)
+    }
+    return result
+  }
+
+  private static func handshake(
+    _ descriptor: CInt,
+    _ features: UserfaultfdFeatures
+  ) throws(UserfaultfdError) -> UserfaultfdFeatures {
+    var argument = cuffd_api(api: CUFFD_API_VERSION, features: features.rawValue, ioctls: 0)
+    if let errno = unsafe Errno(returned: cuffd_ioctl_api(descriptor, &argument)) {
+      throw UserfaultfdError(call: .api, errno: errno)
+    }
+    return UserfaultfdFeatures(rawValue: argument.features)
+  }
+}

@@ -1,0 +1,99 @@
+internal import CUFFD
+
+/// A request that resolves faults.
+enum ResolveRequest: String, Hashable, Sendable, CaseIterable {
+  case copy = "UFFDIO_COPY"
+  case zeropage = "UFFDIO_ZEROPAGE"
+  case move = "UFFDIO_MOVE"
+  case `continue` = "UFFDIO_CONTINUE"
+  case poison = "UFFDIO_POISON"
+  case writeProtect = "UFFDIO_WRITEPROTECT"
+}
+
+/// A resolving request that the kernel did not finish.
+struct ResolveError: Error, Hashable, Sendable, CustomStringConvertible {
+  var request: ResolveRequest
+  var errno: Errno
+  /// Bytes that were resolved before it stopped.
+  var completedByteCount: Int
+
+  var description: String { "\(request.rawValue): \(errno) after \(completedByteCount) bytes" }
+}
+
+/// How a resolving request treats the threads that wait and the page that it makes.
+struct ResolveMode: OptionSet, Hashable, Sendable {
+  var rawValue: UInt8
+
+  /// Threads that wait stay asleep; somebody calls `wake` later.
+  static let doNotWake = Self(rawValue: 1 << 0)
+  /// The new page is write-protected (`copy` and `continue` only).
+  static let writeProtected = Self(rawValue: 1 << 1)
+  /// Holes in the source stay holes (`move` only).
+  static let allowSourceHoles = Self(rawValue: 1 << 2)
+}
+
+extension Userfaultfd {
+  /// `UFFDIO_COPY`: fills missing pages with the bytes at `source`, which needs no alignment.
+  @inline(__always)
+  func copy(_ range: AddressRange, from source: UnsafeRawPointer, mode: ResolveMode = []) throws(ResolveError) {
+    var done: Int64 = 0
+    let bits =
+      (mode.contains(.doNotWake) ? CUFFD_COPY_MODE_DONTWAKE : 0)
+      | (mode.contains(.writeProtected) ? CUFFD_COPY_MODE_WP : 0)
+    let result = unsafe cuffd_ioctl_copy(descriptor, UInt64(range.start), source, UInt64(range.byteCount), bits, &done)
+    if result < 0 { throw ResolveError(request: .copy, returned: result, done) }
+  }
+
+  /// `UFFDIO_ZEROPAGE`: maps the shared page of zeros; a later write to it faults once more, inside the kernel.
+  func zeropage(_ range: AddressRange, mode: ResolveMode = []) throws(ResolveError) {
+    var done: Int64 = 0
+    let bits = mode.contains(.doNotWake) ? CUFFD_ZEROPAGE_MODE_DONTWAKE : 0
+    let result = unsafe cuffd_ioctl_zeropage(descriptor, UInt64(range.start), UInt64(range.byteCount), bits, &done)
+    if result < 0 { throw ResolveError(request: .zeropage, returned: result, done) }
+  }
+
+  /// `UFFDIO_MOVE` (6.8): takes the pages at `source` out of there and puts them into `range`. Anonymous memory only,
+  /// both ends writable and of this process.
+  func move(_ range: AddressRange, from source: UInt, mode: ResolveMode = []) throws(ResolveError) {
+    var done: Int64 = 0
+    let bits =
+      (mode.contains(.doNotWake) ? CUFFD_MOVE_MODE_DONTWAKE : 0)
+      | (mode.contains(.allowSourceHoles) ? CUFFD_MOVE_MODE_ALLOW_SRC_HOLES : 0)
+    let result = unsafe cuffd_ioctl_move(
+      descriptor, UInt64(range.start), UInt64(source), UInt64(range.byteCount), bits, &done)
+    if result < 0 { throw ResolveError(request: .move, returned: result, done) }
+  }
+
+  /// `UFFDIO_CONTINUE` (5.13): maps pages that the page cache of a shared mapping already holds.
+  func `continue`(_ range: AddressRange, mode: ResolveMode = []) throws(ResolveError) {
+    var done: Int64 = 0
+    let bits =
+      (mode.contains(.doNotWake) ? CUFFD_CONTINUE_MODE_DONTWAKE : 0)
+      | (mode.contains(.writeProtected) ? CUFFD_CONTINUE_MODE_WP : 0)
+    let result = unsafe cuffd_ioctl_continue(descriptor, UInt64(range.start), UInt64(range.byteCount), bits, &done)
+    if result < 0 { throw ResolveError(request: .continue, returned: result, done) }
+  }
+
+  /// `UFFDIO_POISON` (6.6): every access to these pages fails, with SIGBUS or EFAULT, until a `copy` cures them.
+  func poison(_ range: AddressRange, mode: ResolveMode = []) throws(ResolveError) {
+    var done: Int64 = 0
+    let bits = mode.contains(.doNotWake) ? CUFFD_POISON_MODE_DONTWAKE : 0
+    let result = unsafe cuffd_ioctl_poison(descriptor, UInt64(range.start), UInt64(range.byteCount), bits, &done)
+    if result < 0 { throw ResolveError(request: .poison, returned: result, done) }
+  }
+
+  /// `UFFDIO_WRITEPROTECT` (5.7): protects `range`, or lifts the protection and wakes the threads that wait for it.
+  func writeProtect(_ range: AddressRange, _ protect: Bool, mode: ResolveMode = []) throws(ResolveError) {
+    let bits =
+      (protect ? CUFFD_WRITEPROTECT_MODE_WP : 0)
+      | (mode.contains(.doNotWake) ? CUFFD_WRITEPROTECT_MODE_DONTWAKE : 0)
+    let result = cuffd_ioctl_writeprotect(descriptor, UInt64(range.start), UInt64(range.byteCount), bits)
+    if result < 0 { throw ResolveError(request: .writeProtect, returned: result, 0) }
+  }
+}
+
+extension ResolveError {
+  fileprivate init(request: ResolveRequest, returned: CInt, _ done: Int64) {
+    self.init(request: request, errno: Errno(rawValue: -returned), completedByteCount: Int(done))
+  }
+}

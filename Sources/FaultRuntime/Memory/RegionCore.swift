@@ -1,0 +1,77 @@
+internal import CUFFD
+internal import Synchronization
+
+/// What the fault path needs to know of a region. It owns the mapping: the last one that holds it unmaps, so an answer that
+/// comes late can never land in an address range that has been given to somebody else.
+final class RegionCore: Sendable {
+  let name: String
+  /// The mapped range, whole pages.
+  let range: AddressRange
+  /// The exact length, in bytes.
+  let byteCount: Int
+  let isWritable: Bool
+  let pageSize: PageSize
+  /// The unit that a fault brings in, in bytes: whole pages.
+  let requestUnit: Int
+  /// The most that one request asks for, in bytes: a multiple of `requestUnit`.
+  let largestRequest: Int
+  let provide: @Sendable (PageRequest, inout PageBuffer) throws -> PageContents
+  let failures = FailureLog()
+
+  private let closing = Atomic<Bool>(false)
+  private let ownerProcess = cuffd_process_id()
+
+  /// Maps memory for `byteCount` bytes over `provider`.
+  init<Provider: PageProvider>(
+    provider: Provider, byteCount: Int, options: RegionOptions, name: String, pageSize: PageSize
+  ) throws(FaultRuntimeError) {
+    guard byteCount > 0 else { throw .emptyRegion(name: name, byteCount: byteCount) }
+    guard let mapped = pageSize.roundUp(byteCount) else { throw .cannotMap(name, byteCount, .outOfMemory) }
+    let size = provider.requestSize
+    guard let unit = pageSize.roundUp(size.preferred), let largest = pageSize.roundUp(size.largest) else {
+      throw .requestTooLarge(name: name, byteCount: size.largest)
+    }
+    guard largest <= Self.largestRequestLimit else { throw .requestTooLarge(name: name, byteCount: largest) }
+
+    self.isWritable = options.access == .readWrite
+    var address: UnsafeMutableRawPointer?
+    if let errno = unsafe Errno(returned: cuffd_map_anonymous(mapped, isWritable, &address)) {
+      throw .cannotMap(name, byteCount, errno)
+    }
+    self.range = AddressRange(start: UInt(bitPattern: address), byteCount: mapped)
+    self.name = name
+    self.byteCount = byteCount
+    self.pageSize = pageSize
+    self.requestUnit = unit
+    self.largestRequest = largest / unit * unit
+    self.provide = { request, buffer in try provider.page(request, into: &buffer) }
+
+    // A forked child has nobody who serves its faults: without this it would read zeros.
+    if let errno = Errno(returned: cuffd_dont_fork(UInt64(range.start), mapped)) {
+      throw .cannotMap(name, byteCount, errno)
+    }
+  }
+
+  deinit {
+    guard isInOwnerProcess else { return }
+    _ = cuffd_unmap(UInt64(range.start), range.byteCount)
+  }
+
+  /// Staging for one request is memory of the handler's own: a request beyond this is a mistake, not a wish.
+  static let largestRequestLimit = 1 << 30
+
+  /// In a forked child the descriptor still acts on the parent's memory, and the mapping is not there.
+  var isInOwnerProcess: Bool { cuffd_process_id() == ownerProcess }
+
+  var isClosing: Bool { closing.load(ordering: .acquiring) }
+
+  /// True for the one caller that begins the closing.
+  func beginClosing() -> Bool { !closing.exchange(true, ordering: .acquiringAndReleasing) }
+
+  /// Takes every access away: from now on a touch is SIGSEGV, and never a page of zeros.
+  func revokeAccess() -> Errno? {
+    Errno(returned: cuffd_protect_none(UInt64(range.start), range.byteCount))
+  }
+
+  func offset(of address: UInt) -> Int { Int(bitPattern: address &- range.start) }
+}

@@ -1,0 +1,156 @@
+internal import Synchronization
+
+/// All open regions of a runtime, found by address in O(log regions) without a lock.
+///
+/// Readers search an immutable sorted snapshot. A writer publishes a new one and frees the old one when no reader can be
+/// in it any more: readers announce themselves in one of two counters, and the writer waits for both in turn, as sleepable
+/// RCU does (McKenney, "Sleepable RCU", 2006). A reader never waits, so it may run in a signal handler.
+// Safe to share: snapshots are immutable once they are published, and freed when nobody can see them any more.
+@safe
+final class RegionTable: @unchecked Sendable {
+  @unsafe
+  private struct Entry {
+    let range: AddressRange
+    let region: Unmanaged<RegionCore>
+  }
+
+  @unsafe
+  private struct Snapshot {
+    let count: Int
+    let entries: UnsafeMutablePointer<Entry>
+  }
+
+  private let current: Atomic<UnsafeMutablePointer<Snapshot>>
+  private let phase = Atomic<Int>(0)
+  private let evenReaders = Atomic<Int>(0)
+  private let oddReaders = Atomic<Int>(0)
+  /// Sorted by address; holds the regions that the snapshot points to without counting them.
+  private let regions = Mutex<[RegionCore]>([])
+
+  init() {
+    unsafe current = Atomic(Self.snapshot(of: []))
+  }
+
+  deinit {
+    unsafe Self.free(current.load(ordering: .acquiring))
+  }
+
+  /// Number of open regions. Takes a lock.
+  var count: Int { regions.withLock { $0.count } }
+
+  /// Every open region. Takes a lock.
+  var all: [RegionCore] { regions.withLock { $0 } }
+
+  /// The region that `address` lies in. Lock-free, O(log regions).
+  @inline(__always)
+  func region(containing address: UInt) -> RegionCore? {
+    unsafe reading { snapshot in
+      guard let candidate = unsafe Self.last(in: snapshot, startingAtOrBefore: address),
+        unsafe candidate.pointee.range.contains(address)
+      else { return nil }
+      // Counted before this reader leaves: after that the table may let go of it.
+      return unsafe candidate.pointee.region.retain().takeRetainedValue()
+    }
+  }
+
+  /// Whether any byte of `range` lies in an open region. Lock-free, O(log regions).
+  @inline(__always)
+  func intersects(_ range: AddressRange) -> Bool {
+    guard range.byteCount > 0 else { return false }
+    return unsafe reading { snapshot in
+      guard let candidate = unsafe Self.last(in: snapshot, startingAtOrBefore: range.end - 1) else { return false }
+      return unsafe candidate.pointee.range.end > range.start
+    }
+  }
+
+  /// Adds a region. O(regions); takes a lock.
+  func insert(_ region: RegionCore) {
+    regions.withLock { regions in
+      let index = Self.index(of: region.range.start, in: regions)
+      regions.insert(region, at: index)
+      publish(regions)
+    }
+  }
+
+  /// Removes a region, and returns when no reader is looking at it any more. O(regions); takes a lock.
+  func remove(_ region: RegionCore) {
+    regions.withLock { regions in
+      let index = Self.index(of: region.range.start, in: regions)
+      guard index < regions.count, regions[index] === region else { return }
+      regions.remove(at: index)
+      publish(regions)
+    }
+  }
+
+  @inline(__always)
+  private func reading<Result>(_ body: (UnsafeMutablePointer<Snapshot>) -> Result) -> Result {
+    let isEven = phase.load(ordering: .relaxed) & 1 == 0
+    // Sequentially consistent: either the writer sees this reader, or this reader sees the writer's new snapshot.
+    if isEven {
+      evenReaders.wrappingAdd(1, ordering: .sequentiallyConsistent)
+    } else {
+      oddReaders.wrappingAdd(1, ordering: .sequentiallyConsistent)
+    }
+    let result = unsafe body(current.load(ordering: .sequentiallyConsistent))
+    if isEven {
+      evenReaders.wrappingSubtract(1, ordering: .releasing)
+    } else {
+      oddReaders.wrappingSubtract(1, ordering: .releasing)
+    }
+    return result
+  }
+
+  private func publish(_ regions: [RegionCore]) {
+    let old = unsafe current.exchange(Self.snapshot(of: regions), ordering: .sequentiallyConsistent)
+    // Twice, so that a steady stream of readers in one counter cannot keep the writer waiting.
+    for _ in 0..<2 {
+      let left = phase.wrappingAdd(1, ordering: .sequentiallyConsistent).oldValue
+      let readers = { [self] in
+        left & 1 == 0
+          ? evenReaders.load(ordering: .sequentiallyConsistent) : oddReaders.load(ordering: .sequentiallyConsistent)
+      }
+      var backoff = Backoff()
+      while readers() != 0 { backoff.pause() }
+    }
+    unsafe Self.free(old)
+  }
+
+  private static func index(of start: UInt, in regions: [RegionCore]) -> Int {
+    var low = 0
+    var high = regions.count
+    while low < high {
+      let middle = (low + high) / 2
+      if regions[middle].range.start < start { low = middle + 1 } else { high = middle }
+    }
+    return low
+  }
+
+  @inline(__always)
+  private static func last(
+    in snapshot: UnsafeMutablePointer<Snapshot>, startingAtOrBefore address: UInt
+  ) -> UnsafeMutablePointer<Entry>? {
+    let entries = unsafe snapshot.pointee.entries
+    var low = 0
+    var high = unsafe snapshot.pointee.count
+    while low < high {
+      let middle = (low &+ high) / 2
+      if unsafe entries[middle].range.start <= address { low = middle &+ 1 } else { high = middle }
+    }
+    return low == 0 ? nil : unsafe entries + (low - 1)
+  }
+
+  private static func snapshot(of regions: [RegionCore]) -> UnsafeMutablePointer<Snapshot> {
+    let entries = UnsafeMutablePointer<Entry>.allocate(capacity: max(1, regions.count))
+    for (index, region) in regions.enumerated() {
+      unsafe (entries + index).initialize(to: Entry(range: region.range, region: .passUnretained(region)))
+    }
+    let snapshot = UnsafeMutablePointer<Snapshot>.allocate(capacity: 1)
+    unsafe snapshot.initialize(to: Snapshot(count: regions.count, entries: entries))
+    return unsafe snapshot
+  }
+
+  private static func free(_ snapshot: UnsafeMutablePointer<Snapshot>) {
+    unsafe snapshot.pointee.entries.deallocate()
+    unsafe snapshot.deallocate()
+  }
+}

@@ -1,0 +1,51 @@
+internal import Synchronization
+
+/// The counters of one handler thread, which is the only one that writes them: a load and a store, no locked instruction.
+///
+/// Everything is counted before the request that makes it visible: `UFFDIO_COPY` wakes the thread that may ask next.
+final class HandlerCounters: Sendable {
+  private let faults = Atomic<Int>(0)
+  private let batches = Atomic<Int>(0)
+  private let largestBatch = Atomic<Int>(0)
+  private let requests = Atomic<Int>(0)
+  private let bytesFilled = Atomic<Int>(0)
+  private let pagesAlreadyPresent = Atomic<Int>(0)
+  private let pagesFailed = Atomic<Int>(0)
+  private let deferrals = Atomic<Int>(0)
+
+  @inline(__always)
+  func countBatch(faults count: Int, messages: Int) {
+    Self.add(count, to: faults)
+    Self.add(1, to: batches)
+    if messages > largestBatch.load(ordering: .relaxed) { largestBatch.store(messages, ordering: .relaxed) }
+  }
+
+  @inline(__always)
+  func countRequest() { Self.add(1, to: requests) }
+
+  /// `amount` is negative where a resolution that was counted did not happen.
+  @inline(__always)
+  func countBytesFilled(_ amount: Int) { Self.add(amount, to: bytesFilled) }
+
+  func countAlreadyPresent() { Self.add(1, to: pagesAlreadyPresent) }
+  func countFailure() { Self.add(1, to: pagesFailed) }
+  func countDeferral() { Self.add(1, to: deferrals) }
+
+  var statistics: Statistics {
+    Statistics(
+      faults: faults.load(ordering: .relaxed),
+      batches: batches.load(ordering: .relaxed),
+      largestBatch: largestBatch.load(ordering: .relaxed),
+      requests: requests.load(ordering: .relaxed),
+      bytesFilled: bytesFilled.load(ordering: .relaxed),
+      pagesAlreadyPresent: pagesAlreadyPresent.load(ordering: .relaxed),
+      pagesFailed: pagesFailed.load(ordering: .relaxed),
+      deferrals: deferrals.load(ordering: .relaxed)
+    )
+  }
+
+  @inline(__always)
+  private static func add(_ amount: Int, to counter: borrowing Atomic<Int>) {
+    counter.store(counter.load(ordering: .relaxed) &+ amount, ordering: .relaxed)
+  }
+}

@@ -1,0 +1,85 @@
+internal import Synchronization
+
+/// A page that could not be produced: the access to it failed instead of reading something that nobody said.
+public struct PageFailure: Error, Sendable {
+  /// The name of the region.
+  public var region: String
+
+  /// Where the page starts, in bytes from the start of the region.
+  public var offset: Int
+
+  /// The length of a page, in bytes.
+  public var byteCount: Int
+
+  /// What the provider threw, or a ``ResolutionError``.
+  public var cause: any Error
+}
+
+extension PageFailure: CustomStringConvertible {
+  /// One line: region, offset and cause.
+  public var description: String {
+    "region '\(region)', page at offset \(offset): \(cause)"
+  }
+}
+
+/// Why the runtime itself refused an answer, or could not put it in place.
+public enum ResolutionError: Error, Hashable, Sendable {
+  /// The provider produced fewer bytes than the page has.
+  case answerTooShort(produced: Int, wanted: Int)
+
+  /// The provider lent more bytes than were asked for.
+  case answerTooLong(produced: Int, wanted: Int)
+
+  /// The provider lent lazy memory of the same runtime: copying from it would wait for the thread that copies.
+  case lentLazyMemory
+
+  /// The kernel refused: `ENOMEM` where memory, or its cgroup's limit, is used up; `EFAULT` where lent memory is not
+  /// readable; `EEXIST` where it says again and again that a page is there, and threads say that it is not (an exhausted
+  /// hugetlb pool does that).
+  case refused(Errno)
+
+  /// The kernel wanted the resolution tried again until the deadline had passed.
+  case timedOut
+
+  /// The region was closed while the fault was waiting.
+  case regionClosed
+}
+
+extension ResolutionError: CustomStringConvertible {
+  /// What happened, and what to do about it.
+  public var description: String {
+    switch self {
+    case .answerTooShort(let produced, let wanted):
+      "the provider produced \(produced) of \(wanted) bytes; an answer covers whole pages"
+    case .answerTooLong(let produced, let wanted):
+      "the provider lent \(produced) bytes where \(wanted) were wanted"
+    case .lentLazyMemory:
+      "the provider lent lazy memory of the same runtime; copy from it on another thread first"
+    case .refused(.outOfMemory):
+      "the kernel has no memory for the page (ENOMEM); look at the memory cgroup's limit"
+    case .refused(.badAddress):
+      "the memory that the provider lent cannot be read (EFAULT); it has to stay mapped while the region is open"
+    case .refused(let errno):
+      "the kernel refused the page (\(errno))"
+    case .timedOut:
+      "the kernel asked for another try (EAGAIN) until the deadline"
+    case .regionClosed:
+      "the region was closed while the access waited"
+    }
+  }
+}
+
+/// The newest failures of a region.
+final class FailureLog: Sendable {
+  private static let capacity = 64
+  private let entries = Mutex<[PageFailure]>([])
+
+  var all: [PageFailure] { entries.withLock { $0 } }
+
+  func record(_ failure: PageFailure) {
+    entries.withLock { entries in
+      if entries.count == Self.capacity { entries.removeFirst() }
+      entries.append(failure)
+    }
+  }
+}

@@ -1,0 +1,102 @@
+/// The answer to the question that a page fault is: what is in this page?
+///
+/// A provider is asked on a thread of the runtime's own, one request at a time for each region. It may block, and every
+/// fault behind it on the same handler thread waits as long. It must not touch lazy memory of the same runtime, because
+/// nobody is there to serve that fault, and it must not wait for a thread that does.
+///
+/// The same page may be asked for more than once (to narrow an error down to one page, or because the kernel wanted the
+/// resolution tried again), and has to be answered alike each time.
+public protocol PageProvider: Sendable {
+  /// How much this provider likes to produce at once. Asked once, when a region is mapped.
+  var requestSize: RequestSize { get }
+
+  /// Produces the bytes of a request.
+  ///
+  /// - Parameters:
+  ///   - request: which bytes. It may span several pages, up to `requestSize.largest`.
+  ///   - page: a buffer of `request.byteCount` bytes to fill, for the answer `.filled`.
+  /// - Returns: where the bytes are. Fewer than asked for is allowed on a page boundary; pages that were left out are
+  ///   asked for again when they are touched. What lies behind the exact end of the region reads as zero.
+  /// - Throws: any error. The runtime then asks for each page that a thread waits for by itself, and poisons those that
+  ///   fail again: the access gets SIGBUS, never zeros.
+  func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents
+}
+
+extension PageProvider {
+  /// One page for each request.
+  public var requestSize: RequestSize { .singlePage }
+}
+
+/// A provider that knows how many bytes it has, so that it can be mapped without saying a length.
+public protocol SizedPageProvider: PageProvider {
+  /// The length of the region that this provider fills, in bytes; any length, not only whole pages.
+  var byteCount: Int { get }
+}
+
+/// The sizes of requests that a provider likes, in bytes. Both are rounded up to whole pages.
+public struct RequestSize: Hashable, Sendable {
+  /// The unit that a fault brings in: faults are widened to multiples of it, counted from the start of the region.
+  public var preferred: Int
+
+  /// The most that one request asks for, when faults on neighbouring units are merged.
+  public var largest: Int
+
+  /// Takes sizes in bytes, each at least 1. `largest` is raised to `preferred` where it is smaller.
+  ///
+  /// Traps where `preferred` is not positive.
+  public init(preferred: Int, largest: Int) {
+    precondition(preferred > 0, "RequestSize: the preferred size is at least one byte, got \(preferred)")
+    self.preferred = preferred
+    self.largest = max(preferred, largest)
+  }
+
+  /// One page for a fault; neighbouring faults that arrive together are merged up to 64 KiB.
+  public static let singlePage = RequestSize(preferred: 1, largest: 64 << 10)
+}
+
+/// Which bytes of a region are wanted.
+public struct PageRequest: Hashable, Sendable {
+  /// Where the wanted bytes start, in bytes from the start of the region: a multiple of the page size.
+  public let offset: Int
+
+  /// How many bytes are wanted: whole pages, except at the exact end of the region.
+  public let byteCount: Int
+
+  /// A request for `byteCount` bytes at `offset`. Only tests of providers need to make one.
+  public init(offset: Int, byteCount: Int) {
+    self.offset = offset
+    self.byteCount = byteCount
+  }
+
+  /// The wanted bytes, as offsets in the region.
+  public var range: Range<Int> { offset..<(offset + byteCount) }
+}
+
+/// Where the bytes of an answer are.
+@safe
+public struct PageContents: Sendable {
+  // Safe to send: the pointer of `lent` is promised to be valid and unchanging wherever it goes.
+  @unsafe
+  enum Source: @unchecked Sendable {
+    case filled
+    case lent(UnsafeRawBufferPointer)
+    case zero
+  }
+
+  let source: Source
+
+  /// The buffer has the bytes: as many as were appended to it.
+  public static let filled = unsafe PageContents(source: .filled)
+
+  /// Every byte of the request is zero.
+  public static let zero = unsafe PageContents(source: .zero)
+
+  /// The bytes are in memory of the provider's own, and go from there into the region without another copy.
+  ///
+  /// - Parameter bytes: at most `request.byteCount` bytes, of any alignment. They stay valid and unchanged for as long as
+  ///   the region is open, and are not lazy memory of the same runtime (the runtime checks that, and refuses).
+  @unsafe
+  public static func lent(_ bytes: UnsafeRawBufferPointer) -> PageContents {
+    unsafe PageContents(source: .lent(bytes))
+  }
+}

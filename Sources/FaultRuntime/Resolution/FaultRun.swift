@@ -1,0 +1,52 @@
+/// Neighbouring faults of one region that become one request: the units around them, without a gap.
+struct FaultRun {
+  let region: RegionCore
+  /// What is requested, as offsets of the region: whole units, clipped to the mapping.
+  private(set) var start: Int
+  private(set) var end: Int
+  /// The faults in it, as indices of the batch.
+  private(set) var faults: Range<Int>
+
+  @inline(__always)
+  init(region: RegionCore, fault: PendingFault, index: Int) {
+    let offset = region.offset(of: fault.page)
+    let unit = region.requestUnit
+    self.region = region
+    start = offset - offset % unit
+    end = min(start + unit, region.range.byteCount)
+    faults = index..<(index + 1)
+  }
+
+  /// Takes the next fault in, where it belongs to the same request.
+  @inline(__always)
+  mutating func absorb(_ fault: PendingFault) -> Bool {
+    guard region.range.contains(fault.page) else { return false }
+    let offset = region.offset(of: fault.page)
+    let unitStart = offset - offset % region.requestUnit
+    guard unitStart <= end else { return false }
+    let newEnd = max(end, min(unitStart + region.requestUnit, region.range.byteCount))
+    guard newEnd - start <= region.largestRequest else { return false }
+    end = newEnd
+    faults = faults.lowerBound..<(faults.upperBound + 1)
+    return true
+  }
+
+  /// The page of `fault` alone.
+  init(region: RegionCore, onlyPageOf fault: PendingFault, index: Int) {
+    self.region = region
+    start = region.offset(of: fault.page)
+    end = start + region.pageSize.bytes
+    faults = index..<(index + 1)
+  }
+
+  var isOnePage: Bool { end - start == region.pageSize.bytes }
+
+  /// What the provider is asked for: the run without what lies behind the exact end of the region.
+  @inline(__always)
+  var request: PageRequest {
+    PageRequest(offset: start, byteCount: min(end, region.byteCount) - start)
+  }
+
+  @inline(__always)
+  var range: AddressRange { AddressRange(start: region.range.start &+ UInt(bitPattern: start), byteCount: end - start) }
+}

@@ -1,0 +1,266 @@
+internal import CUFFD
+
+/// Answers runs of faults: asks the provider, and puts what it says in place.
+///
+/// Confined to one handler thread. In its steady state it does not allocate.
+struct Resolver: ~Copyable {
+  private let loop: EventLoop
+  private let pageSize: PageSize
+  private var staging = StagingBuffer()
+  private var reports = PresentReports()
+  private(set) var deferred: FaultBatch
+
+  /// Never written, so it reads as zero.
+  private var zeroes = StagingBuffer()
+
+  init(loop: EventLoop, capacity: Int) {
+    self.loop = loop
+    pageSize = loop.pageSize
+    deferred = FaultBatch(capacity: capacity)
+  }
+
+  /// Moves the faults that were put off into `batch`, to be served again.
+  mutating func takeDeferred(into batch: inout FaultBatch) {
+    for index in 0..<deferred.count { batch.insert(deferred[index]) }
+    deferred.removeAll()
+  }
+
+  /// Serves one run. `faults` are the ones that threads wait for; the rest of the run is there because units are.
+  @inline(__always)
+  mutating func serve(_ run: borrowing FaultRun, in batch: borrowing FaultBatch) {
+    if run.region.isClosing {
+      failEach(run, in: batch, ResolutionError.regionClosed)
+      return
+    }
+    do {
+      try answer(run, in: batch)
+    } catch {
+      narrow(run, in: batch, error)
+    }
+  }
+
+  /// An error of a request that spans pages says little about each of them: ask again for those that threads wait for.
+  private mutating func narrow(_ run: borrowing FaultRun, in batch: borrowing FaultBatch, _ error: any Error) {
+    if run.isOnePage {
+      fail(batch[run.faults.lowerBound], of: run.region, error)
+      return
+    }
+    for index in run.faults {
+      let single = FaultRun(region: run.region, onlyPageOf: batch[index], index: index)
+      do {
+        try answer(single, in: batch)
+      } catch {
+        fail(batch[index], of: run.region, error)
+      }
+    }
+  }
+
+  @inline(__always)
+  private mutating func answer(_ run: borrowing FaultRun, in batch: borrowing FaultBatch) throws {
+    let request = run.request
+    let range = run.range
+    guard let stage = unsafe staging.bytes(range.byteCount, pageSize: pageSize) else {
+      throw ResolutionError.refused(.outOfMemory)
+    }
+    var buffer = unsafe PageBuffer(
+      storage: UnsafeMutableRawBufferPointer(rebasing: stage[..<request.byteCount]))
+    loop.counters.countRequest()
+    let contents = try run.region.provide(request, &buffer)
+
+    switch unsafe contents.source {
+    case .filled:
+      let usable = try usableByteCount(buffer.count, of: request, run, in: batch)
+      unsafe clear(stage, from: buffer.count, to: usable)
+      try unsafe copy(run, from: UnsafeRawPointer(stage.baseAddress!), byteCount: usable, in: batch)
+
+    case .lent(let bytes):
+      let usable = try usableByteCount(bytes.count, of: request, run, in: batch)
+      let lent = AddressRange(start: UInt(bitPattern: bytes.baseAddress), byteCount: bytes.count)
+      // The copy would fault on this very thread, which is the one that serves faults.
+      if loop.table.intersects(lent) { throw ResolutionError.lentLazyMemory }
+      let whole = min(pageSize.roundDown(bytes.count), usable)
+      if whole > 0 { try unsafe copy(run, from: bytes.baseAddress!, byteCount: whole, in: batch) }
+      if whole < usable {
+        // The last page of the region, which the lent bytes do not fill.
+        let tail = unsafe UnsafeRawBufferPointer(rebasing: bytes[whole...])
+        unsafe stage.copyMemory(from: tail)
+        unsafe clear(stage, from: tail.count, to: usable - whole)
+        try unsafe copy(
+          run, skipping: whole, from: UnsafeRawPointer(stage.baseAddress!), byteCount: usable - whole, in: batch)
+      }
+
+    case .zero:
+      try zero(run, in: batch)
+    }
+  }
+
+  /// How much of the run an answer of `produced` bytes fills, in whole pages, or an error where that leaves out a page
+  /// that somebody waits for.
+  @inline(__always)
+  private func usableByteCount(
+    _ produced: Int, of request: PageRequest, _ run: borrowing FaultRun, in batch: borrowing FaultBatch
+  ) throws(ResolutionError) -> Int {
+    if produced == request.byteCount { return run.end - run.start }
+    if produced > request.byteCount { throw .answerTooLong(produced: produced, wanted: request.byteCount) }
+    let usable = pageSize.roundDown(produced)
+    let lastFault = run.region.offset(of: batch[run.faults.upperBound - 1].page)
+    if lastFault >= run.start + usable { throw .answerTooShort(produced: produced, wanted: request.byteCount) }
+    return usable
+  }
+
+  @inline(__always)
+  private func clear(_ stage: UnsafeMutableRawBufferPointer, from start: Int, to end: Int) {
+    guard start < end else { return }
+    _ = unsafe UnsafeMutableRawBufferPointer(rebasing: stage[start..<end])
+      .initializeMemory(as: UInt8.self, repeating: 0)
+  }
+
+  @inline(__always)
+  private mutating func copy(
+    _ run: borrowing FaultRun, skipping skipped: Int = 0, from source: UnsafeRawPointer, byteCount: Int,
+    in batch: borrowing FaultBatch
+  ) throws {
+    try resolve(
+      .copy, run, AddressRange(start: run.range.start &+ UInt(bitPattern: skipped), byteCount: byteCount), in: batch
+    ) { (uffd: borrowing Userfaultfd, part: AddressRange, done: Int) throws(ResolveError) in
+      try unsafe uffd.copy(part, from: source + done)
+    }
+  }
+
+  private mutating func zero(_ run: borrowing FaultRun, in batch: borrowing FaultBatch) throws {
+    // A write to the shared page of zeros faults a second time, so a single written page gets one of its own.
+    if run.isOnePage, batch[run.faults.lowerBound].isWrite {
+      guard let page = unsafe zeroes.bytes(pageSize.bytes, pageSize: pageSize) else {
+        throw ResolutionError.refused(.outOfMemory)
+      }
+      try unsafe copy(run, from: UnsafeRawPointer(page.baseAddress!), byteCount: pageSize.bytes, in: batch)
+      return
+    }
+    try resolve(.zeropage, run, run.range, in: batch) {
+      (uffd: borrowing Userfaultfd, part: AddressRange, _: Int) throws(ResolveError) in
+      try uffd.zeropage(part)
+    }
+  }
+
+  /// Runs one kind of request over `range` until every page of it is resolved, put off, or failed.
+  @inline(__always)
+  private mutating func resolve(
+    _ request: ResolveRequest, _ run: borrowing FaultRun, _ range: AddressRange, in batch: borrowing FaultBatch,
+    _ body: (borrowing Userfaultfd, AddressRange, Int) throws(ResolveError) -> Void
+  ) throws {
+    loop.counters.countBytesFilled(range.byteCount)
+    var done = 0
+    while done < range.byteCount {
+      let rest = AddressRange(start: range.start &+ UInt(bitPattern: done), byteCount: range.byteCount - done)
+      let step: ResolutionStep
+      do {
+        try body(loop.uffd, rest, done)
+        step = .after(request, completed: rest.byteCount, errno: nil)
+      } catch {
+        step = .after(
+          request, completed: error.completedByteCount, errno: error.errno,
+          earlierPresent: reports.count(for: rest.start, pageSize: pageSize))
+      }
+      switch step {
+      case .done:
+        return
+      case .goOn(let completed):
+        done += completed
+      default:
+        try handle(step, request, at: rest, run, in: batch)
+        // Whatever `handle` did not throw for concerns one page, or all of the rest.
+        done += step == .present ? pageSize.bytes : rest.byteCount
+      }
+    }
+  }
+
+  /// The steps that are not on the way of a healthy fault.
+  private mutating func handle(
+    _ step: ResolutionStep, _ request: ResolveRequest, at rest: AddressRange, _ run: borrowing FaultRun,
+    in batch: borrowing FaultBatch
+  ) throws {
+    let unfilled = step == .present ? pageSize.bytes : rest.byteCount
+    loop.counters.countBytesFilled(-unfilled)
+    switch step {
+    case .done, .goOn:
+      break
+    case .present:
+      loop.counters.countAlreadyPresent()
+      for index in run.faults where batch[index].page == rest.start {
+        reports.add(rest.start, pageSize: pageSize)
+        wake(AddressRange(start: rest.start, byteCount: pageSize.bytes))
+      }
+    case .later:
+      for index in run.faults where rest.contains(batch[index].page) { putOff(batch[index], of: run.region) }
+    case .gone:
+      wake(rest)
+    case .targetGone:
+      break
+    case .endlesslyPresent:
+      reports.forget(rest.start, pageSize: pageSize)
+      throw ResolutionError.refused(.exists)
+    case .fail(let errno):
+      throw ResolutionError.refused(errno)
+    case .copyInstead, .misuse:
+      fatalError("FaultRuntime: \(request.rawValue) of \(rest.byteCount) bytes at \(rest.start) ended in \(step)")
+    }
+  }
+
+  private mutating func putOff(_ fault: PendingFault, of region: RegionCore) {
+    var fault = fault
+    let now = cuffd_monotonic_nanoseconds()
+    if fault.deferredSince == 0 { fault.deferredSince = now }
+    loop.counters.countDeferral()
+    if now - fault.deferredSince > loop.deferralDeadline {
+      report(fault, of: region, ResolutionError.timedOut)
+    }
+    if deferred.isFull {
+      // No memory is needed to remember a fault that the kernel will report again.
+      wake(AddressRange(start: fault.page, byteCount: pageSize.bytes))
+    } else {
+      deferred.insert(fault)
+    }
+  }
+
+  private mutating func failEach(_ run: borrowing FaultRun, in batch: borrowing FaultBatch, _ error: any Error) {
+    for index in run.faults { fail(batch[index], of: run.region, error) }
+  }
+
+  /// Makes the accesses to a page fail, and says why to whoever asks.
+  private mutating func fail(_ fault: PendingFault, of region: RegionCore, _ error: any Error) {
+    report(fault, of: region, error)
+    let page = AddressRange(start: fault.page, byteCount: pageSize.bytes)
+    do {
+      try loop.uffd.poison(page)
+    } catch {
+      switch ResolutionStep.after(.poison, completed: 0, errno: error.errno) {
+      case .later: putOff(fault, of: region)
+      // Present or gone: whoever waits meets what is there now.
+      case .present, .gone: wake(page)
+      case .targetGone, .done, .goOn: break
+      default: cannotPoison(error)
+      }
+    }
+  }
+
+  private func cannotPoison(_ error: ResolveError) -> Never {
+    fatalError(
+      """
+      FaultRuntime: a page could not be produced, and the kernel cannot poison it (\(error)). Going on would show zeros \
+      to the program, so it ends here. UFFDIO_POISON needs Linux 6.6.
+      """)
+  }
+
+  private func report(_ fault: PendingFault, of region: RegionCore, _ cause: any Error) {
+    loop.counters.countFailure()
+    let failure = PageFailure(
+      region: region.name, offset: region.offset(of: fault.page), byteCount: pageSize.bytes, cause: cause)
+    region.failures.record(failure)
+    loop.onFailure?(failure)
+  }
+
+  /// Errors of a wake mean that nobody can be waiting there.
+  private func wake(_ range: AddressRange) {
+    try? loop.uffd.wake(range)
+  }
+}

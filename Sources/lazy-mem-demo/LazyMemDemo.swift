@@ -1,0 +1,74 @@
+import ArgumentParser
+import FaultRuntime
+import Glibc
+
+/// The command, and how its failures become one line and an exit code.
+@main
+struct LazyMemDemo: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "lazy-mem-demo",
+    abstract: "Lazy memory, served page by page through userfaultfd.",
+    discussion: """
+      Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 the host does not allow userfaultfd.
+      """,
+    subcommands: [MapCommand.self],
+    defaultSubcommand: MapCommand.self
+  )
+
+  static func main() {
+    do {
+      var command = try parseAsRoot()
+      try command.run()
+    } catch let error as CommandFailure {
+      Diagnostics.fail(error.message, .workFailed)
+    } catch let error as FaultRuntimeError {
+      Diagnostics.fail(
+        error.description, error.code == .userfaultfdUnavailable ? .hostForbids : .workFailed)
+    } catch let error as FileProviderError {
+      Diagnostics.fail(error.description, .workFailed)
+    } catch {
+      let text = fullMessage(for: error)
+      // Asking for help is not an error.
+      guard exitCode(for: error) != .success else {
+        print(text)
+        return
+      }
+      Diagnostics.write(text + "\n")
+      Glibc.exit(ProcessExit.wrongUsage.rawValue)
+    }
+  }
+}
+
+/// The exit codes that scripts can rely on.
+enum ProcessExit: CInt {
+  case workFailed = 1
+  case wrongUsage = 2
+  case hostForbids = 3
+}
+
+/// A failure of the work that has no better type.
+struct CommandFailure: Error {
+  var message: String
+}
+
+/// Standard error.
+enum Diagnostics {
+  static func write(_ text: String) {
+    var text = text
+    text.withUTF8 { bytes in
+      _ = unsafe Glibc.write(STDERR_FILENO, bytes.baseAddress, bytes.count)
+    }
+  }
+
+  static func fail(_ message: String, _ code: ProcessExit) -> Never {
+    write("lazy-mem-demo: \(message)\n")
+    Glibc.exit(code.rawValue)
+  }
+
+  /// Ends the process from a thread that must not run exit handlers.
+  static func failImmediately(_ message: String) -> Never {
+    ProgressBar.erase()
+    write("lazy-mem-demo: \(message)\n")
+    _exit(ProcessExit.workFailed.rawValue)
+  }
+}

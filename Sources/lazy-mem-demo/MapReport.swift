@@ -1,0 +1,99 @@
+import FaultRuntime
+import FoundationEssentials
+import Histogram
+
+/// What `map` found, for people and for programs.
+struct MapReport: Encodable {
+  struct Latency: Encodable {
+    var p50: UInt64
+    var p90: UInt64
+    var p99: UInt64
+    var p999: UInt64
+    var max: UInt64
+  }
+
+  var path: String
+  var sha256: String
+  var bytes: Int
+  var pages: Int
+  var faults: Int
+  var batches: Int
+  var largestBatch: Int
+  var bytesFilled: Int
+  var wallSeconds: Double
+  var latencyNanoseconds: Latency
+  var order: String
+  var threads: Int
+  var delivery: String
+  var descriptor: String
+
+  private enum CodingKeys: String, CodingKey {
+    case sha256, bytes, pages, faults, batches, largestBatch, bytesFilled, wallSeconds, latencyNanoseconds
+    case delivery, descriptor
+  }
+
+  init(
+    path: String, sum: String, region: LazyRegion, touch: TouchResult, command: MapCommand, runtime: FaultRuntime
+  ) {
+    let statistics = runtime.statistics
+    self.path = path
+    sha256 = sum
+    bytes = region.byteCount
+    pages = touch.pages
+    faults = statistics.faults
+    batches = statistics.batches
+    largestBatch = statistics.largestBatch
+    bytesFilled = statistics.bytesFilled
+    wallSeconds = touch.seconds
+    latencyNanoseconds = Latency(
+      p50: touch.latency.valueAtPercentile(50),
+      p90: touch.latency.valueAtPercentile(90),
+      p99: touch.latency.valueAtPercentile(99),
+      p999: touch.latency.valueAtPercentile(99.9),
+      max: touch.latency.maxRecorded
+    )
+    order = command.order.rawValue
+    threads = command.threads
+    delivery = runtime.delivery.rawValue
+    descriptor = runtime.descriptor.rawValue
+  }
+
+  func json() throws -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .prettyPrinted]
+    return String(decoding: try encoder.encode(self), as: UTF8.self)
+  }
+
+  func text() -> String {
+    let latency = latencyNanoseconds
+    let rows = [
+      ("file", path),
+      ("sha256", sha256),
+      ("bytes", "\(bytes)"),
+      ("pages", "\(pages) touched in \(order) order by \(threads) \(threads == 1 ? "thread" : "threads")"),
+      ("faults", "\(faults) in \(batches) batches, the largest of \(largestBatch)"),
+      ("filled", "\(bytesFilled) bytes"),
+      ("time", "\(fixed(wallSeconds, 3)) s, \(fixed(Double(bytes) / 1e6 / max(wallSeconds, 1e-9), 0)) MB/s"),
+      (
+        "latency",
+        "p50 \(microseconds(latency.p50))  p90 \(microseconds(latency.p90))  p99 \(microseconds(latency.p99))  "
+          + "p99.9 \(microseconds(latency.p999))  max \(microseconds(latency.max))"
+      ),
+      ("delivery", delivery),
+      ("descriptor", descriptor),
+    ]
+    return rows.map { name, value in
+      name + String(repeating: " ", count: 12 - name.count) + value
+    }.joined(separator: "\n")
+  }
+}
+
+private func microseconds(_ nanoseconds: UInt64) -> String { fixed(Double(nanoseconds) / 1000, 1) + " us" }
+
+private func fixed(_ value: Double, _ digits: Int) -> String {
+  let scale = (0..<digits).reduce(1) { product, _ in product * 10 }
+  let scaled = Int((value * Double(scale)).rounded())
+  guard digits > 0 else { return "\(scaled)" }
+  let fraction = "\(scaled % scale)"
+  return "\(scaled / scale)." + String(repeating: "0", count: digits - fraction.count) + fraction
+}

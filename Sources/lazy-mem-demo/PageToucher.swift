@@ -1,0 +1,131 @@
+import FaultRuntime
+import Glibc
+import Histogram
+import Synchronization
+
+/// What the touching threads saw.
+struct TouchResult {
+  var pages: Int
+  var seconds: Double
+  var latency: Histogram<UInt32>
+}
+
+/// Touches every page of a region, once, from a number of threads.
+final class PageToucher: Sendable {
+  private let region: LazyRegion
+  private let order: TouchOrder
+  private let threadCount: Int
+  private let pageCount: Int
+  private let touched = Atomic<Int>(0)
+  /// Takes what was loaded, so that the compiler cannot leave the loads out.
+  private let sink = Atomic<UInt8>(0)
+  /// Monotonic nanoseconds.
+  private let lastTouch = Atomic<UInt64>(0)
+  private let latency = Mutex(PageToucher.emptyHistogram())
+
+  init(region: LazyRegion, order: TouchOrder, threadCount: Int) {
+    self.region = region
+    self.order = order
+    self.threadCount = threadCount
+    pageCount = (region.byteCount + region.pageSize - 1) / region.pageSize
+  }
+
+  /// Runs the threads to their end; reports progress now and then.
+  func run(progress: (Double) -> Void) throws -> TouchResult {
+    let start = monotonicNanoseconds()
+    var threads: [TouchThread] = []
+    for index in 0..<threadCount {
+      threads.append(try TouchThread { [self] in touchShare(of: index) })
+    }
+    while touched.load(ordering: .relaxed) < pageCount {
+      progress(Double(touched.load(ordering: .relaxed)) / Double(pageCount))
+      usleep(10_000)
+    }
+    for thread in threads { thread.join() }
+    let seconds = Double(lastTouch.load(ordering: .relaxed) - start) / 1e9
+    return TouchResult(pages: pageCount, seconds: seconds, latency: latency.withLock { $0 })
+  }
+
+  private func touchShare(of index: Int) {
+    var histogram = Self.emptyHistogram()
+    let permutation = Permutation(count: pageCount)
+    let region = self.region
+    let bytes = region.bytes
+    let pageSize = region.pageSize
+    // Sequential order gives each thread a stretch of its own, random order every n-th page of one permutation.
+    let first = order == .sequential ? pageCount * index / threadCount : index
+    let end = order == .sequential ? pageCount * (index + 1) / threadCount : pageCount
+    let step = order == .sequential ? 1 : threadCount
+
+    var pending = 0
+    var sum: UInt8 = 0
+    var faultsBefore = threadFaults()
+    for position in stride(from: first, to: end, by: step) {
+      let page = order == .sequential ? position : permutation[position]
+      let before = monotonicNanoseconds()
+      sum &+= unsafe bytes.unsafeLoad(fromByteOffset: page * pageSize, as: UInt8.self)
+      let after = monotonicNanoseconds()
+      // The kernel counts this thread's faults: a page that came along with another one is no fault.
+      if threadFaults() != faultsBefore {
+        _ = histogram.record(min(after - before, Self.longestTracked))
+        faultsBefore = threadFaults()
+      }
+      pending += 1
+      if pending == 256 {
+        touched.wrappingAdd(pending, ordering: .relaxed)
+        pending = 0
+      }
+    }
+    sink.store(sum, ordering: .relaxed)
+    lastTouch.max(monotonicNanoseconds(), ordering: .acquiringAndReleasing)
+    latency.withLock { $0.add(histogram) }
+    touched.wrappingAdd(pending, ordering: .relaxed)
+  }
+
+  private static let longestTracked: UInt64 = 100_000_000_000
+
+  private static func emptyHistogram() -> Histogram<UInt32> {
+    Histogram(highestTrackableValue: longestTracked, numberOfSignificantValueDigits: .three)
+  }
+}
+
+private func monotonicNanoseconds() -> UInt64 {
+  var now = timespec()
+  unsafe clock_gettime(CLOCK_MONOTONIC, &now)
+  return UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
+}
+
+/// RUSAGE_THREAD, which the C library declares for GNU programs only.
+private let rusageThread: __rusage_who_t = 1
+
+/// Page faults that the kernel has handled for the calling thread.
+private func threadFaults() -> Int {
+  var usage = rusage()
+  unsafe getrusage(rusageThread, &usage)
+  return usage.ru_minflt + usage.ru_majflt
+}
+
+/// A thread outside Swift's cooperative pool: a thread that waits in a fault must not keep a task from running.
+private struct TouchThread {
+  private var handle = pthread_t()
+
+  init(_ body: @escaping @Sendable () -> Void) throws {
+    final class Start: Sendable {
+      let body: @Sendable () -> Void
+      init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+    }
+    let start = unsafe Unmanaged.passRetained(Start(body))
+    let result = unsafe pthread_create(
+      &handle, nil,
+      { context in
+        unsafe Unmanaged<Start>.fromOpaque(context!).takeRetainedValue().body()
+        return nil
+      }, start.toOpaque())
+    guard result == 0 else {
+      unsafe start.release()
+      throw CommandFailure(message: "cannot start a thread: \(unsafe String(cString: strerror(result)))")
+    }
+  }
+
+  func join() { pthread_join(handle, nil) }
+}

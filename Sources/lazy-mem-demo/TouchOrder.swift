@@ -1,0 +1,33 @@
+import ArgumentParser
+
+/// The order in which pages are touched.
+enum TouchOrder: String, CaseIterable, ExpressibleByArgument {
+  case sequential, random
+}
+
+/// Every number below `count` once, in an order that looks random and needs no memory: an affine walk over the next power
+/// of two, whose steps outside of the range are left out.
+struct Permutation {
+  let count: Int
+  private let mask: UInt64
+
+  init(count: Int) {
+    self.count = count
+    var size: UInt64 = 1
+    while size < UInt64(count) { size <<= 1 }
+    mask = size - 1
+  }
+
+  /// The `index`-th number.
+  subscript(index: Int) -> Int {
+    var value = UInt64(index)
+    repeat {
+      // Each line is a bijection of the numbers below the power of two, and so is the whole.
+      value = (value &* 0x9e37_79b9_7f4a_7c15 &+ 0x1656_67b1_9e37_79f9) & mask
+      value ^= value >> 7
+      value = (value &* 0xbf58_476d_1ce4_e5b9) & mask
+      value ^= value >> 11
+    } while value >= UInt64(count)
+    return Int(value)
+  }
+}
