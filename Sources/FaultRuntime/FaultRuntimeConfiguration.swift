@@ -23,6 +23,13 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// not touch lazy memory.
   public var onFailure: (@Sendable (PageFailure) -> Void)?
 
+  /// Features to switch on beyond those that the runtime needs itself; tests ask for events with it.
+  var additionalFeatures: UserfaultfdFeatures = []
+
+  /// How often a resolution that gets `EAGAIN` is tried again at once. The thread whose event was read has to run first,
+  /// which takes up to a tenth of a millisecond on another CPU of a virtual machine.
+  var immediateRetries = 256
+
   /// A configuration with the given values.
   public init(
     delivery: Delivery = .auto,

@@ -1,1 +1,205 @@
+#define _GNU_SOURCE
 #include "CTestSupport.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <grp.h>
+#include <unistd.h>
+
+static _Thread_local sigjmp_buf escape;
+static _Thread_local volatile sig_atomic_t armed;
+
+static void on_signal(int number) {
+  if (armed) siglongjmp(escape, number);
+  signal(number, SIG_DFL);
+  raise(number);
+}
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void install(void) {
+  struct sigaction action = {.sa_handler = on_signal};
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGBUS, &action, NULL);
+  sigaction(SIGSEGV, &action, NULL);
+}
+
+int cts_read_byte(uintptr_t address, uint8_t *value) {
+  pthread_once(&once, install);
+  int number = sigsetjmp(escape, 1);
+  if (number == 0) {
+    armed = 1;
+    *value = *(volatile uint8_t *)address;
+  }
+  armed = 0;
+  return number;
+}
+
+int cts_write_byte(uintptr_t address, uint8_t value) {
+  pthread_once(&once, install);
+  int number = sigsetjmp(escape, 1);
+  if (number == 0) {
+    armed = 1;
+    *(volatile uint8_t *)address = value;
+  }
+  armed = 0;
+  return number;
+}
+
+int cts_forked_read(uintptr_t address) {
+  pid_t child = fork();
+  if (child < 0) return -1000 - errno;
+  if (child == 0) {
+    signal(SIGBUS, SIG_DFL);
+    signal(SIGSEGV, SIG_DFL);
+    _exit(*(volatile uint8_t *)address);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+long cts_write_to_pipe(uintptr_t address, size_t length, uint8_t *copy) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) < 0) return -errno;
+  ssize_t written = write(ends[1], (const void *)address, length);
+  long result = written < 0 ? -errno : written;
+  if (written > 0 && read(ends[0], copy, (size_t)written) != written) result = -EIO;
+  close(ends[0]);
+  close(ends[1]);
+  return result;
+}
+
+int cts_deny_userfaultfd(int number) {
+  struct sock_filter filter[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_userfaultfd, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ((uint32_t)number & SECCOMP_RET_DATA)),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  struct sock_fprog program = {.len = sizeof filter / sizeof filter[0], .filter = filter};
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) return -errno;
+  return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0 ? -errno : 0;
+}
+
+// The few requests that a child without the library needs.
+struct range {
+  uint64_t start, length;
+};
+struct api {
+  uint64_t api, features, requests;
+};
+struct registration {
+  struct range range;
+  uint64_t mode, requests;
+};
+
+static int send_descriptor(int socket, int fd, uintptr_t address) {
+  char control[CMSG_SPACE(sizeof fd)] = {0};
+  struct iovec part = {.iov_base = &address, .iov_len = sizeof address};
+  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+  struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof fd);
+  memcpy(CMSG_DATA(header), &fd, sizeof fd);
+  return sendmsg(socket, &message, 0) < 0 ? -errno : 0;
+}
+
+static int receive_descriptor(int socket, uintptr_t *address) {
+  int fd = -1;
+  char control[CMSG_SPACE(sizeof fd)] = {0};
+  struct iovec part = {.iov_base = address, .iov_len = sizeof *address};
+  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+  if (recvmsg(socket, &message, MSG_CMSG_CLOEXEC) <= 0) return -EPIPE;
+  struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+  if (header == NULL) return -EPIPE;
+  memcpy(&fd, CMSG_DATA(header), sizeof fd);
+  return fd;
+}
+
+int cts_userfaultfd_of_dead_process(uintptr_t *address, size_t length) {
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) return -errno;
+  pid_t child = fork();
+  if (child < 0) return -errno;
+  if (child == 0) {
+    void *memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | 1);
+    struct api api = {.api = 0xAA};
+    struct registration registration = {.range = {(uint64_t)(uintptr_t)memory, length}, .mode = 1};
+    int ok = memory != MAP_FAILED && fd >= 0 && ioctl(fd, _IOWR(0xAA, 0x3F, struct api), &api) == 0 &&
+             ioctl(fd, _IOWR(0xAA, 0x00, struct registration), &registration) == 0;
+    if (ok) send_descriptor(ends[1], fd, (uintptr_t)memory);
+    _exit(ok ? 0 : 1);
+  }
+  close(ends[1]);
+  int fd = receive_descriptor(ends[0], address);
+  close(ends[0]);
+  int status = 0;
+  waitpid(child, &status, 0);
+  return fd;
+}
+
+int cts_map_shared_twice(size_t length, uintptr_t *address, uintptr_t *alias) {
+  int fd = (int)syscall(SYS_memfd_create, "shared", 1u);
+  if (fd < 0) return -errno;
+  if (ftruncate(fd, (off_t)length) < 0) return -errno;
+  void *first = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  void *second = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  close(fd);
+  if (first == MAP_FAILED || second == MAP_FAILED) return -ENOMEM;
+  *address = (uintptr_t)first;
+  *alias = (uintptr_t)second;
+  return 0;
+}
+
+int cts_map_shared(size_t length, uintptr_t *address) {
+  uintptr_t alias = 0;
+  int result = cts_map_shared_twice(length, address, &alias);
+  if (result == 0) munmap((void *)alias, length);
+  return result;
+}
+
+struct discard {
+  uintptr_t address;
+  size_t length;
+};
+
+static void *discard(void *argument) {
+  struct discard *work = argument;
+  madvise((void *)work->address, work->length, MADV_DONTNEED);
+  free(work);
+  return NULL;
+}
+
+uint64_t cts_discard_on_thread(uintptr_t address, size_t length) {
+  struct discard *work = malloc(sizeof *work);
+  if (work == NULL) return 0;
+  *work = (struct discard){.address = address, .length = length};
+  pthread_t thread = 0;
+  pthread_create(&thread, NULL, discard, work);
+  return (uint64_t)thread;
+}
+
+void cts_join(uint64_t thread) { pthread_join((pthread_t)thread, NULL); }
+
+int cts_become_nobody(void) {
+  if (setgroups(0, NULL) < 0 || setresgid(65534, 65534, 65534) < 0 || setresuid(65534, 65534, 65534) < 0) return -errno;
+  return 0;
+}

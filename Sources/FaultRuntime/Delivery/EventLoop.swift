@@ -11,6 +11,8 @@ final class EventLoop: Sendable {
   let counters = HandlerCounters()
   let onFailure: (@Sendable (PageFailure) -> Void)?
   let deferralDeadline: UInt64
+  /// How often a resolution that gets `EAGAIN` reads on and tries again at once, before it is put off for a millisecond.
+  let immediateRetries: Int
 
   private let batchCapacity: Int
   private let closeDeadline: UInt64
@@ -36,7 +38,7 @@ final class EventLoop: Sendable {
     configuration: FaultRuntimeConfiguration, table: RegionTable, pageSize: PageSize, index: Int
   ) throws(FaultRuntimeError) {
     do {
-      uffd = try Userfaultfd.open(configuration.descriptor, wanting: Self.wantedFeatures)
+      uffd = try Userfaultfd.open(configuration.descriptor, wanting: Self.wantedFeatures.union(configuration.additionalFeatures))
     } catch {
       throw .unavailable(error)
     }
@@ -44,6 +46,7 @@ final class EventLoop: Sendable {
     self.pageSize = pageSize
     onFailure = configuration.onFailure
     deferralDeadline = configuration.resolveDeadline.clampedNanoseconds
+    immediateRetries = configuration.immediateRetries
     closeDeadline = configuration.closeDeadline.clampedNanoseconds
     batchCapacity = configuration.batchCapacity
     do {
@@ -117,18 +120,17 @@ final class EventLoop: Sendable {
   // MARK: Service, on the handler thread
 
   private func run() {
-    var messages = MessageBuffer(capacity: batchCapacity)
-    // Twice, because faults that were put off are served together with those of a full read.
-    var batch = FaultBatch(capacity: 2 * batchCapacity)
+    var inbox = FaultInbox(readCapacity: batchCapacity, pageSize: pageSize)
+    var batch = FaultInbox.batch(readCapacity: batchCapacity)
     var resolver = Resolver(loop: self, capacity: batchCapacity)
     do {
       while true {
-        let ready = try epoll.wait(milliseconds: resolver.deferred.count == 0 ? -1 : 1)
+        let ready = try epoll.wait(milliseconds: !inbox.isEmpty ? 0 : resolver.deferred.count == 0 ? -1 : 1)
         if ready.hasError(Token.faults) { fatalError("FaultRuntime: the userfaultfd reports an error") }
-        if ready.hasInput(Token.faults) { try read(&messages, into: &batch) }
-        if resolver.deferred.count > 0 { resolver.takeDeferred(into: &batch) }
-        serve(&batch, with: &resolver)
-        if ready.hasInput(Token.wakeup), try obey(&messages, &batch, &resolver) { return }
+        if ready.hasInput(Token.faults), inbox.hasRoom { _ = try inbox.read(from: uffd, counting: counters) }
+        if resolver.deferred.count > 0 { resolver.takeDeferred(into: &inbox) }
+        try serve(&inbox, &batch, with: &resolver)
+        if ready.hasInput(Token.wakeup), try obey(&inbox, &batch, &resolver) { return }
       }
     } catch {
       // Nobody would serve the faults that come; a program that hangs is worse than one that says why it ended.
@@ -136,23 +138,12 @@ final class EventLoop: Sendable {
     }
   }
 
+  /// Answers everything in the inbox; `batch` is empty before and after.
   @inline(__always)
-  private func read(_ messages: inout MessageBuffer, into batch: inout FaultBatch) throws(UserfaultfdError) {
-    try uffd.read(into: &messages)
-    guard messages.count > 0 else { return }
-    var faults = 0
-    for index in 0..<messages.count {
-      // Events were not asked for; there are only faults.
-      guard case .pagefault(let address, let flags, _) = messages[index] else { continue }
-      faults += 1
-      batch.insert(PendingFault(page: pageSize.pageStart(of: address), isWrite: flags.contains(.write)))
-    }
-    counters.countBatch(faults: faults, messages: messages.count)
-  }
-
-  /// Answers everything in `batch` and empties it.
-  @inline(__always)
-  private func serve(_ batch: inout FaultBatch, with resolver: inout Resolver) {
+  private func serve(
+    _ inbox: inout FaultInbox, _ batch: inout FaultBatch, with resolver: inout Resolver
+  ) throws(UserfaultfdError) {
+    inbox.take(for: &batch)
     var index = 0
     while index < batch.count {
       let fault = batch[index]
@@ -165,14 +156,14 @@ final class EventLoop: Sendable {
       var run = FaultRun(region: region, fault: fault, index: index)
       index += 1
       while index < batch.count, run.absorb(batch[index]) { index += 1 }
-      resolver.serve(run, in: batch)
+      try resolver.serve(run, in: batch, readingOnInto: &inbox)
     }
     batch.removeAll()
   }
 
   /// Does what other threads have asked for. True where the thread shall end.
   private func obey(
-    _ messages: inout MessageBuffer, _ batch: inout FaultBatch, _ resolver: inout Resolver
+    _ inbox: inout FaultInbox, _ batch: inout FaultBatch, _ resolver: inout Resolver
   ) throws(UserfaultfdError) -> Bool {
     wakeup.clear()
     let wishes = control.withLock { control in
@@ -180,10 +171,9 @@ final class EventLoop: Sendable {
       return control
     }
     guard !wishes.drains.isEmpty || wishes.isStopping else { return false }
-    repeat {
-      try read(&messages, into: &batch)
-      serve(&batch, with: &resolver)
-    } while messages.count > 0
+    while try inbox.read(from: uffd, counting: counters) > 0 || !inbox.isEmpty {
+      try serve(&inbox, &batch, with: &resolver)
+    }
     for drain in wishes.drains { drain.signal() }
     return wishes.isStopping
   }

@@ -6,8 +6,8 @@
 /// Any number of threads may touch the memory. A touch of a page that is not resident blocks its thread until the provider
 /// has answered; where the answer is an error, the touch raises SIGBUS, and the error is in ``failures``.
 public final class LazyRegion: Sendable {
-  private let core: RegionCore
-  private let handler: EventLoop
+  let core: RegionCore
+  let handler: EventLoop
   /// Keeps the threads that serve this region alive.
   private let engine: Engine
 

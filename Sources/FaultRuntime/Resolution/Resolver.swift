@@ -20,27 +20,35 @@ struct Resolver: ~Copyable {
   }
 
   /// Moves the faults that were put off into `batch`, to be served again.
-  mutating func takeDeferred(into batch: inout FaultBatch) {
-    for index in 0..<deferred.count { batch.insert(deferred[index]) }
+  mutating func takeDeferred(into inbox: inout FaultInbox) {
+    for index in 0..<deferred.count { inbox.insert(deferred[index]) }
     deferred.removeAll()
   }
 
-  /// Serves one run. `faults` are the ones that threads wait for; the rest of the run is there because units are.
+  /// Serves one run of the faults in `batch`. Where the kernel wants an event read first, messages go to `inbox`.
+  ///
+  /// - Throws: where the descriptor cannot be read; everything else ends at the page that it concerns.
   @inline(__always)
-  mutating func serve(_ run: borrowing FaultRun, in batch: borrowing FaultBatch) {
+  mutating func serve(
+    _ run: borrowing FaultRun, in batch: borrowing FaultBatch, readingOnInto inbox: inout FaultInbox
+  ) throws(UserfaultfdError) {
     if run.region.isClosing {
       failEach(run, in: batch, ResolutionError.regionClosed)
       return
     }
     do {
-      try answer(run, in: batch)
+      try answer(run, in: batch, &inbox)
+    } catch let error as UserfaultfdError {
+      throw error
     } catch {
-      narrow(run, in: batch, error)
+      try narrow(run, in: batch, &inbox, error)
     }
   }
 
   /// An error of a request that spans pages says little about each of them: ask again for those that threads wait for.
-  private mutating func narrow(_ run: borrowing FaultRun, in batch: borrowing FaultBatch, _ error: any Error) {
+  private mutating func narrow(
+    _ run: borrowing FaultRun, in batch: borrowing FaultBatch, _ inbox: inout FaultInbox, _ error: any Error
+  ) throws(UserfaultfdError) {
     if run.isOnePage {
       fail(batch[run.faults.lowerBound], of: run.region, error)
       return
@@ -48,7 +56,9 @@ struct Resolver: ~Copyable {
     for index in run.faults {
       let single = FaultRun(region: run.region, onlyPageOf: batch[index], index: index)
       do {
-        try answer(single, in: batch)
+        try answer(single, in: batch, &inbox)
+      } catch let error as UserfaultfdError {
+        throw error
       } catch {
         fail(batch[index], of: run.region, error)
       }
@@ -56,7 +66,9 @@ struct Resolver: ~Copyable {
   }
 
   @inline(__always)
-  private mutating func answer(_ run: borrowing FaultRun, in batch: borrowing FaultBatch) throws {
+  private mutating func answer(
+    _ run: borrowing FaultRun, in batch: borrowing FaultBatch, _ inbox: inout FaultInbox
+  ) throws {
     let request = run.request
     let range = run.range
     guard let stage = unsafe staging.bytes(range.byteCount, pageSize: pageSize) else {
@@ -71,7 +83,7 @@ struct Resolver: ~Copyable {
     case .filled:
       let usable = try usableByteCount(buffer.count, of: request, run, in: batch)
       unsafe clear(stage, from: buffer.count, to: usable)
-      try unsafe copy(run, from: UnsafeRawPointer(stage.baseAddress!), byteCount: usable, in: batch)
+      try unsafe copy(run, from: UnsafeRawPointer(stage.baseAddress!), byteCount: usable, in: batch, &inbox)
 
     case .lent(let bytes):
       let usable = try usableByteCount(bytes.count, of: request, run, in: batch)
@@ -79,18 +91,19 @@ struct Resolver: ~Copyable {
       // The copy would fault on this very thread, which is the one that serves faults.
       if loop.table.intersects(lent) { throw ResolutionError.lentLazyMemory }
       let whole = min(pageSize.roundDown(bytes.count), usable)
-      if whole > 0 { try unsafe copy(run, from: bytes.baseAddress!, byteCount: whole, in: batch) }
+      if whole > 0 { try unsafe copy(run, from: bytes.baseAddress!, byteCount: whole, in: batch, &inbox) }
       if whole < usable {
         // The last page of the region, which the lent bytes do not fill.
         let tail = unsafe UnsafeRawBufferPointer(rebasing: bytes[whole...])
         unsafe stage.copyMemory(from: tail)
         unsafe clear(stage, from: tail.count, to: usable - whole)
         try unsafe copy(
-          run, skipping: whole, from: UnsafeRawPointer(stage.baseAddress!), byteCount: usable - whole, in: batch)
+          run, skipping: whole, from: UnsafeRawPointer(stage.baseAddress!), byteCount: usable - whole, in: batch,
+          &inbox)
       }
 
     case .zero:
-      try zero(run, in: batch)
+      try zero(run, in: batch, &inbox)
     }
   }
 
@@ -118,25 +131,28 @@ struct Resolver: ~Copyable {
   @inline(__always)
   private mutating func copy(
     _ run: borrowing FaultRun, skipping skipped: Int = 0, from source: UnsafeRawPointer, byteCount: Int,
-    in batch: borrowing FaultBatch
+    in batch: borrowing FaultBatch, _ inbox: inout FaultInbox
   ) throws {
     try resolve(
-      .copy, run, AddressRange(start: run.range.start &+ UInt(bitPattern: skipped), byteCount: byteCount), in: batch
+      .copy, run, AddressRange(start: run.range.start &+ UInt(bitPattern: skipped), byteCount: byteCount), in: batch,
+      &inbox
     ) { (uffd: borrowing Userfaultfd, part: AddressRange, done: Int) throws(ResolveError) in
       try unsafe uffd.copy(part, from: source + done)
     }
   }
 
-  private mutating func zero(_ run: borrowing FaultRun, in batch: borrowing FaultBatch) throws {
+  private mutating func zero(
+    _ run: borrowing FaultRun, in batch: borrowing FaultBatch, _ inbox: inout FaultInbox
+  ) throws {
     // A write to the shared page of zeros faults a second time, so a single written page gets one of its own.
     if run.isOnePage, batch[run.faults.lowerBound].isWrite {
       guard let page = unsafe zeroes.bytes(pageSize.bytes, pageSize: pageSize) else {
         throw ResolutionError.refused(.outOfMemory)
       }
-      try unsafe copy(run, from: UnsafeRawPointer(page.baseAddress!), byteCount: pageSize.bytes, in: batch)
+      try unsafe copy(run, from: UnsafeRawPointer(page.baseAddress!), byteCount: pageSize.bytes, in: batch, &inbox)
       return
     }
-    try resolve(.zeropage, run, run.range, in: batch) {
+    try resolve(.zeropage, run, run.range, in: batch, &inbox) {
       (uffd: borrowing Userfaultfd, part: AddressRange, _: Int) throws(ResolveError) in
       try uffd.zeropage(part)
     }
@@ -146,10 +162,11 @@ struct Resolver: ~Copyable {
   @inline(__always)
   private mutating func resolve(
     _ request: ResolveRequest, _ run: borrowing FaultRun, _ range: AddressRange, in batch: borrowing FaultBatch,
-    _ body: (borrowing Userfaultfd, AddressRange, Int) throws(ResolveError) -> Void
+    _ inbox: inout FaultInbox, _ body: (borrowing Userfaultfd, AddressRange, Int) throws(ResolveError) -> Void
   ) throws {
     loop.counters.countBytesFilled(range.byteCount)
     var done = 0
+    var retries = 0
     while done < range.byteCount {
       let rest = AddressRange(start: range.start &+ UInt(bitPattern: done), byteCount: range.byteCount - done)
       let step: ResolutionStep
@@ -166,6 +183,12 @@ struct Resolver: ~Copyable {
         return
       case .goOn(let completed):
         done += completed
+      case .later where retries < loop.immediateRetries && inbox.hasRoom:
+        if retries == 0 { loop.counters.countDeferral() }
+        retries += 1
+        _ = try inbox.read(from: loop.uffd, counting: loop.counters)
+        // The thread whose event was read has to run before anything can be resolved.
+        cuffd_pause(0)
       default:
         try handle(step, request, at: rest, run, in: batch)
         // Whatever `handle` did not throw for concerns one page, or all of the rest.

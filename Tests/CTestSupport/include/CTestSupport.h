@@ -1,3 +1,44 @@
-#ifndef X
-#define X
+// What tests need from C: accesses that may raise a signal, children, system-call filters.
+#ifndef CTEST_SUPPORT_H
+#define CTEST_SUPPORT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#pragma clang assume_nonnull begin
+
+// Reads a byte. Returns 0, or the signal that the access raised (SIGBUS, SIGSEGV) instead of dying of it.
+int cts_read_byte(uintptr_t address, uint8_t *value);
+
+// Writes a byte; as cts_read_byte.
+int cts_write_byte(uintptr_t address, uint8_t value);
+
+// Forks; the child reads the byte and exits with it. Returns the child's exit status, or minus the signal it died of.
+int cts_forked_read(uintptr_t address);
+
+// write(2) of `length` bytes at `address` into a pipe. Returns how many went through, or -errno.
+// `copy` receives what came out of the pipe; it has room for `length` bytes, at most 64 KiB.
+long cts_write_to_pipe(uintptr_t address, size_t length, uint8_t *copy);
+
+// From now on userfaultfd(2) fails with `number` in this process and its children. Returns 0 or -errno.
+int cts_deny_userfaultfd(int number);
+
+// A userfaultfd of a process that registered `length` bytes at `*address` and is dead.
+int cts_userfaultfd_of_dead_process(uintptr_t *address, size_t length);
+
+// memfd_create(2) of `length` bytes, mapped shared. Returns 0 or -errno.
+int cts_map_shared(size_t length, uintptr_t *address);
+
+// Maps the same memfd again, so that the page cache can be filled behind the first mapping's back.
+int cts_map_shared_twice(size_t length, uintptr_t *address, uintptr_t *alias);
+
+// MADV_DONTNEED on another thread, which blocks where the event has to be read first. Join with cts_join.
+uint64_t cts_discard_on_thread(uintptr_t address, size_t length);
+void cts_join(uint64_t thread);
+
+// Gives up root for good: uid and gid 65534. Returns 0 or -errno.
+int cts_become_nobody(void);
+
+#pragma clang assume_nonnull end
+
 #endif

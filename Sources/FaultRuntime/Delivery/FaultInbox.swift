@@ -1,0 +1,52 @@
+/// The faults that were read and not served yet.
+///
+/// Reading is separate from serving because a resolution that gets `EAGAIN` has to read on before it can go on: the kernel
+/// resolves nothing while an event is unread.
+struct FaultInbox: ~Copyable {
+  private var messages: MessageBuffer
+  private let readCapacity: Int
+  private let pageSize: PageSize
+  private(set) var faults: FaultBatch
+
+  /// For reads of up to `readCapacity` messages.
+  init(readCapacity: Int, pageSize: PageSize) {
+    messages = MessageBuffer(capacity: readCapacity)
+    self.readCapacity = readCapacity
+    self.pageSize = pageSize
+    faults = Self.batch(readCapacity: readCapacity)
+  }
+
+  /// A batch that holds whatever can be in an inbox: two reads, and as many faults that were put off.
+  static func batch(readCapacity: Int) -> FaultBatch { FaultBatch(capacity: 3 * readCapacity) }
+
+  var isEmpty: Bool { faults.count == 0 }
+
+  /// Whether one more read fits. What is not read stays in the kernel's queue.
+  var hasRoom: Bool { faults.count <= readCapacity }
+
+  /// Reads once, as many messages as are waiting. Returns their number.
+  @inline(__always)
+  mutating func read(
+    from uffd: borrowing Userfaultfd, counting counters: HandlerCounters
+  ) throws(UserfaultfdError) -> Int {
+    try uffd.read(into: &messages)
+    guard messages.count > 0 else { return 0 }
+    var count = 0
+    for index in 0..<messages.count {
+      // Nothing is done about events: reading them is what lets the thread that caused them go on.
+      guard case .pagefault(let address, let flags, _) = messages[index] else { continue }
+      count += 1
+      faults.insert(PendingFault(page: pageSize.pageStart(of: address), isWrite: flags.contains(.write)))
+    }
+    counters.countBatch(faults: count, messages: messages.count)
+    return messages.count
+  }
+
+  /// Hands out everything that was read, in exchange for an empty batch.
+  @inline(__always)
+  mutating func take(for empty: inout FaultBatch) {
+    swap(&faults, &empty)
+  }
+
+  mutating func insert(_ fault: PendingFault) { faults.insert(fault) }
+}

@@ -1,0 +1,86 @@
+import CUFFD
+import Testing
+
+@testable import FaultRuntime
+
+@Suite("The userfaultfd ABI", .timeLimit(.minutes(1)))
+struct ABITests {
+  #if arch(x86_64) || arch(arm64)
+    @Test(
+      "Request numbers are the kernel's",
+      arguments: [
+        (CUFFD_IOCTL_API, 0xc018_aa3f), (CUFFD_IOCTL_REGISTER, 0xc020_aa00), (CUFFD_IOCTL_UNREGISTER, 0x8010_aa01),
+        (CUFFD_IOCTL_WAKE, 0x8010_aa02), (CUFFD_IOCTL_COPY, 0xc028_aa03), (CUFFD_IOCTL_ZEROPAGE, 0xc020_aa04),
+        (CUFFD_IOCTL_MOVE, 0xc028_aa05), (CUFFD_IOCTL_WRITEPROTECT, 0xc018_aa06), (CUFFD_IOCTL_CONTINUE, 0xc020_aa07),
+        (CUFFD_IOCTL_POISON, 0xc020_aa08), (CUFFD_IOCTL_NEW, 0xaa00), (CUFFD_IOCTL_PAGEMAP_SCAN, 0xc060_6610),
+      ] as [(cuffd_ioctl, UInt64)])
+    func requestNumbers(request: cuffd_ioctl, number: UInt64) {
+      #expect(cuffd_ioctl_number(request) == number)
+    }
+  #endif
+
+  @Test("There are 17 features, each with a bit of its own")
+  func features() {
+    let all: [UserfaultfdFeatures] = [
+      .pagefaultFlagWriteProtect, .eventFork, .eventRemap, .eventRemove, .missingHugetlbfs, .missingShmem, .eventUnmap,
+      .sigbus, .threadID, .minorHugetlbfs, .minorShmem, .exactAddress, .writeProtectHugetlbfsShmem,
+      .writeProtectUnpopulated, .poison, .writeProtectAsync, .move,
+    ]
+    #expect(all.map(\.rawValue) == (0..<17).map { 1 << UInt64($0) })
+  }
+
+  @Test("Messages are decoded by event")
+  func messages() {
+    var raw = cuffd_msg()
+    raw.event = UInt8(CUFFD_EVENT_PAGEFAULT)
+    unsafe raw.arg.pagefault.flags = UInt64(CUFFD_PAGEFAULT_FLAG_WRITE)
+    unsafe raw.arg.pagefault.address = 0x7000
+    unsafe raw.arg.pagefault.feat.ptid = 42
+    #expect(FaultMessage(raw) == .pagefault(address: 0x7000, flags: .write, thread: 42))
+
+    raw = cuffd_msg()
+    raw.event = UInt8(CUFFD_EVENT_FORK)
+    unsafe raw.arg.fork.ufd = 7
+    #expect(FaultMessage(raw) == .fork(descriptor: 7))
+
+    raw = cuffd_msg()
+    raw.event = UInt8(CUFFD_EVENT_REMAP)
+    unsafe raw.arg.remap.from = 1
+    unsafe raw.arg.remap.to = 2
+    unsafe raw.arg.remap.len = 3
+    #expect(FaultMessage(raw) == .remap(from: 1, to: 2, byteCount: 3))
+
+    raw = cuffd_msg()
+    raw.event = UInt8(CUFFD_EVENT_REMOVE)
+    unsafe raw.arg.remove.start = 4
+    unsafe raw.arg.remove.end = 5
+    #expect(FaultMessage(raw) == .remove(start: 4, end: 5))
+    raw.event = UInt8(CUFFD_EVENT_UNMAP)
+    #expect(FaultMessage(raw) == .unmap(start: 4, end: 5))
+
+    raw.event = 0x7f
+    #expect(FaultMessage(raw) == .unknown(0x7f))
+  }
+
+  @Test("PAGEMAP_SCAN sees which pages are there")
+  func pagemapScan() throws {
+    guard Host.features.contains(.writeProtectAsync) else { return }  // came with the same kernel
+    let scratch = Scratch(pages: 4)
+    #expect(write(1, to: scratch.page(2).start) == .byte(1))
+    let pagemap = unsafe cuffd_file_open("/proc/self/pagemap")
+    defer { _ = cuffd_close(pagemap) }
+    try #require(pagemap >= 0)
+    var found = [cuffd_page_region](repeating: cuffd_page_region(), count: 4)
+    let count = unsafe found.withUnsafeMutableBufferPointer { found in
+      var argument = cuffd_pm_scan_arg(
+        size: UInt64(MemoryLayout<cuffd_pm_scan_arg>.size), flags: 0, start: UInt64(scratch.range.start),
+        end: UInt64(scratch.range.end), walk_end: 0, vec: UInt64(UInt(bitPattern: found.baseAddress)), vec_len: 4,
+        max_pages: 0, category_inverted: 0, category_mask: CUFFD_PAGE_IS_PRESENT, category_anyof_mask: 0,
+        return_mask: CUFFD_PAGE_IS_PRESENT)
+      return unsafe cuffd_pagemap_scan(pagemap, &argument)
+    }
+    #expect(count == 1)
+    #expect(found[0].start == UInt64(scratch.page(2).start))
+    #expect(found[0].end == UInt64(scratch.page(2).end))
+  }
+}

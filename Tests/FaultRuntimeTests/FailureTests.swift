@@ -1,0 +1,315 @@
+import CTestSupport
+import CUFFD
+import Glibc
+import Synchronization
+import Testing
+
+@testable import FaultRuntime
+
+private struct Refused: Error, Equatable { var page: Int }
+
+@Suite("When a page cannot be produced", .timeLimit(.minutes(2)), .enabled(if: Host.features.contains(.poison), SkipReason.poison))
+struct FailureTests {
+  private let failures = Failures()
+  private let runtime: FaultRuntime
+
+  init() throws {
+    runtime = try FaultRuntime(FaultRuntimeConfiguration(onFailure: { [failures] in failures.add($0) }))
+  }
+
+  /// What the hook was told, in order.
+  private final class Failures: Sendable {
+    private let list = Mutex<[PageFailure]>([])
+    func add(_ failure: PageFailure) { list.withLock { $0.append(failure) } }
+    var all: [PageFailure] { list.withLock { $0 } }
+  }
+
+  private func expectOneFailure(
+    of region: LazyRegion, at offset: Int, _ cause: some Error & Equatable,
+    sourceLocation: SourceLocation = #_sourceLocation
+  ) {
+    for reported in [region.failures, failures.all] {
+      #expect(reported.count == 1, sourceLocation: sourceLocation)
+      guard let failure = reported.first else { continue }
+      #expect(failure.region == region.name, sourceLocation: sourceLocation)
+      #expect(failure.offset == offset, sourceLocation: sourceLocation)
+      #expect(failure.byteCount == pageBytes, sourceLocation: sourceLocation)
+      #expect("\(failure.cause)" == "\(cause)", sourceLocation: sourceLocation)
+    }
+    #expect(runtime.statistics.pagesFailed == 1, sourceLocation: sourceLocation)
+  }
+
+  @Test("A provider that throws on one page fails that page alone", arguments: [1, 8 * pageBytes])
+  func oneBadPage(preferred: Int) throws {
+    let provider = ClosureProvider(requestSize: RequestSize(preferred: preferred, largest: 16 * pageBytes)) {
+      request, page in
+      if request.range.contains(5 * pageBytes) { throw Refused(page: 5) }
+      page.append(request.range.lazy.map { expectedByte($0) })
+      return .filled
+    }
+    let region = try runtime.map(provider, byteCount: 16 * pageBytes, options: RegionOptions(name: "five"))
+    #expect(region.access(5 * pageBytes + 100) == .signal(SIGBUS))
+    for index in 0..<16 where index != 5 {
+      #expect(region.access(index * pageBytes + 1) == .byte(expectedByte(index * pageBytes + 1)))
+    }
+    // It stays that way, and nobody is asked again.
+    #expect(region.access(5 * pageBytes) == .signal(SIGBUS))
+    expectOneFailure(of: region, at: 5 * pageBytes, Refused(page: 5))
+    #expect(region.failures[0].description.contains("region 'five', page at offset \(5 * pageBytes)"))
+  }
+
+  @Test("All threads that wait for a bad page are released")
+  func manyWaiters() throws {
+    let gate = Gate()
+    let region = try runtime.map(
+      ClosureProvider { _, _ in
+        gate.wait()
+        throw Refused(page: 0)
+      }, byteCount: pageBytes)
+    let threads = (0..<8).map { index in TestThread { #expect(region.access(index) == .signal(SIGBUS)) } }
+    #expect(eventually { waiters(on: region.descriptor).all == 8 })
+    gate.open()
+    for thread in threads { #expect(thread.join()) }
+    expectOneFailure(of: region, at: 0, Refused(page: 0))
+  }
+
+  @Test("A system call that meets a bad page gets EFAULT", .enabled(if: Host.kernelModeFaults, SkipReason.kernelModeFaults))
+  func systemCall() throws {
+    let region = try runtime.map(ClosureProvider { _, _ in throw Refused(page: 0) }, byteCount: pageBytes)
+    var copy = [UInt8](repeating: 0, count: 8)
+    #expect(unsafe cts_write_to_pipe(region.address, 8, &copy) == Int(-EFAULT))
+  }
+
+  @Test("Without a handler for SIGBUS, the access ends the program")
+  func unhandled() async {
+    await #expect(processExitsWith: .signal(SIGBUS)) {
+      let region = try FaultRuntime().map(ClosureProvider { _, _ in throw Refused(page: 0) }, byteCount: pageBytes)
+      let bytes = region.bytes
+      print(unsafe bytes.unsafeLoad(fromByteOffset: 0, as: UInt8.self))
+    }
+  }
+
+  // MARK: Answers that are none
+
+  @Test("An answer that is too short fails the pages that it leaves out, and keeps those that it has")
+  func tooShort() throws {
+    let provider = ClosureProvider(requestSize: RequestSize(preferred: 4 * pageBytes, largest: 4 * pageBytes)) {
+      request, page in
+      // Never more than the first two pages and a half of the region.
+      let end = min(request.range.upperBound, 2 * pageBytes + pageBytes / 2)
+      if request.offset < end { page.append((request.offset..<end).lazy.map { expectedByte($0) }) }
+      return .filled
+    }
+    let region = try runtime.map(provider, byteCount: 4 * pageBytes)
+    #expect(region.access(0) == .byte(expectedByte(0)))
+    #expect(region.access(pageBytes) == .byte(expectedByte(pageBytes)))
+    #expect(runtime.statistics.requests == 1)
+    // Half a page is no page: the other half would be somebody else's bytes, or zeros that nobody gave.
+    #expect(region.access(2 * pageBytes) == .signal(SIGBUS))
+    expectOneFailure(
+      of: region, at: 2 * pageBytes, ResolutionError.answerTooShort(produced: pageBytes / 2, wanted: pageBytes))
+    #expect(region.access(3 * pageBytes) == .signal(SIGBUS))
+  }
+
+  @Test("An empty answer is too short")
+  func empty() throws {
+    let region = try runtime.map(ClosureProvider { _, _ in .filled }, byteCount: 10)
+    #expect(region.access(0) == .signal(SIGBUS))
+    expectOneFailure(of: region, at: 0, ResolutionError.answerTooShort(produced: 0, wanted: 10))
+  }
+
+  @Test("Memory that is shorter than its region fails behind its end")
+  func shortMemory() throws {
+    let provider = MemoryProvider(copying: expectedBytes(0..<(2 * pageBytes)))
+    let region = try runtime.map(provider, byteCount: 4 * pageBytes)
+    #expect(region.access(pageBytes) == .byte(expectedByte(pageBytes)))
+    #expect(region.access(2 * pageBytes) == .signal(SIGBUS))
+    expectOneFailure(
+      of: region, at: 2 * pageBytes, MemoryProvider.OutOfBounds(offset: 2 * pageBytes, available: 2 * pageBytes))
+  }
+
+  @Test("Lending more than was asked for is an error")
+  func lentTooLong() throws {
+    let scratch = Scratch(pages: 2)
+    let region = try runtime.map(
+      ClosureProvider { _, _ in
+        unsafe .lent(UnsafeRawBufferPointer(start: scratch.pointer, count: 2 * pageBytes))
+      }, byteCount: pageBytes)
+    #expect(region.access(0) == .signal(SIGBUS))
+    expectOneFailure(
+      of: region, at: 0, ResolutionError.answerTooLong(produced: 2 * pageBytes, wanted: pageBytes))
+  }
+
+  @Test("Lending memory that cannot be read is an error, not a crash")
+  func lentUnreadable() throws {
+    let scratch = Scratch(pages: 1)
+    #expect(cuffd_protect_none(UInt64(scratch.range.start), pageBytes) == 0)
+    let region = try runtime.map(
+      ClosureProvider { _, _ in
+        unsafe .lent(UnsafeRawBufferPointer(start: scratch.pointer, count: pageBytes))
+      }, byteCount: pageBytes)
+    #expect(region.access(0) == .signal(SIGBUS))
+    expectOneFailure(of: region, at: 0, ResolutionError.refused(.badAddress))
+  }
+
+  @Test("Lending lazy memory of the same runtime is refused, because the copy would wait for itself")
+  func lentLazy() throws {
+    let inner = try runtime.map(patternProvider(), byteCount: pageBytes)
+    let outer = try runtime.map(
+      ClosureProvider { _, _ in unsafe .lent(inner.unsafeBytes) }, byteCount: pageBytes)
+    #expect(outer.access(0) == .signal(SIGBUS))
+    expectOneFailure(of: outer, at: 0, ResolutionError.lentLazyMemory)
+    #expect(inner.access(0) == .byte(expectedByte(0)))
+  }
+
+  @Test("Lazy memory of another runtime may be lent")
+  func lentLazyOfAnother() throws {
+    let inner = try FaultRuntime(FaultRuntimeConfiguration(descriptor: .only(.full)))
+      .map(patternProvider(), byteCount: pageBytes)
+    let outer = try runtime.map(
+      ClosureProvider { _, _ in unsafe .lent(inner.unsafeBytes) }, byteCount: pageBytes)
+    #expect(outer.access(7) == .byte(expectedByte(7)))
+  }
+
+  // MARK: Files
+
+  @Test("A file that is truncated while it is mapped fails behind its new end, and reads no zeros")
+  func truncated() throws {
+    let file = try TemporaryFile(bytes: expectedBytes(0..<(8 * pageBytes)))
+    let region = try runtime.map(FileProvider(file.path, requestSize: .singlePage))
+    #expect(region.access(7 * pageBytes) == .byte(expectedByte(7 * pageBytes)))
+    #expect(unsafe truncate(file.path, off_t(2 * pageBytes + 10)) == 0)
+    #expect(region.access(0) == .byte(expectedByte(0)))
+    #expect(region.access(pageBytes) == .byte(expectedByte(pageBytes)))
+    #expect(region.access(2 * pageBytes) == .signal(SIGBUS))
+    #expect(region.access(7 * pageBytes) == .byte(expectedByte(7 * pageBytes)))
+    let error = try #require(region.failures.first?.cause as? FileProviderError)
+    #expect(error.code == .truncated)
+    #expect(error.path == file.path)
+    #expect(error.offset == 2 * pageBytes + 10)
+    #expect(error.description.contains("was truncated"))
+  }
+
+  // MARK: Closing
+
+  @Test("Closing releases the threads that wait, without zeros, and without waiting for the touch")
+  func closeWithWaiters() throws {
+    let gate = Gate()
+    let blocking = try runtime.map(
+      ClosureProvider { request, page in
+        gate.wait()
+        page.append(repeating: 1, count: request.byteCount)
+        return .filled
+      }, byteCount: pageBytes)
+    let region = try runtime.map(patternProvider(), byteCount: 8 * pageBytes)
+    let address = region.address
+    let descriptor = region.descriptor
+    // The handler is held by another region, so these faults are in its queue, unread, when the closing begins.
+    let first = TestThread { #expect(blocking.access(0) == .byte(1)) }
+    #expect(eventually { waiters(on: descriptor).all == 1 && waiters(on: descriptor).unread == 0 })
+    let victims = (0..<4).map { index in
+      TestThread {
+        let outcome = read(address + UInt(index * pageBytes))
+        // SIGBUS of the poisoned page, or SIGSEGV if the thread got to run only when all access was gone.
+        #expect(outcome == .signal(SIGBUS) || outcome == .signal(SIGSEGV))
+      }
+    }
+    #expect(eventually { waiters(on: descriptor).unread == 4 })
+    let closer = TestThread { region.close() }
+    #expect(eventually { region.isClosed })
+    gate.open()
+    for thread in [first, closer] + victims { #expect(thread.join()) }
+    #expect(failures.all.map(\.region) == Array(repeating: region.name, count: 4))
+    #expect(failures.all.allSatisfy { $0.cause as? ResolutionError == .regionClosed })
+    #expect(read(address) == .signal(SIGSEGV))
+  }
+
+  @Test("Closing does not wait for a stuck handler longer than its deadline, and its waiters still read no zeros")
+  func closeWithStuckHandler() throws {
+    let runtime = try FaultRuntime(FaultRuntimeConfiguration(closeDeadline: .milliseconds(50)))
+    let gate = Gate()
+    let region = try runtime.map(
+      ClosureProvider { request, page in
+        gate.wait()
+        page.append(repeating: 1, count: request.byteCount)
+        return .filled
+      }, byteCount: 2 * pageBytes)
+    let address = region.address
+    let victim = TestThread { #expect(read(address) == .signal(SIGSEGV)) }
+    #expect(eventually { waiters(on: region.descriptor).all == 1 })
+    region.close()
+    #expect(victim.join())
+    gate.open()
+    // The late answer finds nothing to fill, and the runtime goes on.
+    let next = try runtime.map(patternProvider(), byteCount: pageBytes)
+    #expect(next.access(0) == .byte(expectedByte(0)))
+    #expect(read(address) == .signal(SIGSEGV))
+  }
+
+  @Test("Closing twice, from several threads, is closing once; the memory is gone with the region")
+  func closeTwice() throws {
+    let region = try runtime.map(patternProvider(), byteCount: pageBytes)
+    #expect(region.access(0) == .byte(expectedByte(0)))
+    let threads = (0..<4).map { _ in TestThread { region.close() } }
+    for thread in threads { #expect(thread.join()) }
+    region.close()
+    #expect(region.isClosed)
+    #expect(runtime.regionCount == 0)
+    #expect(region.core.revokeAccess() == nil)
+  }
+
+  @Test("A provider that closes another region of its handler does not deadlock")
+  func closeFromProvider() throws {
+    let other = try runtime.map(patternProvider(), byteCount: pageBytes)
+    let address = other.address
+    let region = try runtime.map(
+      ClosureProvider { request, page in
+        other.close()
+        page.append(repeating: 1, count: request.byteCount)
+        return .filled
+      }, byteCount: pageBytes)
+    #expect(region.access(0) == .byte(1))
+    #expect(read(address) == .signal(SIGSEGV))
+  }
+
+  @Test("A closed region traps with a message when its bytes are asked for")
+  func useAfterClose() async {
+    let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+      let region = try FaultRuntime().map(ZeroProvider(), byteCount: 1, options: RegionOptions(name: "gone"))
+      region.close()
+      _ = region.bytes.byteCount
+    }
+    let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    #expect(text.contains("'gone' was closed"))
+  }
+
+  @Test("When a runtime is gone, so are its threads and descriptors")
+  func nothingIsLeft() async {
+    await #expect(processExitsWith: .success) {
+      // Swift and the C library open what they open the first time.
+      try exercise()
+      let before = (entries("/proc/self/fd"), entries("/proc/self/task"))
+      for _ in 0..<20 { try exercise() }
+      let after = (entries("/proc/self/fd"), entries("/proc/self/task"))
+      #expect(after.0 == before.0)
+      // A joined thread is gone for us a moment before it is gone from /proc.
+      #expect(eventually { entries("/proc/self/task") == before.1 })
+    }
+  }
+}
+
+private func exercise() throws {
+  let runtime = try FaultRuntime(FaultRuntimeConfiguration(handlerThreads: 2))
+  let region = try runtime.map(patternProvider(), byteCount: 3 * pageBytes)
+  let closed = try runtime.map(patternProvider(), byteCount: 3 * pageBytes)
+  #expect(region.access(pageBytes) == .byte(expectedByte(pageBytes)))
+  closed.close()
+}
+
+private func entries(_ path: String) -> Int {
+  guard let directory = unsafe opendir(path) else { return -1 }
+  defer { unsafe closedir(directory) }
+  var count = 0
+  while unsafe readdir(directory) != nil { count += 1 }
+  return count
+}

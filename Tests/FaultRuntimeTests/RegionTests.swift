@@ -1,0 +1,229 @@
+import CTestSupport
+import Glibc
+import Synchronization
+import Testing
+
+@testable import FaultRuntime
+
+@Suite("Regions over each provider", .timeLimit(.minutes(2)))
+struct RegionTests {
+  private let runtime: FaultRuntime
+  init() throws { runtime = try FaultRuntime() }
+
+  static let lengths = [1, 100, pageBytes - 1, pageBytes, pageBytes + 1, 3 * pageBytes, 40 * pageBytes + 777]
+
+  /// Touches in random order, then compares every byte, then the tail.
+  private func check(_ region: LazyRegion, byteCount: Int, seed: Int = 0, zero: Bool = false) {
+    #expect(region.byteCount == byteCount)
+    #expect(region.bytes.byteCount == byteCount)
+    var generator = SystemRandomNumberGenerator()
+    for _ in 0..<50 {
+      let offset = Int.random(in: 0..<byteCount, using: &generator)
+      #expect(region.access(offset) == .byte(zero ? 0 : expectedByte(offset, seed: seed)))
+    }
+    if zero {
+      let bytes = region.bytes
+      var found = 0
+      for offset in 0..<byteCount where unsafe bytes.unsafeLoad(fromByteOffset: offset, as: UInt8.self) != 0 { found += 1 }
+      #expect(found == 0)
+    } else {
+      #expect(mismatches(in: region, seed: seed) == [])
+    }
+    #expect(tailIsZero(region))
+    #expect(region.failures.isEmpty)
+  }
+
+  @Test("A file", arguments: lengths)
+  func file(byteCount: Int) throws {
+    let file = try TemporaryFile(bytes: expectedBytes(0..<byteCount))
+    check(try runtime.map(FileProvider(file.path)), byteCount: byteCount)
+  }
+
+  @Test("A file, one page for a request", arguments: lengths)
+  func fileByPage(byteCount: Int) throws {
+    let file = try TemporaryFile(bytes: expectedBytes(0..<byteCount))
+    check(try runtime.map(FileProvider(file.path, requestSize: .singlePage)), byteCount: byteCount)
+  }
+
+  @Test("Memory that was copied", arguments: lengths)
+  func memory(byteCount: Int) throws {
+    check(try runtime.map(MemoryProvider(copying: expectedBytes(0..<byteCount))), byteCount: byteCount)
+  }
+
+  @Test("Memory that is borrowed, at an odd address", arguments: lengths)
+  func borrowedMemory(byteCount: Int) throws {
+    let bytes = [0] + expectedBytes(0..<byteCount)
+    try unsafe bytes.withUnsafeBytes { raw in
+      let provider = unsafe MemoryProvider(borrowing: UnsafeRawBufferPointer(rebasing: raw[1...]))
+      let region = try runtime.map(provider)
+      check(region, byteCount: byteCount)
+      region.close()
+    }
+  }
+
+  @Test("Zero", arguments: lengths)
+  func zero(byteCount: Int) throws {
+    check(try runtime.map(ZeroProvider(), byteCount: byteCount), byteCount: byteCount, zero: true)
+  }
+
+  @Test("A closure, in requests of several sizes", arguments: [1, 4 * pageBytes, 64 * pageBytes])
+  func closure(preferred: Int) throws {
+    for byteCount in Self.lengths {
+      let provider = patternProvider(seed: 3, requestSize: RequestSize(preferred: preferred, largest: preferred))
+      check(try runtime.map(provider, byteCount: byteCount), byteCount: byteCount, seed: 3)
+    }
+  }
+
+  @Test("A request never passes the exact end of the region, and never the largest size")
+  func requestBounds() throws {
+    let requests = Requests()
+    let byteCount = 10 * pageBytes + 5
+    let region = try runtime.map(
+      ClosureProvider(requestSize: RequestSize(preferred: 4 * pageBytes, largest: 4 * pageBytes)) { request, page in
+        requests.add(request)
+        page.append(repeating: 1, count: request.byteCount)
+        return .filled
+      }, byteCount: byteCount)
+    #expect(region.access(10 * pageBytes) == .byte(1))
+    #expect(region.access(0) == .byte(1))
+    #expect(
+      requests.all == [
+        PageRequest(offset: 8 * pageBytes, byteCount: 2 * pageBytes + 5),
+        PageRequest(offset: 0, byteCount: 4 * pageBytes),
+      ])
+  }
+
+  @Test("What a request left in the buffer never shows in another region")
+  func noLeftovers() throws {
+    let loud = try runtime.map(
+      ClosureProvider { request, page in
+        page.append(repeating: 0xee, count: request.byteCount)
+        return .filled
+      }, byteCount: pageBytes)
+    #expect(loud.access(0) == .byte(0xee))
+    // Ten bytes, the region's exact length: the rest of the page is the runtime's to clear.
+    let short = try runtime.map(
+      ClosureProvider { request, page in
+        page.append(repeating: 1, count: request.byteCount)
+        return .filled
+      }, byteCount: 10)
+    #expect(short.access(9) == .byte(1))
+    #expect(tailIsZero(short))
+  }
+
+  @Test("Written bytes stay, and the provider is not asked again")
+  func writing() throws {
+    let requests = Requests()
+    let region = try runtime.map(
+      ClosureProvider { request, page in
+        requests.add(request)
+        page.append(request.range.lazy.map { expectedByte($0) })
+        return .filled
+      }, byteCount: 4 * pageBytes)
+    #expect(write(0x55, to: region.address + 7) == .byte(0x55))
+    #expect(region.access(7) == .byte(0x55))
+    #expect(region.access(8) == .byte(expectedByte(8)))
+    #expect(requests.all.count == 1)
+  }
+
+  @Test("A write to a zero page takes one fault, and reads back")
+  func writingZero() throws {
+    let region = try runtime.map(
+      ClosureProvider { _, _ in .zero }, byteCount: 2 * pageBytes)
+    #expect(write(9, to: region.address) == .byte(9))
+    #expect(region.access(0) == .byte(9))
+    #expect(region.access(1) == .byte(0))
+    #expect(runtime.statistics.faults == 1)
+  }
+
+  @Test("A read-only region refuses writes")
+  func readOnly() throws {
+    let region = try runtime.map(
+      patternProvider(), byteCount: pageBytes, options: RegionOptions(access: .readOnly))
+    #expect(region.access(0) == .byte(expectedByte(0)))
+    #expect(write(1, to: region.address) == .signal(SIGSEGV))
+    #expect(region.access(0) == .byte(expectedByte(0)))
+  }
+
+  @Test("Nothing is read before a touch")
+  func lazy() throws {
+    let region = try runtime.map(patternProvider(), byteCount: 100 * pageBytes)
+    #expect(runtime.statistics == Statistics())
+    #expect(region.access(50 * pageBytes) == .byte(expectedByte(50 * pageBytes)))
+    #expect(runtime.statistics.bytesFilled == pageBytes)
+    #expect(runtime.statistics.faults == 1)
+  }
+
+  @Test("A region far larger than memory can be mapped and touched here and there")
+  func largerThanMemory() throws {
+    let region = try runtime.map(patternProvider(), byteCount: 1 << 40)
+    for offset in [0, 1 << 39, (1 << 40) - 1, 123_456_789_012] {
+      #expect(region.access(offset) == .byte(expectedByte(offset)))
+    }
+  }
+
+  @Test("The span keeps the region mapped while it is used")
+  func spanKeepsRegion() throws {
+    func firstAndLast() throws -> (UInt8, UInt8) {
+      let region = try runtime.map(patternProvider(), byteCount: 5 * pageBytes)
+      let bytes = region.bytes
+      return unsafe (
+        bytes.unsafeLoad(fromByteOffset: 0, as: UInt8.self),
+        bytes.unsafeLoad(fromByteOffset: 5 * pageBytes - 1, as: UInt8.self)
+      )
+    }
+    let (first, last) = try firstAndLast()
+    #expect(first == expectedByte(0))
+    #expect(last == expectedByte(5 * pageBytes - 1))
+    #expect(runtime.regionCount == 0)
+  }
+
+  @Test("A region outlives the runtime's handle")
+  func outlivesRuntime() throws {
+    var runtime: FaultRuntime? = try FaultRuntime()
+    let region = try #require(runtime).map(patternProvider(), byteCount: pageBytes)
+    runtime = nil
+    #expect(region.access(3) == .byte(expectedByte(3)))
+  }
+
+  @Test("Regions are dealt out to the handler threads, and each serves its own")
+  func severalHandlers() throws {
+    let runtime = try FaultRuntime(FaultRuntimeConfiguration(handlerThreads: 3))
+    let regions = try (0..<7).map { try runtime.map(patternProvider(seed: $0), byteCount: 3 * pageBytes) }
+    for (seed, region) in regions.enumerated() { #expect(mismatches(in: region, seed: seed) == []) }
+    #expect(Set(regions.map(\.descriptor)).count == 3)
+    #expect(runtime.statistics.faults == 21)
+  }
+
+  @Test("System calls are served where the descriptor allows it", .enabled(if: Host.kernelModeFaults, SkipReason.kernelModeFaults))
+  func kernelMode() throws {
+    let runtime = try FaultRuntime(FaultRuntimeConfiguration(descriptor: .only(.full)))
+    let region = try runtime.map(patternProvider(), byteCount: 8 * pageBytes)
+    var copy = [UInt8](repeating: 0, count: 3 * pageBytes)
+    let written = unsafe cts_write_to_pipe(region.address + 100, copy.count, &copy)
+    #expect(written == copy.count)
+    #expect(copy == expectedBytes(100..<(100 + copy.count)))
+  }
+
+  @Test("A user-mode-only descriptor serves user code, and system calls get EFAULT")
+  func userModeOnly() throws {
+    let runtime = try FaultRuntime(FaultRuntimeConfiguration(descriptor: .only(.userModeOnly)))
+    #expect(runtime.descriptor == .userModeOnly)
+    let region = try runtime.map(patternProvider(), byteCount: 2 * pageBytes)
+    var copy = [UInt8](repeating: 0, count: 10)
+    #expect(unsafe cts_write_to_pipe(region.address, 10, &copy) == Int(-EFAULT))
+    #expect(region.access(0) == .byte(expectedByte(0)))
+    #expect(unsafe cts_write_to_pipe(region.address, 10, &copy) == 10)
+    #expect(copy == expectedBytes(0..<10))
+  }
+
+  @Test("A forked child cannot read the region, neither zeros nor bytes")
+  func forkedChild() throws {
+    let region = try runtime.map(patternProvider(), byteCount: 2 * pageBytes)
+    #expect(cts_forked_read(region.address) == -SIGSEGV)
+    #expect(region.access(0) == .byte(expectedByte(0)))
+    // Not even what is resident in the parent.
+    #expect(cts_forked_read(region.address) == -SIGSEGV)
+    #expect(mismatches(in: region) == [])
+  }
+}

@@ -1,0 +1,227 @@
+import CTestSupport
+import CUFFD
+import Glibc
+import Synchronization
+import Testing
+
+@testable import FaultRuntime
+
+/// What this host allows. Tests that need more are skipped with a reason of this list; `.ci/run` fails on a skip that the
+/// machine does not justify.
+enum Host {
+  static let kernelModeFaults = isAvailable(.full)
+  static let userModeOnly = isAvailable(.userModeOnly)
+  static let isRoot = geteuid() == 0
+  static let features: UserfaultfdFeatures = (try? Userfaultfd.open(.automatic, wanting: []))?.available ?? []
+
+  private static func isAvailable(_ kind: DescriptorKind) -> Bool {
+    (try? Userfaultfd.probe(kind)) != nil
+  }
+}
+
+enum SkipReason {
+  static let kernelModeFaults: Comment = "SKIP-KERNEL-MODE: needs a userfaultfd that serves system calls"
+  static let root: Comment = "SKIP-ROOT: needs to change its user"
+  static let poison: Comment = "SKIP-POISON: needs UFFDIO_POISON (Linux 6.6)"
+  static let move: Comment = "SKIP-MOVE: needs UFFDIO_MOVE (Linux 6.8)"
+  static let minorShmem: Comment = "SKIP-MINOR-SHMEM: needs minor faults on shared memory (Linux 5.14)"
+  static let writeProtect: Comment = "SKIP-WP: needs write protection (Linux 5.7)"
+}
+
+let pageBytes = PageSize.ofHost().bytes
+
+/// What raw access to a byte did.
+enum Access: Equatable {
+  case byte(UInt8)
+  case signal(CInt)
+}
+
+func read(_ address: UInt) -> Access {
+  var value: UInt8 = 0
+  let signal = unsafe cts_read_byte(address, &value)
+  return signal == 0 ? .byte(value) : .signal(signal)
+}
+
+func write(_ value: UInt8, to address: UInt) -> Access {
+  let signal = cts_write_byte(address, value)
+  return signal == 0 ? .byte(value) : .signal(signal)
+}
+
+extension LazyRegion {
+  var address: UInt { unsafe UInt(bitPattern: unsafeBytes.baseAddress) }
+
+  /// Reads one byte as a program would, but survives the signal.
+  func access(_ offset: Int) -> Access { read(address + UInt(offset)) }
+}
+
+/// The byte that belongs at `offset` of the source `seed`: different for neighbours, pages and sources, and never zero.
+func expectedByte(_ offset: Int, seed: Int = 0) -> UInt8 {
+  var x = UInt64(truncatingIfNeeded: offset) &+ UInt64(truncatingIfNeeded: seed) &* 0x9e37_79b9
+  x = (x ^ (x >> 12)) &* 0xff51_afd7_ed55_8ccd
+  x ^= x >> 29
+  return UInt8(truncatingIfNeeded: x % 255) + 1
+}
+
+func expectedBytes(_ range: Range<Int>, seed: Int = 0) -> [UInt8] { range.map { expectedByte($0, seed: seed) } }
+
+/// A provider whose every byte is known.
+func patternProvider(
+  seed: Int = 0, requestSize: RequestSize = .singlePage
+) -> ClosureProvider {
+  ClosureProvider(requestSize: requestSize) { request, page in
+    page.append(request.range.lazy.map { expectedByte($0, seed: seed) })
+    return .filled
+  }
+}
+
+/// Offsets that differ between the bytes of a region and what belongs there. Reads every byte.
+func mismatches(in region: LazyRegion, seed: Int = 0) -> [Int] {
+  let bytes = region.bytes
+  var found: [Int] = []
+  for offset in 0..<bytes.byteCount
+  where unsafe bytes.unsafeLoad(fromByteOffset: offset, as: UInt8.self) != expectedByte(offset, seed: seed) {
+    found.append(offset)
+  }
+  return found
+}
+
+/// Whether the memory behind the exact end of the region, up to the page boundary, is zero.
+func tailIsZero(_ region: LazyRegion) -> Bool {
+  let end = (region.byteCount + pageBytes - 1) / pageBytes * pageBytes
+  return (region.byteCount..<end).allSatisfy { region.access($0) == .byte(0) }
+}
+
+/// A gate that holds whoever waits at it until it is opened. Waiting has a time limit.
+final class Gate: Sendable {
+  private let state = Mutex(false)
+
+  func open() { state.withLock { $0 = true } }
+
+  func wait() {
+    _ = eventually { state.withLock { $0 } }
+  }
+}
+
+/// Polls until `condition` holds, for at most half a minute. Returns whether it does.
+@discardableResult
+func eventually(_ condition: () -> Bool) -> Bool {
+  let deadline = ContinuousClock.now + .seconds(30)
+  while !condition() {
+    if ContinuousClock.now > deadline { return false }
+    sched_yield()
+  }
+  return true
+}
+
+/// A thread, because a blocked task would take a thread of the pool that the test needs itself. Not a `FaultThread`: those
+/// block signals, and a fault that fails must reach the handler of `cts_read_byte`.
+final class TestThread: Sendable {
+  private let done = Atomic<Bool>(false)
+  private let handle = Mutex(pthread_t())
+
+  init(_ body: @escaping @Sendable () -> Void) {
+    final class Start: Sendable {
+      let body: @Sendable () -> Void
+      init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+    }
+    let start = unsafe Unmanaged.passRetained(
+      Start { [self] in
+        body()
+        done.store(true, ordering: .releasing)
+      })
+    let result = handle.withLock { handle in
+      unsafe pthread_create(
+        &handle, nil,
+        { context in
+          unsafe Unmanaged<Start>.fromOpaque(context!).takeRetainedValue().body()
+          return nil
+        }, start.toOpaque())
+    }
+    precondition(result == 0, "cannot start a thread")
+  }
+
+  /// Waits for the end of the thread, with a time limit. Returns whether it came.
+  @discardableResult
+  func join() -> Bool {
+    guard eventually({ done.load(ordering: .acquiring) }) else { return false }
+    pthread_join(handle.withLock { $0 }, nil)
+    return true
+  }
+}
+
+/// Threads that wait in faults of this descriptor, and the messages among them that nobody has read, as the kernel counts
+/// them.
+func waiters(on descriptor: CInt) -> (unread: Int, all: Int) {
+  guard let file = unsafe fopen("/proc/self/fdinfo/\(descriptor)", "r") else { return (0, 0) }
+  defer { unsafe fclose(file) }
+  var unread = 0
+  var all = 0
+  var line = [CChar](repeating: 0, count: 256)
+  while unsafe fgets(&line, CInt(line.count), file) != nil {
+    let text = unsafe line.withUnsafeBufferPointer { unsafe String(cString: $0.baseAddress!) }
+    let number = Int(text.split(whereSeparator: { !$0.isNumber }).first ?? "") ?? 0
+    if text.hasPrefix("pending:") { unread = number }
+    if text.hasPrefix("total:") { all = number }
+  }
+  return (unread, all)
+}
+
+/// A file in the temporary directory, gone with the object.
+final class TemporaryFile: Sendable {
+  let path: String
+
+  init(bytes: [UInt8]) throws {
+    var template = Array("/tmp/fault-runtime-XXXXXX".utf8CString)
+    let descriptor = unsafe mkstemp(&template)
+    try #require(descriptor >= 0)
+    path = unsafe template.withUnsafeBufferPointer { unsafe String(cString: $0.baseAddress!) }
+    var written = 0
+    while written < bytes.count {
+      let result = unsafe bytes.withUnsafeBytes {
+        unsafe Glibc.write(descriptor, $0.baseAddress! + written, $0.count - written)
+      }
+      try #require(result > 0)
+      written += result
+    }
+    close(descriptor)
+  }
+
+  deinit { unsafe unlink(path) }
+}
+
+/// Anonymous memory that is not a region, for tests of the kernel wrappers.
+final class Scratch: Sendable {
+  let range: AddressRange
+
+  init(pages: Int, writable: Bool = true) {
+    var address: UnsafeMutableRawPointer?
+    guard unsafe cuffd_map_anonymous(pages * pageBytes, writable, &address) == 0 else { fatalError("mmap failed") }
+    range = AddressRange(start: UInt(bitPattern: address), byteCount: pages * pageBytes)
+  }
+
+  deinit { _ = cuffd_unmap(UInt64(range.start), range.byteCount) }
+
+  func pages(_ pages: Range<Int>) -> AddressRange {
+    AddressRange(start: range.start + UInt(pages.lowerBound * pageBytes), byteCount: pages.count * pageBytes)
+  }
+
+  func page(_ index: Int) -> AddressRange { pages(index..<(index + 1)) }
+
+  var pointer: UnsafeRawPointer { unsafe UnsafeRawPointer(bitPattern: range.start)! }
+
+  func fill(_ value: UInt8) {
+    unsafe memset(UnsafeMutableRawPointer(bitPattern: range.start)!, CInt(value), range.byteCount)
+  }
+}
+
+/// The requests that a provider got, in order.
+final class Requests: Sendable {
+  private let list = Mutex<[PageRequest]>([])
+  func add(_ request: PageRequest) { list.withLock { $0.append(request) } }
+  var all: [PageRequest] { list.withLock { $0 } }
+}
+
+extension LazyRegion {
+  /// The userfaultfd that serves this region.
+  var descriptor: CInt { handler.uffd.descriptor }
+}

@@ -1,0 +1,372 @@
+import CTestSupport
+import CUFFD
+import Glibc
+import Testing
+
+@testable import FaultRuntime
+
+/// The wrappers, against the kernel: each row of "what a resolving request answers" is provoked for real.
+@Suite("Userfaultfd", .timeLimit(.minutes(1)))
+struct UserfaultfdTests {
+  private func open(
+    _ features: UserfaultfdFeatures = [], _ choice: DescriptorChoice = .automatic
+  ) throws -> Userfaultfd {
+    try Userfaultfd.open(choice, wanting: features)
+  }
+
+  /// Calls `body`, which must fail as described.
+  private func expect(
+    _ request: ResolveRequest, _ errno: Errno, completed: Int = 0, sourceLocation: SourceLocation = #_sourceLocation,
+    _ body: () throws(ResolveError) -> Void
+  ) {
+    let expected = ResolveError(request: request, errno: errno, completedByteCount: completed)
+    do {
+      try body()
+      Issue.record("\(request.rawValue) succeeded", sourceLocation: sourceLocation)
+    } catch {
+      #expect(error == expected, sourceLocation: sourceLocation)
+    }
+  }
+
+  private func source(_ pages: Int, filledWith value: UInt8 = 7) -> Scratch {
+    let scratch = Scratch(pages: pages)
+    scratch.fill(value)
+    return scratch
+  }
+
+  // MARK: Opening
+
+  @Test("The descriptor is closed on exec and does not block")
+  func flags() throws {
+    let uffd = try open()
+    #expect(fcntl(uffd.descriptor, F_GETFD) & FD_CLOEXEC != 0)
+    #expect(fcntl(uffd.descriptor, F_GETFL) & O_NONBLOCK != 0)
+    var buffer = MessageBuffer(capacity: 1)
+    try uffd.read(into: &buffer)
+    #expect(buffer.count == 0)
+  }
+
+  @Test("Every way to a descriptor that the host allows gives that kind", arguments: DescriptorKind.allCases)
+  func kinds(kind: DescriptorKind) throws {
+    do {
+      let uffd = try open([], .only(kind))
+      #expect(uffd.kind == kind)
+      #expect(uffd.available.contains(.threadID))
+    } catch let error as Userfaultfd.Unavailable {
+      #expect(error.refusals.map(\.kind) == [kind])
+      #expect([Errno.operationNotPermitted, .permissionDenied, .noSuchEntry].contains(error.refusals[0].errno))
+      #expect(kind != .userModeOnly || !Host.userModeOnly)
+    }
+  }
+
+  @Test("Only features that the kernel has are switched on")
+  func negotiation() throws {
+    let unknown = UserfaultfdFeatures(rawValue: 1 << 50)
+    let uffd = try open([.threadID, unknown])
+    #expect(uffd.enabled == .threadID)
+    #expect(!uffd.available.contains(unknown))
+  }
+
+  @Test("Closing gives the descriptor back")
+  func closing() async {
+    // In a process of its own, where nobody else opens descriptors.
+    await #expect(processExitsWith: .success) {
+      let number: CInt
+      do {
+        let uffd = try Userfaultfd.open(.automatic, wanting: [])
+        number = uffd.descriptor
+        #expect(fcntl(number, F_GETFD) >= 0)
+      }
+      #expect(fcntl(number, F_GETFD) == -1)
+    }
+  }
+
+  // MARK: Registration
+
+  @Test("A registered anonymous range takes the missing-page requests")
+  func register() throws {
+    let uffd = try open()
+    let memory = Scratch(pages: 4)
+    let requests = try uffd.register(memory.range, mode: .missing)
+    #expect(requests.isSuperset(of: [.wake, .copy, .zeropage]))
+    #expect(!requests.contains(.continue))
+    #expect(requests.contains(.poison) == uffd.available.contains(.poison))
+    try uffd.unregister(memory.range)
+  }
+
+  @Test("Registration fails with the kernel's reason")
+  func registerFailures() throws {
+    let uffd = try open()
+    let memory = Scratch(pages: 2)
+    var unaligned = memory.page(0)
+    unaligned.start += 1
+    #expect(throws: UserfaultfdError(call: .register, errno: .invalidArgument)) {
+      try uffd.register(unaligned, mode: .missing)
+    }
+    let other = try open()
+    try other.register(memory.range, mode: .missing)
+    #expect(throws: UserfaultfdError(call: .register, errno: .busy)) { try uffd.register(memory.range, mode: .missing) }
+  }
+
+  @Test("Minor faults of anonymous memory cannot be asked for")
+  func minorOfAnonymous() throws {
+    let uffd = try open()
+    let memory = Scratch(pages: 1)
+    #expect(throws: UserfaultfdError(call: .register, errno: .invalidArgument)) {
+      try uffd.register(memory.range, mode: .minor)
+    }
+  }
+
+  // MARK: Resolving
+
+  @Test("COPY fills pages from a source of any alignment")
+  func copy() throws {
+    let uffd = try open()
+    let memory = Scratch(pages: 4)
+    let bytes = expectedBytes(0..<(2 * pageBytes + 1))
+    try uffd.register(memory.range, mode: .missing)
+    try unsafe bytes.withUnsafeBytes { raw in
+      try unsafe uffd.copy(memory.pages(1..<3), from: raw.baseAddress! + 1)
+    }
+    #expect(read(memory.page(1).start) == .byte(expectedByte(1)))
+    #expect(read(memory.page(2).end - 1) == .byte(expectedByte(2 * pageBytes)))
+  }
+
+  @Test("A present page is EEXIST; one in the middle is a partial result")
+  func present() throws {
+    let uffd = try open()
+    let memory = Scratch(pages: 4)
+    let source = source(4)
+    try uffd.register(memory.range, mode: .missing)
+    try unsafe uffd.copy(memory.page(2), from: source.pointer)
+    expect(.copy, .exists) { () throws(ResolveError) in try unsafe uffd.copy(memory.page(2), from: source.pointer) }
+    expect(.zeropage, .exists) { () throws(ResolveError) in try uffd.zeropage(memory.page(2)) }
+    expect(.copy, .tryAgain, completed: 2 * pageBytes) { () throws(ResolveError) in
+      try unsafe uffd.copy(memory.range, from: source.pointer)
+    }
+  }
+
+  @Test("A source that ends half-way is a partial result, then EFAULT")
+  func badSource() throws {
+    let uffd = try open()
+    let memory = Scratch(pages: 4)
+    let hole = source(4)
+    #expect(cuffd_protect_none(UInt64(hole.page(2).start), 2 * pageBytes) == 0)
+    try uffd.register(memory.range, mode: .missing)
+    expect(.copy, .tryAgain, completed: 2 * pageBytes) { () throws(ResolveError) in
+      try unsafe uffd.copy(memory.range, from: hole.pointer)
+    }
+    expect(.copy, .badAddress) { () throws(ResolveError) in
+      try unsafe uffd.copy(memory.pages(2..<4), from: hole.pointer + 2 * pageBytes)
+    }
+  }
+
+  @Test("An unregistered or unmapped destination is ENOENT, a wrong alignment EINVAL")
+  func wrongDestination() throws {
+    let uffd = try open()
+    let memory = Scratch(pages: 2)
+    let source = source(2)
+    expect(.copy, .noSuchEntry) { () throws(ResolveError) in try unsafe uffd.copy(memory.page(0), from: source.pointer) }
+    try uffd.register(memory.range, mode: .missing)
+    var unaligned = memory.page(0)
+    unaligned.start += 8
+    expect(.copy, .invalidArgument) { () throws(ResolveError) in try unsafe uffd.copy(unaligned, from: source.pointer) }
+    expect(.zeropage, .invalidArgument) { () throws(ResolveError) in
+      try uffd.zeropage(AddressRange(start: memory.range.start, byteCount: 0))
+    }
+  }
+
+  @Test("ZEROPAGE reads as zero")
+  func zeropage() throws {
+    let uffd = try open()
+    let memory = Scratch(pages: 2)
+    try uffd.register(memory.range, mode: .missing)
+    try uffd.zeropage(memory.range)
+    #expect(read(memory.page(1).start + 5) == .byte(0))
+  }
+
+  @Test("POISON makes the access fail, COPY cures it", .enabled(if: Host.features.contains(.poison), SkipReason.poison))
+  func poison() throws {
+    let uffd = try open(.poison)
+    let memory = Scratch(pages: 2)
+    let source = source(1)
+    try uffd.register(memory.range, mode: .missing)
+    try uffd.poison(memory.page(0))
+    #expect(read(memory.page(0).start) == .signal(SIGBUS))
+    expect(.poison, .exists) { () throws(ResolveError) in try uffd.poison(memory.page(0)) }
+    expect(.zeropage, .exists) { () throws(ResolveError) in try uffd.zeropage(memory.page(0)) }
+    try unsafe uffd.copy(memory.page(0), from: source.pointer)
+    #expect(read(memory.page(0).start) == .byte(7))
+    expect(.poison, .exists) { () throws(ResolveError) in try uffd.poison(memory.page(0)) }
+  }
+
+  @Test("MOVE takes the page out of its source", .enabled(if: Host.features.contains(.move), SkipReason.move))
+  func move() throws {
+    let uffd = try open(.move)
+    let memory = Scratch(pages: 2)
+    let source = source(2, filledWith: 9)
+    try uffd.register(memory.range, mode: .missing)
+    try uffd.move(memory.page(0), from: source.range.start)
+    #expect(read(memory.page(0).start) == .byte(9))
+    #expect(read(source.page(0).start) == .byte(0))
+    // A hole is an error, unless it is said to be wanted.
+    let empty = Scratch(pages: 1)
+    expect(.move, .noSuchEntry) { () throws(ResolveError) in try uffd.move(memory.page(1), from: empty.range.start) }
+    try uffd.move(memory.page(1), from: empty.range.start, mode: .allowSourceHoles)
+    // A source that cannot be written cannot be moved.
+    let readOnly = Scratch(pages: 1, writable: false)
+    expect(.move, .invalidArgument) { () throws(ResolveError) in
+      try uffd.move(memory.page(1), from: readOnly.range.start)
+    }
+  }
+
+  @Test(
+    "CONTINUE maps what the page cache holds",
+    .enabled(if: Host.features.contains(.minorShmem), SkipReason.minorShmem))
+  func continuing() throws {
+    let uffd = try open(.minorShmem)
+    var address: UInt = 0
+    var alias: UInt = 0
+    try #require(unsafe cts_map_shared_twice(2 * pageBytes, &address, &alias) == 0)
+    defer {
+      _ = cuffd_unmap(UInt64(address), 2 * pageBytes)
+      _ = cuffd_unmap(UInt64(alias), 2 * pageBytes)
+    }
+    let first = AddressRange(start: address, byteCount: pageBytes)
+    let second = AddressRange(start: address + UInt(pageBytes), byteCount: pageBytes)
+    let requests = try uffd.register(AddressRange(start: address, byteCount: 2 * pageBytes), mode: [.missing, .minor])
+    #expect(requests.contains(.continue))
+    // Nothing in the cache yet.
+    expect(.continue, .badAddress) { () throws(ResolveError) in try uffd.continue(first) }
+    #expect(write(5, to: alias) == .byte(5))
+    try uffd.continue(first)
+    #expect(read(address) == .byte(5))
+    expect(.continue, .exists) { () throws(ResolveError) in try uffd.continue(first) }
+    expect(.continue, .badAddress) { () throws(ResolveError) in try uffd.continue(second) }
+  }
+
+  @Test(
+    "Write protection reports the write, and lifting it lets the write go on",
+    .enabled(if: Host.features.contains(.pagefaultFlagWriteProtect), SkipReason.writeProtect))
+  func writeProtection() throws {
+    let uffd = try open(.pagefaultFlagWriteProtect)
+    let memory = source(2)
+    try uffd.register(memory.range, mode: .writeProtect)
+    try uffd.writeProtect(memory.page(0), true)
+    let start = memory.page(0).start
+    let writer = TestThread { #expect(write(3, to: start) == .byte(3)) }
+    let message = try nextMessage(of: uffd)
+    guard case .pagefault(let address, let flags, _) = message else {
+      Issue.record("not a fault: \(message)")
+      return
+    }
+    #expect(address == start)
+    #expect(flags.isSuperset(of: [.write, .writeProtect]))
+    try uffd.writeProtect(memory.page(0), false)
+    #expect(writer.join())
+    #expect(read(start) == .byte(3))
+  }
+
+  @Test("Write protection of a range that was not registered for it is ENOENT")
+  func writeProtectionUnregistered() throws {
+    let uffd = try open()
+    let memory = Scratch(pages: 1)
+    try uffd.register(memory.range, mode: .missing)
+    expect(.writeProtect, .noSuchEntry) { () throws(ResolveError) in try uffd.writeProtect(memory.page(0), true) }
+    expect(.writeProtect, .invalidArgument) { () throws(ResolveError) in
+      try uffd.writeProtect(memory.page(0), true, mode: .doNotWake)
+    }
+  }
+
+  @Test("A dead process is ESRCH")
+  func deadProcess() throws {
+    var address: UInt = 0
+    let descriptor = unsafe cts_userfaultfd_of_dead_process(&address, 2 * pageBytes)
+    try #require(descriptor >= 0)
+    let uffd = Userfaultfd(descriptor: descriptor, kind: .userModeOnly, enabled: [], available: [])
+    let source = source(1)
+    let range = AddressRange(start: address, byteCount: pageBytes)
+    expect(.copy, .noSuchProcess) { () throws(ResolveError) in try unsafe uffd.copy(range, from: source.pointer) }
+    #expect(throws: UserfaultfdError(call: .register, errno: .outOfMemory)) { try uffd.register(range, mode: .missing) }
+    try uffd.wake(range)
+  }
+
+  @Test("While an event is unread, resolving is EAGAIN with nothing done")
+  func unreadEvent() throws {
+    let uffd = try open(.eventRemove)
+    let memory = Scratch(pages: 4)
+    let source = source(4)
+    try uffd.register(memory.range, mode: .missing)
+    let discard = cts_discard_on_thread(memory.page(3).start, pageBytes)
+    #expect(eventually { waiters(on: uffd.descriptor).all == 0 && isReadable(uffd.descriptor) })
+    expect(.copy, .tryAgain) { () throws(ResolveError) in try unsafe uffd.copy(memory.page(0), from: source.pointer) }
+    expect(.zeropage, .tryAgain) { () throws(ResolveError) in try uffd.zeropage(memory.page(0)) }
+    #expect(try nextMessage(of: uffd) == .remove(start: memory.page(3).start, end: memory.page(3).end))
+    cts_join(discard)
+    try unsafe uffd.copy(memory.page(0), from: source.pointer)
+  }
+
+  // MARK: Messages
+
+  @Test("One read takes as many messages as wait, and as fit")
+  func batches() throws {
+    let uffd = try open(.threadID)
+    let memory = Scratch(pages: 8)
+    let source = source(8)
+    try uffd.register(memory.range, mode: .missing)
+    let threads = (0..<6).map { index in
+      let address = memory.page(index).start
+      return TestThread { #expect(read(address) == .byte(7)) }
+    }
+    #expect(eventually { waiters(on: uffd.descriptor).unread == 6 })
+    var buffer = MessageBuffer(capacity: 4)
+    var pages: Set<UInt> = []
+    var ids: Set<UInt32> = []
+    for expected in [4, 2, 0] {
+      try uffd.read(into: &buffer)
+      #expect(buffer.count == expected)
+      for index in 0..<buffer.count {
+        guard case .pagefault(let address, let flags, let thread) = buffer[index] else { continue }
+        #expect(flags == [])
+        pages.insert(address)
+        ids.insert(thread)
+      }
+    }
+    #expect(pages == Set((0..<6).map { memory.page($0).start }))
+    #expect(ids.count == 6)
+    try unsafe uffd.copy(memory.range, from: source.pointer)
+    for thread in threads { #expect(thread.join()) }
+  }
+
+  @Test("A present page wakes nobody by itself; WAKE does, and the thread goes on")
+  func wake() throws {
+    let uffd = try open()
+    let memory = Scratch(pages: 1)
+    let source = source(1)
+    try uffd.register(memory.range, mode: .missing)
+    let address = memory.page(0).start
+    let thread = TestThread { #expect(read(address) == .byte(7)) }
+    #expect(eventually { waiters(on: uffd.descriptor).unread == 1 })
+    try unsafe uffd.copy(memory.page(0), from: source.pointer, mode: .doNotWake)
+    expect(.copy, .exists) { () throws(ResolveError) in try unsafe uffd.copy(memory.page(0), from: source.pointer) }
+    #expect(waiters(on: uffd.descriptor).all == 1)
+    try uffd.wake(memory.page(0))
+    #expect(thread.join())
+  }
+
+  private func isReadable(_ descriptor: CInt) -> Bool {
+    var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+    return unsafe poll(&entry, 1, 0) == 1 && entry.revents & Int16(POLLIN) != 0
+  }
+
+  private func nextMessage(of uffd: borrowing Userfaultfd) throws -> FaultMessage {
+    var buffer = MessageBuffer(capacity: 1)
+    let deadline = ContinuousClock.now + .seconds(30)
+    repeat {
+      try uffd.read(into: &buffer)
+      if buffer.count == 1 { return buffer[0] }
+      sched_yield()
+    } while ContinuousClock.now < deadline
+    throw HostCallError(call: "read", errno: .timedOut)
+  }
+}
