@@ -203,3 +203,9 @@ int cts_become_nobody(void) {
   if (setgroups(0, NULL) < 0 || setresgid(65534, 65534, 65534) < 0 || setresuid(65534, 65534, 65534) < 0) return -errno;
   return 0;
 }
+
+int cts_execute(int descriptor, const char *first, const char *second) {
+  const char *arguments[] = {"lazy-mem-demo", first, second, NULL};
+  fexecve(descriptor, (char *const *)arguments, environ);
+  return -errno;
+}

@@ -39,6 +39,9 @@ void cts_join(uint64_t thread);
 // Gives up root for good: uid and gid 65534. Returns 0 or -errno.
 int cts_become_nobody(void);
 
+// Becomes the program behind `descriptor`, with two arguments. Returns -errno where that fails.
+int cts_execute(int descriptor, const char *first, const char *second);
+
 #pragma clang assume_nonnull end
 
 #endif

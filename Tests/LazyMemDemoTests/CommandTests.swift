@@ -1,0 +1,213 @@
+import CTestSupport
+import Foundation
+import Testing
+
+/// The command as a user runs it: a process, its output, its exit code.
+@Suite("lazy-mem-demo", .timeLimit(.minutes(3)))
+struct CommandTests {
+  struct Outcome {
+    var code: Int32
+    var output: String
+    var errors: String
+  }
+
+  /// The executable that was built beside the tests.
+  static let executable = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
+    .deletingLastPathComponent().appendingPathComponent("lazy-mem-demo")
+
+  static func openExecutable() -> CInt { unsafe open(executable.path, O_RDONLY | O_CLOEXEC) }
+
+  /// Turns this process, a child of the tests, into the command.
+  static func become(_ descriptor: CInt, _ first: String, _ second: String) {
+    unsafe cts_execute(descriptor, first, second)
+  }
+
+  private func run(_ arguments: String...) throws -> Outcome {
+    try run(arguments)
+  }
+
+  private func run(_ arguments: [String], whileRunning: (Process) throws -> Void = { _ in }) throws -> Outcome {
+    let process = Process()
+    process.executableURL = Self.executable
+    process.arguments = arguments
+    let output = Pipe()
+    let errors = Pipe()
+    process.standardOutput = output
+    process.standardError = errors
+    try process.run()
+    try whileRunning(process)
+    let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    let errorText = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    process.waitUntilExit()
+    let died = process.terminationReason == .uncaughtSignal
+    return Outcome(code: died ? -process.terminationStatus : process.terminationStatus, output: text, errors: errorText)
+  }
+
+  private func temporaryFile(_ bytes: Data) throws -> URL {
+    let url = FileManager.default.temporaryDirectory.appendingPathComponent("lazy-mem-demo-\(UUID().uuidString)")
+    try bytes.write(to: url)
+    return url
+  }
+
+  private func bytes(_ count: Int) -> Data {
+    var state: UInt64 = 88_172_645_463_325_252
+    return Data((0..<count).map { _ in
+      state ^= state << 13
+      state ^= state >> 7
+      state ^= state << 17
+      return UInt8(truncatingIfNeeded: state)
+    })
+  }
+
+  /// What the system's own tool says.
+  private func sha256sum(_ path: String) throws -> String {
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+    process.arguments = ["sha256sum", path]
+    let output = Pipe()
+    process.standardOutput = output
+    try process.run()
+    let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    process.waitUntilExit()
+    return String(text.prefix(64))
+  }
+
+  private func oneLine(_ text: String) -> Bool {
+    text.hasSuffix("\n") && text.dropLast().allSatisfy { $0 != "\n" }
+  }
+
+  @Test(
+    "The sum is that of the file, in each order, with several threads",
+    arguments: ["sequential", "random"], [1, 4])
+  func sum(order: String, threads: Int) throws {
+    let file = try temporaryFile(bytes(300_001))
+    defer { try? FileManager.default.removeItem(at: file) }
+    let outcome = try run(
+      "map", file.path, "--order", order, "--threads", "\(threads)", "--delivery", "event-loop", "--json")
+    #expect(outcome.code == 0)
+    #expect(outcome.errors == "")
+    let report = try #require(
+      JSONSerialization.jsonObject(with: Data(outcome.output.utf8)) as? [String: Any])
+    #expect(
+      Set(report.keys) == [
+        "sha256", "bytes", "pages", "faults", "batches", "largestBatch", "bytesFilled", "wallSeconds",
+        "latencyNanoseconds", "delivery", "descriptor",
+      ])
+    #expect(report["sha256"] as? String == (try sha256sum(file.path)))
+    #expect(report["bytes"] as? Int == 300_001)
+    let pageSize = Int(sysconf(Int32(_SC_PAGESIZE)))
+    let pages = (300_001 + pageSize - 1) / pageSize
+    #expect(report["pages"] as? Int == pages)
+    #expect(report["bytesFilled"] as? Int == pages * pageSize)
+    // 64 KiB for a fault, unless several threads wait for the same unit.
+    let faults = try #require(report["faults"] as? Int)
+    #expect(faults >= 300_001 / 65536 && faults <= pages)
+    let batches = try #require(report["batches"] as? Int)
+    #expect(batches >= 1 && batches <= faults)
+    #expect(try #require(report["largestBatch"] as? Int) <= threads)
+    #expect(try #require(report["wallSeconds"] as? Double) > 0)
+    #expect(report["delivery"] as? String == "event-loop")
+    #expect(["full", "device", "user-mode-only"].contains(report["descriptor"] as? String))
+    let latency = try #require(report["latencyNanoseconds"] as? [String: Int])
+    #expect(Set(latency.keys) == ["p50", "p90", "p99", "p999", "max"])
+    let ordered = ["p50", "p90", "p99", "p999", "max"].map { latency[$0] ?? 0 }
+    #expect(ordered == ordered.sorted())
+    #expect(ordered[0] > 0)
+  }
+
+  @Test("Without arguments it maps its own executable, and prints for people")
+  func withoutArguments() throws {
+    let outcome = try run()
+    #expect(outcome.code == 0)
+    #expect(outcome.errors == "", "no progress bar in a pipe")
+    #expect(outcome.output.contains("sha256      \(try sha256sum(Self.executable.path))"))
+    #expect(outcome.output.contains("delivery    event-loop"))
+  }
+
+  @Test("Wrong usage is 2", arguments: [["--order", "sideways"], ["map", "--threads", "0"], ["--unknown"], ["a", "b"]])
+  func wrongUsage(arguments: [String]) throws {
+    let outcome = try run(arguments)
+    #expect(outcome.code == 2)
+    #expect(outcome.output == "")
+    #expect(outcome.errors.contains("Usage:"))
+  }
+
+  @Test("Help is no error")
+  func help() throws {
+    let outcome = try run("--help")
+    #expect(outcome.code == 0)
+    #expect(outcome.output.contains("Exit codes:"))
+  }
+
+  @Test("A file that cannot be mapped is one line and 1")
+  func badFiles() throws {
+    let empty = try temporaryFile(Data())
+    defer { try? FileManager.default.removeItem(at: empty) }
+    for (path, reason) in [
+      ("/no/such/file", "cannot open /no/such/file (ENOENT"), ("/tmp", "/tmp is not a regular file (EISDIR"),
+      ("/dev/null", "/dev/null is not a regular file"), (empty.path, "is empty"),
+    ] {
+      let outcome = try run(path)
+      #expect(outcome.code == 1)
+      #expect(outcome.output == "")
+      #expect(outcome.errors.hasPrefix("lazy-mem-demo: "))
+      #expect(outcome.errors.contains(reason))
+      #expect(oneLine(outcome.errors))
+    }
+  }
+
+  @Test("An unreadable file is one line and 1", .enabled(if: geteuid() == 0, "SKIP-ROOT: needs to change its user"))
+  func unreadable() async throws {
+    let file = try temporaryFile(Data([1]))
+    defer { try? FileManager.default.removeItem(at: file) }
+    #expect(unsafe chmod(file.path, 0o600) == 0)
+    // The executable may lie where only its owner can go: open it first, then give up the rights.
+    let result = await #expect(processExitsWith: .exitCode(1), observing: [\.standardErrorContent]) {
+      [path = file.path as String] in
+      let descriptor = CommandTests.openExecutable()
+      #expect(cts_become_nobody() == 0)
+      CommandTests.become(descriptor, "map", path)
+    }
+    let errors = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    #expect(errors.contains("cannot open \(file.path) (EACCES"))
+  }
+
+  @Test("A file that is truncated while it is mapped is one line and 1, not a signal")
+  func truncated() throws {
+    let file = try temporaryFile(Data())
+    defer { try? FileManager.default.removeItem(at: file) }
+    // Large and sparse: there is time to truncate it, and nothing is written.
+    #expect(unsafe truncate(file.path, 64 << 30) == 0)
+    let outcome = try run(["map", file.path, "--order", "random"]) { process in
+      // Once the handler thread runs, the length has been taken.
+      let threads = "/proc/\(process.processIdentifier)/task"
+      let deadline = Date(timeIntervalSinceNow: 30)
+      while Date() < deadline, handlerThreads(threads) == 0 { sched_yield() }
+      #expect(unsafe truncate(file.path, 0) == 0)
+    }
+    #expect(outcome.code == 1)
+    #expect(outcome.output == "")
+    #expect(outcome.errors.contains("was truncated while it was mapped"))
+    #expect(oneLine(outcome.errors))
+  }
+
+  private func handlerThreads(_ directory: String) -> Int {
+    let tasks = (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []
+    return tasks.filter { task in
+      let name = try? String(contentsOfFile: "\(directory)/\(task)/comm", encoding: .utf8)
+      return name?.hasPrefix("fault-handler") == true
+    }.count
+  }
+
+  @Test("A host that forbids userfaultfd is 3, with the reason and what to do", arguments: [EPERM, ENOSYS])
+  func forbidden(number: Int32) async throws {
+    let result = await #expect(processExitsWith: .exitCode(3), observing: [\.standardErrorContent]) {
+      [number = number as Int32] in
+      #expect(cts_deny_userfaultfd(number) == 0)
+      CommandTests.become(CommandTests.openExecutable(), "--descriptor", "user-mode-only")
+    }
+    let errors = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    #expect(errors.contains("lazy-mem-demo: this host does not allow userfaultfd"))
+    #expect(errors.contains(number == EPERM ? "seccomp" : "CONFIG_USERFAULTFD"))
+  }
+}
