@@ -30,6 +30,9 @@ public final class FaultRuntime: Sendable {
   ///
   /// Blocks for a few system calls. O(open regions).
   ///
+  /// - Parameters:
+  ///   - provider: produces the pages, and knows how many bytes there are.
+  ///   - options: a name for error messages, and whether the memory can be written.
   /// - Throws: ``FaultRuntimeError`` where the provider has no bytes (`emptyRegion`), where the address space cannot be had
   ///   (`cannotMap`), or where the kernel refuses to report its faults (`cannotRegister`).
   public func map(
@@ -43,7 +46,10 @@ public final class FaultRuntime: Sendable {
   /// The memory is private to this process and reserves nothing, so a region may be far larger than the machine's memory.
   /// Blocks for a few system calls. O(open regions).
   ///
-  /// - Parameter byteCount: any length from 1. It is rounded up to whole pages; what is behind it in the last page is zero.
+  /// - Parameters:
+  ///   - provider: produces the pages.
+  ///   - byteCount: any length from 1. It is rounded up to whole pages; what is behind it in the last page is zero.
+  ///   - options: a name for error messages, and whether the memory can be written.
   /// - Throws: as ``map(_:options:)`` does.
   public func map(
     _ provider: some PageProvider, byteCount: Int, options: RegionOptions = RegionOptions()

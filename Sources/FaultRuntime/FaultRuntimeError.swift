@@ -67,18 +67,19 @@ extension FaultRuntimeError {
       return "the process is at its limit of open files (\(errno)); raise RLIMIT_NOFILE"
     }
     if reasons[.full] == .noSuchSystemCall || reasons[.userModeOnly] == .noSuchSystemCall {
-      return "the kernel was built without CONFIG_USERFAULTFD, or a sandbox hides the system call; use a kernel that has it"
+      return "the kernel has no CONFIG_USERFAULTFD, or a sandbox hides the system call; use a kernel that has it"
     }
     if reasons[.userModeOnly] == .operationNotPermitted {
-      return
-        "a seccomp filter forbids the system call; start the container with --device /dev/userfaultfd, or allow userfaultfd in its profile"
+      return """
+        a seccomp filter forbids the system call; start the container with --device /dev/userfaultfd, or allow \
+        userfaultfd in its profile
+        """
     }
     if reasons[.userModeOnly] == .invalidArgument {
       return "the kernel is older than 5.11; run as root, or set sysctl vm.unprivileged_userfaultfd=1"
     }
     if reasons[.full] == .operationNotPermitted {
-      return
-        "run with CAP_SYS_PTRACE, set sysctl vm.unprivileged_userfaultfd=1, or accept a user-mode-only descriptor"
+      return "run with CAP_SYS_PTRACE, set sysctl vm.unprivileged_userfaultfd=1, or accept a user-mode-only descriptor"
     }
     return "give the user access to \(Userfaultfd.devicePath), or accept a user-mode-only descriptor"
   }
@@ -107,7 +108,7 @@ extension FaultRuntimeError {
     Self(
       .cannotMap, "cannot map \(byteCount) bytes for region '\(name)'", errno: errno,
       advice: errno == .outOfMemory
-        ? "the address space is used up, or RLIMIT_AS, vm.max_map_count or vm.overcommit_memory=2 stands against it" : nil)
+        ? "the address space is used up, or RLIMIT_AS, vm.max_map_count or vm.overcommit_memory=2 forbids it" : nil)
   }
 
   static func cannotRegister(_ region: RegionCore, _ errno: Errno) -> Self {

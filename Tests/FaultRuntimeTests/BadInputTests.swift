@@ -160,7 +160,8 @@ struct BadInputTests {
     }
   }
 
-  @Test("An ordinary user gets a descriptor for user code, and the right bytes", .enabled(if: Host.isRoot, SkipReason.root))
+  @Test(
+    "An ordinary user gets a descriptor for user code, and the right bytes", .enabled(if: Host.isRoot, SkipReason.root))
   func ordinaryUser() async {
     await #expect(processExitsWith: .success) {
       #expect(cts_become_nobody() == 0)

@@ -56,7 +56,8 @@ struct ConcurrencyTests {
         var round = 0
         while round < 150 || !stop.load(ordering: .relaxed) {
           let seed = 10 + index * 1000 + round % 100
-          guard let region = try? runtime.map(patternProvider(seed: seed), byteCount: (1 + round % 5) * pageBytes) else {
+          guard let region = try? runtime.map(patternProvider(seed: seed), byteCount: (1 + round % 5) * pageBytes)
+          else {
             wrong.wrappingAdd(1, ordering: .relaxed)
             return
           }

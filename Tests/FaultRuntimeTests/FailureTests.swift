@@ -8,7 +8,9 @@ import Testing
 
 private struct Refused: Error, Equatable { var page: Int }
 
-@Suite("When a page cannot be produced", .timeLimit(.minutes(2)), .enabled(if: Host.features.contains(.poison), SkipReason.poison))
+@Suite(
+  "When a page cannot be produced", .timeLimit(.minutes(2)),
+  .enabled(if: Host.features.contains(.poison), SkipReason.poison))
 struct FailureTests {
   private let failures = Failures()
   private let runtime: FaultRuntime
@@ -73,7 +75,8 @@ struct FailureTests {
     expectOneFailure(of: region, at: 0, Refused(page: 0))
   }
 
-  @Test("A system call that meets a bad page gets EFAULT", .enabled(if: Host.kernelModeFaults, SkipReason.kernelModeFaults))
+  @Test(
+    "A system call that meets a bad page gets EFAULT", .enabled(if: Host.kernelModeFaults, SkipReason.kernelModeFaults))
   func systemCall() throws {
     let region = try runtime.map(ClosureProvider { _, _ in throw Refused(page: 0) }, byteCount: pageBytes)
     var copy = [UInt8](repeating: 0, count: 8)

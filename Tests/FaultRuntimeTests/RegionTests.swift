@@ -24,7 +24,9 @@ struct RegionTests {
     if zero {
       let bytes = region.bytes
       var found = 0
-      for offset in 0..<byteCount where unsafe bytes.unsafeLoad(fromByteOffset: offset, as: UInt8.self) != 0 { found += 1 }
+      for offset in 0..<byteCount where unsafe bytes.unsafeLoad(fromByteOffset: offset, as: UInt8.self) != 0 {
+        found += 1
+      }
       #expect(found == 0)
     } else {
       #expect(mismatches(in: region, seed: seed) == [])
@@ -195,7 +197,9 @@ struct RegionTests {
     #expect(runtime.statistics.faults == 21)
   }
 
-  @Test("System calls are served where the descriptor allows it", .enabled(if: Host.kernelModeFaults, SkipReason.kernelModeFaults))
+  @Test(
+    "System calls are served where the descriptor allows it",
+    .enabled(if: Host.kernelModeFaults, SkipReason.kernelModeFaults))
   func kernelMode() throws {
     let runtime = try FaultRuntime(FaultRuntimeConfiguration(descriptor: .only(.full)))
     let region = try runtime.map(patternProvider(), byteCount: 8 * pageBytes)

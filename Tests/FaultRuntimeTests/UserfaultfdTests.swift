@@ -166,7 +166,8 @@ struct UserfaultfdTests {
     let uffd = try open()
     let memory = Scratch(pages: 2)
     let source = source(2)
-    expect(.copy, .noSuchEntry) { () throws(ResolveError) in try unsafe uffd.copy(memory.page(0), from: source.pointer) }
+    expect(.copy, .noSuchEntry) { () throws(ResolveError) in try unsafe uffd.copy(memory.page(0), from: source.pointer)
+    }
     try uffd.register(memory.range, mode: .missing)
     var unaligned = memory.page(0)
     unaligned.start += 8

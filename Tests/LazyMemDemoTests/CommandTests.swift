@@ -51,12 +51,13 @@ struct CommandTests {
 
   private func bytes(_ count: Int) -> Data {
     var state: UInt64 = 88_172_645_463_325_252
-    return Data((0..<count).map { _ in
-      state ^= state << 13
-      state ^= state >> 7
-      state ^= state << 17
-      return UInt8(truncatingIfNeeded: state)
-    })
+    return Data(
+      (0..<count).map { _ in
+        state ^= state << 13
+        state ^= state >> 7
+        state ^= state << 17
+        return UInt8(truncatingIfNeeded: state)
+      })
   }
 
   /// What the system's own tool says.
@@ -124,7 +125,8 @@ struct CommandTests {
     #expect(outcome.output.contains("delivery    event-loop"))
   }
 
-  @Test("Wrong usage is 2", arguments: [["--order", "sideways"], ["map", "--threads", "0"], ["--unknown"], ["a", "b"]])
+  @Test(
+    "Wrong usage is 2", arguments: [["--order", "sideways"], ["map", "--threads", "0"], ["--unknown"], ["a", "b"]])
   func wrongUsage(arguments: [String]) throws {
     let outcome = try run(arguments)
     #expect(outcome.code == 2)

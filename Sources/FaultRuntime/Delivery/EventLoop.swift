@@ -38,7 +38,8 @@ final class EventLoop: Sendable {
     configuration: FaultRuntimeConfiguration, table: RegionTable, pageSize: PageSize, index: Int
   ) throws(FaultRuntimeError) {
     do {
-      uffd = try Userfaultfd.open(configuration.descriptor, wanting: Self.wantedFeatures.union(configuration.additionalFeatures))
+      uffd = try Userfaultfd.open(
+        configuration.descriptor, wanting: Self.wantedFeatures.union(configuration.additionalFeatures))
     } catch {
       throw .unavailable(error)
     }

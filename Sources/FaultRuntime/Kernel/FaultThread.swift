@@ -34,8 +34,8 @@ struct FaultThread: Sendable {
   func detach() { _ = cuffd_thread_detach(thread) }
 }
 
-/// A moment that one thread waits for, with a time limit, and another announces.
 // Safe to share: the C object locks itself, and the pointer to it never changes.
+/// A moment that one thread waits for, with a time limit, and another announces.
 @safe
 final class OneShotEvent: @unchecked Sendable {
   private let event: OpaquePointer

@@ -1,5 +1,5 @@
-/// Bytes that are already in memory, lent to the region page by page.
 // Safe to share: the memory is never written after `init`.
+/// Bytes that are already in memory, lent to the region page by page.
 @safe
 public final class MemoryProvider: SizedPageProvider, @unchecked Sendable {
   private let bytes: UnsafeRawBufferPointer

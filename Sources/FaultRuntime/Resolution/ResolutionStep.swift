@@ -43,7 +43,8 @@ enum ResolutionStep: Hashable, Sendable {
   ///   - errno: the failure, nil for success.
   ///   - earlierPresent: how often the first page was reported present before.
   @inline(__always)
-  static func after(_ request: ResolveRequest, completed: Int, errno: Errno?, earlierPresent: Int = 0) -> ResolutionStep {
+  static func after(_ request: ResolveRequest, completed: Int, errno: Errno?, earlierPresent: Int = 0) -> ResolutionStep
+  {
     guard let errno else { return .done }
     return afterFailure(request, completed: completed, errno: errno, earlierPresent: earlierPresent)
   }

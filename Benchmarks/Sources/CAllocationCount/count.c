@@ -1,0 +1,36 @@
+#include "CAllocationCount.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+// The C library's own implementations, which it keeps under these names for replacements like this one.
+extern void *__libc_malloc(size_t size);
+extern void *__libc_calloc(size_t count, size_t size);
+extern void *__libc_realloc(void *old, size_t size);
+extern void *__libc_memalign(size_t alignment, size_t size);
+
+static _Atomic uint64_t count;
+
+static void add(void) { atomic_fetch_add_explicit(&count, 1, memory_order_relaxed); }
+
+uint64_t allocation_count(void) { return atomic_load_explicit(&count, memory_order_relaxed); }
+
+void *malloc(size_t size) { return add(), __libc_malloc(size); }
+
+void *calloc(size_t number, size_t size) { return add(), __libc_calloc(number, size); }
+
+void *realloc(void *old, size_t size) { return add(), __libc_realloc(old, size); }
+
+void *memalign(size_t alignment, size_t size) { return add(), __libc_memalign(alignment, size); }
+
+void *aligned_alloc(size_t alignment, size_t size) { return add(), __libc_memalign(alignment, size); }
+
+int posix_memalign(void **result, size_t alignment, size_t size) {
+  if (alignment % sizeof(void *) != 0 || alignment == 0 || (alignment & (alignment - 1)) != 0) return EINVAL;
+  void *memory = (add(), __libc_memalign(alignment, size));
+  if (memory == NULL) return ENOMEM;
+  *result = memory;
+  return 0;
+}

@@ -1,0 +1,128 @@
+import CAllocationCount
+import FaultRuntime
+import Glibc
+
+/// Counts every allocation of the process, the touching threads' included, while faults are served. After the warm-up there
+/// must be none: memory that the fault path allocates is memory that it can fail to get.
+struct AllocationBenchmark {
+  private static let warmUpFaults = 2000
+
+  private let faults: Int
+  private let plant: PlantedRegression?
+
+  init(faults: Int, plant: Bool) {
+    self.faults = faults
+    self.plant = plant ? .allocations : nil
+  }
+
+  func run() throws -> AllocationReport {
+    let check = Self.countOfPlantedObjects()
+    guard check == 1000 else {
+      throw BenchmarkError("the allocation counter saw \(check) of 1000 planted objects")
+    }
+    let units = Self.warmUpFaults + faults
+    let pageSize = sysconf(Int32(_SC_PAGESIZE))
+    let memory = SourceMemory(pages: units)
+    let lending = LendingProvider(memory: memory, plant: plant)
+    let filling = FillingProvider(unit: pageSize, plant: plant)
+    let zero = ZeroProvider()
+    let zeroUnit = zero.requestSize.preferred
+
+    var cases: [AllocationCase] = []
+    for threads in [1, 4] {
+      cases += [
+        try count("lent pages", lending, threads, TouchOrder(shuffling: units, stride: pageSize, multiplier: 7)),
+        try count("filled pages", filling, threads, TouchOrder(shuffling: units, stride: pageSize, multiplier: 5)),
+        try count("zeros", zero, threads, TouchOrder(shuffling: units, stride: zeroUnit, multiplier: 0)),
+      ]
+    }
+    return AllocationReport(selfCheck: check, cases: cases)
+  }
+
+  /// That the counter counts what the Swift runtime allocates.
+  private static func countOfPlantedObjects() -> Int {
+    let before = allocation_count()
+    for _ in 0..<1000 { withExtendedLifetime(PlantedObject.make()) {} }
+    return Int(allocation_count() - before)
+  }
+
+  private func count(
+    _ name: String,
+    _ provider: some PageProvider,
+    _ threads: Int,
+    _ order: TouchOrder
+  ) throws -> AllocationCase {
+    let runtime = try FaultRuntime(
+      FaultRuntimeConfiguration(
+        delivery: .eventLoop,
+        onFailure: { failure in Diagnostics.failImmediately("\(failure)") }
+      )
+    )
+    let region = try runtime.map(provider, byteCount: order.units.count * order.stride)
+    defer { region.close() }
+    let crew = unsafe try TouchCrew(
+      threads: threads,
+      base: region.unsafeBytes.baseAddress!,
+      order: order,
+      warmUp: Self.warmUpFaults
+    )
+
+    crew.warmUp()
+    let statisticsBefore = runtime.statistics
+    let before = allocation_count()
+    crew.touch()
+    let allocations = Int(allocation_count() - before)
+    let after = runtime.statistics
+    try crew.finish()
+
+    return AllocationCase(
+      name: name,
+      threads: threads,
+      faults: after.faults - statisticsBefore.faults,
+      batches: after.batches - statisticsBefore.batches,
+      largestBatch: after.largestBatch,
+      allocations: allocations
+    )
+  }
+}
+
+/// What was counted for one provider.
+struct AllocationCase: Encodable {
+  var name: String
+  var threads: Int
+  var faults: Int
+  var batches: Int
+  var largestBatch: Int
+  var allocations: Int
+}
+
+/// What the allocation benchmark found.
+struct AllocationReport: Encodable {
+  /// How many of 1000 planted objects the counter saw.
+  var selfCheck: Int
+  var cases: [AllocationCase]
+
+  private static let header = ["provider", "threads", "faults", "batches", "largest batch", "allocations"]
+
+  var text: String {
+    let rows = cases.map { one in
+      [one.name, "\(one.threads)", "\(one.faults)", "\(one.batches)", "\(one.largestBatch)", "\(one.allocations)"]
+    }
+    return """
+      allocations of the whole process while faults are served (the counter saw \(selfCheck) of 1000 planted objects)
+      \(table([Self.header] + rows))
+      """
+  }
+
+  func failures(against thresholds: Thresholds) -> [String] {
+    var failures = cases.filter { $0.allocations > thresholds.allocations }.map {
+      "allocations: \($0.allocations) in \($0.faults) faults of \($0.name) by \($0.threads) thread(s), more than "
+        + "\(thresholds.allocations)"
+    }
+    // Or the path that serves several faults at once was not measured at all.
+    if !cases.contains(where: { $0.threads > 1 && $0.batches < $0.faults }) {
+      failures.append("allocations: no read brought more than one fault, so batches were not exercised")
+    }
+    return failures
+  }
+}

@@ -1,0 +1,39 @@
+import ArgumentParser
+import Glibc
+
+/// The command. Each benchmark judges itself against a threshold, so that a regression fails a script.
+@main
+struct FaultBenchmarks: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "fault-benchmarks",
+    abstract: "Measures FaultRuntime against a hand-written C handler, and against the promises that it makes.",
+    discussion: """
+      Exit codes: 0 every threshold holds, 1 one does not (or the benchmark could not run), 64 wrong usage. Each failure \
+      is one line on standard error.
+      """,
+    subcommands: [LatencyCommand.self, AllocationsCommand.self, MemoryCommand.self, AllCommand.self]
+  )
+}
+
+/// A benchmark that could not be carried out, which must never look like one that passed.
+struct BenchmarkError: Error, CustomStringConvertible {
+  var description: String
+
+  init(_ description: String) { self.description = description }
+}
+
+/// Standard error.
+enum Diagnostics {
+  static func write(_ line: String) {
+    var text = line + "\n"
+    text.withUTF8 { bytes in
+      _ = unsafe Glibc.write(STDERR_FILENO, bytes.baseAddress, bytes.count)
+    }
+  }
+
+  /// Ends the process from a thread of the runtime's own.
+  static func failImmediately(_ message: String) -> Never {
+    write("fault-benchmarks: \(message)")
+    _exit(1)
+  }
+}

@@ -1,0 +1,82 @@
+import CBenchmarkSupport
+import FaultRuntime
+import FoundationEssentials
+import Glibc
+
+/// Where the numbers come from, so that a reader can judge them.
+struct Machine: Encodable {
+  /// How busy the machine is, in the kernel's words.
+  struct Load: Encodable {
+    /// The load averages of 1, 5 and 15 minutes, then running and existing threads.
+    var average = firstLine(of: "/proc/loadavg")
+
+    var text: String { "load \(average)" }
+  }
+
+  var kernel: String
+  var architecture: String
+  var processor: String
+  var allowedCPUs: [Int]
+  /// The CPU that everything runs on; nil where nothing was pinned.
+  var pinnedCPU: Int?
+  var loadBefore = Load()
+
+  /// Looks around, and pins the calling thread to `cpu`, or to the last CPU that it may run on.
+  init(cpu: Int?, pin: Bool) throws {
+    var allowed = [Int32](repeating: 0, count: 1024)
+    let count = unsafe allowed.withUnsafeMutableBufferPointer { buffer in
+      unsafe support_allowed_cpus(buffer.baseAddress!, Int32(buffer.count))
+    }
+    guard count > 0 else { throw BenchmarkError("cannot ask for the allowed CPUs (\(Errno(rawValue: -count)))") }
+    allowedCPUs = allowed.prefix(Int(count)).map(Int.init)
+
+    var name = utsname()
+    unsafe uname(&name)
+    kernel = Self.text(of: &name.release)
+    architecture = Self.text(of: &name.machine)
+    processor = Self.processorName()
+
+    guard pin else { return }
+    let chosen = cpu ?? allowedCPUs[allowedCPUs.count - 1]
+    let result = support_pin(Int32(clamping: chosen))
+    guard result == 0 else {
+      throw BenchmarkError("cannot pin to CPU \(chosen) (\(Errno(rawValue: -result))); allowed are \(allowedCPUs)")
+    }
+    pinnedCPU = chosen
+  }
+
+  var text: String {
+    let cpus = allowedCPUs.map(String.init).joined(separator: " ")
+    let pinned = pinnedCPU.map { "everything pinned to \($0)" } ?? "not pinned: for information only"
+    return """
+      kernel     \(kernel) \(architecture)
+      processor  \(processor)
+      CPUs       \(cpus) allowed, \(pinned)
+      before     \(loadBefore.text)
+      """
+  }
+
+  private static func processorName() -> String {
+    let lines = contents(of: "/proc/cpuinfo").split(separator: "\n")
+    guard let line = lines.first(where: { $0.hasPrefix("model name") }), let colon = line.firstIndex(of: ":") else {
+      return "unknown"
+    }
+    return String(line[line.index(after: colon)...].drop { $0 == " " })
+  }
+
+  private static func text<Field>(of field: inout Field) -> String {
+    unsafe withUnsafeBytes(of: &field) { bytes in
+      unsafe String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+    }
+  }
+}
+
+/// The whole of a small file; empty where it cannot be read.
+func contents(of path: String) -> String {
+  guard let data = try? Data(contentsOf: URL(filePath: path)) else { return "" }
+  return String(decoding: data, as: UTF8.self)
+}
+
+private func firstLine(of path: String) -> String {
+  contents(of: path).split(separator: "\n").first.map(String.init) ?? "unknown"
+}

@@ -1,0 +1,134 @@
+import FaultRuntime
+import Glibc
+
+/// How much memory a process gains by a runtime with one region, besides the pages of that region: threads, buffers, tables.
+///
+/// The first runtime of the process is among those measured, and none of them ends before the last is measured: memory
+/// that one has left behind cannot hide what the next one needs.
+struct MemoryBenchmark {
+  private static let unit = 64 << 10
+  private static let touches = 4000
+
+  private let plant: Bool
+
+  init(plant: Bool) {
+    self.plant = plant
+  }
+
+  func run() throws -> MemoryReport {
+    let reader = SmapsReader()
+    // The reader's own code, and what the Swift runtime sets up for it.
+    for _ in 0..<3 { _ = try reader.memory() }
+
+    var alive: [Subject] = []
+    var cases: [MemoryCase] = []
+    for (name, byteCount) in [("1 TiB", 1 << 40), ("1 GiB", 1 << 30)] {
+      let order = TouchOrder(
+        scattering: Self.touches,
+        over: byteCount / Self.unit,
+        stride: Self.unit,
+        multiplier: FillingProvider.multiplier
+      )
+      let before = try reader.memory(outside: alive.map(\.addresses))
+      let tablesBefore = Self.pageTableBytes()
+      alive.append(try Subject(byteCount: byteCount, order, plant: plant))
+      let growth = try reader.memory(outside: alive.map(\.addresses)) - before
+      cases.append(
+        MemoryCase(
+          region: name,
+          touches: Self.touches,
+          growth: growth,
+          pageTables: Self.pageTableBytes() - tablesBefore,
+          statistics: alive[alive.count - 1].runtime.statistics
+        )
+      )
+    }
+    return MemoryReport(cases: cases)
+  }
+
+  /// A runtime with one region, some of which has been touched.
+  // Safe: the ballast belongs to it alone.
+  @safe
+  private final class Subject {
+    let runtime: FaultRuntime
+    let region: LazyRegion
+    private let ballast: UnsafeMutableRawBufferPointer?
+
+    init(byteCount: Int, _ order: TouchOrder, plant: Bool) throws {
+      runtime = try FaultRuntime(
+        FaultRuntimeConfiguration(
+          delivery: .eventLoop,
+          onFailure: { failure in Diagnostics.failImmediately("\(failure)") }
+        )
+      )
+      // It fills, because the buffer that it fills is memory of the runtime's.
+      region = try runtime.map(FillingProvider(unit: MemoryBenchmark.unit), byteCount: byteCount)
+      unsafe ballast = plant ? .allocate(byteCount: 2 << 20, alignment: 4096) : nil
+      if let ballast = unsafe ballast { _ = unsafe ballast.initializeMemory(as: UInt8.self, repeating: 1) }
+      try unsafe order.touch(region.unsafeBytes.baseAddress!, order.units.indices)
+    }
+
+    deinit {
+      unsafe ballast?.deallocate()
+    }
+
+    var addresses: Range<UInt> {
+      let start = unsafe UInt(bitPattern: region.unsafeBytes.baseAddress!)
+      return start..<(start + UInt(region.byteCount))
+    }
+  }
+
+  /// Page tables of the process: the kernel's memory, which it needs for each page that is there, whoever put it there.
+  private static func pageTableBytes() -> Int {
+    let line = contents(of: "/proc/self/status").split(separator: "\n").first { $0.hasPrefix("VmPTE:") }
+    return (line.flatMap { Int($0.filter(\.isNumber)) } ?? 0) << 10
+  }
+}
+
+/// What one region cost.
+struct MemoryCase: Encodable {
+  var region: String
+  var touches: Int
+  /// How much the process has grown, without the pages of the region.
+  var growth: ResidentMemory
+  /// How much its page tables have grown, those of the region included; not judged.
+  var pageTables: Int
+  /// Bytes in the region itself.
+  var filled: Int
+
+  init(region: String, touches: Int, growth: ResidentMemory, pageTables: Int, statistics: Statistics) {
+    self.region = region
+    self.touches = touches
+    self.growth = growth
+    self.pageTables = pageTables
+    filled = statistics.bytesFilled
+  }
+}
+
+/// What the memory benchmark found.
+struct MemoryReport: Encodable {
+  var cases: [MemoryCase]
+
+  private static let header = [
+    "region", "touches", "filled KiB", "private dirty KiB", "resident KiB", "page tables KiB (not judged)",
+  ]
+
+  var text: String {
+    let rows = cases.map { one in
+      [one.region, "\(one.touches)"]
+        + [one.filled, one.growth.privateDirty, one.growth.resident, one.pageTables].map { "\($0 >> 10)" }
+    }
+    return """
+      memory that a runtime with one region adds to the process, without the region's own pages
+      \(table([Self.header] + rows))
+      """
+  }
+
+  /// All resident memory is judged, not only the dirty part: code that had to be read in is part of the price.
+  func failures(against thresholds: Thresholds) -> [String] {
+    cases.filter { max($0.growth.resident, $0.growth.privateDirty) > thresholds.memoryBytes }.map {
+      "memory: a runtime with a region of \($0.region) adds \($0.growth.resident) bytes, more than "
+        + "\(thresholds.memoryBytes)"
+    }
+  }
+}

@@ -1,0 +1,89 @@
+import CBenchmarkSupport
+import FaultRuntime
+import Glibc
+
+/// Memory that both contenders copy from: whole pages, each filled with a byte of its own.
+// Safe to share: nobody writes after `init`.
+@safe
+final class SourceMemory: @unchecked Sendable {
+  static let multiplier: UInt8 = 7
+
+  let bytes: UnsafeRawBufferPointer
+  let pageSize: Int
+
+  init(pages: Int) {
+    pageSize = sysconf(Int32(_SC_PAGESIZE))
+    let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: pages * pageSize, alignment: pageSize)
+    for page in 0..<pages {
+      let part = unsafe UnsafeMutableRawBufferPointer(rebasing: memory[(page * pageSize)..<((page + 1) * pageSize)])
+      _ = unsafe part.initializeMemory(as: UInt8.self, repeating: support_pattern(UInt32(page), Self.multiplier))
+    }
+    unsafe bytes = UnsafeRawBufferPointer(memory)
+  }
+
+  deinit {
+    unsafe bytes.deallocate()
+  }
+}
+
+/// Lends pages of memory one by one: the least work that a provider can do.
+struct LendingProvider: PageProvider {
+  let memory: SourceMemory
+  var plant: PlantedRegression?
+
+  var requestSize: RequestSize { .singlePage }
+
+  func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
+    if let plant { carryOut(plant) }
+    return unsafe .lent(UnsafeRawBufferPointer(rebasing: memory.bytes[request.range]))
+  }
+}
+
+/// Fills the runtime's buffer, unit by unit; page N consists of the byte that `support_pattern` says.
+struct FillingProvider: PageProvider {
+  static let multiplier: UInt8 = 5
+
+  let requestSize: RequestSize
+  let unit: Int
+  var plant: PlantedRegression?
+
+  /// - Parameter unit: bytes that are filled alike, at least a page.
+  init(unit: Int, plant: PlantedRegression? = nil) {
+    requestSize = RequestSize(preferred: unit, largest: 4 * unit)
+    self.unit = unit
+    self.plant = plant
+  }
+
+  func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
+    if let plant { carryOut(plant) }
+    var index = request.offset / unit
+    while page.freeCapacity > 0 {
+      page.append(
+        repeating: support_pattern(UInt32(truncatingIfNeeded: index), Self.multiplier),
+        count: min(unit, page.freeCapacity)
+      )
+      index += 1
+    }
+    return .filled
+  }
+}
+
+@inline(never)
+private func carryOut(_ plant: PlantedRegression) {
+  switch plant {
+  case .latency:
+    let end = support_monotonic_nanoseconds() + 2000
+    while support_monotonic_nanoseconds() < end {}
+  case .allocations:
+    withExtendedLifetime(PlantedObject.make()) {}
+  case .memory:
+    break
+  }
+}
+
+/// An object that the compiler cannot put on the stack.
+final class PlantedObject {
+  @inline(never)
+  @_optimize(none)
+  static func make() -> PlantedObject { PlantedObject() }
+}

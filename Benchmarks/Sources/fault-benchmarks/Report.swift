@@ -1,0 +1,73 @@
+import FoundationEssentials
+
+/// Everything that one run found, for programs.
+struct Report: Encodable {
+  var machine: Machine
+  var memory: MemoryReport?
+  var allocations: AllocationReport?
+  var latency: LatencyReport?
+  var loadAfter: Machine.Load?
+  var failures: [String] = []
+
+  init(machine: Machine) { self.machine = machine }
+
+  func json() throws -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .prettyPrinted]
+    return String(decoding: try encoder.encode(self), as: UTF8.self)
+  }
+}
+
+/// What must hold. The numbers are committed, so a change of them is seen in review.
+struct Thresholds: Decodable {
+  /// The most that the median touch of a round may take, in median touches of the C handler in the same round; the
+  /// median over the rounds is judged.
+  var latencyRatio: Double
+  /// The most allocations in all of the counted faults together.
+  var allocations: Int
+  /// The most memory, in bytes, that a runtime with one region may have of its own.
+  var memoryBytes: Int
+
+  init(path: String) throws {
+    let text = contents(of: path)
+    guard !text.isEmpty else { throw BenchmarkError("cannot read thresholds from \(path)") }
+    do {
+      self = try JSONDecoder().decode(Self.self, from: Data(text.utf8))
+    } catch {
+      throw BenchmarkError("\(path) does not hold thresholds: \(error)")
+    }
+  }
+}
+
+/// `value` with a fixed number of decimals.
+func fixed(_ value: Double, _ digits: Int) -> String {
+  guard value.isFinite else { return "\(value)" }
+  let scale = (0..<digits).reduce(1) { product, _ in product * 10 }
+  let scaled = Int((value.magnitude * Double(scale)).rounded())
+  let sign = value < 0 && scaled != 0 ? "-" : ""
+  guard digits > 0 else { return "\(sign)\(scaled)" }
+  let fraction = "\(scaled % scale)"
+  return "\(sign)\(scaled / scale)." + String(repeating: "0", count: digits - fraction.count) + fraction
+}
+
+/// Rows as columns: the first left-aligned, the others right-aligned.
+func table(_ rows: [[String]]) -> String {
+  let columns = rows.map(\.count).max() ?? 0
+  let widths = (0..<columns).map { column in
+    rows.map { $0.count > column ? $0[column].count : 0 }.max() ?? 0
+  }
+  return rows.map { row in
+    row.enumerated().map { column, cell in
+      let padding = String(repeating: " ", count: widths[column] - cell.count)
+      return column == 0 ? cell + padding : "  " + padding + cell
+    }.joined()
+  }.joined(separator: "\n")
+}
+
+/// The middle of the values; 0 where there is none.
+func median(_ values: [Double]) -> Double {
+  guard !values.isEmpty else { return 0 }
+  let sorted = values.sorted()
+  let middle = sorted.count / 2
+  return sorted.count.isMultiple(of: 2) ? (sorted[middle - 1] + sorted[middle]) / 2 : sorted[middle]
+}

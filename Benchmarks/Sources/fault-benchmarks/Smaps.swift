@@ -1,0 +1,107 @@
+import Glibc
+
+/// Memory of this process that is there right now, in bytes.
+struct ResidentMemory: Encodable {
+  /// All of it.
+  var resident = 0
+  /// What is only this process's and was written: memory that nobody else can use.
+  var privateDirty = 0
+
+  static func - (left: Self, right: Self) -> Self {
+    Self(resident: left.resident - right.resident, privateDirty: left.privateDirty - right.privateDirty)
+  }
+}
+
+/// Reads `/proc/self/smaps` without allocating, so that looking does not change what is seen.
+@safe
+struct SmapsReader: ~Copyable {
+  private let buffer: UnsafeMutableRawBufferPointer
+
+  init() {
+    unsafe buffer = .allocate(byteCount: 1 << 20, alignment: 16)
+    // Resident from the start, and so not in any difference.
+    _ = unsafe buffer.initializeMemory(as: UInt8.self, repeating: 0)
+  }
+
+  deinit {
+    unsafe buffer.deallocate()
+  }
+
+  /// The sum over all mappings that do not start in one of the `excluded` ranges.
+  func memory(outside excluded: [Range<UInt>] = []) throws(BenchmarkError) -> ResidentMemory {
+    let count = try read()
+    let text = unsafe UnsafeRawBufferPointer(rebasing: buffer[..<count])
+    var sum = ResidentMemory()
+    var isCounted = true
+    var line = unsafe Line(text, at: 0)
+    while let start = line.start {
+      if let address = unsafe line.mappingStart(in: text) {
+        isCounted = !excluded.contains { $0.contains(address) }
+      } else if isCounted {
+        if let value = unsafe line.kibibytes(of: "Rss:", in: text) { sum.resident += value << 10 }
+        if let value = unsafe line.kibibytes(of: "Private_Dirty:", in: text) { sum.privateDirty += value << 10 }
+      }
+      line = unsafe Line(text, at: start + line.count + 1)
+    }
+    return sum
+  }
+
+  private func read() throws(BenchmarkError) -> Int {
+    let descriptor = unsafe open("/proc/self/smaps", O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw BenchmarkError("cannot open /proc/self/smaps") }
+    defer { close(descriptor) }
+    var count = 0
+    while unsafe count < buffer.count {
+      let result = unsafe Glibc.read(descriptor, buffer.baseAddress! + count, buffer.count - count)
+      guard result >= 0 else { throw BenchmarkError("cannot read /proc/self/smaps") }
+      if result == 0 { return count }
+      count += result
+    }
+    throw BenchmarkError("/proc/self/smaps is longer than the buffer for it")
+  }
+}
+
+/// One line of text in a buffer.
+private struct Line {
+  /// Nil behind the last line.
+  var start: Int?
+  var count = 0
+
+  init(_ text: UnsafeRawBufferPointer, at start: Int) {
+    guard start < text.count else { return }
+    self.start = start
+    while start + count < text.count, unsafe text[start + count] != UInt8(ascii: "\n") { count += 1 }
+  }
+
+  /// The first address, where this is the head line of a mapping.
+  func mappingStart(in text: UnsafeRawBufferPointer) -> UInt? {
+    guard let start else { return nil }
+    var address: UInt = 0
+    for index in start..<(start + count) {
+      switch unsafe text[index] {
+      case let byte where byte >= UInt8(ascii: "0") && byte <= UInt8(ascii: "9"):
+        address = address << 4 | UInt(byte - UInt8(ascii: "0"))
+      case let byte where byte >= UInt8(ascii: "a") && byte <= UInt8(ascii: "f"):
+        address = address << 4 | UInt(byte - UInt8(ascii: "a") + 10)
+      case UInt8(ascii: "-"):
+        return address
+      default:
+        return nil
+      }
+    }
+    return nil
+  }
+
+  /// The number in this line, where it begins with `name`.
+  func kibibytes(of name: StaticString, in text: UnsafeRawBufferPointer) -> Int? {
+    guard let start, count > name.utf8CodeUnitCount else { return nil }
+    for index in 0..<name.utf8CodeUnitCount where unsafe text[start + index] != name.utf8Start[index] { return nil }
+    var value = 0
+    for index in (start + name.utf8CodeUnitCount)..<(start + count) {
+      let byte = unsafe text[index]
+      guard byte >= UInt8(ascii: "0"), byte <= UInt8(ascii: "9") else { continue }
+      value = value * 10 + Int(byte - UInt8(ascii: "0"))
+    }
+    return value
+  }
+}
