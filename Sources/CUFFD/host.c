@@ -103,6 +103,25 @@ bool cuffd_thread_is_current(cuffd_thread thread) {
   return pthread_equal(pthread_self(), (pthread_t)thread.handle) != 0;
 }
 
+struct cuffd_lock {
+  pthread_mutex_t mutex;
+};
+
+cuffd_lock *cuffd_lock_create(void) {
+  cuffd_lock *lock = malloc(sizeof *lock);
+  if (lock != NULL) pthread_mutex_init(&lock->mutex, NULL);
+  return lock;
+}
+
+void cuffd_lock_acquire(cuffd_lock *lock) { pthread_mutex_lock(&lock->mutex); }
+
+void cuffd_lock_release(cuffd_lock *lock) { pthread_mutex_unlock(&lock->mutex); }
+
+void cuffd_lock_destroy(cuffd_lock *lock) {
+  pthread_mutex_destroy(&lock->mutex);
+  free(lock);
+}
+
 struct cuffd_event {
   pthread_mutex_t mutex;
   pthread_cond_t changed;

@@ -21,7 +21,6 @@ final class PageToucher: Sendable {
   private let sink = Atomic<UInt8>(0)
   /// Monotonic nanoseconds.
   private let lastTouch = Atomic<UInt64>(0)
-  private let latency = Mutex(PageToucher.emptyHistogram())
 
   init(region: LazyRegion, order: TouchOrder, threadCount: Int) {
     self.region = region
@@ -41,12 +40,13 @@ final class PageToucher: Sendable {
       progress(Double(touched.load(ordering: .relaxed)) / Double(pageCount))
       usleep(10_000)
     }
-    for thread in threads { thread.join() }
+    var latency = Self.emptyHistogram()
+    for thread in threads { latency.add(thread.join()) }
     let seconds = Double(lastTouch.load(ordering: .relaxed) - start) / 1e9
-    return TouchResult(pages: pageCount, seconds: seconds, latency: latency.withLock { $0 })
+    return TouchResult(pages: pageCount, seconds: seconds, latency: latency)
   }
 
-  private func touchShare(of index: Int) {
+  private func touchShare(of index: Int) -> Histogram<UInt32> {
     var histogram = Self.emptyHistogram()
     let permutation = Permutation(count: pageCount)
     let region = self.region
@@ -78,8 +78,8 @@ final class PageToucher: Sendable {
     }
     sink.store(sum, ordering: .relaxed)
     lastTouch.max(monotonicNanoseconds(), ordering: .acquiringAndReleasing)
-    latency.withLock { $0.add(histogram) }
     touched.wrappingAdd(pending, ordering: .relaxed)
+    return histogram
   }
 
   private static let longestTracked: UInt64 = 100_000_000_000
@@ -107,25 +107,35 @@ private func threadFaults() -> Int {
 
 /// A thread outside Swift's cooperative pool: a thread that waits in a fault must not keep a task from running.
 private struct TouchThread {
+  // Safe to share: the thread writes the histogram, and `join` reads it when the thread has ended.
+  private final class Work: @unchecked Sendable {
+    let body: @Sendable () -> Histogram<UInt32>
+    var result: Histogram<UInt32>?
+    init(_ body: @escaping @Sendable () -> Histogram<UInt32>) { self.body = body }
+  }
+
+  private let work: Work
   private var handle = pthread_t()
 
-  init(_ body: @escaping @Sendable () -> Void) throws {
-    final class Start: Sendable {
-      let body: @Sendable () -> Void
-      init(_ body: @escaping @Sendable () -> Void) { self.body = body }
-    }
-    let start = unsafe Unmanaged.passRetained(Start(body))
+  init(_ body: @escaping @Sendable () -> Histogram<UInt32>) throws {
+    work = Work(body)
+    let context = unsafe Unmanaged.passRetained(work)
     let result = unsafe pthread_create(
       &handle, nil,
       { context in
-        unsafe Unmanaged<Start>.fromOpaque(context!).takeRetainedValue().body()
+        let work = unsafe Unmanaged<Work>.fromOpaque(context!).takeRetainedValue()
+        work.result = work.body()
         return nil
-      }, start.toOpaque())
+      }, context.toOpaque())
     guard result == 0 else {
-      unsafe start.release()
+      unsafe context.release()
       throw CommandFailure(message: "cannot start a thread: \(unsafe String(cString: strerror(result)))")
     }
   }
 
-  func join() { pthread_join(handle, nil) }
+  /// Waits for the end of the thread. Its result is there once, and the thread has always left one.
+  func join() -> Histogram<UInt32> {
+    pthread_join(handle, nil)
+    return work.result!
+  }
 }

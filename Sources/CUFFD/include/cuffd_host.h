@@ -38,6 +38,14 @@ int cuffd_thread_join(cuffd_thread thread);
 int cuffd_thread_detach(cuffd_thread thread);
 bool cuffd_thread_is_current(cuffd_thread thread);
 
+// A mutex for what is off the fault path. pthread's, because the sanitizers know it.
+typedef struct cuffd_lock cuffd_lock;
+
+cuffd_lock *_Nullable cuffd_lock_create(void);
+void cuffd_lock_acquire(cuffd_lock *lock);
+void cuffd_lock_release(cuffd_lock *lock);
+void cuffd_lock_destroy(cuffd_lock *lock);
+
 // A one-shot event: one thread waits for it with a time limit, another signals it.
 typedef struct cuffd_event cuffd_event;
 

@@ -1,5 +1,4 @@
 internal import CUFFD
-internal import Synchronization
 
 /// One handler thread with a userfaultfd of its own: it waits in epoll, reads faults in batches, and answers them.
 ///
@@ -18,11 +17,11 @@ final class EventLoop: Sendable {
   private let closeDeadline: UInt64
   private let epoll: Epoll
   private let wakeup: WakeDescriptor
-  private let thread = Mutex<FaultThread?>(nil)
-  private let control = Mutex(Control())
+  private let thread = Guarded<FaultThread?>(nil)
+  private let control = Guarded(Control())
 
   /// What other threads ask of the handler thread; it looks here when its eventfd says so.
-  private struct Control {
+  private struct Control: Sendable {
     var isStopping = false
     /// Signalled when every message that was queued before has been served.
     var drains: [OneShotEvent] = []

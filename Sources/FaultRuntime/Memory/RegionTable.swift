@@ -25,7 +25,7 @@ final class RegionTable: @unchecked Sendable {
   private let evenReaders = Atomic<Int>(0)
   private let oddReaders = Atomic<Int>(0)
   /// Sorted by address; holds the regions that the snapshot points to without counting them.
-  private let regions = Mutex<[RegionCore]>([])
+  private let regions = Guarded<[RegionCore]>([])
 
   init() {
     unsafe current = Atomic(Self.snapshot(of: []))

@@ -1,5 +1,3 @@
-internal import Synchronization
-
 /// A page that could not be produced: the access to it failed instead of reading something that nobody said.
 public struct PageFailure: Error, Sendable {
   /// The name of the region.
@@ -72,7 +70,7 @@ extension ResolutionError: CustomStringConvertible {
 /// The newest failures of a region.
 final class FailureLog: Sendable {
   private static let capacity = 64
-  private let entries = Mutex<[PageFailure]>([])
+  private let entries = Guarded<[PageFailure]>([])
 
   var all: [PageFailure] { entries.withLock { $0 } }
 
