@@ -175,9 +175,14 @@ struct BadInputTests {
   @Test("Without free descriptors the error says so")
   func noDescriptors() async {
     await #expect(processExitsWith: .success) {
-      var limit = rlimit(rlim_cur: 3, rlim_max: 3)
-      #expect(unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0)
+      let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
+      var before = rlimit()
+      #expect(unsafe getrlimit(resource, &before) == 0)
+      var limit = rlimit(rlim_cur: 3, rlim_max: before.rlim_max)
+      #expect(unsafe setrlimit(resource, &limit) == 0)
       let error = #expect(throws: FaultRuntimeError.self) { try FaultRuntime() }
+      // Whatever runs at the end of the process may need descriptors.
+      #expect(unsafe setrlimit(resource, &before) == 0)
       #expect(error?.code == .userfaultfdUnavailable)
       #expect(error?.advice?.contains("RLIMIT_NOFILE") == true)
     }

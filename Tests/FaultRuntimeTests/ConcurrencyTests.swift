@@ -102,6 +102,7 @@ struct ConcurrencyTests {
     let wrong = Atomic<Int>(0)
     let isDone = Atomic<Bool>(false)
     let progress = Atomic<Int>(0)
+    let work = Atomic<Int>(0)
     let readers = (0..<3).map { index in
       TestThread {
         for step in 0..<(retriesAtOnce ? 1000 : 300) {
@@ -118,7 +119,9 @@ struct ConcurrencyTests {
         let before = progress.load(ordering: .relaxed)
         unsafe madvise(start, pageBytes, MADV_DONTNEED)
         step += 1
-        // The timer comes around once in a millisecond: a storm that never pauses would starve it by design.
+        // The kernel resolves nothing from one event to the next; a thread that does nothing but cause them starves
+        // everybody else. This one does some work in between, and waits for others where only the timer tries again.
+        for _ in 0..<2000 { work.wrappingAdd(1, ordering: .relaxed) }
         while !retriesAtOnce, progress.load(ordering: .relaxed) == before, !isDone.load(ordering: .relaxed) {
           sched_yield()
         }

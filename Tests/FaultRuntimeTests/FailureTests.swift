@@ -86,7 +86,7 @@ struct FailureTests {
   func unhandled() async {
     await #expect(processExitsWith: .signal(SIGBUS)) {
       // The sanitizers have a handler of their own.
-      unsafe signal(SIGBUS, SIG_DFL)
+      signal(SIGBUS, SIG_DFL)
       let region = try FaultRuntime().map(ClosureProvider { _, _ in throw Refused(page: 0) }, byteCount: pageBytes)
       let bytes = region.bytes
       print(unsafe bytes.unsafeLoad(fromByteOffset: 0, as: UInt8.self))
