@@ -23,23 +23,21 @@
 #error "this architecture has no userfaultfd(2)"
 #endif
 
-uint64_t cuffd_ioctl_number(enum cuffd_ioctl request) {
-  switch (request) {
-    case CUFFD_IOCTL_API: return NUMBER_API;
-    case CUFFD_IOCTL_REGISTER: return NUMBER_REGISTER;
-    case CUFFD_IOCTL_UNREGISTER: return NUMBER_UNREGISTER;
-    case CUFFD_IOCTL_WAKE: return NUMBER_WAKE;
-    case CUFFD_IOCTL_COPY: return NUMBER_COPY;
-    case CUFFD_IOCTL_ZEROPAGE: return NUMBER_ZEROPAGE;
-    case CUFFD_IOCTL_MOVE: return NUMBER_MOVE;
-    case CUFFD_IOCTL_WRITEPROTECT: return NUMBER_WRITEPROTECT;
-    case CUFFD_IOCTL_CONTINUE: return NUMBER_CONTINUE;
-    case CUFFD_IOCTL_POISON: return NUMBER_POISON;
-    case CUFFD_IOCTL_NEW: return NUMBER_NEW;
-    case CUFFD_IOCTL_PAGEMAP_SCAN: return NUMBER_PAGEMAP_SCAN;
-  }
-  return 0;
-}
+// _IOWR and its like differ between architectures; these are the ones that it is built for.
+#if defined(__x86_64__) || defined(__aarch64__)
+_Static_assert(NUMBER_API == 0xc018aa3f, "UFFDIO_API");
+_Static_assert(NUMBER_REGISTER == 0xc020aa00, "UFFDIO_REGISTER");
+_Static_assert(NUMBER_UNREGISTER == 0x8010aa01, "UFFDIO_UNREGISTER");
+_Static_assert(NUMBER_WAKE == 0x8010aa02, "UFFDIO_WAKE");
+_Static_assert(NUMBER_COPY == 0xc028aa03, "UFFDIO_COPY");
+_Static_assert(NUMBER_ZEROPAGE == 0xc020aa04, "UFFDIO_ZEROPAGE");
+_Static_assert(NUMBER_MOVE == 0xc028aa05, "UFFDIO_MOVE");
+_Static_assert(NUMBER_WRITEPROTECT == 0xc018aa06, "UFFDIO_WRITEPROTECT");
+_Static_assert(NUMBER_CONTINUE == 0xc020aa07, "UFFDIO_CONTINUE");
+_Static_assert(NUMBER_POISON == 0xc020aa08, "UFFDIO_POISON");
+_Static_assert(NUMBER_NEW == 0xaa00, "USERFAULTFD_IOC_NEW");
+_Static_assert(NUMBER_PAGEMAP_SCAN == 0xc0606610, "PAGEMAP_SCAN");
+#endif
 
 static int result_of(long returned) { return returned < 0 ? -errno : (int)returned; }
 

@@ -12,6 +12,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -203,16 +204,42 @@ int cuffd_map_anonymous(size_t length, bool writable, void **address) {
   return 0;
 }
 
+int cuffd_map_lazy(size_t length, bool writable, void **address) {
+  // Without access first: after mlockall(MCL_FUTURE) the kernel would fill the mapping with zeros on the spot.
+  void *mapped = mmap(NULL, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (mapped == MAP_FAILED) return -errno;
+  // MADV_DONTFORK: a forked child has nobody who serves its faults, and would read zeros.
+  if (munlock(mapped, length) < 0 || madvise(mapped, length, MADV_DONTFORK) < 0 ||
+      mprotect(mapped, length, writable ? PROT_READ | PROT_WRITE : PROT_READ) < 0) {
+    int error = errno;
+    munmap(mapped, length);
+    return -error;
+  }
+  *address = mapped;
+  return 0;
+}
+
+int cuffd_discard(uint64_t address, size_t length) {
+  return madvise((void *)(uintptr_t)address, length, MADV_DONTNEED) < 0 ? -errno : 0;
+}
+
+int64_t cuffd_copy_if_readable(void *destination, const void *source, size_t length) {
+  struct iovec to = {.iov_base = destination, .iov_len = length};
+  struct iovec from = {.iov_base = (void *)(uintptr_t)source, .iov_len = length};
+  ssize_t copied = process_vm_readv(getpid(), &to, 1, &from, 1, 0);
+  if (copied == (ssize_t)length) return 0;
+  if (copied >= 0 || errno == EFAULT) return -EFAULT;
+  // A sandbox may forbid the call; then a source that cannot be read is fatal.
+  memcpy(destination, source, length);
+  return 0;
+}
+
 int cuffd_unmap(uint64_t address, size_t length) {
   return munmap((void *)(uintptr_t)address, length) < 0 ? -errno : 0;
 }
 
 int cuffd_protect_none(uint64_t address, size_t length) {
   return mprotect((void *)(uintptr_t)address, length, PROT_NONE) < 0 ? -errno : 0;
-}
-
-int cuffd_dont_fork(uint64_t address, size_t length) {
-  return madvise((void *)(uintptr_t)address, length, MADV_DONTFORK) < 0 ? -errno : 0;
 }
 
 const char *cuffd_error_text(int number, char *buffer, size_t capacity) {

@@ -1,3 +1,4 @@
+internal import CUFFD
 internal import Synchronization
 
 /// The handler threads of a runtime and the table of its regions. The runtime and each of its regions hold it, so it ends
@@ -8,14 +9,15 @@ final class Engine: Sendable {
   let handlers: [EventLoop]
 
   private let nextRegion = Atomic<Int>(0)
+  private let ownerProcess = cuffd_process_id()
 
   init(_ configuration: FaultRuntimeConfiguration) throws(FaultRuntimeError) {
     try configuration.validate()
     var handlers: [EventLoop] = []
     do {
-      for index in 0..<configuration.handlerThreads {
+      for number in 0..<configuration.handlerThreads {
         try handlers.append(
-          EventLoop(configuration: configuration, table: table, pageSize: pageSize, index: index))
+          EventLoop(configuration: configuration, table: table, pageSize: pageSize, number: number))
       }
     } catch {
       for handler in handlers { handler.stop() }
@@ -31,16 +33,18 @@ final class Engine: Sendable {
   func map<Provider: PageProvider>(
     _ provider: Provider, byteCount: Int, options: RegionOptions
   ) throws(FaultRuntimeError) -> LazyRegion {
+    // The child's memory is not what the descriptor acts on: registering there would take the parent's pages away.
+    guard cuffd_process_id() == ownerProcess else { throw .forkedChild() }
     let number = nextRegion.wrappingAdd(1, ordering: .relaxed).oldValue
     let core = try RegionCore(
       provider: provider, byteCount: byteCount, options: options, name: options.name ?? "region \(number)",
-      pageSize: pageSize)
-    let handler = handlers[number % handlers.count]
+      pageSize: pageSize, handler: number % handlers.count)
+    let handler = handlers[core.handler]
     try handler.open(core)
     return LazyRegion(core: core, handler: handler, engine: self)
   }
 
-  var statistics: Statistics {
-    handlers.reduce(into: Statistics()) { $0.add($1.counters.statistics) }
+  var statistics: FaultStatistics {
+    handlers.reduce(into: FaultStatistics()) { $0.add($1.counters.statistics) }
   }
 }

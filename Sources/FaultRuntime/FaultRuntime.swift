@@ -13,7 +13,7 @@
 /// A runtime has threads of its own, which read faults from a userfaultfd and resolve them. It lives as long as it or one of
 /// its regions is held. All of it may be used from any thread.
 ///
-/// After `fork(2)` regions belong to the parent: in the child their memory is not mapped, and a touch is SIGSEGV.
+/// After `fork(2)` regions belong to the parent: in the child their memory is not mapped, a touch is SIGSEGV, and `map` throws.
 public final class FaultRuntime: Sendable {
   private let engine: Engine
 
@@ -34,7 +34,7 @@ public final class FaultRuntime: Sendable {
   ///   - provider: produces the pages, and knows how many bytes there are.
   ///   - options: a name for error messages, and whether the memory can be written.
   /// - Throws: ``FaultRuntimeError`` where the provider has no bytes (`emptyRegion`), where the address space cannot be had
-  ///   (`cannotMap`), or where the kernel refuses to report its faults (`cannotRegister`).
+  ///   (`cannotMap`), where the kernel refuses to report its faults (`cannotRegister`), or in a forked child (`forkedChild`).
   public func map(
     _ provider: some SizedPageProvider, options: RegionOptions = RegionOptions()
   ) throws(FaultRuntimeError) -> LazyRegion {
@@ -73,5 +73,5 @@ public final class FaultRuntime: Sendable {
   public var regionCount: Int { engine.table.count }
 
   /// What has been done since the runtime was made.
-  public var statistics: Statistics { engine.statistics }
+  public var statistics: FaultStatistics { engine.statistics }
 }

@@ -5,7 +5,7 @@ public struct FaultRuntimeError: Error, Sendable {
   public struct Code: Hashable, Sendable {
     fileprivate enum Kind {
       case userfaultfdUnavailable, cannotStart, invalidConfiguration, emptyRegion, requestTooLarge, cannotMap
-      case cannotRegister
+      case cannotRegister, forkedChild
     }
     fileprivate let kind: Kind
 
@@ -23,6 +23,8 @@ public struct FaultRuntimeError: Error, Sendable {
     public static let cannotMap = Code(kind: .cannotMap)
     /// The kernel refused to report the region's faults.
     public static let cannotRegister = Code(kind: .cannotRegister)
+    /// The process is a forked child of the one that made the runtime.
+    public static let forkedChild = Code(kind: .forkedChild)
   }
 
   /// What kind of failure it was.
@@ -30,11 +32,11 @@ public struct FaultRuntimeError: Error, Sendable {
   /// What failed, and where, in one line.
   public let message: String
   /// The kernel's reason, where there is one.
-  public let errno: Errno?
+  public let errno: KernelErrno?
   /// What to do, in one line, where there is something to do.
   public let advice: String?
 
-  private init(_ code: Code, _ message: String, errno: Errno? = nil, advice: String? = nil) {
+  private init(_ code: Code, _ message: String, errno: KernelErrno? = nil, advice: String? = nil) {
     self.code = code
     self.message = message
     self.errno = errno
@@ -92,6 +94,12 @@ extension FaultRuntimeError {
     Self(.invalidConfiguration, message)
   }
 
+  static func forkedChild() -> Self {
+    Self(
+      .forkedChild, "the runtime belongs to the process that this one was forked from",
+      advice: "make a runtime of its own in the child")
+  }
+
   static func emptyRegion(name: String, byteCount: Int) -> Self {
     Self(
       .emptyRegion, "region '\(name)' would have \(byteCount) bytes",
@@ -104,14 +112,14 @@ extension FaultRuntimeError {
       advice: "a request has at most \(RegionCore.largestRequestLimit) bytes")
   }
 
-  static func cannotMap(_ name: String, _ byteCount: Int, _ errno: Errno) -> Self {
+  static func cannotMap(_ name: String, _ byteCount: Int, _ errno: KernelErrno) -> Self {
     Self(
       .cannotMap, "cannot map \(byteCount) bytes for region '\(name)'", errno: errno,
       advice: errno == .outOfMemory
         ? "the address space is used up, or RLIMIT_AS, vm.max_map_count or vm.overcommit_memory=2 forbids it" : nil)
   }
 
-  static func cannotRegister(_ region: RegionCore, _ errno: Errno) -> Self {
+  static func cannotRegister(_ region: RegionCore, _ errno: KernelErrno) -> Self {
     Self(
       .cannotRegister, "cannot register \(region.byteCount) bytes of region '\(region.name)' with userfaultfd",
       errno: errno, advice: errno == .outOfMemory ? "vm.max_map_count is reached; map fewer, larger regions" : nil)

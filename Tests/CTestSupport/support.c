@@ -10,6 +10,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -176,28 +177,44 @@ int cts_map_shared(size_t length, uintptr_t *address) {
   return result;
 }
 
-struct discard {
+struct cts_discard {
   uintptr_t address;
   size_t length;
+  pthread_t thread;
+  _Atomic long id;
 };
 
 static void *discard(void *argument) {
-  struct discard *work = argument;
+  struct cts_discard *work = argument;
+  work->id = syscall(SYS_gettid);
   madvise((void *)work->address, work->length, MADV_DONTNEED);
-  free(work);
   return NULL;
 }
 
-uint64_t cts_discard_on_thread(uintptr_t address, size_t length) {
-  struct discard *work = malloc(sizeof *work);
-  if (work == NULL) return 0;
-  *work = (struct discard){.address = address, .length = length};
-  pthread_t thread = 0;
-  pthread_create(&thread, NULL, discard, work);
-  return (uint64_t)thread;
+struct cts_discard *cts_discard_on_thread(uintptr_t address, size_t length) {
+  struct cts_discard *work = calloc(1, sizeof *work);
+  if (work == NULL) abort();
+  work->address = address;
+  work->length = length;
+  pthread_create(&work->thread, NULL, discard, work);
+  return work;
 }
 
-void cts_join(uint64_t thread) { pthread_join((pthread_t)thread, NULL); }
+int cts_is_discarding(const struct cts_discard *work) {
+  char path[64];
+  long number = -1;
+  snprintf(path, sizeof path, "/proc/self/task/%ld/syscall", work->id);
+  FILE *file = fopen(path, "r");
+  if (file == NULL) return 0;
+  int found = fscanf(file, "%ld", &number) == 1 && number == SYS_madvise;
+  fclose(file);
+  return found;
+}
+
+void cts_join(struct cts_discard *work) {
+  pthread_join(work->thread, NULL);
+  free(work);
+}
 
 int cts_become_nobody(void) {
   if (setgroups(0, NULL) < 0 || setresgid(65534, 65534, 65534) < 0 || setresuid(65534, 65534, 65534) < 0) return -errno;
@@ -208,4 +225,20 @@ int cts_execute(int descriptor, const char *first, const char *second) {
   const char *arguments[] = {"lazy-mem-demo", first, second, NULL};
   fexecve(descriptor, (char *const *)arguments, environ);
   return -errno;
+}
+
+int cts_forked(int (*body)(void *context), void *context) {
+  pid_t child = fork();
+  if (child < 0) return -1000 - errno;
+  if (child == 0) _exit(body(context));
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+int cts_lock_future_memory(void) { return mlockall(MCL_FUTURE) < 0 ? -errno : 0; }
+
+int cts_is_mapped(uintptr_t address, size_t length) {
+  // MS_ASYNC does nothing but look whether the range is mapped.
+  return msync((void *)address, length, MS_ASYNC) == 0;
 }

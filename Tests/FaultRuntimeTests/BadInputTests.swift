@@ -96,7 +96,7 @@ struct BadInputTests {
   func oddSizes() throws {
     let core = try RegionCore(
       provider: patternProvider(requestSize: RequestSize(preferred: 3 * pageBytes - 1, largest: 10 * pageBytes)),
-      byteCount: 1, options: RegionOptions(), name: "odd", pageSize: .ofHost())
+      byteCount: 1, options: RegionOptions(), name: "odd", pageSize: .ofHost(), handler: 0)
     #expect(core.requestUnit == 3 * pageBytes)
     #expect(core.largestRequest == 9 * pageBytes)
     #expect(RequestSize(preferred: 10, largest: 1).largest == 10)
@@ -127,7 +127,7 @@ struct BadInputTests {
 
   @Test("Filling a buffer beyond its end traps")
   func overfilled() async {
-    await #expect(processExitsWith: .failure) {
+    let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
       let region = try FaultRuntime().map(
         ClosureProvider { request, page in
           page.append(repeating: 1, count: request.byteCount + 1)
@@ -135,6 +135,8 @@ struct BadInputTests {
         }, byteCount: pageBytes)
       _ = region.access(0)
     }
+    let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    #expect(text.contains("more bytes appended than the request wants"))
   }
 
   @Test("A host that forbids userfaultfd is named, with what was tried and what would help")

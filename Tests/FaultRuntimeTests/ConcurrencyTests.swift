@@ -1,3 +1,4 @@
+import CTestSupport
 import CUFFD
 import Glibc
 import Synchronization
@@ -102,10 +103,9 @@ struct ConcurrencyTests {
     let wrong = Atomic<Int>(0)
     let isDone = Atomic<Bool>(false)
     let progress = Atomic<Int>(0)
-    let work = Atomic<Int>(0)
     let readers = (0..<3).map { index in
       TestThread {
-        for step in 0..<(retriesAtOnce ? 1000 : 300) {
+        for step in 0..<500 {
           let offset = (step * 7 + index) % pages * pageBytes
           if read(address + UInt(offset)) != .byte(expectedByte(offset)) { wrong.wrappingAdd(1, ordering: .relaxed) }
           progress.wrappingAdd(1, ordering: .relaxed)
@@ -119,12 +119,9 @@ struct ConcurrencyTests {
         let before = progress.load(ordering: .relaxed)
         unsafe madvise(start, pageBytes, MADV_DONTNEED)
         step += 1
-        // The kernel resolves nothing from one event to the next; a thread that does nothing but cause them starves
-        // everybody else. This one does some work in between, and waits for others where only the timer tries again.
-        for _ in 0..<2000 { work.wrappingAdd(1, ordering: .relaxed) }
-        while !retriesAtOnce, progress.load(ordering: .relaxed) == before, !isDone.load(ordering: .relaxed) {
-          sched_yield()
-        }
+        // The kernel resolves nothing from one event to the next: a thread that does nothing but cause them starves
+        // everybody else, so this one lets the others take a step in between.
+        while progress.load(ordering: .relaxed) == before, !isDone.load(ordering: .relaxed) { sched_yield() }
       }
     }
     for reader in readers { #expect(reader.join()) }
@@ -138,11 +135,164 @@ struct ConcurrencyTests {
   }
 }
 
+@Suite("Presence and absence that others cause", .timeLimit(.minutes(2)))
+struct InterferenceTests {
+  /// A runtime whose only handler is held in a provider until the gate opens, so that faults wait unread meanwhile.
+  private struct Held {
+    let runtime: FaultRuntime
+    let gate = Gate()
+    let holding: TestThread
+
+    init(_ configuration: FaultRuntimeConfiguration = FaultRuntimeConfiguration()) throws {
+      runtime = try FaultRuntime(configuration)
+      let entered = Requests()
+      let region = try runtime.map(
+        ClosureProvider { [gate] request, page in
+          entered.add(request)
+          gate.wait()
+          page.append(repeating: 1, count: request.byteCount)
+          return .filled
+        }, byteCount: pageBytes)
+      holding = TestThread { #expect(region.access(0) == .byte(1)) }
+      #expect(eventually { entered.all.count == 1 })
+    }
+  }
+
+  @Test("A page that is there already wakes those who wait for it")
+  func alreadyPresent() throws {
+    let held = try Held()
+    let region = try held.runtime.map(patternProvider(), byteCount: 2 * pageBytes)
+    let victim = TestThread { #expect(region.access(pageBytes + 3) == .byte(0x33)) }
+    #expect(eventually { waiters(on: region.descriptor).unread == 1 })
+    // Somebody else fills the page and wakes nobody.
+    let other = Scratch(pages: 1)
+    other.fill(0x33)
+    let target = AddressRange(start: region.address + UInt(pageBytes), byteCount: pageBytes)
+    try unsafe region.handler.uffd.copy(target, from: other.pointer, mode: .doNotWake)
+    held.gate.open()
+    #expect(victim.join())
+    #expect(held.holding.join())
+    #expect(held.runtime.statistics.pagesAlreadyPresent == 1)
+    #expect(held.runtime.statistics.bytesFilled == pageBytes)
+    #expect(region.failures.isEmpty)
+  }
+
+  @Test("A present page in the middle of a unit is stepped over, and keeps its bytes")
+  func presentInTheMiddle() throws {
+    let runtime = try FaultRuntime()
+    let region = try runtime.map(
+      patternProvider(requestSize: RequestSize(preferred: 8 * pageBytes, largest: 8 * pageBytes)),
+      byteCount: 8 * pageBytes)
+    let other = Scratch(pages: 1)
+    other.fill(0x44)
+    for index in [2, 3, 6] {
+      let target = AddressRange(start: region.address + UInt(index * pageBytes), byteCount: pageBytes)
+      try unsafe region.handler.uffd.copy(target, from: other.pointer)
+    }
+    #expect(region.access(0) == .byte(expectedByte(0)))
+    for index in 0..<8 {
+      let offset = index * pageBytes + 9
+      #expect(region.access(offset) == .byte([2, 3, 6].contains(index) ? 0x44 : expectedByte(offset)))
+    }
+    #expect(runtime.statistics.faults == 1)
+    #expect(runtime.statistics.pagesAlreadyPresent == 3)
+    #expect(runtime.statistics.bytesFilled == 5 * pageBytes)
+  }
+
+  @Test("A unit across two mappings is resolved page by page", arguments: [1, 4])
+  func splitMapping(preferred: Int) throws {
+    let runtime = try FaultRuntime()
+    let region = try runtime.map(
+      patternProvider(requestSize: RequestSize(preferred: preferred * pageBytes, largest: 8 * pageBytes)),
+      byteCount: 8 * pageBytes)
+    // One page becomes a mapping of its own, in the middle of a unit.
+    let part = unsafe UnsafeMutableRawPointer(bitPattern: region.address + UInt(2 * pageBytes))
+    #expect(unsafe mprotect(part, pageBytes, PROT_READ) == 0)
+    #expect(mismatches(in: region) == [])
+    #expect(region.failures.isEmpty)
+  }
+
+  @Test("A part that was unmapped behind the runtime's back is a signal, and the rest stays right")
+  func unmappedPart() throws {
+    let runtime = try FaultRuntime()
+    let region = try runtime.map(
+      patternProvider(requestSize: RequestSize(preferred: 4 * pageBytes, largest: 8 * pageBytes)),
+      byteCount: 8 * pageBytes)
+    #expect(cuffd_unmap(UInt64(region.address + UInt(pageBytes)), pageBytes) == 0)
+    for index in 0..<8 where index != 1 {
+      #expect(region.access(index * pageBytes) == .byte(expectedByte(index * pageBytes)))
+    }
+  }
+
+  @Test("When the kernel says EAGAIN beyond the deadline, the page fails, and is reported once")
+  func deadline() throws {
+    var configuration = FaultRuntimeConfiguration(resolveDeadline: .zero)
+    configuration.additionalFeatures = .eventRemove
+    configuration.immediateRetries = 0
+    let runtime = try FaultRuntime(configuration)
+    let gate = Gate()
+    let requests = Requests()
+    let region = try runtime.map(
+      ClosureProvider { request, page in
+        requests.add(request)
+        if request.offset == 0 { gate.wait() }
+        page.append(request.range.lazy.map { expectedByte($0) })
+        return .filled
+      }, byteCount: 4 * pageBytes)
+    let victim = TestThread { #expect(region.access(0) == .signal(SIGBUS)) }
+    #expect(eventually { requests.all.count == 1 })
+    // While the provider works, an event arrives that nobody reads before the copy.
+    let discard = unsafe cts_discard_on_thread(region.address + UInt(3 * pageBytes), pageBytes)
+    #expect(eventually { unsafe cts_is_discarding(discard) == 1 })
+    gate.open()
+    #expect(victim.join())
+    unsafe cts_join(discard)
+    #expect(region.failures.map(\.offset) == [0])
+    #expect(region.failures.first?.cause as? ResolutionError == .timedOut)
+    #expect(runtime.statistics.pagesFailed == 1)
+    #expect(region.access(pageBytes) == .byte(expectedByte(pageBytes)))
+  }
+
+  @Test("Closing one region is not held up by threads that keep faulting on another")
+  func closeUnderLoad() throws {
+    let runtime = try FaultRuntime(FaultRuntimeConfiguration(closeDeadline: .seconds(25)))
+    let busy = try runtime.map(
+      ClosureProvider { request, page in
+        // Slow enough that the other threads are always back in the queue.
+        usleep(300)
+        page.append(repeating: 1, count: request.byteCount)
+        return .filled
+      }, byteCount: 100_000 * pageBytes)
+    let isDone = Atomic<Bool>(false)
+    let next = Atomic<Int>(0)
+    let readers = (0..<3).map { _ in
+      TestThread {
+        while !isDone.load(ordering: .relaxed) {
+          let index = next.wrappingAdd(1, ordering: .relaxed).oldValue
+          if index >= 100_000 { return }
+          _ = busy.access(index * pageBytes)
+        }
+      }
+    }
+    #expect(eventually { next.load(ordering: .relaxed) > 10 })
+    for _ in 0..<5 {
+      let region = try runtime.map(patternProvider(), byteCount: pageBytes)
+      let before = next.load(ordering: .relaxed)
+      region.close()
+      // A count of faults, not of seconds: a handful is what was queued before.
+      #expect(next.load(ordering: .relaxed) - before < 1000)
+    }
+    isDone.store(true, ordering: .relaxed)
+    for reader in readers { #expect(reader.join()) }
+  }
+}
+
 @Suite("The table of regions", .timeLimit(.minutes(1)))
 struct RegionTableTests {
   private func core(_ pages: Int) throws -> RegionCore {
     try RegionCore(
-      provider: ZeroProvider(), byteCount: pages * pageBytes, options: RegionOptions(), name: "r", pageSize: .ofHost())
+      provider: ZeroProvider(), byteCount: pages * pageBytes, options: RegionOptions(), name: "r", pageSize: .ofHost(),
+      handler: 0)
   }
 
   @Test("An address finds its region, from the first byte to the last and no further")
@@ -208,19 +358,21 @@ struct RegionTableTests {
     #expect(removed == nil)
   }
 
-  @Test("Reports of present pages are counted for each page, and can be forgotten")
+  @Test("Reports of present pages are counted for each page, and are forgotten after a quiet second")
   func presentReports() {
     var reports = PresentReports()
-    let size = PageSize.ofHost()
-    let page = UInt(pageBytes)
-    for _ in 0..<3 { reports.add(page, pageSize: size) }
-    #expect(reports.count(for: page, pageSize: size) == 3)
-    #expect(reports.count(for: 2 * page, pageSize: size) == 0)
-    // The same slot: the older page is forgotten.
-    reports.add(65 * page, pageSize: size)
-    #expect(reports.count(for: page, pageSize: size) == 0)
-    #expect(reports.count(for: 65 * page, pageSize: size) == 1)
-    reports.forget(65 * page, pageSize: size)
-    #expect(reports.count(for: 65 * page, pageSize: size) == 0)
+    let second: UInt64 = 1_000_000_000
+    for time: UInt64 in [10, 11, 12] { reports.add(1, now: time * second / 10) }
+    #expect(reports.count(for: 1, now: 2 * second) == 3)
+    #expect(reports.count(for: 2, now: 2 * second) == 0)
+    #expect(reports.count(for: 1, now: 3 * second) == 0)
+    reports.add(1, now: 3 * second)
+    #expect(reports.count(for: 1, now: 3 * second) == 1)
+    // Many pages at once: the one that was quiet longest makes room, the others keep their counts.
+    for page in 2...65 { reports.add(UInt(page), now: 3 * second + UInt64(page)) }
+    #expect(reports.count(for: 1, now: 3 * second + 100) == 0)
+    #expect(reports.count(for: 2, now: 3 * second + 100) == 1)
+    reports.forget(65)
+    #expect(reports.count(for: 65, now: 3 * second + 100) == 0)
   }
 }

@@ -166,7 +166,23 @@ struct FailureTests {
     #expect(inner.access(0) == .byte(expectedByte(0)))
   }
 
-  @Test("Lazy memory of another runtime may be lent")
+  @Test("Lending a last page that cannot be read is an error, not a crash")
+  func lentUnreadableTail() throws {
+    let scratch = Scratch(pages: 2)
+    scratch.fill(6)
+    #expect(cuffd_protect_none(UInt64(scratch.page(1).start), pageBytes) == 0)
+    let region = try runtime.map(
+      ClosureProvider { request, _ in
+        unsafe .lent(UnsafeRawBufferPointer(start: scratch.pointer + request.offset, count: request.byteCount))
+      }, byteCount: pageBytes + 10)
+    #expect(region.access(0) == .byte(6))
+    #expect(region.access(pageBytes) == .signal(SIGBUS))
+    expectOneFailure(of: region, at: pageBytes, ResolutionError.refused(.badAddress))
+  }
+
+  @Test(
+    "Lazy memory of another runtime may be lent, where system calls are served",
+    .enabled(if: Host.kernelModeFaults, SkipReason.kernelModeFaults))
   func lentLazyOfAnother() throws {
     let inner = try FaultRuntime(FaultRuntimeConfiguration(descriptor: .only(.full)))
       .map(patternProvider(), byteCount: pageBytes)
@@ -252,7 +268,7 @@ struct FailureTests {
     #expect(read(address) == .signal(SIGSEGV))
   }
 
-  @Test("Closing twice, from several threads, is closing once; the memory is gone with the region")
+  @Test("Closing twice, from several threads, is closing once")
   func closeTwice() throws {
     let region = try runtime.map(patternProvider(), byteCount: pageBytes)
     #expect(region.access(0) == .byte(expectedByte(0)))
@@ -261,7 +277,6 @@ struct FailureTests {
     region.close()
     #expect(region.isClosed)
     #expect(runtime.regionCount == 0)
-    #expect(region.core.revokeAccess() == nil)
   }
 
   @Test("A provider that closes another region of its handler does not deadlock")

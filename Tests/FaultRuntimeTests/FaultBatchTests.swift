@@ -10,7 +10,7 @@ struct FaultBatchTests {
   private func core(pages: Int, preferred: Int, largest: Int) throws -> RegionCore {
     try RegionCore(
       provider: patternProvider(requestSize: RequestSize(preferred: preferred, largest: largest)),
-      byteCount: pages * pageBytes, options: RegionOptions(), name: "test", pageSize: .ofHost())
+      byteCount: pages * pageBytes, options: RegionOptions(), name: "test", pageSize: .ofHost(), handler: 0)
   }
 
   private func fault(_ core: RegionCore, _ index: Int, write: Bool = false) -> PendingFault {

@@ -97,6 +97,7 @@ struct RegionTests {
 
   @Test("What a request left in the buffer never shows in another region")
   func noLeftovers() throws {
+    let lent = try runtime.map(MemoryProvider(copying: [UInt8](repeating: 2, count: 10)))
     let loud = try runtime.map(
       ClosureProvider { request, page in
         page.append(repeating: 0xee, count: request.byteCount)
@@ -111,6 +112,8 @@ struct RegionTests {
       }, byteCount: 10)
     #expect(short.access(9) == .byte(1))
     #expect(tailIsZero(short))
+    #expect(lent.access(9) == .byte(2))
+    #expect(tailIsZero(lent))
   }
 
   @Test("Written bytes stay, and the provider is not asked again")
@@ -150,7 +153,7 @@ struct RegionTests {
   @Test("Nothing is read before a touch")
   func lazy() throws {
     let region = try runtime.map(patternProvider(), byteCount: 100 * pageBytes)
-    #expect(runtime.statistics == Statistics())
+    #expect(runtime.statistics == FaultStatistics())
     #expect(region.access(50 * pageBytes) == .byte(expectedByte(50 * pageBytes)))
     #expect(runtime.statistics.bytesFilled == pageBytes)
     #expect(runtime.statistics.faults == 1)
@@ -219,6 +222,69 @@ struct RegionTests {
     #expect(region.access(0) == .byte(expectedByte(0)))
     #expect(unsafe cts_write_to_pipe(region.address, 10, &copy) == 10)
     #expect(copy == expectedBytes(0..<10))
+  }
+
+  @Test("A forked child cannot map: it would take the parent's pages away")
+  func forkedChildMaps() throws {
+    let region = try runtime.map(patternProvider(), byteCount: 2 * pageBytes)
+    let context = unsafe Unmanaged.passUnretained(runtime)
+    let code = unsafe cts_forked(
+      { context in
+        let runtime = unsafe Unmanaged<FaultRuntime>.fromOpaque(context).takeUnretainedValue()
+        do throws(FaultRuntimeError) {
+          _ = try runtime.map(ZeroProvider(), byteCount: 2 * pageBytes)
+          return 1
+        } catch {
+          return error.code == .forkedChild ? 42 : 2
+        }
+      }, context.toOpaque())
+    #expect(code == 42)
+    #expect(mismatches(in: region) == [])
+  }
+
+  @Test("A region dropped in a forked child stays whole in the parent")
+  func forkedChildDrops() throws {
+    let region = try runtime.map(patternProvider(), byteCount: 2 * pageBytes)
+    let context = unsafe Unmanaged.passUnretained(region)
+    let code = unsafe cts_forked(
+      { context in
+        unsafe Unmanaged<LazyRegion>.fromOpaque(context).takeUnretainedValue().close()
+        return 42
+      }, context.toOpaque())
+    #expect(code == 42)
+    #expect(!region.isClosed)
+    #expect(mismatches(in: region) == [])
+  }
+
+  @Test("Memory that is locked from now on does not turn a region into zeros")
+  func lockedMemory() async {
+    await #expect(processExitsWith: .success) {
+      let runtime = try FaultRuntime()
+      // An ordinary user may lock a little; that is enough for a small region.
+      guard cts_lock_future_memory() == 0 else { return }
+      let region = try runtime.map(patternProvider(), byteCount: 2 * pageBytes)
+      #expect(region.access(0) == .byte(expectedByte(0)))
+      #expect(mismatches(in: region) == [])
+      #expect(runtime.statistics.faults == 2)
+    }
+  }
+
+  @Test("When a region is gone, its addresses are free, and not before")
+  func unmapping() async {
+    await #expect(processExitsWith: .success) {
+      let runtime = try FaultRuntime()
+      let address: UInt
+      do {
+        let region = try runtime.map(patternProvider(), byteCount: 3 * pageBytes)
+        address = region.address
+        #expect(region.access(0) == .byte(expectedByte(0)))
+        #expect(cts_is_mapped(address, 3 * pageBytes) == 1)
+        region.close()
+        #expect(cts_is_mapped(address, 3 * pageBytes) == 1)
+        #expect(read(address) == .signal(SIGSEGV))
+      }
+      #expect(cts_is_mapped(address, 3 * pageBytes) == 0)
+    }
   }
 
   @Test("A forked child cannot read the region, neither zeros nor bytes")

@@ -6,7 +6,7 @@ import Testing
 struct StepRow: Sendable, CustomTestStringConvertible {
   var request: ResolveRequest
   var completed = 0
-  var errno: Errno?
+  var errno: KernelErrno?
   var earlierPresent = 0
   var step: ResolutionStep
 

@@ -14,6 +14,23 @@ enum Host {
   static let isRoot = geteuid() == 0
   static let features: UserfaultfdFeatures = (try? Userfaultfd.open(.automatic, wanting: []))?.available ?? []
 
+  /// What the kernel's own rules say, without asking it for a descriptor.
+  static func shouldAllow(_ kind: DescriptorKind) -> Bool {
+    switch kind {
+    case .full: hasPtraceCapability || firstLine("/proc/sys/vm/unprivileged_userfaultfd") == "1"
+    case .device: unsafe Glibc.access(Userfaultfd.devicePath, R_OK | W_OK) == 0
+    case .userModeOnly: true
+    }
+  }
+
+  private static var hasPtraceCapability: Bool {
+    let line = lines("/proc/self/status").first { $0.hasPrefix("CapEff:") } ?? ""
+    let mask = UInt64(line.split(whereSeparator: \.isWhitespace).last ?? "", radix: 16) ?? 0
+    return mask & (1 << 19) != 0
+  }
+
+  private static func firstLine(_ path: String) -> String { lines(path).first ?? "" }
+
   private static func isAvailable(_ kind: DescriptorKind) -> Bool {
     (try? Userfaultfd.probe(kind)) != nil
   }
@@ -25,6 +42,7 @@ enum SkipReason {
   static let poison: Comment = "SKIP-POISON: needs UFFDIO_POISON (Linux 6.6)"
   static let move: Comment = "SKIP-MOVE: needs UFFDIO_MOVE (Linux 6.8)"
   static let minorShmem: Comment = "SKIP-MINOR-SHMEM: needs minor faults on shared memory (Linux 5.14)"
+  static let pagemapScan: Comment = "SKIP-PAGEMAP-SCAN: needs PAGEMAP_SCAN (Linux 6.7)"
   static let writeProtect: Comment = "SKIP-WP: needs write protection (Linux 5.7)"
 }
 
@@ -149,19 +167,28 @@ final class TestThread: Sendable {
   }
 }
 
+/// The lines of a small text file; none where it cannot be read.
+func lines(_ path: String) -> [String] {
+  guard let file = unsafe fopen(path, "r") else { return [] }
+  defer { unsafe fclose(file) }
+  var lines: [String] = []
+  var line = [CChar](repeating: 0, count: 512)
+  while unsafe fgets(&line, CInt(line.count), file) != nil {
+    let text = unsafe line.withUnsafeBufferPointer { unsafe String(cString: $0.baseAddress!) }
+    lines.append(text.hasSuffix("\n") ? String(text.dropLast()) : text)
+  }
+  return lines
+}
+
 /// Threads that wait in faults of this descriptor, and the messages among them that nobody has read, as the kernel counts
 /// them.
 func waiters(on descriptor: CInt) -> (unread: Int, all: Int) {
-  guard let file = unsafe fopen("/proc/self/fdinfo/\(descriptor)", "r") else { return (0, 0) }
-  defer { unsafe fclose(file) }
   var unread = 0
   var all = 0
-  var line = [CChar](repeating: 0, count: 256)
-  while unsafe fgets(&line, CInt(line.count), file) != nil {
-    let text = unsafe line.withUnsafeBufferPointer { unsafe String(cString: $0.baseAddress!) }
-    let number = Int(text.split(whereSeparator: { !$0.isNumber }).first ?? "") ?? 0
-    if text.hasPrefix("pending:") { unread = number }
-    if text.hasPrefix("total:") { all = number }
+  for line in lines("/proc/self/fdinfo/\(descriptor)") {
+    let number = Int(line.split(whereSeparator: { !$0.isNumber }).first ?? "") ?? 0
+    if line.hasPrefix("pending:") { unread = number }
+    if line.hasPrefix("total:") { all = number }
   }
   return (unread, all)
 }

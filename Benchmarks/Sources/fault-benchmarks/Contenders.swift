@@ -19,7 +19,7 @@ struct CEpollContender: Contender {
     var error: CInt = 0
     guard let reference = unsafe creference_start(memory.bytes.count, memory.bytes.baseAddress!, &call, &error) else {
       let name = unsafe call.map { unsafe String(cString: $0) } ?? "nothing"
-      throw BenchmarkError("the C handler cannot start: \(name) failed (\(Errno(rawValue: error)))")
+      throw BenchmarkError("the C handler cannot start: \(name) failed (\(KernelErrno(rawValue: error)))")
     }
     defer { unsafe creference_stop(reference) }
     try unsafe body(creference_base(reference))

@@ -27,7 +27,7 @@ struct Machine: Encodable {
     let count = unsafe allowed.withUnsafeMutableBufferPointer { buffer in
       unsafe support_allowed_cpus(buffer.baseAddress!, Int32(buffer.count))
     }
-    guard count > 0 else { throw BenchmarkError("cannot ask for the allowed CPUs (\(Errno(rawValue: -count)))") }
+    guard count > 0 else { throw BenchmarkError("cannot ask for the allowed CPUs (\(KernelErrno(rawValue: -count)))") }
     allowedCPUs = allowed.prefix(Int(count)).map(Int.init)
 
     var name = utsname()
@@ -40,7 +40,8 @@ struct Machine: Encodable {
     let chosen = cpu ?? allowedCPUs[allowedCPUs.count - 1]
     let result = support_pin(Int32(clamping: chosen))
     guard result == 0 else {
-      throw BenchmarkError("cannot pin to CPU \(chosen) (\(Errno(rawValue: -result))); allowed are \(allowedCPUs)")
+      throw BenchmarkError(
+        "cannot pin to CPU \(chosen) (\(KernelErrno(rawValue: -result))); allowed are \(allowedCPUs)")
     }
     pinnedCPU = chosen
   }

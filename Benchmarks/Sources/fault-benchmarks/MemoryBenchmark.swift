@@ -96,7 +96,7 @@ struct MemoryCase: Encodable {
   /// Bytes in the region itself.
   var filled: Int
 
-  init(region: String, touches: Int, growth: ResidentMemory, pageTables: Int, statistics: Statistics) {
+  init(region: String, touches: Int, growth: ResidentMemory, pageTables: Int, statistics: FaultStatistics) {
     self.region = region
     self.touches = touches
     self.growth = growth

@@ -76,7 +76,7 @@ final class TouchCrew: @unchecked Sendable {
     guard result == 0 else {
       unsafe start.release()
       // The threads that run wait at the barrier for ever, so there is no way back.
-      Diagnostics.failImmediately("cannot start a thread (\(Errno(rawValue: result)))")
+      Diagnostics.failImmediately("cannot start a thread (\(KernelErrno(rawValue: result)))")
     }
     return thread
   }

@@ -1,8 +1,8 @@
 // The userfaultfd ABI as of Linux 6.18, whatever headers the build host has.
 //
 // Every name here is ours, so this header never clashes with <linux/userfaultfd.h>, and a host with older
-// headers loses nothing. abi_check.c proves each layout and request number at compile time, against fixed
-// numbers everywhere and against the host's own header where that header knows the name.
+// headers loses nothing. abi_check.c proves each layout at compile time, against fixed numbers and against the host's
+// own header where that header knows the name; calls.c does the same for the request numbers.
 #ifndef CUFFD_ABI_H
 #define CUFFD_ABI_H
 
@@ -203,26 +203,6 @@ struct cuffd_pm_scan_arg {
   uint64_t category_anyof_mask;
   uint64_t return_mask;
 };
-
-// The full request numbers. The importer cannot see structure-valued macros, so they are constants.
-// (_IOWR and friends differ between architectures; the compiler computes them in calls.c.)
-enum cuffd_ioctl {
-  CUFFD_IOCTL_API,
-  CUFFD_IOCTL_REGISTER,
-  CUFFD_IOCTL_UNREGISTER,
-  CUFFD_IOCTL_WAKE,
-  CUFFD_IOCTL_COPY,
-  CUFFD_IOCTL_ZEROPAGE,
-  CUFFD_IOCTL_MOVE,
-  CUFFD_IOCTL_WRITEPROTECT,
-  CUFFD_IOCTL_CONTINUE,
-  CUFFD_IOCTL_POISON,
-  CUFFD_IOCTL_NEW,
-  CUFFD_IOCTL_PAGEMAP_SCAN,
-};
-
-// The number that the kernel of this architecture expects for `request`.
-uint64_t cuffd_ioctl_number(enum cuffd_ioctl request);
 
 #pragma clang assume_nonnull end
 

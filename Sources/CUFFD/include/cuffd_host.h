@@ -69,11 +69,18 @@ int cuffd_file_facts_of(int fd, struct cuffd_file_facts *facts);
 // pread(2), retried on EINTR.
 int64_t cuffd_file_pread(int fd, void *buffer, size_t count, int64_t offset);
 
-// Anonymous private memory that reserves no swap. Returns 0 or -errno.
+// Anonymous private memory of the runtime's own, which reserves no swap. Returns 0 or -errno.
 int cuffd_map_anonymous(size_t length, bool writable, void *_Nullable *_Nonnull address);
 int cuffd_unmap(uint64_t address, size_t length);
 int cuffd_protect_none(uint64_t address, size_t length);
-int cuffd_dont_fork(uint64_t address, size_t length);
+int cuffd_discard(uint64_t address, size_t length);
+
+// Memory for a lazy region: anonymous, reserves no swap, not inherited by fork, and certain to hold no page yet, even
+// after mlockall(MCL_FUTURE). Returns 0 or -errno.
+int cuffd_map_lazy(size_t length, bool writable, void *_Nullable *_Nonnull address);
+
+// memcpy that answers -EFAULT, instead of a signal, where the source cannot be read.
+int64_t cuffd_copy_if_readable(void *destination, const void *source, size_t length);
 
 // strerror_r(3): the text for an error number, in `buffer` or in static memory.
 const char *cuffd_error_text(int number, char *buffer, size_t capacity);

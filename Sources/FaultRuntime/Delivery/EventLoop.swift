@@ -13,6 +13,8 @@ final class EventLoop: Sendable {
   /// How often a resolution that gets `EAGAIN` reads on and tries again at once, before it is put off for a millisecond.
   let immediateRetries: Int
 
+  /// Which of the runtime's handlers this is.
+  private let number: Int
   private let batchCapacity: Int
   private let closeDeadline: UInt64
   private let epoll: Epoll
@@ -34,7 +36,7 @@ final class EventLoop: Sendable {
 
   /// Opens a descriptor and starts the thread.
   init(
-    configuration: FaultRuntimeConfiguration, table: RegionTable, pageSize: PageSize, index: Int
+    configuration: FaultRuntimeConfiguration, table: RegionTable, pageSize: PageSize, number: Int
   ) throws(FaultRuntimeError) {
     do {
       uffd = try Userfaultfd.open(
@@ -43,6 +45,7 @@ final class EventLoop: Sendable {
       throw .unavailable(error)
     }
     self.table = table
+    self.number = number
     self.pageSize = pageSize
     onFailure = configuration.onFailure
     deferralDeadline = configuration.resolveDeadline.clampedNanoseconds
@@ -54,7 +57,7 @@ final class EventLoop: Sendable {
       wakeup = try WakeDescriptor()
       try epoll.watch(uffd.descriptor, token: Token.faults)
       try epoll.watch(wakeup.descriptor, token: Token.wakeup)
-      let started = try FaultThread(name: "fault-handler-\(index)", stackByteCount: Self.stackByteCount) {
+      let started = try FaultThread(name: "fault-handler\(number)", stackByteCount: Self.stackByteCount) {
         [self] in run()
       }
       thread.withLock { $0 = started }
@@ -64,7 +67,9 @@ final class EventLoop: Sendable {
   }
 
   /// Nothing here asks for events: fork, mremap and the like are not reported.
-  private static let wantedFeatures: UserfaultfdFeatures = [.threadID, .poison, .move]
+  private static let wantedFeatures: UserfaultfdFeatures = .poison
+
+  private static let drainReads = 64
 
   /// Virtual; a provider decides how much of it becomes memory.
   private static let stackByteCount = 1 << 20
@@ -98,6 +103,7 @@ final class EventLoop: Sendable {
     table.remove(region)
     try? uffd.unregister(region.range)
     try? uffd.wake(region.range)
+    region.discardPages()
   }
 
   /// Waits until the handler has served everything that was queued, or until the deadline.
@@ -147,8 +153,8 @@ final class EventLoop: Sendable {
     var index = 0
     while index < batch.count {
       let fault = batch[index]
-      guard let region = table.region(containing: fault.page) else {
-        // The region was closed since. Whoever still waits meets what is there now.
+      guard let region = table.region(containing: fault.page), region.handler == number else {
+        // The region was closed since, and its addresses may belong to another handler's. Whoever still waits meets what is there now.
         try? uffd.wake(AddressRange(start: fault.page, byteCount: pageSize.bytes))
         index += 1
         continue
@@ -171,8 +177,12 @@ final class EventLoop: Sendable {
       return control
     }
     guard !wishes.drains.isEmpty || wishes.isStopping else { return false }
-    while try inbox.read(from: uffd, counting: counters) > 0 || !inbox.isEmpty {
+    // What was queued before is read first; a read that was not filled has seen the end of it. The bound is for a crowd
+    // of threads that fills every read: closing then relies on what it does after draining.
+    for _ in 0..<Self.drainReads {
+      let count = try inbox.read(from: uffd, counting: counters)
       try serve(&inbox, &batch, with: &resolver)
+      if count < batchCapacity { break }
     }
     for drain in wishes.drains { drain.signal() }
     return wishes.isStopping

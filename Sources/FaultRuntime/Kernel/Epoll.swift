@@ -9,7 +9,7 @@ struct Epoll: ~Copyable, Sendable {
 
   init() throws(HostCallError) {
     descriptor = cuffd_epoll_create()
-    if let errno = Errno(returned: descriptor) { throw HostCallError(call: "epoll_create1", errno: errno) }
+    if let errno = KernelErrno(returned: descriptor) { throw HostCallError(call: "epoll_create1", errno: errno) }
   }
 
   deinit {
@@ -17,7 +17,7 @@ struct Epoll: ~Copyable, Sendable {
   }
 
   func watch(_ other: CInt, token: UInt32) throws(HostCallError) {
-    if let errno = Errno(returned: cuffd_epoll_add(descriptor, other, token)) {
+    if let errno = KernelErrno(returned: cuffd_epoll_add(descriptor, other, token)) {
       throw HostCallError(call: "epoll_ctl", errno: errno)
     }
   }
@@ -26,7 +26,7 @@ struct Epoll: ~Copyable, Sendable {
   @inline(__always)
   func wait(milliseconds: CInt) throws(HostCallError) -> ReadySet {
     let ready = cuffd_epoll_wait(descriptor, milliseconds)
-    if let errno = Errno(returned: ready.result) {
+    if let errno = KernelErrno(returned: ready.result) {
       if errno == .interrupted { return ReadySet(input: 0, error: 0) }
       throw HostCallError(call: "epoll_wait", errno: errno)
     }
@@ -49,7 +49,7 @@ struct ReadySet: Sendable {
 /// A failed call of the host that is not about a userfaultfd.
 struct HostCallError: Error, Hashable, Sendable {
   var call: String
-  var errno: Errno
+  var errno: KernelErrno
 }
 
 /// The owner of an eventfd: how other threads interrupt the wait of an event loop.
@@ -58,7 +58,7 @@ struct WakeDescriptor: ~Copyable, Sendable {
 
   init() throws(HostCallError) {
     descriptor = cuffd_eventfd()
-    if let errno = Errno(returned: descriptor) { throw HostCallError(call: "eventfd", errno: errno) }
+    if let errno = KernelErrno(returned: descriptor) { throw HostCallError(call: "eventfd", errno: errno) }
   }
 
   deinit {

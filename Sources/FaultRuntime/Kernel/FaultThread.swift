@@ -17,7 +17,7 @@ struct FaultThread: Sendable {
       { context in unsafe Unmanaged<Start>.fromOpaque(context).takeRetainedValue().body() },
       start.toOpaque()
     )
-    if let errno = Errno(returned: result) {
+    if let errno = KernelErrno(returned: result) {
       unsafe start.release()
       throw HostCallError(call: "pthread_create", errno: errno)
     }

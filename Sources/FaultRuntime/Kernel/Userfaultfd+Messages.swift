@@ -79,7 +79,7 @@ extension Userfaultfd {
   @inline(__always)
   func read(into buffer: inout MessageBuffer) throws(UserfaultfdError) {
     let result = buffer.fill(from: descriptor)
-    guard let errno = Errno(returned: result) else { return }
+    guard let errno = KernelErrno(returned: result) else { return }
     if errno == .tryAgain || errno == .interrupted { return }
     throw UserfaultfdError(call: .read, errno: errno)
   }

@@ -4,7 +4,7 @@ extension Userfaultfd {
   /// What became of one way to a userfaultfd.
   struct Refusal: Hashable, Sendable {
     var kind: DescriptorKind
-    var errno: Errno
+    var errno: KernelErrno
   }
 
   /// Every way that was tried was refused.
@@ -52,7 +52,7 @@ extension Userfaultfd {
       case .device: unsafe cuffd_open_device(devicePath, flags)
       case .userModeOnly: cuffd_open(flags | CUFFD_USER_MODE_ONLY)
       }
-    if let errno = Errno(returned: result) {
+    if let errno = KernelErrno(returned: result) {
       throw UserfaultfdError(call: kind == .device ? .openDevice : .userfaultfd, errno: errno)
     }
     return result
@@ -63,7 +63,7 @@ extension Userfaultfd {
     _ features: UserfaultfdFeatures
   ) throws(UserfaultfdError) -> UserfaultfdFeatures {
     var argument = cuffd_api(api: CUFFD_API_VERSION, features: features.rawValue, ioctls: 0)
-    if let errno = unsafe Errno(returned: cuffd_ioctl_api(descriptor, &argument)) {
+    if let errno = unsafe KernelErrno(returned: cuffd_ioctl_api(descriptor, &argument)) {
       throw UserfaultfdError(call: .api, errno: errno)
     }
     return UserfaultfdFeatures(rawValue: argument.features)

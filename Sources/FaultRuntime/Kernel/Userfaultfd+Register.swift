@@ -34,7 +34,7 @@ extension Userfaultfd {
       mode: mode.rawValue,
       ioctls: 0
     )
-    if let errno = unsafe Errno(returned: cuffd_ioctl_register(descriptor, &argument)) {
+    if let errno = unsafe KernelErrno(returned: cuffd_ioctl_register(descriptor, &argument)) {
       throw UserfaultfdError(call: .register, errno: errno)
     }
     return RangeRequests(rawValue: argument.ioctls)
@@ -43,14 +43,16 @@ extension Userfaultfd {
   /// `UFFDIO_UNREGISTER`: faults of `range` are the kernel's again, which answers them with zeros. It wakes threads that
   /// wait for missing pages, and only those.
   func unregister(_ range: AddressRange) throws(UserfaultfdError) {
-    if let errno = Errno(returned: cuffd_ioctl_unregister(descriptor, UInt64(range.start), UInt64(range.byteCount))) {
+    if let errno = KernelErrno(
+      returned: cuffd_ioctl_unregister(descriptor, UInt64(range.start), UInt64(range.byteCount)))
+    {
       throw UserfaultfdError(call: .unregister, errno: errno)
     }
   }
 
   /// `UFFDIO_WAKE`: threads that wait in `range` look again, and report again where nothing has changed.
   func wake(_ range: AddressRange) throws(UserfaultfdError) {
-    if let errno = Errno(returned: cuffd_ioctl_wake(descriptor, UInt64(range.start), UInt64(range.byteCount))) {
+    if let errno = KernelErrno(returned: cuffd_ioctl_wake(descriptor, UInt64(range.start), UInt64(range.byteCount))) {
       throw UserfaultfdError(call: .wake, errno: errno)
     }
   }

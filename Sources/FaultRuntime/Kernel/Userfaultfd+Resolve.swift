@@ -13,7 +13,7 @@ enum ResolveRequest: String, Hashable, Sendable, CaseIterable {
 /// A resolving request that the kernel did not finish.
 struct ResolveError: Error, Hashable, Sendable, CustomStringConvertible {
   var request: ResolveRequest
-  var errno: Errno
+  var errno: KernelErrno
   /// Bytes that were resolved before it stopped.
   var completedByteCount: Int
 
@@ -94,6 +94,6 @@ extension Userfaultfd {
 
 extension ResolveError {
   fileprivate init(request: ResolveRequest, returned: CInt, _ done: Int64) {
-    self.init(request: request, errno: Errno(rawValue: -returned), completedByteCount: Int(done))
+    self.init(request: request, errno: KernelErrno(rawValue: -returned), completedByteCount: Int(done))
   }
 }

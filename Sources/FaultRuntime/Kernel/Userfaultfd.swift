@@ -35,7 +35,7 @@ enum UserfaultfdCall: String, Sendable {
 /// A failed call on a userfaultfd.
 struct UserfaultfdError: Error, Hashable, Sendable, CustomStringConvertible {
   var call: UserfaultfdCall
-  var errno: Errno
+  var errno: KernelErrno
 
   var description: String { "\(call.rawValue): \(errno)" }
 }

@@ -1,6 +1,6 @@
 /// Memory whose pages are produced by a provider when they are first touched.
 ///
-/// The region lives as long as somebody holds it. ``bytes`` borrows it, so the compiler keeps it mapped while the span is
+/// The region lives as long as somebody holds it; dropping the last reference closes it, and blocks as ``close()`` does. ``bytes`` borrows it, so the compiler keeps it mapped while the span is
 /// used; only the raw buffers can outlive it, and they say so.
 ///
 /// Any number of threads may touch the memory. A touch of a page that is not resident blocks its thread until the provider

@@ -11,6 +11,8 @@ final class RegionCore: Sendable {
   let byteCount: Int
   let isWritable: Bool
   let pageSize: PageSize
+  /// The number of the handler thread that serves this region.
+  let handler: Int
   /// The unit that a fault brings in, in bytes: whole pages.
   let requestUnit: Int
   /// The most that one request asks for, in bytes: a multiple of `requestUnit`.
@@ -23,7 +25,8 @@ final class RegionCore: Sendable {
 
   /// Maps memory for `byteCount` bytes over `provider`.
   init<Provider: PageProvider>(
-    provider: Provider, byteCount: Int, options: RegionOptions, name: String, pageSize: PageSize
+    provider: Provider, byteCount: Int, options: RegionOptions, name: String, pageSize: PageSize,
+    handler: Int
   ) throws(FaultRuntimeError) {
     guard byteCount > 0 else { throw .emptyRegion(name: name, byteCount: byteCount) }
     guard let mapped = pageSize.roundUp(byteCount) else { throw .cannotMap(name, byteCount, .outOfMemory) }
@@ -35,21 +38,17 @@ final class RegionCore: Sendable {
 
     self.isWritable = options.access == .readWrite
     var address: UnsafeMutableRawPointer?
-    if let errno = unsafe Errno(returned: cuffd_map_anonymous(mapped, isWritable, &address)) {
+    if let errno = unsafe KernelErrno(returned: cuffd_map_lazy(mapped, isWritable, &address)) {
       throw .cannotMap(name, byteCount, errno)
     }
     self.range = AddressRange(start: UInt(bitPattern: address), byteCount: mapped)
     self.name = name
     self.byteCount = byteCount
     self.pageSize = pageSize
+    self.handler = handler
     self.requestUnit = unit
     self.largestRequest = largest / unit * unit
     self.provide = { request, buffer in try provider.page(request, into: &buffer) }
-
-    // A forked child has nobody who serves its faults: without this it would read zeros.
-    if let errno = Errno(returned: cuffd_dont_fork(UInt64(range.start), mapped)) {
-      throw .cannotMap(name, byteCount, errno)
-    }
   }
 
   deinit {
@@ -69,8 +68,13 @@ final class RegionCore: Sendable {
   func beginClosing() -> Bool { !closing.exchange(true, ordering: .acquiringAndReleasing) }
 
   /// Takes every access away: from now on a touch is SIGSEGV, and never a page of zeros.
-  func revokeAccess() -> Errno? {
-    Errno(returned: cuffd_protect_none(UInt64(range.start), range.byteCount))
+  func revokeAccess() -> KernelErrno? {
+    KernelErrno(returned: cuffd_protect_none(UInt64(range.start), range.byteCount))
+  }
+
+  /// Gives the pages back to the system. Access must have been revoked and the range unregistered.
+  func discardPages() {
+    _ = cuffd_discard(UInt64(range.start), range.byteCount)
   }
 
   func offset(of address: UInt) -> Int { Int(bitPattern: address &- range.start) }

@@ -38,9 +38,6 @@ final class RegionTable: @unchecked Sendable {
   /// Number of open regions. Takes a lock.
   var count: Int { regions.withLock { $0.count } }
 
-  /// Every open region. Takes a lock.
-  var all: [RegionCore] { regions.withLock { $0 } }
-
   /// The region that `address` lies in. Lock-free, O(log regions).
   @inline(__always)
   func region(containing address: UInt) -> RegionCore? {

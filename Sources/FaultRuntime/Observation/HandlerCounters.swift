@@ -31,8 +31,8 @@ final class HandlerCounters: Sendable {
   func countFailure() { Self.add(1, to: pagesFailed) }
   func countDeferral() { Self.add(1, to: deferrals) }
 
-  var statistics: Statistics {
-    Statistics(
+  var statistics: FaultStatistics {
+    FaultStatistics(
       faults: faults.load(ordering: .relaxed),
       batches: batches.load(ordering: .relaxed),
       largestBatch: largestBatch.load(ordering: .relaxed),

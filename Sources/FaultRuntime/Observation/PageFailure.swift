@@ -34,7 +34,7 @@ public enum ResolutionError: Error, Hashable, Sendable {
   /// The kernel refused: `ENOMEM` where memory, or its cgroup's limit, is used up; `EFAULT` where lent memory is not
   /// readable; `EEXIST` where it says again and again that a page is there, and threads say that it is not (an exhausted
   /// hugetlb pool does that).
-  case refused(Errno)
+  case refused(KernelErrno)
 
   /// The kernel wanted the resolution tried again until the deadline had passed.
   case timedOut

@@ -36,12 +36,12 @@ public final class FileProvider: SizedPageProvider {
     requestSize: RequestSize = RequestSize(preferred: 64 << 10, largest: 256 << 10)
   ) throws(FileProviderError) {
     let opened = unsafe cuffd_file_open(path)
-    if let errno = Errno(returned: opened) {
+    if let errno = KernelErrno(returned: opened) {
       throw FileProviderError(code: .cannotOpen, path: path, errno: errno)
     }
     let file = File(descriptor: opened)
     var facts = cuffd_file_facts()
-    if let errno = unsafe Errno(returned: cuffd_file_facts_of(file.descriptor, &facts)) {
+    if let errno = unsafe KernelErrno(returned: cuffd_file_facts_of(file.descriptor, &facts)) {
       throw FileProviderError(code: .cannotOpen, path: path, errno: errno)
     }
     if facts.format == CUFFD_FORMAT_DIRECTORY {
@@ -60,12 +60,12 @@ public final class FileProvider: SizedPageProvider {
   public func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
     while page.count < request.byteCount {
       let offset = request.offset + page.count
-      var failure: Errno?
+      var failure: KernelErrno?
       let before = page.count
       unsafe page.appendUnsafely { free in
         let result = unsafe cuffd_file_pread(file.descriptor, free.baseAddress!, free.count, Int64(offset))
         guard result < 0 else { return Int(result) }
-        failure = Errno(rawValue: CInt(-result))
+        failure = KernelErrno(rawValue: CInt(-result))
         return 0
       }
       if let failure {
@@ -103,7 +103,7 @@ public struct FileProviderError: Error, Hashable, Sendable {
   /// Where in the file, in bytes, for failures of reading.
   public var offset: Int?
   /// The kernel's reason, where there is one.
-  public var errno: Errno?
+  public var errno: KernelErrno?
 }
 
 extension FileProviderError: CustomStringConvertible {

@@ -67,8 +67,4 @@ public struct PageBuffer: ~Copyable {
     precondition(written >= 0 && written <= freeCapacity, "PageBuffer: wrote \(written) of \(freeCapacity) bytes")
     count += written
   }
-
-  var filledBytes: UnsafeMutableRawBufferPointer {
-    unsafe UnsafeMutableRawBufferPointer(rebasing: storage[..<count])
-  }
 }

@@ -1,7 +1,7 @@
 /// The answer to the question that a page fault is: what is in this page?
 ///
-/// A provider is asked on a thread of the runtime's own, one request at a time for each region. It may block, and every
-/// fault behind it on the same handler thread waits as long. It must not touch lazy memory of the same runtime, because
+/// A provider is asked on a thread of the runtime's own, one request at a time for each region, with 1 MiB of stack and every
+/// signal blocked. It may block, and every fault behind it on the same handler thread waits as long. It must not touch lazy memory of the same runtime, because
 /// nobody is there to serve that fault, and it must not wait for a thread that does.
 ///
 /// The same page may be asked for more than once (to narrow an error down to one page, or because the kernel wanted the
@@ -17,8 +17,9 @@ public protocol PageProvider: Sendable {
   ///   - page: a buffer of `request.byteCount` bytes to fill, for the answer `.filled`.
   /// - Returns: where the bytes are. Fewer than asked for is allowed on a page boundary; pages that were left out are
   ///   asked for again when they are touched. What lies behind the exact end of the region reads as zero.
-  /// - Throws: any error. The runtime then asks for each page that a thread waits for by itself, and poisons those that
-  ///   fail again: the access gets SIGBUS, never zeros.
+  /// - Throws: any error. Where the request spans pages, the runtime then asks for each page that a thread waits for by
+  ///   itself, whatever the preferred size, so a slow failure is repeated for each of them; pages that fail again are
+  ///   poisoned: the access gets SIGBUS, never zeros. An answer that covers a poisoned page later cures it.
   func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents
 }
 
@@ -36,10 +37,10 @@ public protocol SizedPageProvider: PageProvider {
 /// The sizes of requests that a provider likes, in bytes. Both are rounded up to whole pages.
 public struct RequestSize: Hashable, Sendable {
   /// The unit that a fault brings in: faults are widened to multiples of it, counted from the start of the region.
-  public var preferred: Int
+  public let preferred: Int
 
   /// The most that one request asks for, when faults on neighbouring units are merged.
-  public var largest: Int
+  public let largest: Int
 
   /// Takes sizes in bytes, each at least 1. `largest` is raised to `preferred` where it is smaller.
   ///
@@ -93,8 +94,9 @@ public struct PageContents: Sendable {
 
   /// The bytes are in memory of the provider's own, and go from there into the region without another copy.
   ///
-  /// - Parameter bytes: at most `request.byteCount` bytes, of any alignment. They stay valid and unchanged for as long as
-  ///   the region is open, and are not lazy memory of the same runtime (the runtime checks that, and refuses).
+  /// - Parameter bytes: at most `request.byteCount` bytes, of any alignment. They stay valid and unchanged until the next
+  ///   request on the same thread, or until the region is closed; and they are not lazy memory of the same runtime (the
+  ///   runtime checks that, and refuses).
   @unsafe
   public static func lent(_ bytes: UnsafeRawBufferPointer) -> PageContents {
     unsafe PageContents(source: .lent(bytes))

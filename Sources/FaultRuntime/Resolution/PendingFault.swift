@@ -6,6 +6,8 @@ struct PendingFault: Hashable, Sendable {
   var isWrite: Bool
   /// When the resolution was put off for the first time, in monotonic nanoseconds; 0 where it was not.
   var deferredSince: UInt64 = 0
+  /// Whether the failure was reported, and only the poisoning is left to do.
+  var hasFailed = false
 }
 
 /// Faults in a fixed array, sorted by page, one entry for each page however many threads wait for it.
@@ -50,6 +52,7 @@ struct FaultBatch: ~Copyable {
 extension PendingFault {
   mutating func merge(_ other: PendingFault) {
     isWrite = isWrite || other.isWrite
+    hasFailed = hasFailed || other.hasFailed
     if deferredSince == 0 || (other.deferredSince != 0 && other.deferredSince < deferredSince) {
       deferredSince = other.deferredSince
     }

@@ -1,29 +1,33 @@
-/// How often the kernel has called a page present while threads fault on it: a small table that forgets, because only
-/// repetition in a short time means anything.
+/// How often the kernel has called a page present while threads fault on it. Only repetition in a short time means anything,
+/// so a page that was quiet for a second starts anew. Off the way of a healthy fault: a search through a small array.
 struct PresentReports: ~Copyable {
-  private static let slotCount = 64
-
-  private var pages = [UInt](repeating: 0, count: slotCount)
-  private var counts = [Int](repeating: 0, count: slotCount)
-
-  /// Reports counted for `page` so far.
-  func count(for page: UInt, pageSize: PageSize) -> Int {
-    let slot = Self.slot(of: page, pageSize)
-    return pages[slot] == page ? counts[slot] : 0
+  private struct Entry {
+    var page: UInt = 0
+    var count = 0
+    var latest: UInt64 = 0
   }
 
-  mutating func add(_ page: UInt, pageSize: PageSize) {
-    let slot = Self.slot(of: page, pageSize)
-    counts[slot] = pages[slot] == page ? counts[slot] &+ 1 : 1
-    pages[slot] = page
+  private static let memory: UInt64 = 1_000_000_000
+  private var entries = [Entry](repeating: Entry(), count: 64)
+
+  /// Reports of `page` so far, at the monotonic time `now` in nanoseconds.
+  func count(for page: UInt, now: UInt64) -> Int {
+    guard let index = entries.firstIndex(where: { $0.page == page }), isFresh(entries[index], now) else { return 0 }
+    return entries[index].count
   }
 
-  mutating func forget(_ page: UInt, pageSize: PageSize) {
-    let slot = Self.slot(of: page, pageSize)
-    if pages[slot] == page { counts[slot] = 0 }
+  mutating func add(_ page: UInt, now: UInt64) {
+    let earlier = count(for: page, now: now)
+    // The one that was quiet longest makes room.
+    let index =
+      entries.firstIndex { $0.page == page }
+      ?? entries.indices.min { entries[$0].latest < entries[$1].latest }!
+    entries[index] = Entry(page: page, count: earlier + 1, latest: now)
   }
 
-  private static func slot(of page: UInt, _ pageSize: PageSize) -> Int {
-    Int(page / UInt(pageSize.bytes) % UInt(slotCount))
+  mutating func forget(_ page: UInt) {
+    if let index = entries.firstIndex(where: { $0.page == page }) { entries[index] = Entry() }
   }
+
+  private func isFresh(_ entry: Entry, _ now: UInt64) -> Bool { now - entry.latest < Self.memory }
 }

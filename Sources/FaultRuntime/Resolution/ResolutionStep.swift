@@ -26,10 +26,10 @@ enum ResolutionStep: Hashable, Sendable {
   case targetGone
 
   /// It cannot be resolved: the threads that wait must fail.
-  case fail(Errno)
+  case fail(KernelErrno)
 
   /// A request that the runtime should not have made.
-  case misuse(Errno)
+  case misuse(KernelErrno)
 
   /// How often a page may be reported present and then faulted on again before that is called endless. Benign races stay
   /// in single digits; the livelock of an exhausted hugetlb pool makes thousands in a second.
@@ -43,14 +43,15 @@ enum ResolutionStep: Hashable, Sendable {
   ///   - errno: the failure, nil for success.
   ///   - earlierPresent: how often the first page was reported present before.
   @inline(__always)
-  static func after(_ request: ResolveRequest, completed: Int, errno: Errno?, earlierPresent: Int = 0) -> ResolutionStep
+  static func after(_ request: ResolveRequest, completed: Int, errno: KernelErrno?, earlierPresent: Int = 0)
+    -> ResolutionStep
   {
     guard let errno else { return .done }
     return afterFailure(request, completed: completed, errno: errno, earlierPresent: earlierPresent)
   }
 
   private static func afterFailure(
-    _ request: ResolveRequest, completed: Int, errno: Errno, earlierPresent: Int
+    _ request: ResolveRequest, completed: Int, errno: KernelErrno, earlierPresent: Int
   ) -> ResolutionStep {
     // The cause of a partial result shows at the next try, which starts where it stopped.
     if completed > 0 { return .goOn(completed: completed) }

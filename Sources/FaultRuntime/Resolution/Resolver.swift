@@ -9,6 +9,8 @@ struct Resolver: ~Copyable {
   private var staging = StagingBuffer()
   private var reports = PresentReports()
   private(set) var deferred: FaultBatch
+  /// Changes places with `deferred` while its faults are taken out.
+  private var spare: FaultBatch
 
   /// Never written, so it reads as zero.
   private var zeroes = StagingBuffer()
@@ -17,12 +19,21 @@ struct Resolver: ~Copyable {
     self.loop = loop
     pageSize = loop.pageSize
     deferred = FaultBatch(capacity: capacity)
+    spare = FaultBatch(capacity: capacity)
   }
 
-  /// Moves the faults that were put off into `batch`, to be served again.
+  /// Moves the faults that were put off into `inbox`, to be served again; those that have failed already are poisoned.
   mutating func takeDeferred(into inbox: inout FaultInbox) {
-    for index in 0..<deferred.count { inbox.insert(deferred[index]) }
-    deferred.removeAll()
+    swap(&spare, &deferred)
+    for index in 0..<spare.count {
+      let fault = spare[index]
+      if !fault.hasFailed {
+        inbox.insert(fault)
+      } else if let region = loop.table.region(containing: fault.page) {
+        poison(fault, of: region)
+      }
+    }
+    spare.removeAll()
   }
 
   /// Serves one run of the faults in `batch`. Where the kernel wants an event read first, messages go to `inbox`.
@@ -33,6 +44,8 @@ struct Resolver: ~Copyable {
     _ run: borrowing FaultRun, in batch: borrowing FaultBatch, readingOnInto inbox: inout FaultInbox
   ) throws(UserfaultfdError) {
     if run.region.isClosing {
+      // Without poison, closing itself ends these accesses, when it takes the memory away.
+      guard loop.uffd.available.contains(.poison) else { return }
       failEach(run, in: batch, ResolutionError.regionClosed)
       return
     }
@@ -95,7 +108,9 @@ struct Resolver: ~Copyable {
       if whole < usable {
         // The last page of the region, which the lent bytes do not fill.
         let tail = unsafe UnsafeRawBufferPointer(rebasing: bytes[whole...])
-        unsafe stage.copyMemory(from: tail)
+        if unsafe cuffd_copy_if_readable(stage.baseAddress!, tail.baseAddress!, tail.count) < 0 {
+          throw ResolutionError.refused(.badAddress)
+        }
         unsafe clear(stage, from: tail.count, to: usable - whole)
         try unsafe copy(
           run, skipping: whole, from: UnsafeRawPointer(stage.baseAddress!), byteCount: usable - whole, in: batch,
@@ -176,7 +191,8 @@ struct Resolver: ~Copyable {
       } catch {
         step = .after(
           request, completed: error.completedByteCount, errno: error.errno,
-          earlierPresent: reports.count(for: rest.start, pageSize: pageSize))
+          earlierPresent: error.errno == .exists
+            ? reports.count(for: rest.start, now: cuffd_monotonic_nanoseconds()) : 0)
       }
       switch step {
       case .done:
@@ -210,17 +226,21 @@ struct Resolver: ~Copyable {
     case .present:
       loop.counters.countAlreadyPresent()
       for index in run.faults where batch[index].page == rest.start {
-        reports.add(rest.start, pageSize: pageSize)
+        reports.add(rest.start, now: cuffd_monotonic_nanoseconds())
         wake(AddressRange(start: rest.start, byteCount: pageSize.bytes))
       }
     case .later:
       for index in run.faults where rest.contains(batch[index].page) { putOff(batch[index], of: run.region) }
     case .gone:
+      // A part of the unit may still be ours: a request across two mappings is refused as a whole. Page by page, then.
+      if rest.byteCount > pageSize.bytes, !run.region.isClosing {
+        throw ResolutionError.refused(.noSuchEntry)
+      }
       wake(rest)
     case .targetGone:
       break
     case .endlesslyPresent:
-      reports.forget(rest.start, pageSize: pageSize)
+      reports.forget(rest.start)
       throw ResolutionError.refused(.exists)
     case .fail(let errno):
       throw ResolutionError.refused(errno)
@@ -229,13 +249,15 @@ struct Resolver: ~Copyable {
     }
   }
 
+  /// Remembers a fault that cannot be resolved now. After the deadline it is only poisoned, as soon as the kernel lets it.
   private mutating func putOff(_ fault: PendingFault, of region: RegionCore) {
     var fault = fault
     let now = cuffd_monotonic_nanoseconds()
     if fault.deferredSince == 0 { fault.deferredSince = now }
     loop.counters.countDeferral()
-    if now - fault.deferredSince > loop.deferralDeadline {
+    if !fault.hasFailed, now - fault.deferredSince >= loop.deferralDeadline {
       report(fault, of: region, ResolutionError.timedOut)
+      fault.hasFailed = true
     }
     if deferred.isFull {
       // No memory is needed to remember a fault that the kernel will report again.
@@ -249,9 +271,16 @@ struct Resolver: ~Copyable {
     for index in run.faults { fail(batch[index], of: run.region, error) }
   }
 
-  /// Makes the accesses to a page fail, and says why to whoever asks.
+  /// Says why a page cannot be produced, and makes the accesses to it fail.
   private mutating func fail(_ fault: PendingFault, of region: RegionCore, _ error: any Error) {
+    // Before the access fails, because the program may not survive that.
     report(fault, of: region, error)
+    var fault = fault
+    fault.hasFailed = true
+    poison(fault, of: region)
+  }
+
+  private mutating func poison(_ fault: PendingFault, of region: RegionCore) {
     let page = AddressRange(start: fault.page, byteCount: pageSize.bytes)
     do {
       try loop.uffd.poison(page)

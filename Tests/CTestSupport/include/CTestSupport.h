@@ -33,8 +33,20 @@ int cts_map_shared(size_t length, uintptr_t *address);
 int cts_map_shared_twice(size_t length, uintptr_t *address, uintptr_t *alias);
 
 // MADV_DONTNEED on another thread, which blocks where the event has to be read first. Join with cts_join.
-uint64_t cts_discard_on_thread(uintptr_t address, size_t length);
-void cts_join(uint64_t thread);
+struct cts_discard;
+struct cts_discard *cts_discard_on_thread(uintptr_t address, size_t length);
+// Whether the thread is inside madvise(2) now.
+int cts_is_discarding(const struct cts_discard *work);
+void cts_join(struct cts_discard *work);
+
+// Like cts_forked_read, but the child calls `body` and exits with what it returns.
+int cts_forked(int (*body)(void *context), void *context);
+
+// From now on every new mapping is locked, and filled at once. Returns 0 or -errno.
+int cts_lock_future_memory(void);
+
+// Whether any page of the range is mapped at all.
+int cts_is_mapped(uintptr_t address, size_t length);
 
 // Gives up root for good: uid and gid 65534. Returns 0 or -errno.
 int cts_become_nobody(void);

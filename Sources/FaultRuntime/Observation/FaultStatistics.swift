@@ -1,6 +1,6 @@
 /// What a runtime has done since it was made. Reading it takes no lock and stops nobody, so the numbers of faults that are
 /// being served at that moment may be a step apart.
-public struct Statistics: Hashable, Sendable {
+public struct FaultStatistics: Hashable, Sendable {
   /// Page faults that the kernel reported. Threads that wait for one page count one each.
   public var faults = 0
 
@@ -26,8 +26,8 @@ public struct Statistics: Hashable, Sendable {
   public var deferrals = 0
 }
 
-extension Statistics {
-  mutating func add(_ other: Statistics) {
+extension FaultStatistics {
+  mutating func add(_ other: FaultStatistics) {
     faults += other.faults
     batches += other.batches
     largestBatch = max(largestBatch, other.largestBatch)

@@ -1,7 +1,7 @@
 internal import CUFFD
 
 /// An error number of the kernel, with the name that the manual pages use.
-public struct Errno: RawRepresentable, Hashable, Sendable {
+public struct KernelErrno: RawRepresentable, Hashable, Sendable {
   /// The positive error number, as in `errno(3)`.
   public var rawValue: CInt
 
@@ -11,43 +11,43 @@ public struct Errno: RawRepresentable, Hashable, Sendable {
   }
 
   /// Operation not permitted.
-  public static let operationNotPermitted = Errno(rawValue: 1)  // EPERM
+  public static let operationNotPermitted = KernelErrno(rawValue: 1)  // EPERM
   /// No such file or directory; from userfaultfd: the range is not registered or no longer mapped.
-  public static let noSuchEntry = Errno(rawValue: 2)  // ENOENT
+  public static let noSuchEntry = KernelErrno(rawValue: 2)  // ENOENT
   /// No such process: the address space is gone.
-  public static let noSuchProcess = Errno(rawValue: 3)  // ESRCH
+  public static let noSuchProcess = KernelErrno(rawValue: 3)  // ESRCH
   /// Input or output error.
-  public static let inputOutput = Errno(rawValue: 5)  // EIO
+  public static let inputOutput = KernelErrno(rawValue: 5)  // EIO
   /// Bad file descriptor.
-  public static let badFileDescriptor = Errno(rawValue: 9)  // EBADF
+  public static let badFileDescriptor = KernelErrno(rawValue: 9)  // EBADF
   /// Resource temporarily unavailable; from userfaultfd: a partial result, or an unread event.
-  public static let tryAgain = Errno(rawValue: 11)  // EAGAIN
+  public static let tryAgain = KernelErrno(rawValue: 11)  // EAGAIN
   /// Cannot allocate memory.
-  public static let outOfMemory = Errno(rawValue: 12)  // ENOMEM
+  public static let outOfMemory = KernelErrno(rawValue: 12)  // ENOMEM
   /// Permission denied.
-  public static let permissionDenied = Errno(rawValue: 13)  // EACCES
+  public static let permissionDenied = KernelErrno(rawValue: 13)  // EACCES
   /// Bad address.
-  public static let badAddress = Errno(rawValue: 14)  // EFAULT
+  public static let badAddress = KernelErrno(rawValue: 14)  // EFAULT
   /// Device or resource busy.
-  public static let busy = Errno(rawValue: 16)  // EBUSY
+  public static let busy = KernelErrno(rawValue: 16)  // EBUSY
   /// File exists; from userfaultfd: the page is present.
-  public static let exists = Errno(rawValue: 17)  // EEXIST
+  public static let exists = KernelErrno(rawValue: 17)  // EEXIST
   /// Is a directory.
-  public static let isDirectory = Errno(rawValue: 21)  // EISDIR
+  public static let isDirectory = KernelErrno(rawValue: 21)  // EISDIR
   /// Invalid argument.
-  public static let invalidArgument = Errno(rawValue: 22)  // EINVAL
+  public static let invalidArgument = KernelErrno(rawValue: 22)  // EINVAL
   /// Too many open files in this process.
-  public static let tooManyOpenFiles = Errno(rawValue: 24)  // EMFILE
+  public static let tooManyOpenFiles = KernelErrno(rawValue: 24)  // EMFILE
   /// The system call does not exist, or a filter says so.
-  public static let noSuchSystemCall = Errno(rawValue: 38)  // ENOSYS
+  public static let noSuchSystemCall = KernelErrno(rawValue: 38)  // ENOSYS
   /// The wait ran out of time.
-  public static let timedOut = Errno(rawValue: 110)  // ETIMEDOUT
+  public static let timedOut = KernelErrno(rawValue: 110)  // ETIMEDOUT
 
   /// Interrupted by a signal.
-  static let interrupted = Errno(rawValue: 4)  // EINTR
+  static let interrupted = KernelErrno(rawValue: 4)  // EINTR
 }
 
-extension Errno: CustomStringConvertible {
+extension KernelErrno: CustomStringConvertible {
   /// The symbolic name, such as `ENOMEM`; `errno 95` for a number without a name here.
   public var description: String {
     switch self {
@@ -73,7 +73,7 @@ extension Errno: CustomStringConvertible {
   }
 }
 
-extension Errno {
+extension KernelErrno {
   /// The error in the return value of a CUFFD function, which is `-errno`; nil where the call succeeded.
   @inline(__always)
   init?(returned value: CInt) {
@@ -82,7 +82,7 @@ extension Errno {
   }
 }
 
-extension Errno {
+extension KernelErrno {
   /// The C library's text for this number, such as "Cannot allocate memory".
   public var explanation: String {
     unsafe withUnsafeTemporaryAllocation(of: CChar.self, capacity: 128) { buffer in
