@@ -53,12 +53,7 @@ struct CommandFailure: Error {
 
 /// Standard error.
 enum Diagnostics {
-  static func write(_ text: String) {
-    var text = text
-    text.withUTF8 { bytes in
-      _ = unsafe Glibc.write(STDERR_FILENO, bytes.baseAddress, bytes.count)
-    }
-  }
+  static func write(_ text: String) { _ = writeAll(text, to: STDERR_FILENO) }
 
   static func fail(_ message: String, _ code: ProcessExit) -> Never {
     write("lazy-mem-demo: \(message)\n")
@@ -71,4 +66,15 @@ enum Diagnostics {
     write("lazy-mem-demo: \(message)\n")
     _exit(ProcessExit.workFailed.rawValue)
   }
+}
+
+/// Writes all of `text`; false where that fails.
+func writeAll(_ text: String, to descriptor: CInt) -> Bool {
+  var rest = Array(text.utf8)[...]
+  while !rest.isEmpty {
+    let written = unsafe rest.withUnsafeBytes { unsafe Glibc.write(descriptor, $0.baseAddress, $0.count) }
+    guard written > 0 else { return false }
+    rest = rest.dropFirst(written)
+  }
+  return true
 }

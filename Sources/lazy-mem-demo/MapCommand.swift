@@ -67,6 +67,11 @@ struct MapCommand: ParsableCommand {
     let path = try file ?? Self.ownExecutable()
     let provider = try FileProvider(path)
     guard provider.byteCount > 0 else { throw CommandFailure(message: "\(path) is empty: there is nothing to map") }
+    // Every page is touched and stays: better one line now than the kernel's killer later.
+    if let available = AvailableMemory.byteCount(), provider.byteCount > available {
+      throw CommandFailure(
+        message: "\(path) has \(provider.byteCount) bytes, and only \(available) bytes of memory are available")
+    }
 
     let configuration = FaultRuntimeConfiguration(
       delivery: delivery.delivery,
@@ -84,7 +89,7 @@ struct MapCommand: ParsableCommand {
     bar?.finish()
 
     let report = MapReport(path: path, sum: sum, region: region, touch: touch, command: self, runtime: runtime)
-    print(json ? try report.json() : report.text())
+    try Self.write(json ? try report.json() : report.text())
   }
 
   private static func sum(of region: LazyRegion, progress: (Double) -> Void) -> String {
@@ -99,6 +104,13 @@ struct MapCommand: ParsableCommand {
       progress(Double(offset) / Double(bytes.byteCount))
     }
     return hash.finish()
+  }
+
+  /// Prints, and notices when that fails: a full disk must not look like success.
+  private static func write(_ text: String) throws {
+    guard writeAll(text + "\n", to: STDOUT_FILENO) else {
+      throw CommandFailure(message: "cannot write to standard output")
+    }
   }
 
   private static func ownExecutable() throws -> String {

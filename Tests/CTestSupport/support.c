@@ -242,3 +242,12 @@ int cts_is_mapped(uintptr_t address, size_t length) {
   // MS_ASYNC does nothing but look whether the range is mapped.
   return msync((void *)address, length, MS_ASYNC) == 0;
 }
+
+int cts_open_terminal(int *side) {
+  int terminal = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+  char name[128];
+  if (terminal < 0 || grantpt(terminal) < 0 || unlockpt(terminal) < 0) return -errno;
+  if (ptsname_r(terminal, name, sizeof name) != 0) return -errno;
+  *side = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC);
+  return *side < 0 ? -errno : terminal;
+}

@@ -134,6 +134,61 @@ struct CommandTests {
     #expect(outcome.errors.contains("Usage:"))
   }
 
+  @Test("A file larger than memory is one line and 1, before anything is filled")
+  func largerThanMemory() throws {
+    let file = try temporaryFile(Data())
+    defer { try? FileManager.default.removeItem(at: file) }
+    #expect(unsafe truncate(file.path, 8 << 40) == 0)
+    let outcome = try run(file.path)
+    #expect(outcome.code == 1)
+    #expect(outcome.output == "")
+    #expect(outcome.errors.contains("bytes of memory are available"))
+    #expect(oneLine(outcome.errors))
+  }
+
+  @Test("Output that cannot be written is an error")
+  func fullOutput() throws {
+    let file = try temporaryFile(bytes(10))
+    defer { try? FileManager.default.removeItem(at: file) }
+    let process = Process()
+    process.executableURL = Self.executable
+    process.arguments = [file.path]
+    process.standardOutput = FileHandle(forWritingAtPath: "/dev/full")
+    let errors = Pipe()
+    process.standardError = errors
+    try process.run()
+    let text = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    process.waitUntilExit()
+    #expect(process.terminationStatus == 1)
+    #expect(text == "lazy-mem-demo: cannot write to standard output\n")
+  }
+
+  @Test("On a terminal there is a progress bar, and it is gone at the end")
+  func progressBar() throws {
+    let file = try temporaryFile(bytes(200_000))
+    defer { try? FileManager.default.removeItem(at: file) }
+    var side: CInt = -1
+    let terminal = unsafe cts_open_terminal(&side)
+    try #require(terminal >= 0)
+    let process = Process()
+    process.executableURL = Self.executable
+    process.arguments = [file.path, "--json"]
+    process.standardOutput = Pipe()
+    process.standardError = FileHandle(fileDescriptor: side, closeOnDealloc: false)
+    try process.run()
+    process.waitUntilExit()
+    // What was written waits in the terminal; nobody writes any more.
+    var text = [UInt8](repeating: 0, count: 16384)
+    let count = unsafe Foundation.read(terminal, &text, text.count)
+    close(side)
+    close(terminal)
+    let shown = String(decoding: text.prefix(max(0, count)), as: UTF8.self)
+    #expect(process.terminationStatus == 0)
+    #expect(shown.contains("\rtouching ["))
+    #expect(shown.contains("\rhashing [##############################] 100 %"))
+    #expect(shown.hasSuffix("\r\u{1b}[K"))
+  }
+
   @Test("Help is no error")
   func help() throws {
     let outcome = try run("--help")
@@ -179,7 +234,7 @@ struct CommandTests {
     let file = try temporaryFile(Data())
     defer { try? FileManager.default.removeItem(at: file) }
     // Large and sparse: there is time to truncate it, and nothing is written.
-    #expect(unsafe truncate(file.path, 64 << 30) == 0)
+    #expect(unsafe truncate(file.path, 4 << 30) == 0)
     let outcome = try run(["map", file.path, "--order", "random"]) { process in
       // Once the handler thread runs, the length has been taken.
       let threads = "/proc/\(process.processIdentifier)/task"

@@ -51,6 +51,9 @@ int cts_is_mapped(uintptr_t address, size_t length);
 // Gives up root for good: uid and gid 65534. Returns 0 or -errno.
 int cts_become_nobody(void);
 
+// A pseudo-terminal: returns the controlling end, or -errno; `side` is the end that a program writes to.
+int cts_open_terminal(int *side);
+
 // Becomes the program behind `descriptor`, with two arguments. Returns -errno where that fails.
 int cts_execute(int descriptor, const char *first, const char *second);
 
