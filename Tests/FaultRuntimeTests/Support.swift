@@ -252,10 +252,3 @@ extension LazyRegion {
   /// The userfaultfd that serves this region.
   var descriptor: CInt { handler.uffd.descriptor }
 }
-
-/// Page faults that the kernel has handled for the calling thread. The C library declares RUSAGE_THREAD for GNU programs only.
-func threadFaults() -> Int {
-  var usage = rusage()
-  unsafe getrusage(__rusage_who_t(1), &usage)
-  return usage.ru_minflt + usage.ru_majflt
-}
