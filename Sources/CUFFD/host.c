@@ -81,6 +81,12 @@ int cuffd_thread_start(cuffd_thread *thread, size_t stack_size, const char *name
 
   sigset_t all, before;
   sigfillset(&all);
+  // Faults of the thread's own code stay deliverable: they are a provider's, and may be lazy memory of another delivery.
+  sigdelset(&all, SIGBUS);
+  sigdelset(&all, SIGSEGV);
+  sigdelset(&all, SIGILL);
+  sigdelset(&all, SIGFPE);
+  sigdelset(&all, SIGTRAP);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   pthread_t handle = 0;
   if (result == 0) result = pthread_create(&handle, &attributes, run, start);

@@ -5,17 +5,26 @@ internal import Synchronization
 /// when the last of them is gone.
 final class Engine: Sendable {
   let pageSize = PageSize.ofHost()
-  let table = RegionTable()
-  let handlers: [EventLoop]
+  private let table = RegionTable()
+  /// None where the configuration says `sigbus`.
+  private let handlers: [EventLoop]
+  /// Nil where the configuration says `eventLoop`, or where system calls have to be served.
+  private let faultingThreads: InThreadServer?
+  private let configuration: FaultRuntimeConfiguration
 
   private let nextRegion = Atomic<Int>(0)
   private let ownerProcess = cuffd_process_id()
 
   init(_ configuration: FaultRuntimeConfiguration) throws(FaultRuntimeError) {
     try configuration.validate()
+    self.configuration = configuration
+    let wantsHandlers = configuration.delivery != .sigbus
+    let wantsFaultingThreads = configuration.delivery != .eventLoop && !configuration.needsSystemCalls
+    faultingThreads =
+      wantsFaultingThreads ? try InThreadServer(configuration: configuration, pageSize: pageSize) : nil
     var handlers: [EventLoop] = []
     do {
-      for number in 0..<configuration.handlerThreads {
+      for number in 0..<(wantsHandlers ? configuration.handlerThreads : 0) {
         try handlers.append(
           EventLoop(configuration: configuration, table: table, pageSize: pageSize, number: number))
       }
@@ -36,15 +45,48 @@ final class Engine: Sendable {
     // The child's memory is not what the descriptor acts on: registering there would take the parent's pages away.
     guard cuffd_process_id() == ownerProcess else { throw .forkedChild() }
     let number = nextRegion.wrappingAdd(1, ordering: .relaxed).oldValue
+    let name = options.name ?? "region \(number)"
+    let choice = choose(for: provider)
+    let server: RegionServer
+    if choice.delivery == .sigbus, let faultingThreads {
+      guard provider.mayRunInFaultingThread else { throw .providerForbidsDelivery(name: name) }
+      server = .faultingThreads(faultingThreads)
+    } else {
+      server = .eventLoop(handlers[number % handlers.count])
+    }
     let core = try RegionCore(
-      provider: provider, byteCount: byteCount, options: options, name: options.name ?? "region \(number)",
-      pageSize: pageSize, handler: number % handlers.count)
-    let handler = handlers[core.handler]
-    try handler.open(core)
-    return LazyRegion(core: core, handler: handler, engine: self)
+      provider: provider, byteCount: byteCount, options: options, name: name, pageSize: pageSize,
+      handler: choice.delivery == .eventLoop ? number % handlers.count : nil,
+      faultingThreads: choice.delivery == .sigbus ? faultingThreads : nil)
+    try server.open(core)
+    return LazyRegion(core: core, server: server, engine: self)
   }
 
+  /// Which delivery a region over `provider` gets.
+  func choose(for provider: some PageProvider) -> DeliveryChoice {
+    if configuration.delivery != .auto {
+      return DeliveryChoice(delivery: configuration.delivery, reason: "the configuration says so")
+    }
+    if configuration.needsSystemCalls {
+      return DeliveryChoice(delivery: .eventLoop, reason: "system calls have to be served")
+    }
+    guard provider.mayRunInFaultingThread else {
+      return DeliveryChoice(delivery: .eventLoop, reason: "the provider does not permit the faulting thread")
+    }
+    return DeliveryChoice(delivery: .sigbus, reason: "the provider permits the faulting thread, which is fastest")
+  }
+
+  /// The handlers' descriptor, or the other one where there are no handlers.
+  var descriptor: DescriptorKind { handlers.first?.uffd.kind ?? faultingThreads?.uffd.kind ?? .userModeOnly }
+  var availableFeatures: UserfaultfdFeatures {
+    handlers.first?.uffd.available ?? faultingThreads?.uffd.available ?? []
+  }
+
+  var regionCount: Int { table.count + (faultingThreads?.regionCount ?? 0) }
+
   var statistics: FaultStatistics {
-    handlers.reduce(into: FaultStatistics()) { $0.add($1.counters.statistics) }
+    var sum = faultingThreads?.statistics ?? FaultStatistics()
+    for handler in handlers { sum.add(handler.counters.statistics) }
+    return sum
   }
 }

@@ -57,20 +57,20 @@ public final class FaultRuntime: Sendable {
     try engine.map(provider, byteCount: byteCount, options: options)
   }
 
-  /// How faults reach this runtime; never `auto`.
-  public var delivery: Delivery { .eventLoop }
+  /// Which delivery a region over `provider` gets from ``map(_:options:)``, and why.
+  public func deliveryChoice(for provider: some PageProvider) -> DeliveryChoice { engine.choose(for: provider) }
 
-  /// Which way to a userfaultfd was taken.
-  public var descriptor: DescriptorKind { engine.handlers[0].uffd.kind }
+  /// Which way to a userfaultfd the event loop took; without an event loop, which way the faulting threads' descriptor came.
+  public var descriptor: DescriptorKind { engine.descriptor }
 
   /// The features that the kernel offers for this descriptor.
-  public var availableFeatures: UserfaultfdFeatures { engine.handlers[0].uffd.available }
+  public var availableFeatures: UserfaultfdFeatures { engine.availableFeatures }
 
   /// Bytes in a page of this host.
   public var pageSize: Int { engine.pageSize.bytes }
 
   /// Number of regions that are open. Takes a lock.
-  public var regionCount: Int { engine.table.count }
+  public var regionCount: Int { engine.regionCount }
 
   /// What has been done since the runtime was made.
   public var statistics: FaultStatistics { engine.statistics }

@@ -3,6 +3,10 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// How faults reach the runtime.
   public var delivery: Delivery
 
+  /// Whether system calls that touch lazy memory have to be served. Regions then get the event loop over a descriptor that
+  /// serves them, and making the runtime fails where there is none.
+  public var needsSystemCalls: Bool
+
   /// Which ways to a userfaultfd may be tried.
   public var descriptor: DescriptorChoice
 
@@ -33,6 +37,7 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// A configuration with the given values.
   public init(
     delivery: Delivery = .auto,
+    needsSystemCalls: Bool = false,
     descriptor: DescriptorChoice = .automatic,
     handlerThreads: Int = 1,
     batchCapacity: Int = 64,
@@ -41,6 +46,7 @@ public struct FaultRuntimeConfiguration: Sendable {
     onFailure: (@Sendable (PageFailure) -> Void)? = nil
   ) {
     self.delivery = delivery
+    self.needsSystemCalls = needsSystemCalls
     self.descriptor = descriptor
     self.handlerThreads = handlerThreads
     self.batchCapacity = batchCapacity
@@ -50,22 +56,26 @@ public struct FaultRuntimeConfiguration: Sendable {
   }
 }
 
-/// How faults reach the runtime.
-public enum Delivery: String, Hashable, Sendable, CaseIterable {
-  /// The best way that the host allows. In this version that is always the event loop.
-  case auto
-
-  /// Messages of a userfaultfd, read in batches by threads of the runtime's own.
-  case eventLoop = "event-loop"
-}
-
 extension FaultRuntimeConfiguration {
   func validate() throws(FaultRuntimeError) {
     guard (1...64).contains(handlerThreads) else {
       throw .invalidConfiguration("handlerThreads is \(handlerThreads); it has to be from 1 to 64")
     }
+    guard !(needsSystemCalls && delivery == .sigbus) else {
+      throw .invalidConfiguration("delivery is sigbus, which never serves system calls, and needsSystemCalls is true")
+    }
+    guard !(needsSystemCalls && descriptor == .only(.userModeOnly)) else {
+      throw .invalidConfiguration("a user-mode-only descriptor never serves system calls, and needsSystemCalls is true")
+    }
     guard (1...4096).contains(batchCapacity) else {
       throw .invalidConfiguration("batchCapacity is \(batchCapacity); it has to be from 1 to 4096")
     }
+  }
+}
+
+extension FaultRuntimeConfiguration {
+  /// The kinds of descriptor that handler threads may have.
+  var handlerKinds: [DescriptorKind] {
+    descriptor.candidates.filter { !needsSystemCalls || $0.servesKernelModeFaults }
   }
 }

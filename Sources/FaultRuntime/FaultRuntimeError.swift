@@ -5,7 +5,7 @@ public struct FaultRuntimeError: Error, Sendable {
   public struct Code: Hashable, Sendable {
     fileprivate enum Kind {
       case userfaultfdUnavailable, cannotStart, invalidConfiguration, emptyRegion, requestTooLarge, cannotMap
-      case cannotRegister, forkedChild
+      case cannotRegister, forkedChild, featureMissing, providerForbidsDelivery
     }
     fileprivate let kind: Kind
 
@@ -25,6 +25,10 @@ public struct FaultRuntimeError: Error, Sendable {
     public static let cannotRegister = Code(kind: .cannotRegister)
     /// The process is a forked child of the one that made the runtime.
     public static let forkedChild = Code(kind: .forkedChild)
+    /// The kernel lacks a feature that the configuration needs.
+    public static let featureMissing = Code(kind: .featureMissing)
+    /// The provider does not permit the delivery that the configuration asks for.
+    public static let providerForbidsDelivery = Code(kind: .providerForbidsDelivery)
   }
 
   /// What kind of failure it was.
@@ -92,6 +96,16 @@ extension FaultRuntimeError {
 
   static func invalidConfiguration(_ message: String) -> Self {
     Self(.invalidConfiguration, message)
+  }
+
+  static func featureMissing(_ name: String, since version: String) -> Self {
+    Self(.featureMissing, "this kernel has no \(name)", advice: "it needs Linux \(version)")
+  }
+
+  static func providerForbidsDelivery(name: String) -> Self {
+    Self(
+      .providerForbidsDelivery, "the provider of region '\(name)' must not run on the faulting thread",
+      advice: "use Delivery.auto or Delivery.eventLoop, or let it say mayRunInFaultingThread where it keeps the rules")
   }
 
   static func forkedChild() -> Self {

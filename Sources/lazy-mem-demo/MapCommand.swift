@@ -6,11 +6,13 @@ import Glibc
 enum DeliveryArgument: String, CaseIterable, ExpressibleByArgument {
   case auto
   case eventLoop = "event-loop"
+  case sigbus
 
   var delivery: Delivery {
     switch self {
     case .auto: .auto
     case .eventLoop: .eventLoop
+    case .sigbus: .sigbus
     }
   }
 }

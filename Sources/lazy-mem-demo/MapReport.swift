@@ -54,8 +54,8 @@ struct MapReport: Encodable {
     )
     order = command.order.rawValue
     threads = command.threads
-    delivery = runtime.delivery.rawValue
-    descriptor = runtime.descriptor.rawValue
+    delivery = region.delivery.rawValue
+    descriptor = region.descriptor.rawValue
   }
 
   func json() throws -> String {

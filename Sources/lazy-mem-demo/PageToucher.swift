@@ -59,17 +59,14 @@ final class PageToucher: Sendable {
 
     var pending = 0
     var sum: UInt8 = 0
-    var faultsBefore = threadFaults()
     for position in stride(from: first, to: end, by: step) {
       let page = order == .sequential ? position : permutation[position]
+      // A page that came along with another one is no fault.
+      let faults = !isResident(bytes, page * pageSize)
       let before = monotonicNanoseconds()
       sum &+= unsafe bytes.unsafeLoad(fromByteOffset: page * pageSize, as: UInt8.self)
       let after = monotonicNanoseconds()
-      // The kernel counts this thread's faults: a page that came along with another one is no fault.
-      if threadFaults() != faultsBefore {
-        _ = histogram.record(min(after - before, Self.longestTracked))
-        faultsBefore = threadFaults()
-      }
+      if faults { _ = histogram.record(min(after - before, Self.longestTracked)) }
       pending += 1
       if pending == 256 {
         touched.wrappingAdd(pending, ordering: .relaxed)
@@ -95,14 +92,13 @@ private func monotonicNanoseconds() -> UInt64 {
   return UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
 }
 
-/// RUSAGE_THREAD, which the C library declares for GNU programs only.
-private let rusageThread: __rusage_who_t = 1
-
-/// Page faults that the kernel has handled for the calling thread.
-private func threadFaults() -> Int {
-  var usage = rusage()
-  unsafe getrusage(rusageThread, &usage)
-  return usage.ru_minflt + usage.ru_majflt
+/// Whether the page is there already, as `mincore(2)` sees it.
+private func isResident(_ bytes: RawSpan, _ offset: Int) -> Bool {
+  unsafe bytes.withUnsafeBytes { buffer in
+    var residency: UInt8 = 0
+    let page = unsafe UnsafeMutableRawPointer(mutating: buffer.baseAddress! + offset)
+    return unsafe mincore(page, 1, &residency) == 0 && residency & 1 != 0
+  }
 }
 
 /// A thread outside Swift's cooperative pool: a thread that waits in a fault must not keep a task from running.

@@ -31,7 +31,7 @@ struct ConcurrencyTests {
     for thread in threads { #expect(thread.join()) }
     #expect(wrong.load(ordering: .relaxed) == 0)
     #expect(region.failures.isEmpty)
-    #expect(waiters(on: region.descriptor).all == 0)
+    #expect(waiters(on: region.descriptorNumber).all == 0)
     #expect(runtime.statistics.faults >= pages / 8)
   }
 
@@ -163,12 +163,11 @@ struct InterferenceTests {
     let held = try Held()
     let region = try held.runtime.map(patternProvider(), byteCount: 2 * pageBytes)
     let victim = TestThread { #expect(region.access(pageBytes + 3) == .byte(0x33)) }
-    #expect(eventually { waiters(on: region.descriptor).unread == 1 })
+    #expect(eventually { waiters(on: region.descriptorNumber).unread == 1 })
     // Somebody else fills the page and wakes nobody.
     let other = Scratch(pages: 1)
     other.fill(0x33)
-    let target = AddressRange(start: region.address + UInt(pageBytes), byteCount: pageBytes)
-    try unsafe region.handler.uffd.copy(target, from: other.pointer, mode: .doNotWake)
+    try region.fillBehindItsBack(1, from: other)
     held.gate.open()
     #expect(victim.join())
     #expect(held.holding.join())
@@ -185,10 +184,7 @@ struct InterferenceTests {
       byteCount: 8 * pageBytes)
     let other = Scratch(pages: 1)
     other.fill(0x44)
-    for index in [2, 3, 6] {
-      let target = AddressRange(start: region.address + UInt(index * pageBytes), byteCount: pageBytes)
-      try unsafe region.handler.uffd.copy(target, from: other.pointer)
-    }
+    for index in [2, 3, 6] { try region.fillBehindItsBack(index, from: other) }
     #expect(region.access(0) == .byte(expectedByte(0)))
     for index in 0..<8 {
       let offset = index * pageBytes + 9

@@ -68,7 +68,7 @@ struct FailureTests {
         throw Refused(page: 0)
       }, byteCount: pageBytes)
     let threads = (0..<8).map { index in TestThread { #expect(region.access(index) == .signal(SIGBUS)) } }
-    #expect(eventually { waiters(on: region.descriptor).all == 8 })
+    #expect(eventually { waiters(on: region.descriptorNumber).all == 8 })
     gate.open()
     for thread in threads { #expect(thread.join()) }
     expectOneFailure(of: region, at: 0, Refused(page: 0))
@@ -223,7 +223,7 @@ struct FailureTests {
       }, byteCount: pageBytes)
     let region = try runtime.map(patternProvider(), byteCount: 8 * pageBytes)
     let address = region.address
-    let descriptor = region.descriptor
+    let descriptor = region.descriptorNumber
     // The handler is held by another region, so these faults are in its queue, unread, when the closing begins.
     let first = TestThread { #expect(blocking.access(0) == .byte(1)) }
     #expect(eventually { waiters(on: descriptor).all == 1 && waiters(on: descriptor).unread == 0 })

@@ -76,7 +76,7 @@ struct FaultBatchTests {
         page.append(request.range.lazy.map { expectedByte($0) })
         return .filled
       }, byteCount: 64 * pageBytes)
-    let descriptor = region.descriptor
+    let descriptor = region.descriptorNumber
 
     let first = TestThread { #expect(region.access(0) == .byte(expectedByte(0))) }
     #expect(eventually { requests.all.count == 1 })

@@ -201,7 +201,7 @@ struct RegionTests {
     let runtime = try FaultRuntime(FaultRuntimeConfiguration(handlerThreads: 3))
     let regions = try (0..<7).map { try runtime.map(patternProvider(seed: $0), byteCount: 3 * pageBytes) }
     for (seed, region) in regions.enumerated() { #expect(mismatches(in: region, seed: seed) == []) }
-    #expect(Set(regions.map(\.descriptor)).count == 3)
+    #expect(Set(regions.map(\.descriptorNumber)).count == 3)
     #expect(runtime.statistics.faults == 21)
   }
 

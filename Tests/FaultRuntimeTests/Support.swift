@@ -12,7 +12,7 @@ enum Host {
   static let kernelModeFaults = isAvailable(.full)
   static let userModeOnly = isAvailable(.userModeOnly)
   static let isRoot = geteuid() == 0
-  static let features: UserfaultfdFeatures = (try? Userfaultfd.open(.automatic, wanting: []))?.available ?? []
+  static let features: UserfaultfdFeatures = (try? Userfaultfd.open(DescriptorKind.allCases, wanting: []))?.available ?? []
 
   /// What the kernel's own rules say, without asking it for a descriptor.
   static func shouldAllow(_ kind: DescriptorKind) -> Bool {
@@ -84,9 +84,9 @@ func expectedBytes(_ range: Range<Int>, seed: Int = 0) -> [UInt8] { range.map { 
 
 /// A provider whose every byte is known.
 func patternProvider(
-  seed: Int = 0, requestSize: RequestSize = .singlePage
+  seed: Int = 0, requestSize: RequestSize = .singlePage, inFaultingThread: Bool = false
 ) -> ClosureProvider {
-  ClosureProvider(requestSize: requestSize) { request, page in
+  ClosureProvider(requestSize: requestSize, mayRunInFaultingThread: inFaultingThread) { request, page in
     page.append(request.range.lazy.map { expectedByte($0, seed: seed) })
     return .filled
   }
@@ -250,5 +250,19 @@ final class Requests: Sendable {
 
 extension LazyRegion {
   /// The userfaultfd that serves this region.
-  var descriptor: CInt { handler.uffd.descriptor }
+  var descriptorNumber: CInt {
+    switch server {
+    case .eventLoop(let loop): loop.uffd.descriptor
+    case .faultingThreads(let server): server.uffd.descriptor
+    }
+  }
+
+  /// Fills a page as somebody else would, and wakes nobody.
+  func fillBehindItsBack(_ index: Int, from scratch: Scratch) throws {
+    let target = AddressRange(start: address + UInt(index * pageBytes), byteCount: pageBytes)
+    switch server {
+    case .eventLoop(let loop): try unsafe loop.uffd.copy(target, from: scratch.pointer, mode: .doNotWake)
+    case .faultingThreads(let server): try unsafe server.uffd.copy(target, from: scratch.pointer, mode: .doNotWake)
+    }
+  }
 }

@@ -11,7 +11,7 @@ struct UserfaultfdTests {
   private func open(
     _ features: UserfaultfdFeatures = [], _ choice: DescriptorChoice = .automatic
   ) throws -> Userfaultfd {
-    try Userfaultfd.open(choice, wanting: features)
+    try Userfaultfd.open(choice.candidates, wanting: features)
   }
 
   /// Calls `body`, which must fail as described.
@@ -72,7 +72,7 @@ struct UserfaultfdTests {
     await #expect(processExitsWith: .success) {
       let number: CInt
       do {
-        let uffd = try Userfaultfd.open(.automatic, wanting: [])
+        let uffd = try Userfaultfd.open(DescriptorKind.allCases, wanting: [])
         number = uffd.descriptor
         #expect(fcntl(number, F_GETFD) >= 0)
       }
@@ -398,6 +398,6 @@ struct UserfaultfdTests {
 extension Userfaultfd {
   /// Opens and closes, for tests that expect the opening to fail.
   fileprivate static func probeAndClose(_ kind: DescriptorKind) throws(Unavailable) {
-    _ = try open(.only(kind), wanting: [])
+    _ = try open([kind], wanting: [])
   }
 }

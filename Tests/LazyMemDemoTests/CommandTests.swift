@@ -122,7 +122,7 @@ struct CommandTests {
     #expect(outcome.code == 0)
     #expect(outcome.errors == "", "no progress bar in a pipe")
     #expect(outcome.output.contains("sha256      \(try sha256sum(Self.executable.path))"))
-    #expect(outcome.output.contains("delivery    event-loop"))
+    #expect(outcome.output.contains("delivery    sigbus"))
   }
 
   @Test(

@@ -5,5 +5,6 @@
 #include "cuffd_abi.h"
 #include "cuffd_calls.h"
 #include "cuffd_host.h"
+#include "cuffd_sigbus.h"
 
 #endif

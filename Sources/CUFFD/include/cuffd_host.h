@@ -27,8 +27,8 @@ int cuffd_eventfd(void);
 int cuffd_eventfd_signal(int fd);
 int cuffd_eventfd_clear(int fd);
 
-// A thread that has every signal blocked from its first instruction: a signal handler of the program must never run
-// on the thread that serves faults, because it may touch lazy memory.
+// A thread that has every signal blocked from its first instruction, except those of its own faults: a handler of the
+// program must not run on the thread that serves faults, because it may touch lazy memory.
 typedef struct cuffd_thread {
   uint64_t handle;
 } cuffd_thread;

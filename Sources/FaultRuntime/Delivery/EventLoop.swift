@@ -40,7 +40,7 @@ final class EventLoop: Sendable {
   ) throws(FaultRuntimeError) {
     do {
       uffd = try Userfaultfd.open(
-        configuration.descriptor, wanting: Self.wantedFeatures.union(configuration.additionalFeatures))
+        configuration.handlerKinds, wanting: Self.wantedFeatures.union(configuration.additionalFeatures))
     } catch {
       throw .unavailable(error)
     }
@@ -95,15 +95,7 @@ final class EventLoop: Sendable {
   func close(_ region: RegionCore) {
     // The handler poisons what it still finds in its queue for a region that is closing.
     drain()
-    // Unregistering wakes who is left, and the kernel would answer them with zeros. So access goes first.
-    if region.revokeAccess() != nil {
-      // At the limit of mappings. The region stays in the table, and each fault of it is poisoned.
-      return
-    }
-    table.remove(region)
-    try? uffd.unregister(region.range)
-    try? uffd.wake(region.range)
-    region.discardPages()
+    region.withdraw(from: table, uffd)
   }
 
   /// Waits until the handler has served everything that was queued, or until the deadline.

@@ -15,14 +15,14 @@ extension Userfaultfd {
   /// The device node of Linux 6.1 and later.
   static let devicePath = "/dev/userfaultfd"
 
-  /// Opens a userfaultfd in the first way of `choice` that the host allows, with those of the `wanted` features that
+  /// Opens a userfaultfd in the first of `kinds` that the host allows, with those of the `wanted` features that
   /// this kernel has.
   ///
   /// `UFFDIO_API` can be called only once on a descriptor, even when it only asks what there is; so the question is put
   /// to one that is thrown away.
-  static func open(_ choice: DescriptorChoice, wanting wanted: UserfaultfdFeatures) throws(Unavailable) -> Userfaultfd {
+  static func open(_ kinds: [DescriptorKind], wanting wanted: UserfaultfdFeatures) throws(Unavailable) -> Userfaultfd {
     var refusals: [Refusal] = []
-    for kind in choice.candidates {
+    for kind in kinds {
       do {
         let available = try probe(kind)
         let enabled = wanted.intersection(available)

@@ -7,13 +7,13 @@
 /// has answered; where the answer is an error, the touch raises SIGBUS, and the error is in ``failures``.
 public final class LazyRegion: Sendable {
   let core: RegionCore
-  let handler: EventLoop
+  let server: RegionServer
   /// Keeps the threads that serve this region alive.
   private let engine: Engine
 
-  init(core: RegionCore, handler: EventLoop, engine: Engine) {
+  init(core: RegionCore, server: RegionServer, engine: Engine) {
     self.core = core
-    self.handler = handler
+    self.server = server
     self.engine = engine
   }
 
@@ -68,6 +68,12 @@ public final class LazyRegion: Sendable {
     )
   }
 
+  /// How faults of this region are delivered; never `auto`.
+  public var delivery: Delivery { server.delivery }
+
+  /// Which way to a userfaultfd serves this region.
+  public var descriptor: DescriptorKind { server.descriptor }
+
   /// The pages that could not be produced, oldest first; only the newest 64 are kept. Takes a lock.
   public var failures: [PageFailure] { core.failures.all }
 
@@ -86,6 +92,6 @@ public final class LazyRegion: Sendable {
   public func close() {
     // In a forked child the memory is not mapped and the descriptor belongs to the parent's faults.
     guard core.isInOwnerProcess, core.beginClosing() else { return }
-    handler.close(core)
+    server.close(core)
   }
 }

@@ -11,8 +11,10 @@ final class RegionCore: Sendable {
   let byteCount: Int
   let isWritable: Bool
   let pageSize: PageSize
-  /// The number of the handler thread that serves this region.
-  let handler: Int
+  /// The number of the handler thread that serves this region; nil where the faulting threads do it themselves.
+  let handler: Int?
+  /// What serves this region on its faulting threads; nil where a handler thread does.
+  let faultingThreads: InThreadServer?
   /// The unit that a fault brings in, in bytes: whole pages.
   let requestUnit: Int
   /// The most that one request asks for, in bytes: a multiple of `requestUnit`.
@@ -26,7 +28,7 @@ final class RegionCore: Sendable {
   /// Maps memory for `byteCount` bytes over `provider`.
   init<Provider: PageProvider>(
     provider: Provider, byteCount: Int, options: RegionOptions, name: String, pageSize: PageSize,
-    handler: Int
+    handler: Int?, faultingThreads: InThreadServer? = nil
   ) throws(FaultRuntimeError) {
     guard byteCount > 0 else { throw .emptyRegion(name: name, byteCount: byteCount) }
     guard let mapped = pageSize.roundUp(byteCount) else { throw .cannotMap(name, byteCount, .outOfMemory) }
@@ -46,6 +48,7 @@ final class RegionCore: Sendable {
     self.byteCount = byteCount
     self.pageSize = pageSize
     self.handler = handler
+    self.faultingThreads = faultingThreads
     self.requestUnit = unit
     self.largestRequest = largest / unit * unit
     self.provide = { request, buffer in try provider.page(request, into: &buffer) }
@@ -68,12 +71,32 @@ final class RegionCore: Sendable {
   func beginClosing() -> Bool { !closing.exchange(true, ordering: .acquiringAndReleasing) }
 
   /// Takes every access away: from now on a touch is SIGSEGV, and never a page of zeros.
-  func revokeAccess() -> KernelErrno? {
+  private func revokeAccess() -> KernelErrno? {
     KernelErrno(returned: cuffd_protect_none(UInt64(range.start), range.byteCount))
   }
 
+  /// Keeps a failure, and tells the hook.
+  func report(_ cause: any Error, atPage page: UInt, to hook: (@Sendable (PageFailure) -> Void)?) {
+    let failure = PageFailure(region: name, offset: offset(of: page), byteCount: pageSize.bytes, cause: cause)
+    failures.record(failure)
+    hook?(failure)
+  }
+
+  /// Ends the service of a region whose closing has begun, so that nobody can read a page that no provider gave.
+  func withdraw(from table: RegionTable, _ uffd: borrowing Userfaultfd) {
+    // Unregistering wakes who waits, and the kernel would answer them with zeros. So access goes first.
+    if revokeAccess() != nil {
+      // At the limit of mappings. The region stays in the table, and each fault of it is poisoned.
+      return
+    }
+    table.remove(self)
+    try? uffd.unregister(range)
+    try? uffd.wake(range)
+    discardPages()
+  }
+
   /// Gives the pages back to the system. Access must have been revoked and the range unregistered.
-  func discardPages() {
+  private func discardPages() {
     _ = cuffd_discard(UInt64(range.start), range.byteCount)
   }
 

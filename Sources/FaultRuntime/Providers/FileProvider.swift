@@ -56,6 +56,9 @@ public final class FileProvider: SizedPageProvider {
     self.file = file
   }
 
+  /// Yes: `pread(2)` is safe in a signal handler. The faulting thread waits for the file either way.
+  public var mayRunInFaultingThread: Bool { true }
+
   /// Reads the wanted bytes. Blocks as long as `pread(2)` does.
   public func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
     while page.count < request.byteCount {

@@ -38,6 +38,9 @@ public final class MemoryProvider: SizedPageProvider, @unchecked Sendable {
   /// A fault brings 64 KiB: one copy of sixteen pages is cheaper than two of one.
   public var requestSize: RequestSize { RequestSize(preferred: 64 << 10, largest: 256 << 10) }
 
+  /// Yes: lending is arithmetic.
+  public var mayRunInFaultingThread: Bool { true }
+
   /// Lends the wanted bytes; fewer where the region is longer than this memory.
   public func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
     let available = unsafe bytes.count

@@ -1,7 +1,7 @@
 /// The answer to the question that a page fault is: what is in this page?
 ///
 /// A provider is asked on a thread of the runtime's own, one request at a time for each region, with 1 MiB of stack and every
-/// signal blocked. It may block, and every fault behind it on the same handler thread waits as long. It must not touch lazy memory of the same runtime, because
+/// signal blocked but those of its own faults. It may block, and every fault behind it on the same handler thread waits as long. It must not touch lazy memory of the same runtime, because
 /// nobody is there to serve that fault, and it must not wait for a thread that does.
 ///
 /// The same page may be asked for more than once (to narrow an error down to one page, or because the kernel wanted the
@@ -9,6 +9,14 @@
 public protocol PageProvider: Sendable {
   /// How much this provider likes to produce at once. Asked once, when a region is mapped.
   var requestSize: RequestSize { get }
+
+  /// Whether ``page(_:into:)`` may run on the thread that faulted, inside a signal handler, in place of a thread of the
+  /// runtime's own; that is the fastest delivery (``Delivery/sigbus``). Asked once, when a region is mapped.
+  ///
+  /// A provider that says yes promises that it does not allocate, takes no lock that a faulting thread may hold, does not
+  /// wait for another thread of this process, and may be asked by several threads at a time. It may fail: an error ends the
+  /// access, and may allocate. It may touch lazy memory of other regions.
+  var mayRunInFaultingThread: Bool { get }
 
   /// Produces the bytes of a request.
   ///
@@ -26,6 +34,9 @@ public protocol PageProvider: Sendable {
 extension PageProvider {
   /// One page for each request.
   public var requestSize: RequestSize { .singlePage }
+
+  /// No: a provider has to say that it keeps the rules.
+  public var mayRunInFaultingThread: Bool { false }
 }
 
 /// A provider that knows how many bytes it has, so that it can be mapped without saying a length.

@@ -6,6 +6,9 @@ public struct ZeroProvider: PageProvider {
   /// Pages of zeros cost nothing to produce, so a fault brings 64 KiB.
   public var requestSize: RequestSize { RequestSize(preferred: 64 << 10, largest: 1 << 20) }
 
+  /// Yes.
+  public var mayRunInFaultingThread: Bool { true }
+
   /// Says that the request is zero.
   public func page(_ request: PageRequest, into page: inout PageBuffer) -> PageContents { .zero }
 }
@@ -15,14 +18,19 @@ public struct ClosureProvider: PageProvider {
   /// How much the closure likes to produce at once.
   public let requestSize: RequestSize
 
+  /// Whether the closure keeps the rules of ``PageProvider/mayRunInFaultingThread``.
+  public let mayRunInFaultingThread: Bool
+
   private let body: @Sendable (PageRequest, inout PageBuffer) throws -> PageContents
 
   /// Makes a provider of `body`, which keeps the rules of ``PageProvider/page(_:into:)``.
   public init(
     requestSize: RequestSize = .singlePage,
+    mayRunInFaultingThread: Bool = false,
     _ body: @escaping @Sendable (PageRequest, inout PageBuffer) throws -> PageContents
   ) {
     self.requestSize = requestSize
+    self.mayRunInFaultingThread = mayRunInFaultingThread
     self.body = body
   }
 

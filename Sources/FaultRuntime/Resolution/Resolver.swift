@@ -12,9 +12,6 @@ struct Resolver: ~Copyable {
   /// Changes places with `deferred` while its faults are taken out.
   private var spare: FaultBatch
 
-  /// Never written, so it reads as zero.
-  private var zeroes = StagingBuffer()
-
   init(loop: EventLoop, capacity: Int) {
     self.loop = loop
     pageSize = loop.pageSize
@@ -82,117 +79,32 @@ struct Resolver: ~Copyable {
   private mutating func answer(
     _ run: borrowing FaultRun, in batch: borrowing FaultBatch, _ inbox: inout FaultInbox
   ) throws {
-    let request = run.request
-    let range = run.range
-    guard let stage = unsafe staging.bytes(range.byteCount, pageSize: pageSize) else {
+    guard let stage = unsafe staging.bytes(run.end - run.start, pageSize: pageSize) else {
       throw ResolutionError.refused(.outOfMemory)
     }
-    var buffer = unsafe PageBuffer(
-      storage: UnsafeMutableRawBufferPointer(rebasing: stage[..<request.byteCount]))
     loop.counters.countRequest()
-    let contents = try run.region.provide(request, &buffer)
-
-    switch unsafe contents.source {
-    case .filled:
-      let usable = try usableByteCount(buffer.count, of: request, run, in: batch)
-      unsafe clear(stage, from: buffer.count, to: usable)
-      try unsafe copy(run, from: UnsafeRawPointer(stage.baseAddress!), byteCount: usable, in: batch, &inbox)
-
-    case .lent(let bytes):
-      let usable = try usableByteCount(bytes.count, of: request, run, in: batch)
-      let lent = AddressRange(start: UInt(bitPattern: bytes.baseAddress), byteCount: bytes.count)
+    let answer = unsafe try run.ask(
+      lastWanted: run.region.offset(of: batch[run.faults.upperBound - 1].page),
+      isWrite: batch[run.faults.lowerBound].isWrite,
+      stage: stage,
       // The copy would fault on this very thread, which is the one that serves faults.
-      if loop.table.intersects(lent) { throw ResolutionError.lentLazyMemory }
-      let whole = min(pageSize.roundDown(bytes.count), usable)
-      if whole > 0 { try unsafe copy(run, from: bytes.baseAddress!, byteCount: whole, in: batch, &inbox) }
-      if whole < usable {
-        // The last page of the region, which the lent bytes do not fill.
-        let tail = unsafe UnsafeRawBufferPointer(rebasing: bytes[whole...])
-        if unsafe cuffd_copy_if_readable(stage.baseAddress!, tail.baseAddress!, tail.count) < 0 {
-          throw ResolutionError.refused(.badAddress)
-        }
-        unsafe clear(stage, from: tail.count, to: usable - whole)
-        try unsafe copy(
-          run, skipping: whole, from: UnsafeRawPointer(stage.baseAddress!), byteCount: usable - whole, in: batch,
-          &inbox)
-      }
-
-    case .zero:
-      try zero(run, in: batch, &inbox)
-    }
+      forbidden: loop.table)
+    try unsafe put(answer.first, run, in: batch, &inbox)
+    if let second = unsafe answer.second { try unsafe put(second, run, in: batch, &inbox) }
   }
 
-  /// How much of the run an answer of `produced` bytes fills, in whole pages, or an error where that leaves out a page
-  /// that somebody waits for.
+  /// Puts one part in place, until every page of it is resolved, put off, or failed.
   @inline(__always)
-  private func usableByteCount(
-    _ produced: Int, of request: PageRequest, _ run: borrowing FaultRun, in batch: borrowing FaultBatch
-  ) throws(ResolutionError) -> Int {
-    if produced == request.byteCount { return run.end - run.start }
-    if produced > request.byteCount { throw .answerTooLong(produced: produced, wanted: request.byteCount) }
-    let usable = pageSize.roundDown(produced)
-    let lastFault = run.region.offset(of: batch[run.faults.upperBound - 1].page)
-    if lastFault >= run.start + usable { throw .answerTooShort(produced: produced, wanted: request.byteCount) }
-    return usable
-  }
-
-  @inline(__always)
-  private func clear(_ stage: UnsafeMutableRawBufferPointer, from start: Int, to end: Int) {
-    guard start < end else { return }
-    _ = unsafe UnsafeMutableRawBufferPointer(rebasing: stage[start..<end])
-      .initializeMemory(as: UInt8.self, repeating: 0)
-  }
-
-  @inline(__always)
-  private mutating func copy(
-    _ run: borrowing FaultRun, skipping skipped: Int = 0, from source: UnsafeRawPointer, byteCount: Int,
-    in batch: borrowing FaultBatch, _ inbox: inout FaultInbox
+  private mutating func put(
+    _ part: AnswerPart, _ run: borrowing FaultRun, in batch: borrowing FaultBatch, _ inbox: inout FaultInbox
   ) throws {
-    try resolve(
-      .copy, run, AddressRange(start: run.range.start &+ UInt(bitPattern: skipped), byteCount: byteCount), in: batch,
-      &inbox
-    ) { (uffd: borrowing Userfaultfd, part: AddressRange, done: Int) throws(ResolveError) in
-      try unsafe uffd.copy(part, from: source + done)
-    }
-  }
-
-  private mutating func zero(
-    _ run: borrowing FaultRun, in batch: borrowing FaultBatch, _ inbox: inout FaultInbox
-  ) throws {
-    // A write to the shared page of zeros faults a second time, so a single written page gets one of its own.
-    if run.isOnePage, batch[run.faults.lowerBound].isWrite {
-      guard let page = unsafe zeroes.bytes(pageSize.bytes, pageSize: pageSize) else {
-        throw ResolutionError.refused(.outOfMemory)
-      }
-      try unsafe copy(run, from: UnsafeRawPointer(page.baseAddress!), byteCount: pageSize.bytes, in: batch, &inbox)
-      return
-    }
-    try resolve(.zeropage, run, run.range, in: batch, &inbox) {
-      (uffd: borrowing Userfaultfd, part: AddressRange, _: Int) throws(ResolveError) in
-      try uffd.zeropage(part)
-    }
-  }
-
-  /// Runs one kind of request over `range` until every page of it is resolved, put off, or failed.
-  @inline(__always)
-  private mutating func resolve(
-    _ request: ResolveRequest, _ run: borrowing FaultRun, _ range: AddressRange, in batch: borrowing FaultBatch,
-    _ inbox: inout FaultInbox, _ body: (borrowing Userfaultfd, AddressRange, Int) throws(ResolveError) -> Void
-  ) throws {
+    let range = unsafe part.range
     loop.counters.countBytesFilled(range.byteCount)
     var done = 0
     var retries = 0
     while done < range.byteCount {
-      let rest = AddressRange(start: range.start &+ UInt(bitPattern: done), byteCount: range.byteCount - done)
-      let step: ResolutionStep
-      do {
-        try body(loop.uffd, rest, done)
-        step = .after(request, completed: rest.byteCount, errno: nil)
-      } catch {
-        step = .after(
-          request, completed: error.completedByteCount, errno: error.errno,
-          earlierPresent: error.errno == .exists
-            ? reports.count(for: rest.start, now: cuffd_monotonic_nanoseconds()) : 0)
+      let step = unsafe loop.uffd.put(part, after: done) {
+        reports.count(for: range.start &+ UInt(bitPattern: done), now: cuffd_monotonic_nanoseconds())
       }
       switch step {
       case .done:
@@ -206,7 +118,8 @@ struct Resolver: ~Copyable {
         // The thread whose event was read has to run before anything can be resolved.
         cuffd_pause(0)
       default:
-        try handle(step, request, at: rest, run, in: batch)
+        let rest = range.dropping(done)
+        try handle(step, at: rest, run, in: batch)
         // Whatever `handle` did not throw for concerns one page, or all of the rest.
         done += step == .present ? pageSize.bytes : rest.byteCount
       }
@@ -215,8 +128,7 @@ struct Resolver: ~Copyable {
 
   /// The steps that are not on the way of a healthy fault.
   private mutating func handle(
-    _ step: ResolutionStep, _ request: ResolveRequest, at rest: AddressRange, _ run: borrowing FaultRun,
-    in batch: borrowing FaultBatch
+    _ step: ResolutionStep, at rest: AddressRange, _ run: borrowing FaultRun, in batch: borrowing FaultBatch
   ) throws {
     let unfilled = step == .present ? pageSize.bytes : rest.byteCount
     loop.counters.countBytesFilled(-unfilled)
@@ -245,7 +157,7 @@ struct Resolver: ~Copyable {
     case .fail(let errno):
       throw ResolutionError.refused(errno)
     case .copyInstead, .misuse:
-      fatalError("FaultRuntime: \(request.rawValue) of \(rest.byteCount) bytes at \(rest.start) ended in \(step)")
+      fatalError("FaultRuntime: resolving \(rest.byteCount) bytes at \(rest.start) ended in \(step)")
     }
   }
 
@@ -305,10 +217,7 @@ struct Resolver: ~Copyable {
 
   private func report(_ fault: PendingFault, of region: RegionCore, _ cause: any Error) {
     loop.counters.countFailure()
-    let failure = PageFailure(
-      region: region.name, offset: region.offset(of: fault.page), byteCount: pageSize.bytes, cause: cause)
-    region.failures.record(failure)
-    loop.onFailure?(failure)
+    region.report(cause, atPage: fault.page, to: loop.onFailure)
   }
 
   /// Errors of a wake mean that nobody can be waiting there.

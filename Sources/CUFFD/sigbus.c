@@ -1,0 +1,145 @@
+#define _GNU_SOURCE
+#include "cuffd_sigbus.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+// Written under the lock below, read by the handler: once set, `server` and `context` never change.
+static _Atomic(cuffd_fault_server) server;
+static _Atomic(void *) context;
+
+// Who had the signal before us, and who took it from us later and lost it again at the next installation: newest last.
+// An entry is written before the count covers it, and never changes: a handler may be reading it.
+enum { TAKEOVERS = 16 };
+static struct sigaction takeovers[TAKEOVERS];
+static _Atomic bool spent[TAKEOVERS];  // of SA_RESETHAND
+static _Atomic unsigned takeover_count;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+// While a signal is with the predecessor `k`, its si_errno, which is 0 for a fault, is this plus `k`. One that took the
+// signal from us may call us in turn: then it has to go on to the next older one, and not round in circles. A mark in the
+// signal's own memory is right even when a handler leaves by siglongjmp.
+enum { WITH_PREDECESSOR = 0x46520000 };
+
+// 1 for a write, 0 for a read, or where the architecture does not say.
+static bool was_write(const ucontext_t *state) {
+#if defined(__x86_64__)
+  return (state->uc_mcontext.gregs[REG_ERR] & 2) != 0;
+#elif defined(__aarch64__)
+  const struct _aarch64_ctx *record = (const struct _aarch64_ctx *)(const void *)state->uc_mcontext.__reserved;
+  const char *end = (const char *)state->uc_mcontext.__reserved + sizeof state->uc_mcontext.__reserved;
+  while ((const char *)record + sizeof *record <= end && record->size >= sizeof *record) {
+    if (record->magic == ESR_MAGIC) return (((const struct esr_context *)(const void *)record)->esr & (1u << 6)) != 0;
+    record = (const struct _aarch64_ctx *)(const void *)((const char *)record + record->size);
+  }
+  return false;
+#else
+  (void)state;
+  return false;
+#endif
+}
+
+// The default action, with the original signal information for whoever looks at the core.
+static void die(int number, siginfo_t *info) {
+  struct sigaction action;
+  memset(&action, 0, sizeof action);
+  action.sa_handler = SIG_DFL;
+  sigaction(number, &action, NULL);
+  syscall(SYS_rt_tgsigqueueinfo, getpid(), (pid_t)syscall(SYS_gettid), number, info);
+}
+
+static void pass_on(int number, siginfo_t *info, void *state) {
+  bool from_kernel = info->si_code > 0;
+  int mark = info->si_errno;
+  bool returned = mark >= WITH_PREDECESSOR && mark < WITH_PREDECESSOR + TAKEOVERS;
+  unsigned newer = returned ? (unsigned)(mark - WITH_PREDECESSOR) : atomic_load(&takeover_count);
+  if (newer == 0) {
+    die(number, info);
+    return;
+  }
+  unsigned index = newer - 1;
+  const struct sigaction *before = &takeovers[index];
+  bool has_info = (before->sa_flags & SA_SIGINFO) != 0;
+  if (!has_info && before->sa_handler == SIG_IGN) {
+    // The kernel lets nobody ignore a fault of its own: without a handler it is the end.
+    if (from_kernel) die(number, info);
+    return;
+  }
+  if ((!has_info && before->sa_handler == SIG_DFL) || atomic_load(&spent[index])) {
+    die(number, info);
+    return;
+  }
+  if ((unsigned)before->sa_flags & (unsigned)SA_RESETHAND) atomic_store(&spent[index], true);
+  // As the kernel would have called it: with its own mask, and the signal itself blocked unless it said otherwise.
+  sigset_t mask = before->sa_mask, outer;
+  if (!(before->sa_flags & SA_NODEFER)) sigaddset(&mask, number);
+  sigorset(&mask, &mask, &((const ucontext_t *)state)->uc_sigmask);
+  pthread_sigmask(SIG_SETMASK, &mask, &outer);
+  info->si_errno = WITH_PREDECESSOR + (int)index;
+  if (has_info) {
+    before->sa_sigaction(number, info, state);
+  } else {
+    before->sa_handler(number);
+  }
+  info->si_errno = mark;
+  pthread_sigmask(SIG_SETMASK, &outer, NULL);
+}
+
+static void on_sigbus(int number, siginfo_t *info, void *state) {
+  int saved = errno;
+  bool served = false;
+  // BUS_ADRERR is what a missing page is; a poisoned one (BUS_MCEERR_AR) has been answered already.
+  if (info->si_code == BUS_ADRERR && info->si_errno == 0) {
+    cuffd_fault_server call = atomic_load(&server);
+    if (call != NULL) served = call(atomic_load(&context), (uint64_t)(uintptr_t)info->si_addr, was_write(state));
+  }
+  errno = saved;
+  if (!served) pass_on(number, info, state);
+  errno = saved;
+}
+
+int cuffd_sigbus_install(cuffd_fault_server new_server, void *new_context) {
+  struct sigaction action, current;
+  memset(&action, 0, sizeof action);
+  action.sa_sigaction = on_sigbus;
+  // NODEFER: a provider may touch other lazy memory. ONSTACK: the stack itself may be lazy, where the thread has another.
+  action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
+  // Nothing that is not a fault interrupts the answering of one.
+  sigfillset(&action.sa_mask);
+  sigdelset(&action.sa_mask, SIGBUS);
+  sigdelset(&action.sa_mask, SIGSEGV);
+  sigdelset(&action.sa_mask, SIGILL);
+  sigdelset(&action.sa_mask, SIGFPE);
+  sigdelset(&action.sa_mask, SIGTRAP);
+
+  int result = 0;
+  pthread_mutex_lock(&lock);
+  atomic_store(&context, new_context);
+  atomic_store(&server, new_server);
+  if (sigaction(SIGBUS, NULL, &current) < 0) {
+    result = -errno;
+  } else if (!(current.sa_flags & SA_SIGINFO) || current.sa_sigaction != on_sigbus) {
+    unsigned count = atomic_load(&takeover_count);
+    // Somebody who takes the signal away again and again: one entry for each of them is enough.
+    bool known = count > 0 && takeovers[count - 1].sa_sigaction == current.sa_sigaction;
+    if (!known && count == TAKEOVERS) {
+      result = -EBUSY;
+    } else {
+      if (!known) {
+        takeovers[count] = current;
+        atomic_store(&takeover_count, count + 1);
+      }
+      if (sigaction(SIGBUS, &action, NULL) < 0) result = -errno;
+    }
+  }
+  pthread_mutex_unlock(&lock);
+  return result;
+}

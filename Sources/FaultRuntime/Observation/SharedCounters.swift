@@ -1,0 +1,38 @@
+internal import Synchronization
+
+/// The counters of the delivery in which every faulting thread serves itself: many writers. Counted before the request that
+/// makes it visible, as in `HandlerCounters`.
+final class SharedCounters: Sendable {
+  private let faults = Atomic<Int>(0)
+  private let requests = Atomic<Int>(0)
+  private let bytesFilled = Atomic<Int>(0)
+  private let pagesAlreadyPresent = Atomic<Int>(0)
+  private let pagesFailed = Atomic<Int>(0)
+  private let deferrals = Atomic<Int>(0)
+
+  @inline(__always)
+  func countFault() { faults.wrappingAdd(1, ordering: .relaxed) }
+
+  @inline(__always)
+  func countRequest() { requests.wrappingAdd(1, ordering: .relaxed) }
+
+  /// `amount` is negative where a resolution that was counted did not happen.
+  @inline(__always)
+  func countBytesFilled(_ amount: Int) { bytesFilled.wrappingAdd(amount, ordering: .relaxed) }
+
+  func countAlreadyPresent() { pagesAlreadyPresent.wrappingAdd(1, ordering: .relaxed) }
+  func countFailure() { pagesFailed.wrappingAdd(1, ordering: .relaxed) }
+  func countDeferral() { deferrals.wrappingAdd(1, ordering: .relaxed) }
+
+  /// No batches: nothing is read.
+  var statistics: FaultStatistics {
+    FaultStatistics(
+      faults: faults.load(ordering: .relaxed),
+      requests: requests.load(ordering: .relaxed),
+      bytesFilled: bytesFilled.load(ordering: .relaxed),
+      pagesAlreadyPresent: pagesAlreadyPresent.load(ordering: .relaxed),
+      pagesFailed: pagesFailed.load(ordering: .relaxed),
+      deferrals: deferrals.load(ordering: .relaxed)
+    )
+  }
+}

@@ -1,0 +1,121 @@
+internal import CUFFD
+
+/// A part of an answer that one kind of request puts in place.
+@unsafe
+struct AnswerPart {
+  var range: AddressRange
+  /// Where the bytes are; nil for zeros.
+  var source: UnsafeRawPointer?
+}
+
+/// What a provider said, as it goes into memory: one part, and a second one where the last page has to be assembled.
+@unsafe
+struct PageAnswer {
+  var first: AnswerPart
+  var second: AnswerPart?
+
+  @inline(__always)
+  fileprivate init(_ first: AnswerPart, _ second: AnswerPart? = nil) {
+    unsafe self.first = first
+    unsafe self.second = second
+  }
+}
+
+extension FaultRun {
+  /// Asks the provider for the run, and checks and completes what it says. Every delivery asks this way.
+  ///
+  /// - Parameters:
+  ///   - lastWanted: the offset of the last page that somebody waits for: an answer that leaves it out is too short.
+  ///   - isWrite: whether the fault of a run of one page was a write.
+  ///   - stage: memory for the answer, as long as the run.
+  ///   - forbidden: lazy memory that must not be lent, because copying from it would wait for the copying thread.
+  @inline(__always)
+  func ask(
+    lastWanted: Int, isWrite: Bool, stage: UnsafeMutableRawBufferPointer, forbidden: RegionTable?
+  ) throws -> PageAnswer {
+    let request = request
+    let range = range
+    let staged = UnsafeRawPointer(stage.baseAddress!)
+    var buffer = unsafe PageBuffer(storage: UnsafeMutableRawBufferPointer(rebasing: stage[..<request.byteCount]))
+    let contents = try region.provide(request, &buffer)
+
+    switch unsafe contents.source {
+    case .filled:
+      let usable = try usableByteCount(buffer.count, of: request, lastWanted)
+      unsafe stage.clear(from: buffer.count, to: usable)
+      return unsafe PageAnswer(AnswerPart(range: range.prefix(usable), source: staged))
+
+    case .lent(let bytes):
+      let usable = try usableByteCount(bytes.count, of: request, lastWanted)
+      let lent = AddressRange(start: UInt(bitPattern: bytes.baseAddress), byteCount: bytes.count)
+      if let forbidden, forbidden.intersects(lent) { throw ResolutionError.lentLazyMemory }
+      let whole = min(region.pageSize.roundDown(bytes.count), usable)
+      let wholePart = unsafe AnswerPart(range: range.prefix(whole), source: bytes.baseAddress)
+      guard whole < usable else { return unsafe PageAnswer(wholePart) }
+      // The last page of the region, which the lent bytes do not fill.
+      let tail = unsafe UnsafeRawBufferPointer(rebasing: bytes[whole...])
+      if unsafe cuffd_copy_if_readable(stage.baseAddress!, tail.baseAddress!, tail.count) < 0 {
+        throw ResolutionError.refused(.badAddress)
+      }
+      unsafe stage.clear(from: tail.count, to: usable - whole)
+      let tailPart = unsafe AnswerPart(range: range.dropping(whole).prefix(usable - whole), source: staged)
+      return unsafe whole == 0 ? PageAnswer(tailPart) : PageAnswer(wholePart, tailPart)
+
+    case .zero:
+      guard isWrite, isOnePage else { return unsafe PageAnswer(AnswerPart(range: range, source: nil)) }
+      // A write to the shared page of zeros copies it at once: a page of its own is cheaper.
+      unsafe stage.clear(from: 0, to: range.byteCount)
+      return unsafe PageAnswer(AnswerPart(range: range, source: staged))
+    }
+  }
+
+  /// How much of the run an answer of `produced` bytes fills, in whole pages.
+  @inline(__always)
+  private func usableByteCount(
+    _ produced: Int, of request: PageRequest, _ lastWanted: Int
+  ) throws(ResolutionError) -> Int {
+    if produced == request.byteCount { return end - start }
+    if produced > request.byteCount { throw .answerTooLong(produced: produced, wanted: request.byteCount) }
+    let usable = region.pageSize.roundDown(produced)
+    if lastWanted >= start + usable { throw .answerTooShort(produced: produced, wanted: request.byteCount) }
+    return usable
+  }
+}
+
+extension Userfaultfd {
+  /// One request for what is left of `part` behind the first `done` bytes.
+  @inline(__always)
+  func put(_ part: AnswerPart, after done: Int, earlierPresent: () -> Int) -> ResolutionStep {
+    let rest = unsafe part.range.dropping(done)
+    do {
+      if let source = unsafe part.source {
+        try unsafe copy(rest, from: source + done)
+      } else {
+        try zeropage(rest)
+      }
+      return .done
+    } catch {
+      return .after(
+        error.request, completed: error.completedByteCount, errno: error.errno,
+        earlierPresent: error.errno == .exists ? earlierPresent() : 0)
+    }
+  }
+}
+
+extension AddressRange {
+  @inline(__always)
+  func prefix(_ count: Int) -> AddressRange { AddressRange(start: start, byteCount: count) }
+
+  @inline(__always)
+  func dropping(_ count: Int) -> AddressRange {
+    AddressRange(start: start &+ UInt(bitPattern: count), byteCount: byteCount - count)
+  }
+}
+
+extension UnsafeMutableRawBufferPointer {
+  @inline(__always)
+  fileprivate func clear(from start: Int, to end: Int) {
+    guard start < end else { return }
+    _ = unsafe UnsafeMutableRawBufferPointer(rebasing: self[start..<end]).initializeMemory(as: UInt8.self, repeating: 0)
+  }
+}
