@@ -229,6 +229,11 @@ int cuffd_discard(uint64_t address, size_t length) {
   return madvise((void *)(uintptr_t)address, length, MADV_DONTNEED) < 0 ? -errno : 0;
 }
 
+int cuffd_is_resident(uint64_t page) {
+  unsigned char residency = 0;
+  return mincore((void *)(uintptr_t)page, 1, &residency) == 0 && (residency & 1) != 0;
+}
+
 int64_t cuffd_copy_if_readable(void *destination, const void *source, size_t length) {
   struct iovec to = {.iov_base = destination, .iov_len = length};
   struct iovec from = {.iov_base = (void *)(uintptr_t)source, .iov_len = length};

@@ -40,6 +40,7 @@ final class PageToucher: Sendable {
       progress(Double(touched.load(ordering: .relaxed)) / Double(pageCount))
       usleep(10_000)
     }
+    progress(1)
     var latency = Self.emptyHistogram()
     for thread in threads { latency.add(thread.join()) }
     let seconds = Double(lastTouch.load(ordering: .relaxed) - start) / 1e9

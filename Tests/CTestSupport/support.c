@@ -20,6 +20,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <grp.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 static _Thread_local sigjmp_buf escape;
@@ -248,3 +249,80 @@ int cts_open_terminal(int *side) {
   *side = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC);
   return *side < 0 ? -errno : terminal;
 }
+
+int cts_errno_after_read(uintptr_t address, int number) {
+  errno = number;
+  (void)*(volatile uint8_t *)address;
+  return errno;
+}
+
+static ucontext_t back, lazy;
+static int deep_result;
+
+static __attribute__((noinline)) int deep(int level) {
+  volatile uint8_t frame[1024];
+  for (size_t i = 0; i < sizeof frame; i++) frame[i] = (uint8_t)(level + (int)i);
+  int below = level == 0 ? 0 : deep(level - 1);
+  int wrong = 0;
+  for (size_t i = 0; i < sizeof frame; i++) wrong += frame[i] != (uint8_t)(level + (int)i);
+  return below + wrong;
+}
+
+static void on_lazy_stack(void) { deep_result = deep(31) == 0 ? 42 : 1; }
+
+int cts_on_lazy_stack(uintptr_t stack, size_t length) {
+  static uint8_t alternate[64 << 10];
+  stack_t other = {.ss_sp = alternate, .ss_size = sizeof alternate}, before;
+  if (sigaltstack(&other, &before) < 0) return -errno;
+  getcontext(&lazy);
+  lazy.uc_stack.ss_sp = (void *)stack;
+  lazy.uc_stack.ss_size = length;
+  lazy.uc_link = &back;
+  makecontext(&lazy, on_lazy_stack, 0);
+  deep_result = 0;
+  swapcontext(&back, &lazy);
+  sigaltstack(&before, NULL);
+  return deep_result;
+}
+
+uintptr_t cts_page_behind_end_of_file(void) {
+  int fd = (int)syscall(SYS_memfd_create, "short", 1u);
+  size_t length = (size_t)sysconf(_SC_PAGESIZE);
+  if (fd < 0 || ftruncate(fd, (off_t)length) < 0) return 0;
+  void *memory = mmap(NULL, length, PROT_READ, MAP_SHARED, fd, 0);
+  if (ftruncate(fd, 0) < 0) return 0;
+  close(fd);
+  return memory == MAP_FAILED ? 0 : (uintptr_t)memory;
+}
+
+static struct sigaction taken_from;
+static _Atomic int taken_count;
+static int taken_chain;
+
+static void taken_with_info(int number, siginfo_t *info, void *state) {
+  taken_count++;
+  if (taken_chain) {
+    taken_from.sa_sigaction(number, info, state);
+  } else if (armed) {
+    siglongjmp(escape, 100 + number);
+  }
+}
+
+static void taken_plain(int number) {
+  taken_count++;
+  if (armed) siglongjmp(escape, 100 + number);
+}
+
+int cts_take_sigbus(int chain, int flags_with_info) {
+  struct sigaction action = {0};
+  taken_chain = chain;
+  if (flags_with_info) {
+    action.sa_flags = SA_SIGINFO | SA_NODEFER;
+    action.sa_sigaction = taken_with_info;
+  } else {
+    action.sa_handler = taken_plain;
+  }
+  return sigaction(SIGBUS, &action, &taken_from) < 0 ? -errno : 0;
+}
+
+int cts_taken_count(void) { return taken_count; }

@@ -12,7 +12,8 @@ enum Host {
   static let kernelModeFaults = isAvailable(.full)
   static let userModeOnly = isAvailable(.userModeOnly)
   static let isRoot = geteuid() == 0
-  static let features: UserfaultfdFeatures = (try? Userfaultfd.open(DescriptorKind.allCases, wanting: []))?.available ?? []
+  static let features: UserfaultfdFeatures =
+    (try? Userfaultfd.open(DescriptorKind.allCases, wanting: []))?.available ?? []
 
   /// What the kernel's own rules say, without asking it for a descriptor.
   static func shouldAllow(_ kind: DescriptorKind) -> Bool {

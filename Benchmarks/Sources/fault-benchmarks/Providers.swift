@@ -32,6 +32,7 @@ struct LendingProvider: PageProvider {
   var plant: PlantedRegression?
 
   var requestSize: RequestSize { .singlePage }
+  var mayRunInFaultingThread: Bool { true }
 
   func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
     if let plant { carryOut(plant) }
@@ -53,6 +54,8 @@ struct FillingProvider: PageProvider {
     self.unit = unit
     self.plant = plant
   }
+
+  var mayRunInFaultingThread: Bool { true }
 
   func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
     if let plant { carryOut(plant) }

@@ -79,6 +79,9 @@ int cuffd_discard(uint64_t address, size_t length);
 // after mlockall(MCL_FUTURE). Returns 0 or -errno.
 int cuffd_map_lazy(size_t length, bool writable, void *_Nullable *_Nonnull address);
 
+// 1 where mincore(2) says that the page is there; 0 for a page that is missing or poisoned.
+int cuffd_is_resident(uint64_t page);
+
 // memcpy that answers -EFAULT, instead of a signal, where the source cannot be read.
 int64_t cuffd_copy_if_readable(void *destination, const void *source, size_t length);
 

@@ -162,7 +162,9 @@ final class InThreadServer: Sendable {
       return false
     } catch {
       switch ResolutionStep.after(.poison, completed: 0, errno: error.errno) {
-      case .present, .gone: return true
+      // A poisoned page counts as present here. Only one that is really there lets the thread go on.
+      case .present: return cuffd_is_resident(UInt64(fault.page)) != 0
+      case .gone: return true
       // Without poison (before Linux 6.6) the page stays missing, and the next touch asks again.
       default: return false
       }

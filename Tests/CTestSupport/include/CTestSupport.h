@@ -54,6 +54,22 @@ int cts_become_nobody(void);
 // A pseudo-terminal: returns the controlling end, or -errno; `side` is the end that a program writes to.
 int cts_open_terminal(int *side);
 
+// Sets errno to `number`, reads a byte, and returns what errno is then.
+int cts_errno_after_read(uintptr_t address, int number);
+
+// Calls `body` on a stack that is lazy memory, with an alternate stack for signals. Returns what `body` returns.
+// `body` uses about 32 KiB of stack.
+int cts_on_lazy_stack(uintptr_t stack, size_t length);
+
+// Maps a file of one page and shortens it to nothing: touching the page is a SIGBUS that is not about lazy memory.
+// Returns the address, or 0.
+uintptr_t cts_page_behind_end_of_file(void);
+
+// Installs a handler for SIGBUS that counts, and calls whoever had it before if `chain` is not 0.
+int cts_take_sigbus(int chain, int flags_with_info);
+// How often that handler was called.
+int cts_taken_count(void);
+
 // Becomes the program behind `descriptor`, with two arguments. Returns -errno where that fails.
 int cts_execute(int descriptor, const char *first, const char *second);
 
