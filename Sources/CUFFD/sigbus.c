@@ -95,6 +95,15 @@ static void pass_on(int number, siginfo_t *info, void *state) {
 
 static void on_sigbus(int number, siginfo_t *info, void *state) {
   int saved = errno;
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+  // ThreadSanitizer installs its own handler with every signal blocked, in spite of SA_NODEFER.
+  sigset_t own;
+  sigemptyset(&own);
+  sigaddset(&own, SIGBUS);
+  pthread_sigmask(SIG_UNBLOCK, &own, NULL);
+#endif
+#endif
   bool served = false;
   // BUS_ADRERR is what a missing page is; a poisoned one (BUS_MCEERR_AR) has been answered already.
   if (info->si_code == BUS_ADRERR && info->si_errno == 0) {

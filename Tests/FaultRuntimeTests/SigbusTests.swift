@@ -52,7 +52,7 @@ struct SigbusTests {
 
   @Test("Threads on overlapping pages all read the right bytes", arguments: [1, 2, 4, 8, 16])
   func overlappingPages(threadCount: Int) throws {
-    let pages = 300
+    let pages = 60
     let region = try runtime.map(
       patternProvider(
         requestSize: RequestSize(preferred: 2 * pageBytes, largest: 2 * pageBytes), inFaultingThread: true),
