@@ -210,10 +210,22 @@ int cuffd_map_anonymous(size_t length, bool writable, void **address) {
   return 0;
 }
 
-int cuffd_map_lazy(size_t length, bool writable, void **address) {
+// mmap with an alignment: a little more is mapped, and what is around the aligned part given back.
+static void *map_aligned(size_t length, size_t alignment) {
+  size_t extra = alignment > (size_t)sysconf(_SC_PAGESIZE) ? alignment : 0;
+  if (length > SIZE_MAX - extra) return MAP_FAILED;
+  char *mapped = mmap(NULL, length + extra, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (mapped == MAP_FAILED || extra == 0) return mapped;
+  size_t before = (alignment - (uintptr_t)mapped % alignment) % alignment;
+  if (before > 0) munmap(mapped, before);
+  if (extra > before) munmap(mapped + before + length, extra - before);
+  return mapped + before;
+}
+
+int cuffd_map_lazy(size_t length, size_t alignment, bool writable, void **address) {
   // Without access first: after mlockall(MCL_FUTURE) the kernel would fill the mapping with zeros on the spot.
-  void *mapped = mmap(NULL, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (mapped == MAP_FAILED) return -errno;
+  void *mapped = map_aligned(length, alignment);
+  if (mapped == MAP_FAILED) return -ENOMEM;
   // MADV_DONTFORK: a forked child has nobody who serves its faults, and would read zeros.
   if (munlock(mapped, length) < 0 || madvise(mapped, length, MADV_DONTFORK) < 0 ||
       mprotect(mapped, length, writable ? PROT_READ | PROT_WRITE : PROT_READ) < 0) {
@@ -223,6 +235,31 @@ int cuffd_map_lazy(size_t length, bool writable, void **address) {
   }
   *address = mapped;
   return 0;
+}
+
+int cuffd_map_huge_staging(size_t size, void **address) {
+  int result = cuffd_map_lazy(size, size, true, address);
+  if (result == 0) madvise(*address, size, MADV_HUGEPAGE);
+  return result;
+}
+
+size_t cuffd_huge_page_size(void) {
+  char text[64] = {0};
+  int fd = open("/sys/kernel/mm/transparent_hugepage/enabled", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return 0;
+  ssize_t count = read(fd, text, sizeof text - 1);
+  close(fd);
+  if (count <= 0 || strstr(text, "[never]") != NULL) return 0;
+  fd = open("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return 0;
+  memset(text, 0, sizeof text);
+  count = read(fd, text, sizeof text - 1);
+  close(fd);
+  return count > 0 ? (size_t)strtoull(text, NULL, 10) : 0;
+}
+
+int cuffd_residency(uint64_t address, size_t length, unsigned char *residency) {
+  return mincore((void *)(uintptr_t)address, length, residency) < 0 ? -errno : 0;
 }
 
 int cuffd_discard(uint64_t address, size_t length) {

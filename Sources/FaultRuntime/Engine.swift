@@ -5,6 +5,7 @@ internal import Synchronization
 /// when the last of them is gone.
 final class Engine: Sendable {
   let pageSize = PageSize.ofHost()
+  private let hugePageByteCount = Int(cuffd_huge_page_size())
   private let table = RegionTable()
   /// None where the configuration says `sigbus`.
   private let handlers: [EventLoop]
@@ -56,6 +57,7 @@ final class Engine: Sendable {
     }
     let core = try RegionCore(
       provider: provider, byteCount: byteCount, options: options, name: name, pageSize: pageSize,
+      hugePageByteCount: hugePageByteCount,
       handler: choice.delivery == .eventLoop ? number % handlers.count : nil,
       faultingThreads: choice.delivery == .sigbus ? faultingThreads : nil)
     try server.open(core)

@@ -6,6 +6,7 @@ public struct FaultRuntimeError: Error, Sendable {
     fileprivate enum Kind {
       case userfaultfdUnavailable, cannotStart, invalidConfiguration, emptyRegion, requestTooLarge, cannotMap
       case cannotRegister, forkedChild, featureMissing, providerForbidsDelivery
+      case rangeOutOfBounds, regionClosed, prefetchFromProvider, pageFailed
     }
     fileprivate let kind: Kind
 
@@ -29,6 +30,14 @@ public struct FaultRuntimeError: Error, Sendable {
     public static let featureMissing = Code(kind: .featureMissing)
     /// The provider does not permit the delivery that the configuration asks for.
     public static let providerForbidsDelivery = Code(kind: .providerForbidsDelivery)
+    /// A range is not within its region.
+    public static let rangeOutOfBounds = Code(kind: .rangeOutOfBounds)
+    /// The region was closed.
+    public static let regionClosed = Code(kind: .regionClosed)
+    /// A provider asked its own handler thread to prefetch.
+    public static let prefetchFromProvider = Code(kind: .prefetchFromProvider)
+    /// A page could not be produced; ``FaultRuntimeError/failure`` says which and why.
+    public static let pageFailed = Code(kind: .pageFailed)
   }
 
   /// What kind of failure it was.
@@ -40,7 +49,13 @@ public struct FaultRuntimeError: Error, Sendable {
   /// What to do, in one line, where there is something to do.
   public let advice: String?
 
-  private init(_ code: Code, _ message: String, errno: KernelErrno? = nil, advice: String? = nil) {
+  /// The page that failed, for the code `pageFailed`.
+  public let failure: PageFailure?
+
+  private init(
+    _ code: Code, _ message: String, errno: KernelErrno? = nil, advice: String? = nil, failure: PageFailure? = nil
+  ) {
+    self.failure = failure
     self.code = code
     self.message = message
     self.errno = errno
@@ -106,6 +121,28 @@ extension FaultRuntimeError {
     Self(
       .providerForbidsDelivery, "the provider of region '\(name)' must not run on the faulting thread",
       advice: "use Delivery.auto or Delivery.eventLoop, or let it say mayRunInFaultingThread where it keeps the rules")
+  }
+
+  static func rangeOutOfBounds(_ region: RegionCore, _ range: Range<Int>) -> Self {
+    Self(
+      .rangeOutOfBounds,
+      "offsets \(range.lowerBound)..<\(range.upperBound) are not within region '\(region.name)' of \(region.byteCount) bytes"
+    )
+  }
+
+  static func regionClosed(_ region: RegionCore) -> Self {
+    Self(.regionClosed, "region '\(region.name)' was closed")
+  }
+
+  static func prefetchFromProvider(_ region: RegionCore) -> Self {
+    Self(
+      .prefetchFromProvider,
+      "a provider asked for a prefetch of region '\(region.name)' on the thread that would do it",
+      advice: "prefetch from a thread of the program's own")
+  }
+
+  static func pageFailed(_ failure: PageFailure) -> Self {
+    Self(.pageFailed, failure.description, failure: failure)
   }
 
   static func forkedChild() -> Self {

@@ -77,7 +77,18 @@ int cuffd_discard(uint64_t address, size_t length);
 
 // Memory for a lazy region: anonymous, reserves no swap, not inherited by fork, and certain to hold no page yet, even
 // after mlockall(MCL_FUTURE). Returns 0 or -errno.
-int cuffd_map_lazy(size_t length, bool writable, void *_Nullable *_Nonnull address);
+// `alignment` is a power of two that the address is a multiple of; 0 where any page will do.
+int cuffd_map_lazy(size_t length, size_t alignment, bool writable, void *_Nullable *_Nonnull address);
+
+// Memory of the runtime's own for one transparent huge page of `size` bytes, aligned to it, not inherited by fork (the
+// kernel refuses to move a page that a child shares). Returns 0 or -errno.
+int cuffd_map_huge_staging(size_t size, void *_Nullable *_Nonnull address);
+
+// The size of a transparent huge page; 0 where there are none, or where the system never makes them.
+size_t cuffd_huge_page_size(void);
+
+// mincore(2): one byte for each page of the range, the lowest bit set where the page is there. Returns 0 or -errno.
+int cuffd_residency(uint64_t address, size_t length, unsigned char *residency);
 
 // 1 where mincore(2) says that the page is there; 0 for a page that is missing or poisoned.
 int cuffd_is_resident(uint64_t page);

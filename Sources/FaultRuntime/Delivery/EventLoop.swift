@@ -27,6 +27,7 @@ final class EventLoop: Sendable {
     var isStopping = false
     /// Signalled when every message that was queued before has been served.
     var drains: [OneShotEvent] = []
+    var prefetches: [PrefetchJob] = []
   }
 
   private enum Token {
@@ -107,6 +108,16 @@ final class EventLoop: Sendable {
     _ = drained.wait(nanoseconds: closeDeadline)
   }
 
+  /// Fills a range between the faults, which go first; returns when it is done or has failed.
+  ///
+  /// It waits as long as the provider takes: a prefetch is as slow as its source.
+  func prefetch(_ job: PrefetchJob) throws(FaultRuntimeError) {
+    guard !isOnHandlerThread else { throw .prefetchFromProvider(job.region) }
+    control.withLock { $0.prefetches.append(job) }
+    wakeup.signal()
+    while !job.done.wait(nanoseconds: closeDeadline) {}
+  }
+
   /// Ends the thread. Every region has been closed before.
   func stop() {
     control.withLock { $0.isStopping = true }
@@ -121,14 +132,19 @@ final class EventLoop: Sendable {
     var inbox = FaultInbox(readCapacity: batchCapacity, pageSize: pageSize)
     var batch = FaultInbox.batch(readCapacity: batchCapacity)
     var resolver = Resolver(loop: self, capacity: batchCapacity)
+    var filler = BulkFiller(pageSize: pageSize)
+    var jobs: [PrefetchJob] = []
     do {
       while true {
-        let ready = try epoll.wait(milliseconds: !inbox.isEmpty ? 0 : resolver.deferred.count == 0 ? -1 : 1)
+        let isBusy = !inbox.isEmpty || !jobs.isEmpty
+        let ready = try epoll.wait(milliseconds: isBusy ? 0 : resolver.deferred.count == 0 ? -1 : 1)
         if ready.hasError(Token.faults) { fatalError("FaultRuntime: the userfaultfd reports an error") }
         if ready.hasInput(Token.faults), inbox.hasRoom { _ = try inbox.read(from: uffd, counting: counters) }
         if resolver.deferred.count > 0 { resolver.takeDeferred(into: &inbox) }
         try serve(&inbox, &batch, with: &resolver)
-        if ready.hasInput(Token.wakeup), try obey(&inbox, &batch, &resolver) { return }
+        if ready.hasInput(Token.wakeup), try obey(&inbox, &batch, &resolver, &jobs) { return }
+        // Only when no fault is waiting: demand goes first.
+        if !jobs.isEmpty, !ready.hasInput(Token.faults) { work(&jobs, &filler) }
       }
     } catch {
       // Nobody would serve the faults that come; a program that hangs is worse than one that says why it ended.
@@ -159,15 +175,29 @@ final class EventLoop: Sendable {
     batch.removeAll()
   }
 
+  /// One step of the oldest job.
+  private func work(_ jobs: inout [PrefetchJob], _ filler: inout BulkFiller) {
+    let job = jobs[0]
+    counters.countRequest()
+    if job.step(&filler, uffd, forbidden: table, counting: { counters.countBytesFilled($0) }) {
+      jobs.removeFirst()
+      job.done.signal()
+    }
+  }
+
   /// Does what other threads have asked for. True where the thread shall end.
   private func obey(
-    _ inbox: inout FaultInbox, _ batch: inout FaultBatch, _ resolver: inout Resolver
+    _ inbox: inout FaultInbox, _ batch: inout FaultBatch, _ resolver: inout Resolver, _ jobs: inout [PrefetchJob]
   ) throws(UserfaultfdError) -> Bool {
     wakeup.clear()
     let wishes = control.withLock { control in
-      defer { control.drains = [] }
+      defer {
+        control.drains = []
+        control.prefetches = []
+      }
       return control
     }
+    jobs += wishes.prefetches
     guard !wishes.drains.isEmpty || wishes.isStopping else { return false }
     // What was queued before is read first; a read that was not filled has seen the end of it. The bound is for a crowd
     // of threads that fills every read: closing then relies on what it does after draining.

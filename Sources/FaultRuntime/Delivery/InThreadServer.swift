@@ -64,6 +64,15 @@ final class InThreadServer: Sendable {
     open.wrappingSubtract(1, ordering: .relaxed)
   }
 
+  /// Fills a range on the calling thread.
+  func prefetch(_ job: PrefetchJob) {
+    var filler = BulkFiller(pageSize: pageSize)
+    while true {
+      counters.countRequest()
+      if job.step(&filler, uffd, forbidden: nil, counting: { counters.countBytesFilled($0) }) { return }
+    }
+  }
+
   // MARK: Service, in the signal handler
 
   /// Answers a fault. False where the access has to fail: the signal then goes on to whoever had it before.

@@ -24,6 +24,13 @@ enum RegionServer: Sendable {
     }
   }
 
+  func prefetch(_ job: PrefetchJob) throws(FaultRuntimeError) {
+    switch self {
+    case .eventLoop(let loop): try loop.prefetch(job)
+    case .faultingThreads(let server): server.prefetch(job)
+    }
+  }
+
   func close(_ region: RegionCore) {
     switch self {
     case .eventLoop(let loop): loop.close(region)

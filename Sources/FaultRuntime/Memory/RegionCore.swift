@@ -28,7 +28,7 @@ final class RegionCore: Sendable {
   /// Maps memory for `byteCount` bytes over `provider`.
   init<Provider: PageProvider>(
     provider: Provider, byteCount: Int, options: RegionOptions, name: String, pageSize: PageSize,
-    handler: Int?, faultingThreads: InThreadServer? = nil
+    hugePageByteCount: Int = 0, handler: Int?, faultingThreads: InThreadServer? = nil
   ) throws(FaultRuntimeError) {
     guard byteCount > 0 else { throw .emptyRegion(name: name, byteCount: byteCount) }
     guard let mapped = pageSize.roundUp(byteCount) else { throw .cannotMap(name, byteCount, .outOfMemory) }
@@ -39,8 +39,10 @@ final class RegionCore: Sendable {
     guard largest <= Self.largestRequestLimit else { throw .requestTooLarge(name: name, byteCount: largest) }
 
     self.isWritable = options.access == .readWrite
+    // So that huge pages can be moved in.
+    let alignment = mapped >= hugePageByteCount ? hugePageByteCount : 0
     var address: UnsafeMutableRawPointer?
-    if let errno = unsafe KernelErrno(returned: cuffd_map_lazy(mapped, isWritable, &address)) {
+    if let errno = unsafe KernelErrno(returned: cuffd_map_lazy(mapped, alignment, isWritable, &address)) {
       throw .cannotMap(name, byteCount, errno)
     }
     self.range = AddressRange(start: UInt(bitPattern: address), byteCount: mapped)

@@ -31,6 +31,14 @@ struct FaultRun {
     return true
   }
 
+  /// Pages that nobody waits for.
+  init(region: RegionCore, from start: Int, to end: Int) {
+    self.region = region
+    self.start = start
+    self.end = end
+    faults = 0..<0
+  }
+
   /// The page of `fault` alone.
   init(region: RegionCore, onlyPageOf fault: PendingFault, index: Int) {
     self.region = region

@@ -1,0 +1,182 @@
+internal import CUFFD
+
+/// Fills ranges that nobody has touched yet, a step at a time: whole huge pages are assembled in staging memory and moved in
+/// (`UFFDIO_MOVE`, a third of the cost of copying), everything else is asked for and put in place as a fault would be.
+///
+/// One step is at most a huge page or the provider's largest request, so that whoever runs it can serve faults in between.
+struct BulkFiller: ~Copyable {
+  /// Why a step could not fill its pages: the cause, and the first page that it concerns.
+  struct Failure: Error {
+    var cause: any Error
+    var page: UInt
+  }
+
+  private let pageSize: PageSize
+  private let hugePageByteCount: Int
+  private var staging = StagingBuffer()
+  private var hugeStaging: UInt = 0
+  private var residency: [UInt8]
+
+  init(pageSize: PageSize) {
+    self.pageSize = pageSize
+    hugePageByteCount = Int(cuffd_huge_page_size())
+    // As many pages as a huge page has, so that one look decides.
+    residency = Array(repeating: 0, count: max(512, hugePageByteCount / pageSize.bytes))
+  }
+
+  deinit {
+    if hugeStaging != 0 { _ = cuffd_unmap(UInt64(hugeStaging), hugePageByteCount) }
+  }
+
+  /// Fills some of the pages from `offset` on that are missing, and returns the offset where the next step begins, at most
+  /// `end`; both are multiples of the page size.
+  mutating func step(
+    _ region: RegionCore, from offset: Int, to end: Int, _ uffd: borrowing Userfaultfd,
+    forbidden: RegionTable?, counting count: (Int) -> Void
+  ) throws(Failure) -> Int {
+    let address = region.range.start &+ UInt(bitPattern: offset)
+    let window = min(end - offset, residency.count * pageSize.bytes)
+    let pages = window / pageSize.bytes
+    let result = unsafe residency.withUnsafeMutableBufferPointer { buffer in
+      unsafe cuffd_residency(UInt64(address), window, buffer.baseAddress!)
+    }
+    if let errno = KernelErrno(returned: result) {
+      throw Failure(cause: ResolutionError.refused(errno), page: address)
+    }
+    guard let firstMissing = residency[..<pages].firstIndex(where: { $0 & 1 == 0 }) else { return offset + window }
+    let firstPresent = residency[firstMissing..<pages].firstIndex { $0 & 1 != 0 } ?? pages
+    let start = offset + firstMissing * pageSize.bytes
+    let missing = (firstPresent - firstMissing) * pageSize.bytes
+
+    if canMove(region, uffd), missing >= hugePageByteCount,
+      (region.range.start &+ UInt(bitPattern: start)) % UInt(hugePageByteCount) == 0,
+      start + hugePageByteCount <= region.byteCount
+    {
+      if try fillHuge(region, start, uffd, forbidden: forbidden, counting: count) { return start + hugePageByteCount }
+    }
+    // Up to the next place where a huge page may begin, so that the rest can be moved.
+    let toBoundary =
+      hugePageByteCount == 0
+      ? missing
+      : hugePageByteCount - Int((region.range.start &+ UInt(bitPattern: start)) % UInt(hugePageByteCount))
+    let length = min(missing, region.largestRequest, toBoundary)
+    try fillPages(region, start, start + length, uffd, forbidden: forbidden, counting: count)
+    return start + length
+  }
+
+  private func canMove(_ region: RegionCore, _ uffd: borrowing Userfaultfd) -> Bool {
+    hugePageByteCount > 0 && region.isWritable && uffd.available.contains(.move)
+  }
+
+  private mutating func fillPages(
+    _ region: RegionCore, _ start: Int, _ end: Int, _ uffd: borrowing Userfaultfd, forbidden: RegionTable?,
+    counting count: (Int) -> Void
+  ) throws(Failure) {
+    let run = FaultRun(region: region, from: start, to: end)
+    do {
+      guard let stage = unsafe staging.bytes(end - start, pageSize: pageSize) else {
+        throw ResolutionError.refused(.outOfMemory)
+      }
+      let answer = unsafe try run.ask(
+        lastWanted: end - pageSize.bytes, isWrite: false, stage: stage, forbidden: forbidden)
+      try unsafe put(answer.first, uffd, counting: count)
+      if let second = unsafe answer.second { try unsafe put(second, uffd, counting: count) }
+    } catch {
+      if run.isOnePage { throw Failure(cause: error, page: run.range.start) }
+      // One of the pages is to blame: find out which.
+      var page = start
+      while page < end {
+        try fillPages(region, page, page + pageSize.bytes, uffd, forbidden: forbidden, counting: count)
+        page += pageSize.bytes
+      }
+    }
+  }
+
+  private func put(_ part: AnswerPart, _ uffd: borrowing Userfaultfd, counting count: (Int) -> Void) throws {
+    let range = unsafe part.range
+    var done = 0
+    var retries = 0
+    while done < range.byteCount {
+      // Counted before the threads that wait for it run.
+      count(range.byteCount - done)
+      let step = unsafe uffd.put(part, after: done, earlierPresent: { 0 })
+      if step != .done { count(done - range.byteCount) }
+      switch step {
+      case .done:
+        return
+      case .goOn(let completed):
+        count(completed)
+        done += completed
+      case .present:
+        // A fault was faster. Whoever waits there is woken by whoever filled it.
+        done += pageSize.bytes
+      case .later where retries < 10_000:
+        retries += 1
+        cuffd_pause(0)
+      case .later:
+        throw ResolutionError.timedOut
+      case .fail(let errno):
+        throw ResolutionError.refused(errno)
+      case .gone, .targetGone, .endlesslyPresent:
+        throw ResolutionError.refused(.noSuchEntry)
+      case .copyInstead, .misuse:
+        fatalError("FaultRuntime: filling \(range.byteCount) bytes at \(range.start) ended in \(step)")
+      }
+    }
+  }
+
+  /// Assembles one huge page and moves it in. False where something stands against it, and copying has to do.
+  private mutating func fillHuge(
+    _ region: RegionCore, _ start: Int, _ uffd: borrowing Userfaultfd, forbidden: RegionTable?,
+    counting count: (Int) -> Void
+  ) throws(Failure) -> Bool {
+    if hugeStaging == 0 {
+      var mapped: UnsafeMutableRawPointer?
+      guard unsafe cuffd_map_huge_staging(hugePageByteCount, &mapped) == 0 else { return false }
+      hugeStaging = UInt(bitPattern: mapped)
+    }
+    let base = unsafe UnsafeMutableRawPointer(bitPattern: hugeStaging)!
+    var filled = 0
+    while filled < hugePageByteCount {
+      let length = min(region.largestRequest, hugePageByteCount - filled)
+      let run = FaultRun(region: region, from: start + filled, to: start + filled + length)
+      let stage = unsafe UnsafeMutableRawBufferPointer(start: base + filled, count: length)
+      do {
+        let answer = unsafe try run.ask(
+          lastWanted: run.end - pageSize.bytes, isWrite: true, stage: stage, forbidden: forbidden)
+        try unsafe assemble(answer, run, stage)
+      } catch {
+        // Page by page it will be clear which one is to blame.
+        return false
+      }
+      filled += length
+    }
+    let range = AddressRange(start: region.range.start &+ UInt(bitPattern: start), byteCount: hugePageByteCount)
+    count(hugePageByteCount)
+    do {
+      try uffd.move(range, from: hugeStaging)
+      return true
+    } catch {
+      count(-hugePageByteCount)
+      // A page was touched meanwhile, or the source is pinned: what was moved so far is stepped over as present.
+      if error.completedByteCount > 0 { count(error.completedByteCount) }
+      return false
+    }
+  }
+
+  /// Copies what an answer lends into its place in the staging memory; what was filled in is there already.
+  private func assemble(_ answer: PageAnswer, _ run: FaultRun, _ stage: UnsafeMutableRawBufferPointer) throws {
+    let part = unsafe answer.first
+    let length = unsafe part.range.byteCount
+    guard unsafe answer.second == nil, length == run.end - run.start else {
+      throw ResolutionError.answerTooShort(produced: length, wanted: run.end - run.start)
+    }
+    guard let source = unsafe part.source else {
+      unsafe stage.initializeMemory(as: UInt8.self, repeating: 0)
+      return
+    }
+    if unsafe source != UnsafeRawPointer(stage.baseAddress!) {
+      unsafe stage.copyMemory(from: UnsafeRawBufferPointer(start: source, count: length))
+    }
+  }
+}

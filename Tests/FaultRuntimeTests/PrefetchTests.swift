@@ -1,0 +1,225 @@
+import CUFFD
+import Glibc
+import Synchronization
+import Testing
+
+@testable import FaultRuntime
+
+private struct Refused: Error, Equatable {}
+
+@Suite("Prefetch and populate", .timeLimit(.minutes(2)))
+struct PrefetchTests {
+  private static let both: [Delivery] = [.eventLoop, .sigbus]
+
+  private func runtime(_ delivery: Delivery) throws -> FaultRuntime {
+    try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))
+  }
+
+  private func provider(
+    seed: Int = 0, preferred: Int = 64 << 10, largest: Int = 256 << 10
+  ) -> ClosureProvider {
+    patternProvider(
+      seed: seed, requestSize: RequestSize(preferred: preferred, largest: largest), inFaultingThread: true)
+  }
+
+  /// One flag for each page.
+  private func residency(_ region: LazyRegion) -> [Bool] {
+    var pages = [UInt8](repeating: 0, count: region.core.range.byteCount / pageBytes)
+    let result = unsafe pages.withUnsafeMutableBufferPointer { buffer in
+      unsafe cuffd_residency(UInt64(region.address), region.core.range.byteCount, buffer.baseAddress!)
+    }
+    #expect(result == 0)
+    return pages.map { $0 & 1 != 0 }
+  }
+
+  /// Bytes of the region that are in huge pages.
+  private func hugeBytes(_ region: LazyRegion) -> Int {
+    let start = String(region.address, radix: 16)
+    var isOurs = false
+    for line in lines("/proc/self/smaps") {
+      if line.contains("-"), line.contains(" ---p ") || line.contains(" rw-p ") || line.contains(" r--p ") {
+        isOurs = line.hasPrefix(start + "-")
+      }
+      if isOurs, line.hasPrefix("AnonHugePages:") {
+        return (Int(line.split(separator: " ").dropFirst().first ?? "") ?? 0) * 1024
+      }
+    }
+    return 0
+  }
+
+  @Test("A whole region, with huge pages in the middle and an odd end", arguments: both)
+  func populate(delivery: Delivery) throws {
+    let runtime = try runtime(delivery)
+    let huge = Int(cuffd_huge_page_size())
+    let region = try runtime.map(provider(), byteCount: 2 * max(huge, 1 << 20) + 5 * pageBytes + 77)
+    try region.populate()
+    #expect(residency(region).allSatisfy { $0 })
+    #expect(runtime.statistics.faults == 0)
+    #expect(runtime.statistics.bytesFilled == region.core.range.byteCount)
+    if huge > 0, Host.features.contains(.move) { #expect(hugeBytes(region) == 2 * huge) }
+    #expect(mismatches(in: region) == [])
+    #expect(tailIsZero(region))
+    #expect(runtime.statistics.faults == 0)
+    let requests = runtime.statistics.requests
+    try region.populate()
+    #expect(runtime.statistics.bytesFilled == region.core.range.byteCount)
+    #expect(runtime.statistics.requests - requests < 10)
+  }
+
+  @Test("Huge pages of lent memory and of zeros", arguments: both)
+  func otherAnswers(delivery: Delivery) throws {
+    let runtime = try runtime(delivery)
+    let byteCount = 2 * max(Int(cuffd_huge_page_size()), 1 << 20)
+    let lent = try runtime.map(MemoryProvider(copying: expectedBytes(0..<byteCount)))
+    try lent.populate()
+    #expect(mismatches(in: lent) == [])
+    let zero = try runtime.map(ZeroProvider(), byteCount: byteCount)
+    try zero.populate()
+    #expect((0..<byteCount / pageBytes).allSatisfy { zero.access($0 * pageBytes + 9) == .byte(0) })
+    #expect(write(1, to: zero.address) == .byte(1))
+    #expect(runtime.statistics.faults == 0)
+  }
+
+  @Test("A read-only region is copied into", arguments: both)
+  func readOnly(delivery: Delivery) throws {
+    let runtime = try runtime(delivery)
+    let region = try runtime.map(
+      provider(), byteCount: (4 << 20) + 9, options: RegionOptions(access: .readOnly))
+    try region.populate()
+    #expect(hugeBytes(region) == 0)
+    #expect(mismatches(in: region) == [])
+    #expect(runtime.statistics.faults == 0)
+  }
+
+  @Test("A range brings the pages that hold it, and keeps what is there", arguments: both)
+  func range(delivery: Delivery) throws {
+    let runtime = try runtime(delivery)
+    let region = try runtime.map(provider(preferred: 1, largest: 4 * pageBytes), byteCount: 20 * pageBytes)
+    #expect(write(0xaa, to: region.address + UInt(6 * pageBytes)) == .byte(0xaa))
+    try region.prefetch((4 * pageBytes + 5)..<(9 * pageBytes + 1))
+    let resident = residency(region).enumerated().filter(\.element).map(\.offset)
+    #expect(resident == Array(4...9))
+    #expect(region.access(6 * pageBytes) == .byte(0xaa))
+    #expect(region.access(6 * pageBytes + 1) == .byte(expectedByte(6 * pageBytes + 1)))
+    #expect(runtime.statistics.faults == 1)
+    try region.prefetch(3..<3)
+    #expect(mismatches(in: region) == [6 * pageBytes])
+  }
+
+  @Test("Ranges that are not within the region, and regions that are closed", arguments: both)
+  func badInput(delivery: Delivery) throws {
+    let runtime = try runtime(delivery)
+    let region = try runtime.map(provider(), byteCount: 100)
+    for range in [0..<101, -1..<5, 101..<102, 0..<Int.max, Int.min..<0] {
+      let error = #expect(throws: FaultRuntimeError.self) { try region.prefetch(range) }
+      #expect(error?.code == .rangeOutOfBounds)
+    }
+    region.close()
+    let error = #expect(throws: FaultRuntimeError.self) { try region.populate() }
+    #expect(error?.code == .regionClosed)
+  }
+
+  @Test("A page that fails is named; it is not poisoned, and the pages before it are there", arguments: both)
+  func failure(delivery: Delivery) throws {
+    let runtime = try runtime(delivery)
+    let isBroken = Atomic<Bool>(true)
+    let region = try runtime.map(
+      ClosureProvider(
+        requestSize: RequestSize(preferred: 4 * pageBytes, largest: 8 * pageBytes), mayRunInFaultingThread: true
+      ) { request, page in
+        if isBroken.load(ordering: .relaxed), request.range.contains(5 * pageBytes) { throw Refused() }
+        page.append(request.range.lazy.map { expectedByte($0) })
+        return .filled
+      }, byteCount: 16 * pageBytes)
+    let error = #expect(throws: FaultRuntimeError.self) { try region.populate() }
+    #expect(error?.code == .pageFailed)
+    #expect(error?.failure?.offset == 5 * pageBytes)
+    #expect(error?.failure?.cause as? Refused == Refused())
+    #expect(residency(region)[..<5].allSatisfy { $0 })
+    #expect(region.failures.isEmpty)
+    isBroken.store(false, ordering: .relaxed)
+    try region.populate()
+    #expect(mismatches(in: region) == [])
+    #expect(runtime.statistics.faults == 0)
+  }
+
+  @Test("A provider cannot prefetch on the thread that would do it")
+  func fromProvider() throws {
+    let runtime = try runtime(.eventLoop)
+    let other = try runtime.map(provider(), byteCount: pageBytes)
+    let code = Guarded<FaultRuntimeError.Code?>(nil)
+    let region = try runtime.map(
+      ClosureProvider { request, page in
+        do throws(FaultRuntimeError) { try other.populate() } catch { code.withLock { $0 = error.code } }
+        page.append(repeating: 1, count: request.byteCount)
+        return .filled
+      }, byteCount: 1)
+    #expect(region.access(0) == .byte(1))
+    #expect(code.withLock { $0 } == .prefetchFromProvider)
+  }
+
+  @Test("Faults go ahead of a prefetch on the same handler thread")
+  func demandFirst() throws {
+    let runtime = try runtime(.eventLoop)
+    let pages = 4000
+    let asked = Atomic<Int>(0)
+    let long = try runtime.map(
+      ClosureProvider(requestSize: RequestSize(preferred: 1, largest: 1)) { request, page in
+        asked.wrappingAdd(1, ordering: .relaxed)
+        page.append(repeating: 1, count: request.byteCount)
+        return .filled
+      }, byteCount: pages * pageBytes)
+    let region = try runtime.map(provider(preferred: 1, largest: 1), byteCount: 10 * pageBytes)
+    let prefetcher = TestThread { #expect(throws: Never.self) { try long.populate() } }
+    #expect(eventually { asked.load(ordering: .relaxed) > 0 })
+    for index in 0..<5 {
+      #expect(region.access(index * pageBytes) == .byte(expectedByte(index * pageBytes)))
+    }
+    // All five were answered while the prefetch was under way.
+    #expect(asked.load(ordering: .relaxed) < pages)
+    #expect(prefetcher.join())
+    #expect(asked.load(ordering: .relaxed) == pages)
+  }
+
+  @Test("Threads that touch a region while it is populated read the right bytes", arguments: both)
+  func touchedMeanwhile(delivery: Delivery) throws {
+    let runtime = try runtime(delivery)
+    let pages = 1200
+    let region = try runtime.map(provider(preferred: 1), byteCount: pages * pageBytes)
+    let wrong = Atomic<Int>(0)
+    let threads = (0..<3).map { index in
+      TestThread {
+        for step in 0..<pages {
+          let offset = (step * 7 + index * 331) % pages * pageBytes + index
+          if region.access(offset) != .byte(expectedByte(offset)) { wrong.wrappingAdd(1, ordering: .relaxed) }
+        }
+      }
+    }
+    try region.populate()
+    for thread in threads { #expect(thread.join()) }
+    #expect(wrong.load(ordering: .relaxed) == 0)
+    #expect(residency(region).allSatisfy { $0 })
+    #expect(runtime.statistics.bytesFilled == pages * pageBytes)
+  }
+
+  @Test("Closing ends a prefetch with an error", arguments: both)
+  func closedMeanwhile(delivery: Delivery) throws {
+    let runtime = try runtime(delivery)
+    let asked = Atomic<Int>(0)
+    let region = try runtime.map(
+      ClosureProvider(requestSize: RequestSize(preferred: 1, largest: 1), mayRunInFaultingThread: true) {
+        request, page in
+        asked.wrappingAdd(1, ordering: .relaxed)
+        page.append(repeating: 1, count: request.byteCount)
+        return .filled
+      }, byteCount: 1_000_000 * pageBytes)
+    let code = Guarded<FaultRuntimeError.Code?>(nil)
+    let prefetcher = TestThread {
+      do throws(FaultRuntimeError) { try region.populate() } catch { code.withLock { $0 = error.code } }
+    }
+    #expect(eventually { asked.load(ordering: .relaxed) > 3 })
+    region.close()
+    #expect(prefetcher.join())
+    #expect(code.withLock { $0 } == .regionClosed)
+  }
+}
