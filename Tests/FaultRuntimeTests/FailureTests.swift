@@ -304,6 +304,26 @@ struct FailureTests {
     #expect(text.contains("'gone' was closed"))
   }
 
+  @Test("No handler of the program runs on a handler thread, except for the thread's own faults")
+  func signalMask() async {
+    await #expect(processExitsWith: .success) {
+      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .eventLoop, handlerThreads: 11))
+      let region = try runtime.map(patternProvider(), byteCount: 1)
+      #expect(region.access(0) == .byte(expectedByte(0)))
+      var seen = 0
+      for task in directory("/proc/self/task") {
+        guard lines("/proc/self/task/\(task)/comm").first?.hasPrefix("fault-handler") == true else { continue }
+        seen += 1
+        let line = lines("/proc/self/task/\(task)/status").first { $0.hasPrefix("SigBlk:") } ?? ""
+        let blocked = UInt64(line.split(whereSeparator: \.isWhitespace).last ?? "", radix: 16) ?? 0
+        func isBlocked(_ signal: CInt) -> Bool { blocked & (1 << UInt64(signal - 1)) != 0 }
+        #expect([SIGUSR1, SIGTERM, SIGALRM, SIGPROF, SIGINT, SIGCHLD].allSatisfy(isBlocked))
+        #expect(![SIGBUS, SIGSEGV, SIGILL, SIGFPE, SIGTRAP].contains(where: isBlocked))
+      }
+      #expect(seen == 11)
+    }
+  }
+
   @Test("When a runtime is gone, so are its threads and descriptors")
   func nothingIsLeft() async {
     await #expect(processExitsWith: .success) {
@@ -327,10 +347,17 @@ private func exercise() throws {
   closed.close()
 }
 
-private func entries(_ path: String) -> Int {
-  guard let directory = unsafe opendir(path) else { return -1 }
+private func entries(_ path: String) -> Int { directory(path).count }
+
+private func directory(_ path: String) -> [String] {
+  guard let directory = unsafe opendir(path) else { return [] }
   defer { unsafe closedir(directory) }
-  var count = 0
-  while unsafe readdir(directory) != nil { count += 1 }
-  return count
+  var names: [String] = []
+  while let entry = unsafe readdir(directory) {
+    let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) {
+      unsafe $0.withMemoryRebound(to: CChar.self, capacity: 256) { unsafe String(cString: $0) }
+    }
+    names.append(name)
+  }
+  return names
 }
