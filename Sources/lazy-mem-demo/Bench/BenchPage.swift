@@ -1,0 +1,1 @@
+extension BenchReport { func page() -> String { "" } }
