@@ -82,7 +82,7 @@ struct BenchCommand: ParsableCommand {
     let needed = 2 * pages * pageSize
     guard needed <= available else {
       throw CommandFailure(
-        message: "\(pages) pages need \(needed) bytes of memory, and only \(available) are available; give --pages fewer")
+        message: "\(pages) pages need \(needed) bytes of memory, and only \(available) are available; ask for fewer")
     }
     creference_touch_free_memory(min(most, available / 4))
   }

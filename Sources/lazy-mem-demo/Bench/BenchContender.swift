@@ -5,7 +5,7 @@ import FaultRuntime
 struct BenchContender: Sendable {
   /// Whose program it is.
   enum Family: String, CaseIterable {
-    case kernel, reference, library
+    case kernel, library, reference
 
     var title: String {
       switch self {
@@ -23,7 +23,7 @@ struct BenchContender: Sendable {
   }
 
   /// A colour of the page. What fills pages in the same way has the same one.
-  enum Tone: String {
+  enum Tone: String, CaseIterable {
     case memory, mapped, protected, spinning, inThread, inThreadWide, pinned, pinnedWide, loose, looseWide
   }
 
@@ -61,7 +61,7 @@ extension BenchContender {
   private static func kernel(_ access: TouchAccess) -> [BenchContender] {
     [
       BenchContender(
-        name: kernelYardstick, about: "the kernel's anonymous fault, then memcpy by whoever touches",
+        name: kernelYardstick, about: "anonymous fault, then memcpy by the toucher",
         family: .kernel, tone: .memory, way: .reference(CREFERENCE_ANONYMOUS)),
       BenchContender(
         name: "mmap", about: "plain private mmap of the same bytes in the page cache",
@@ -113,10 +113,10 @@ extension BenchContender {
           case (false, true): isWide ? .pinnedWide : .pinned
           case (false, false): isWide ? .looseWide : .loose
           }
-        let place = isInThread ? "in the faulting thread" : isPinned ? "all on one CPU" : "wherever it is put"
+        let place = isInThread ? "in the faulting thread" : isPinned ? "all on one CPU" : "handler wherever it is put"
         return BenchContender(
           name: delivery.rawValue + (isPinned ? "-pinned" : "") + "-\(pages)p",
-          about: "\(delivery.rawValue) \(place), \(pages == 1 ? "a page" : "\(pages) pages") a fault",
+          about: "\(place), \(pages == 1 ? "a page" : "\(pages) pages") a fault",
           family: .library, tone: tone, way: .library(delivery), pagesPerFault: pages, placement: placement)
       }
     }

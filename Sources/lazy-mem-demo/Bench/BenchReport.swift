@@ -72,7 +72,8 @@ struct BenchReport: Encodable {
     let yardsticks = [BenchContender.kernelYardstick, BenchContender.sigsegvYardstick]
     for row in rows where yardsticks.contains(row.contender.name) && row.spread > 0.15 {
       warnings.append(
-        "the rounds of the yardstick \(row.contender.name) lie \(percent(row.spread)) apart: ratios to it are as uncertain")
+        "the rounds of the yardstick \(row.contender.name) lie \(percent(row.spread)) apart: "
+          + "ratios to it are as uncertain")
     }
     let wide = rows.filter { $0.spread > 0.3 && !yardsticks.contains($0.contender.name) }
     if !wide.isEmpty {
@@ -81,7 +82,7 @@ struct BenchReport: Encodable {
     }
     if others > 0.05 { warnings.append("other programs took \(percent(others)) of the CPU time") }
     if host > 0.01 { warnings.append("the host took \(percent(host)) of the CPU time away from this virtual machine") }
-    if rounds < 5 { warnings.append("\(rounds) round(s) are too few for a median that can be believed; 5 are the least") }
+    if rounds < 5 { warnings.append("fewer than 5 rounds make no median that can be believed") }
     return warnings
   }
 }

@@ -25,7 +25,9 @@ struct BenchSession {
   /// Tries each contender on a few pages. Those that this host does not allow are left out.
   ///
   /// - Throws: the reason, where none of the library's is allowed.
-  init(_ contenders: [BenchContender], _ source: BenchSource, cpus: [Int], touch: BenchTouch, order: TouchOrder) throws {
+  init(
+    _ contenders: [BenchContender], _ source: BenchSource, cpus: [Int], touch: BenchTouch, order: TouchOrder
+  ) throws {
     self.source = source
     self.cpus = cpus
     self.touch = touch
