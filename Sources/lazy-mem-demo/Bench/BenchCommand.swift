@@ -73,18 +73,14 @@ struct BenchCommand: ParsableCommand {
 
   /// Refuses what memory cannot hold, and has some of the rest backed by the host.
   private func touchFreeMemory(_ pageSize: Int) throws(CommandFailure) {
-    let most = 512 << 20
-    guard let available = AvailableMemory.byteCount() else {
-      creference_touch_free_memory(most / 8)
-      return
-    }
     // The source, and the pages that are filled from it.
     let needed = 2 * pages * pageSize
+    guard let available = AvailableMemory.byteCount() else { return }
     guard needed <= available else {
       throw CommandFailure(
         message: "\(pages) pages need \(needed) bytes of memory, and only \(available) are available; ask for fewer")
     }
-    creference_touch_free_memory(min(most, available / 4))
+    creference_touch_free_memory(min(max(needed, 512 << 20), available / 4))
   }
 }
 
