@@ -34,10 +34,13 @@ let package = Package(
   targets: [
     .target(name: "CUFFD", cSettings: strictC),
     .target(name: "FaultRuntime", dependencies: ["CUFFD"], swiftSettings: strictSwift),
+    // The C handlers that `lazy-mem-demo bench` measures against: the same files as in the package of the benchmarks.
+    .target(name: "CFaultReference", path: "Benchmarks/Sources/CReference", cSettings: strictC),
     .executableTarget(
       name: "lazy-mem-demo",
       dependencies: [
         "FaultRuntime",
+        "CFaultReference",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Histogram", package: "hdrhistogram-swift"),
       ],

@@ -11,7 +11,7 @@ struct LazyMemDemo: ParsableCommand {
     discussion: """
       Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 the host does not allow userfaultfd.
       """,
-    subcommands: [MapCommand.self],
+    subcommands: [MapCommand.self, BenchCommand.self],
     defaultSubcommand: MapCommand.self
   )
 
@@ -77,4 +77,11 @@ func writeAll(_ text: String, to descriptor: CInt) -> Bool {
     rest = rest.dropFirst(written)
   }
   return true
+}
+
+/// Prints, and notices when that fails: a full disk must not look like success.
+func printLine(_ text: String) throws(CommandFailure) {
+  guard writeAll(text + "\n", to: STDOUT_FILENO) else {
+    throw CommandFailure(message: "cannot write to standard output")
+  }
 }

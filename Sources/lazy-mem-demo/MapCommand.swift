@@ -91,7 +91,7 @@ struct MapCommand: ParsableCommand {
     bar?.finish()
 
     let report = MapReport(path: path, sum: sum, region: region, touch: touch, command: self, runtime: runtime)
-    try Self.write(json ? try report.json() : report.text())
+    try printLine(json ? try report.json() : report.text())
   }
 
   private static func sum(of region: LazyRegion, progress: (Double) -> Void) -> String {
@@ -106,13 +106,6 @@ struct MapCommand: ParsableCommand {
       progress(Double(offset) / Double(bytes.byteCount))
     }
     return hash.finish()
-  }
-
-  /// Prints, and notices when that fails: a full disk must not look like success.
-  private static func write(_ text: String) throws {
-    guard writeAll(text + "\n", to: STDOUT_FILENO) else {
-      throw CommandFailure(message: "cannot write to standard output")
-    }
   }
 
   private static func ownExecutable() throws -> String {

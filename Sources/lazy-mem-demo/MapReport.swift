@@ -89,11 +89,3 @@ struct MapReport: Encodable {
 }
 
 private func microseconds(_ nanoseconds: UInt64) -> String { fixed(Double(nanoseconds) / 1000, 1) + " us" }
-
-private func fixed(_ value: Double, _ digits: Int) -> String {
-  let scale = (0..<digits).reduce(1) { product, _ in product * 10 }
-  let scaled = Int((value * Double(scale)).rounded())
-  guard digits > 0 else { return "\(scaled)" }
-  let fraction = "\(scaled % scale)"
-  return "\(scaled / scale)." + String(repeating: "0", count: digits - fraction.count) + fraction
-}

@@ -17,7 +17,10 @@ struct CEpollContender: Contender {
   func serve(_ memory: SourceMemory, _ body: (UnsafeRawPointer) throws -> Void) throws {
     var call: UnsafePointer<CChar>?
     var error: CInt = 0
-    guard let reference = unsafe creference_start(memory.bytes.count, memory.bytes.baseAddress!, &call, &error) else {
+    let options = creference_options(strategy: CREFERENCE_EPOLL, unit: memory.pageSize, source_fd: -1)
+    guard
+      let reference = unsafe creference_start(memory.bytes.count, memory.bytes.baseAddress!, options, &call, &error)
+    else {
       let name = unsafe call.map { unsafe String(cString: $0) } ?? "nothing"
       throw BenchmarkError("the C handler cannot start: \(name) failed (\(KernelErrno(rawValue: error)))")
     }

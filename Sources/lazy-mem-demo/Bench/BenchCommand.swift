@@ -1,0 +1,122 @@
+import ArgumentParser
+import CFaultReference
+import FaultRuntime
+import Glibc
+
+/// `lazy-mem-demo bench`: how long a fault takes, side by side with everything else that one could do.
+struct BenchCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "bench",
+    abstract: "Measures faults, side by side with the kernel's own, with SIGSEGV tricks, and with hand-written C.",
+    discussion: """
+      All contenders run interleaved, each on a fresh mapping in each round, so that only ratios within one run need to be \
+      believed. Leave the machine alone meanwhile. What the host does not allow is left out, with the reason.
+      """
+  )
+
+  @Option(help: "How many pages each contender fills in each round.")
+  var pages = 16384
+
+  @Option(help: "How many threads touch pages, each its share of them (1 to 256).")
+  var threads = 1
+
+  @Option(help: "The order in which the pages are touched.")
+  var order: TouchOrder = .sequential
+
+  @Option(help: "Whether a touch loads or stores.")
+  var access: TouchAccess = .read
+
+  @Option(help: "How many rounds to run (1 to 1000).")
+  var rounds = 5
+
+  @Flag(help: "Print one JSON object on standard output.")
+  var json = false
+
+  @Option(help: ArgumentHelp("Write a page with the distributions as curves, for a browser.", valueName: "file"))
+  var html: String?
+
+  func validate() throws {
+    guard (1...256).contains(threads) else { throw ValidationError("--threads is from 1 to 256, not \(threads).") }
+    // The numbers of pages have 32 bits on their way.
+    guard (threads...Int(Int32.max)).contains(pages) else {
+      throw ValidationError("--pages is from 1, and at least one for each thread, to \(Int32.max), not \(pages).")
+    }
+    guard (1...1000).contains(rounds) else { throw ValidationError("--rounds is from 1 to 1000, not \(rounds).") }
+  }
+
+  func run() throws {
+    // Opened now, because an error after a minute of measuring would be a pity.
+    let output = try html.map { path throws(CommandFailure) in try OutputFile(path) }
+    let cpus = try CPUs.allowed()
+    let machine = BenchMachine(allowedCPUs: cpus)
+    try touchFreeMemory(machine.pageSize)
+    let before = CPUUse.now()
+
+    let source = try BenchSource(pages: pages, pageSize: machine.pageSize)
+    let touch = BenchTouch(pages: pages, order: order, threads: threads, access: access)
+    var session = try BenchSession(
+      BenchContender.all(cpus: cpus, access: access), source, cpus: cpus, touch: touch, order: order)
+    let bar = ProgressBar.onTerminal()
+    var generator = SplitMix(seed: 0xdea1)
+    for round in 0..<rounds {
+      try session.runRound(&generator) { part in
+        bar?.show("round \(round + 1) of \(rounds)", (Double(round) + part) / Double(rounds))
+      }
+    }
+    bar?.finish()
+
+    let use = CPUUse.now().since(before)
+    let report = BenchReport(session, self, machine, others: use.others, host: use.host)
+    try output?.write(report.page())
+    try printLine(json ? try report.json() : report.text())
+  }
+
+  /// Refuses what memory cannot hold, and has some of the rest backed by the host.
+  private func touchFreeMemory(_ pageSize: Int) throws(CommandFailure) {
+    // The source, and the pages that are filled from it.
+    let needed = 2 * pages * pageSize
+    guard let available = AvailableMemory.byteCount() else { return }
+    guard needed <= available else {
+      throw CommandFailure(
+        message: "\(pages) pages need \(needed) bytes of memory, and only \(available) are available; ask for fewer")
+    }
+    creference_touch_free_memory(min(max(needed, 512 << 20), available / 4))
+  }
+}
+
+/// A file to be written at the end, and known from the start to be writable.
+private struct OutputFile: ~Copyable {
+  private let path: String
+  private let descriptor: CInt
+
+  init(_ path: String) throws(CommandFailure) {
+    self.path = path
+    descriptor = unsafe open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o666)
+    guard descriptor >= 0 else {
+      throw CommandFailure(message: "cannot write \(path) (\(KernelErrno(rawValue: errno)))")
+    }
+  }
+
+  deinit { close(descriptor) }
+
+  func write(_ text: String) throws(CommandFailure) {
+    // Fails on what is no regular file, and need not be done there.
+    _ = ftruncate(descriptor, 0)
+    guard writeAll(text, to: descriptor) else { throw CommandFailure(message: "cannot write \(path)") }
+  }
+}
+
+/// A small generator with a fixed seed: every run has the same order.
+private struct SplitMix: RandomNumberGenerator {
+  private var state: UInt64
+
+  init(seed: UInt64) { state = seed }
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9e37_79b9_7f4a_7c15
+    var word = state
+    word = (word ^ (word >> 30)) &* 0xbf58_476d_1ce4_e5b9
+    word = (word ^ (word >> 27)) &* 0x94d0_49bb_1331_11eb
+    return word ^ (word >> 31)
+  }
+}

@@ -1,0 +1,74 @@
+import FaultRuntime
+import Histogram
+
+/// The rounds of a benchmark.
+struct BenchSession {
+  /// What was measured of one contender.
+  struct Measured {
+    var contender: BenchContender
+    var latency = Histogram<UInt32>(
+      highestTrackableValue: BenchSession.longestTracked, numberOfSignificantValueDigits: .three)
+    /// Wall time of each round, divided by the pages.
+    var roundNanosecondsPerPage: [Double] = []
+  }
+
+  private static let longestTracked: UInt64 = 100_000_000_000
+  /// Enough to meet every line of code once.
+  private static let trialPages = 64
+
+  let source: BenchSource
+  let cpus: [Int]
+  private(set) var leftOut: [LeftOut] = []
+  private(set) var measured: [Measured] = []
+  private var touch: BenchTouch
+
+  /// Tries each contender on a few pages. Those that this host does not allow are left out.
+  ///
+  /// - Throws: the reason, where none of the library's is allowed.
+  init(
+    _ contenders: [BenchContender], _ source: BenchSource, cpus: [Int], touch: BenchTouch, order: TouchOrder
+  ) throws {
+    self.source = source
+    self.cpus = cpus
+    self.touch = touch
+    let pages = touch.order.count
+    var trial = BenchTouch(
+      pages: min(pages, Self.trialPages), order: order, threads: min(touch.threads, pages, Self.trialPages),
+      access: touch.access)
+    var refusal: FaultRuntimeError?
+    for contender in contenders {
+      do {
+        if contender.name == BenchContender.sigsegvYardstick, order == .random { try Self.checkMappings(for: pages) }
+        _ = try contender.serve(source, &trial, cpus: cpus)
+        measured.append(Measured(contender: contender))
+      } catch let error as CannotStart {
+        leftOut.append(LeftOut(name: contender.name, reason: error.reason))
+        refusal = refusal ?? error.cause
+      }
+    }
+    if let refusal, !measured.contains(where: { $0.contender.family == .library }) { throw refusal }
+  }
+
+  /// A random touch of PROT_NONE memory splits it, in the middle of the way, into as many mappings as half of the pages.
+  private static func checkMappings(for pages: Int) throws(CannotStart) {
+    let text = contents(of: "/proc/sys/vm/max_map_count")
+    guard let limit = Int(text.prefix { $0.isNumber }), pages / 2 + 1000 > limit else { return }
+    throw CannotStart(
+      reason: "\(pages) pages in random order need more mappings than vm.max_map_count (\(limit)) allows")
+  }
+
+  /// Each contender once, in an order that is shuffled for each round, so that whatever the machine does meanwhile hits
+  /// them alike.
+  mutating func runRound(_ generator: inout some RandomNumberGenerator, progress: (Double) -> Void) throws {
+    for (done, index) in measured.indices.shuffled(using: &generator).enumerated() {
+      progress(Double(done) / Double(measured.count))
+      do {
+        let nanoseconds = try measured[index].contender.serve(source, &touch, cpus: cpus)
+        measured[index].roundNanosecondsPerPage.append(Double(nanoseconds) / Double(touch.order.count))
+      } catch let error as CannotStart {
+        throw CommandFailure(message: "\(measured[index].contender.name) started before, and now \(error.reason)")
+      }
+      for sample in touch.samples { _ = measured[index].latency.record(min(sample, Self.longestTracked)) }
+    }
+  }
+}

@@ -1,0 +1,163 @@
+import CTestSupport
+import FaultRuntime
+import Foundation
+import Testing
+
+@testable import lazy_mem_demo
+
+/// `lazy-mem-demo bench` as a user runs it. Sizes are small: nothing here judges a time.
+@Suite("lazy-mem-demo bench", .timeLimit(.minutes(3)))
+struct BenchTests {
+  private static let keys: Set = [
+    "name", "pagesPerFault", "threads", "order", "access", "nanosecondsPerPage", "p50", "p90", "p99", "p999",
+    "pagesPerSecond", "ratioToKernel", "ratioToSigsegv",
+  ]
+
+  private struct Outcome {
+    var code: Int32
+    var output: String
+    var errors: String
+  }
+
+  private func bench(_ arguments: String...) throws -> Outcome {
+    let process = Process()
+    process.executableURL = CommandTests.executable
+    process.arguments = ["bench"] + arguments
+    let output = Pipe()
+    let errors = Pipe()
+    process.standardOutput = output
+    process.standardError = errors
+    try process.run()
+    let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    let errorText = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    process.waitUntilExit()
+    return Outcome(code: process.terminationStatus, output: text, errors: errorText)
+  }
+
+  private func object(_ text: String) throws -> [String: Any] {
+    try #require(JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
+  }
+
+  /// Everybody who can be expected on this machine.
+  private func expectedNames(_ access: TouchAccess = .read) throws -> Set<String> {
+    let all = BenchContender.all(cpus: try CPUs.allowed(), access: access)
+    return Set(all.filter { $0.placement != .impossible }.map(\.name))
+  }
+
+  @Test(
+    "One JSON object: the machine, and everybody with each number",
+    arguments: [(1, "sequential", "read"), (2, "random", "write")])
+  func json(threads: Int, order: String, access: String) throws {
+    let outcome = try bench(
+      "--pages", "100", "--rounds", "2", "--threads", "\(threads)", "--order", order, "--access", access, "--json")
+    #expect(outcome.code == 0)
+    #expect(outcome.errors == "", "no progress bar in a pipe")
+    let report = try object(outcome.output)
+    #expect(Set(report.keys) == ["machine", "pages", "rounds", "contenders", "leftOut", "warnings"])
+    let machine = try #require(report["machine"] as? [String: Any])
+    for key in ["processor", "kernel", "cpus", "allowedCPUs", "pageSize"] { #expect(machine[key] != nil) }
+
+    let contenders = try #require(report["contenders"] as? [[String: Any]])
+    #expect(Set(contenders.compactMap { $0["name"] as? String }) == (try expectedNames()))
+    for contender in contenders {
+      #expect(Set(contender.keys) == Self.keys)
+      #expect(contender["threads"] as? Int == threads)
+      #expect(contender["order"] as? String == order)
+      #expect(contender["access"] as? String == access)
+      let percentiles = ["p50", "p90", "p99", "p999"].map { contender[$0] as? Int ?? -1 }
+      #expect(percentiles == percentiles.sorted())
+      #expect(percentiles[0] >= 0)
+      let perPage = try #require(contender["nanosecondsPerPage"] as? Double)
+      let perSecond = try #require(contender["pagesPerSecond"] as? Double)
+      #expect(perPage > 0)
+      #expect((perPage * perSecond / 1e9 - 1).magnitude < 1e-6)
+    }
+    func ratio(_ name: String, _ key: String) throws -> Double? {
+      try #require(contenders.first { $0["name"] as? String == name })[key] as? Double
+    }
+    #expect(try ratio("kanon", "ratioToKernel") == 1)
+    #expect(try ratio("c-sigsegv", "ratioToSigsegv") == 1)
+    // 100 pages end with a unit that is shorter than the others.
+    #expect(contenders.contains { $0["pagesPerFault"] as? Int == 16 })
+  }
+
+  @Test("Every delivery of the library takes part, with one page a fault and with several")
+  func deliveries() throws {
+    let names = try expectedNames()
+    for name in ["kanon", "mmap", "c-sigsegv", "c-sigbus-1p", "c-epoll-1p", "c-epoll-pinned-1p", "event-loop-1p"] {
+      #expect(names.contains(name))
+    }
+    for delivery in Delivery.allCases where delivery != .auto {
+      for pages in [1, 16] { #expect(names.contains("\(delivery.rawValue)-\(pages)p")) }
+    }
+  }
+
+  @Test("The page shows everybody and needs nothing from elsewhere; the table is printed as well")
+  func page() throws {
+    let file = FileManager.default.temporaryDirectory.appendingPathComponent("bench-\(UUID().uuidString).html")
+    defer { try? FileManager.default.removeItem(at: file) }
+    // What was there before is gone, to its last byte.
+    try Data(repeating: 0x78, count: 4 << 20).write(to: file)
+    let outcome = try bench("--pages", "64", "--rounds", "1", "--html", file.path)
+    #expect(outcome.code == 0)
+    let page = try String(contentsOf: file, encoding: .utf8)
+    #expect(page.hasPrefix("<!DOCTYPE html>"))
+    #expect(page.hasSuffix("</html>\n"))
+    for text in ["http:", "https:", "//", "src=", "url(", "@import", "<script"] { #expect(!page.contains(text)) }
+    for name in try expectedNames() {
+      #expect(page.contains(">\(name)</title>"), "a curve of \(name)")
+      #expect(page.contains("<span class=\"name\">\(name)</span>"), "\(name) in the legend")
+      #expect(outcome.output.contains("\n\(name) "), "\(name) in the table")
+    }
+    #expect(page.contains("fewer than 5 rounds"), "warnings are on the page")
+    #expect(outcome.output.contains("WARNING: fewer than 5 rounds"))
+  }
+
+  @Test(
+    "Wrong usage is 2",
+    arguments: [
+      ["--pages", "0"], ["--rounds", "0"], ["--threads", "257"], ["--pages", "1", "--threads", "2"],
+      ["--order", "up"], ["--access", "execute"], ["extra"],
+    ])
+  func wrongUsage(arguments: [String]) throws {
+    let process = Process()
+    process.executableURL = CommandTests.executable
+    process.arguments = ["bench"] + arguments
+    let errors = Pipe()
+    process.standardError = errors
+    try process.run()
+    let text = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    process.waitUntilExit()
+    #expect(process.terminationStatus == 2)
+    #expect(text.contains("Usage:"))
+  }
+
+  @Test("More pages than memory holds, and a file that cannot be written, are one line and 1")
+  func failures() throws {
+    for (arguments, reason) in [
+      (["--pages", "2147483647"], "are available; ask for fewer"),
+      (["--html", "/no/such/directory/page.html"], "cannot write /no/such/directory/page.html (ENOENT"),
+    ] {
+      let outcome = try bench(arguments[0], arguments[1])
+      #expect(outcome.code == 1)
+      #expect(outcome.output == "")
+      #expect(outcome.errors.hasPrefix("lazy-mem-demo: "))
+      #expect(outcome.errors.contains(reason))
+      #expect(outcome.errors.split(separator: "\n").count == 1)
+    }
+  }
+
+  @Test("A host that forbids userfaultfd is 3")
+  func forbidden() async throws {
+    let result = await #expect(processExitsWith: .exitCode(3), observing: [\.standardErrorContent]) {
+      // The executable may lie where only its owner can go: open it first, then give up the rights. Root would still
+      // have the device.
+      let descriptor = CommandTests.openExecutable()
+      #expect(cts_deny_userfaultfd(EPERM) == 0)
+      #expect(geteuid() != 0 || cts_become_nobody() == 0)
+      CommandTests.become(descriptor, "bench", "--pages=64")
+    }
+    let errors = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    #expect(errors.contains("lazy-mem-demo: this host does not allow userfaultfd"))
+  }
+}
