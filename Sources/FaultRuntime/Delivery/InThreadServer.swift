@@ -17,7 +17,7 @@ final class InThreadServer: Sendable {
 
   init(configuration: FaultRuntimeConfiguration, pageSize: PageSize) throws(FaultRuntimeError) {
     do {
-      uffd = try Userfaultfd.open(Self.kinds(configuration.descriptor), wanting: [.sigbus, .poison])
+      uffd = try Userfaultfd.open(configuration.descriptor.candidates, wanting: [.sigbus, .poison])
     } catch {
       throw .unavailable(error)
     }
@@ -28,11 +28,6 @@ final class InThreadServer: Sendable {
     self.staging = staging
     self.pageSize = pageSize
     onFailure = configuration.onFailure
-  }
-
-  /// In this mode system calls get `EFAULT` whatever the descriptor, so the least able one is asked for first.
-  private static func kinds(_ choice: DescriptorChoice) -> [DescriptorKind] {
-    choice == .automatic ? [.userModeOnly, .full, .device] : choice.candidates
   }
 
   var statistics: FaultStatistics { counters.statistics }

@@ -4,7 +4,7 @@ public struct FaultStatistics: Hashable, Sendable {
   /// Page faults that the kernel reported. Threads that wait for one page count one each.
   public var faults = 0
 
-  /// Reads of the descriptor that brought at least one message.
+  /// Reads of the descriptor that brought at least one message. With `sigbus` nothing is read, and each fault counts as one.
   public var batches = 0
 
   /// The most messages that one read brought.

@@ -24,10 +24,13 @@ final class SharedCounters: Sendable {
   func countFailure() { pagesFailed.wrappingAdd(1, ordering: .relaxed) }
   func countDeferral() { deferrals.wrappingAdd(1, ordering: .relaxed) }
 
-  /// No batches: nothing is read.
+  /// Each fault is a batch of its own: its thread meets it alone.
   var statistics: FaultStatistics {
-    FaultStatistics(
-      faults: faults.load(ordering: .relaxed),
+    let faults = faults.load(ordering: .relaxed)
+    return FaultStatistics(
+      faults: faults,
+      batches: faults,
+      largestBatch: min(faults, 1),
       requests: requests.load(ordering: .relaxed),
       bytesFilled: bytesFilled.load(ordering: .relaxed),
       pagesAlreadyPresent: pagesAlreadyPresent.load(ordering: .relaxed),
