@@ -118,7 +118,7 @@ struct SigbusTests {
   }
 
   private func copying(_ source: LazyRegion) -> ClosureProvider {
-    ClosureProvider(mayRunInFaultingThread: true) { request, page in
+    ClosureProvider(requestSize: .singlePage, mayRunInFaultingThread: true) { request, page in
       page.append(source.bytes.extracting(request.range))
       return .filled
     }

@@ -170,6 +170,7 @@ final class EventLoop: Sendable {
       var run = FaultRun(region: region, fault: fault, index: index)
       index += 1
       while index < batch.count, run.absorb(batch[index]) { index += 1 }
+      run.widen()
       try resolver.serve(run, in: batch, readingOnInto: &inbox)
     }
     batch.removeAll()

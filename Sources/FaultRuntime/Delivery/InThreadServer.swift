@@ -76,7 +76,8 @@ final class InThreadServer: Sendable {
     counters.countFault()
     let fault = PendingFault(page: pageSize.pageStart(of: address), isWrite: isWrite)
     if region.isClosing { return fail(fault, of: region, ResolutionError.regionClosed) }
-    let run = FaultRun(region: region, fault: fault, index: 0)
+    var run = FaultRun(region: region, fault: fault, index: 0)
+    run.widen()
     do {
       try answer(run, fault)
       return true
@@ -88,6 +89,7 @@ final class InThreadServer: Sendable {
   /// An error of a request that spans pages says little about the one that was touched: ask again for that.
   private func narrow(_ run: FaultRun, _ fault: PendingFault, _ error: any Error) -> Bool {
     if run.isOnePage { return fail(fault, of: run.region, error) }
+    run.shrinkNext(at: run.start + run.region.requestUnit)
     do {
       try answer(FaultRun(region: run.region, onlyPageOf: fault, index: 0), fault)
       return true
@@ -121,6 +123,11 @@ final class InThreadServer: Sendable {
         return
       case .goOn(let completed):
         done += completed
+      case .present where run.isBeyondNeed(range.start &+ UInt(bitPattern: done)):
+        // Somebody was here before. Going on page by page would cost more than it saves.
+        counters.countBytesFilled(done - range.byteCount)
+        run.shrinkNext(at: run.region.offset(of: range.start) + done)
+        return
       case .present:
         counters.countAlreadyPresent()
         counters.countBytesFilled(-pageSize.bytes)

@@ -19,6 +19,10 @@ final class RegionCore: Sendable {
   let requestUnit: Int
   /// The most that one request asks for, in bytes: a multiple of `requestUnit`.
   let largestRequest: Int
+  /// What a fault grows to while accesses run on, in bytes: at most `largestRequest`.
+  let widestRequest: Int
+  let advice: RegionOptions.Advice
+  let streams = AccessStreams()
   let provide: @Sendable (PageRequest, inout PageBuffer) throws -> PageContents
   let failures = FailureLog()
 
@@ -39,6 +43,7 @@ final class RegionCore: Sendable {
     guard largest <= Self.largestRequestLimit else { throw .requestTooLarge(name: name, byteCount: largest) }
 
     self.isWritable = options.access == .readWrite
+    self.advice = options.advice
     // So that huge pages can be moved in.
     let alignment = mapped >= hugePageByteCount ? hugePageByteCount : 0
     var address: UnsafeMutableRawPointer?
@@ -53,6 +58,9 @@ final class RegionCore: Sendable {
     self.faultingThreads = faultingThreads
     self.requestUnit = unit
     self.largestRequest = largest / unit * unit
+    // Faulting threads share staging memory in slots.
+    let limit = faultingThreads == nil ? Int.max : StagingPool.slotByteCount
+    self.widestRequest = max(unit, min(largest, limit) / unit * unit)
     self.provide = { request, buffer in try provider.page(request, into: &buffer) }
   }
 

@@ -29,11 +29,11 @@ public final class FileProvider: SizedPageProvider {
   ///
   /// - Parameters:
   ///   - path: the file.
-  ///   - requestSize: how much to read for one fault; 64 KiB, and up to 256 KiB where faults are merged, unless told.
+  ///   - requestSize: how much to read for one fault; one page, and up to 256 KiB while accesses run on, unless told.
   /// - Throws: ``FileProviderError`` where the file cannot be opened or is not a regular file.
   public init(
     _ path: String,
-    requestSize: RequestSize = RequestSize(preferred: 64 << 10, largest: 256 << 10)
+    requestSize: RequestSize = RequestSize(preferred: 1, largest: 256 << 10)
   ) throws(FileProviderError) {
     let opened = unsafe cuffd_file_open(path)
     if let errno = KernelErrno(returned: opened) {

@@ -35,8 +35,8 @@ public final class MemoryProvider: SizedPageProvider, @unchecked Sendable {
   /// The number of bytes that are lent.
   public var byteCount: Int { unsafe bytes.count }
 
-  /// A fault brings 64 KiB: one copy of sixteen pages is cheaper than two of one.
-  public var requestSize: RequestSize { RequestSize(preferred: 64 << 10, largest: 256 << 10) }
+  /// One page for a fault, up to 256 KiB while accesses run on.
+  public var requestSize: RequestSize { RequestSize(preferred: 1, largest: 256 << 10) }
 
   /// Yes: lending is arithmetic.
   public var mayRunInFaultingThread: Bool { true }

@@ -32,8 +32,8 @@ public protocol PageProvider: Sendable {
 }
 
 extension PageProvider {
-  /// One page for each request.
-  public var requestSize: RequestSize { .singlePage }
+  /// One page for a fault, up to 64 KiB while accesses run on.
+  public var requestSize: RequestSize { .standard }
 
   /// No: a provider has to say that it keeps the rules.
   public var mayRunInFaultingThread: Bool { false }
@@ -47,10 +47,12 @@ public protocol SizedPageProvider: PageProvider {
 
 /// The sizes of requests that a provider likes, in bytes. Both are rounded up to whole pages.
 public struct RequestSize: Hashable, Sendable {
-  /// The unit that a fault brings in: faults are widened to multiples of it, counted from the start of the region.
+  /// The unit that a fault brings in at least: requests are multiples of it, counted from the start of the region.
   public let preferred: Int
 
-  /// The most that one request asks for, when faults on neighbouring units are merged.
+  /// The most that one request asks for: requests grow to this while accesses run on (``RegionOptions/Advice``), where
+  /// faults on neighbouring units are merged, and for ``LazyRegion/prefetch(_:)``. Where it is the preferred size, all
+  /// requests have one size.
   public let largest: Int
 
   /// Takes sizes in bytes, each at least 1. `largest` is raised to `preferred` where it is smaller.
@@ -62,8 +64,11 @@ public struct RequestSize: Hashable, Sendable {
     self.largest = max(preferred, largest)
   }
 
-  /// One page for a fault; neighbouring faults that arrive together are merged up to 64 KiB.
-  public static let singlePage = RequestSize(preferred: 1, largest: 64 << 10)
+  /// One page for a fault, up to 64 KiB while accesses run on.
+  public static let standard = RequestSize(preferred: 1, largest: 64 << 10)
+
+  /// One page for each request, always.
+  public static let singlePage = RequestSize(preferred: 1, largest: 1)
 }
 
 /// Which bytes of a region are wanted.

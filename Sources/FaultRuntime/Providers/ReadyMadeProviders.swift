@@ -3,8 +3,8 @@ public struct ZeroProvider: PageProvider {
   /// Makes a provider of zeros.
   public init() {}
 
-  /// Pages of zeros cost nothing to produce, so a fault brings 64 KiB.
-  public var requestSize: RequestSize { RequestSize(preferred: 64 << 10, largest: 1 << 20) }
+  /// One page for a fault, up to 1 MiB while accesses run on.
+  public var requestSize: RequestSize { RequestSize(preferred: 1, largest: 1 << 20) }
 
   /// Yes.
   public var mayRunInFaultingThread: Bool { true }
@@ -25,7 +25,7 @@ public struct ClosureProvider: PageProvider {
 
   /// Makes a provider of `body`, which keeps the rules of ``PageProvider/page(_:into:)``.
   public init(
-    requestSize: RequestSize = .singlePage,
+    requestSize: RequestSize = .standard,
     mayRunInFaultingThread: Bool = false,
     _ body: @escaping @Sendable (PageRequest, inout PageBuffer) throws -> PageContents
   ) {

@@ -4,6 +4,8 @@ struct FaultRun {
   /// What is requested, as offsets of the region: whole units, clipped to the mapping.
   private(set) var start: Int
   private(set) var end: Int
+  /// Where the units end that somebody waits for; what is behind was added because accesses run on.
+  private(set) var neededEnd: Int
   /// The faults in it, as indices of the batch.
   private(set) var faults: Range<Int>
 
@@ -14,6 +16,7 @@ struct FaultRun {
     self.region = region
     start = offset - offset % unit
     end = min(start + unit, region.range.byteCount)
+    neededEnd = end
     faults = index..<(index + 1)
   }
 
@@ -27,15 +30,41 @@ struct FaultRun {
     let newEnd = max(end, min(unitStart + region.requestUnit, region.range.byteCount))
     guard newEnd - start <= region.largestRequest else { return false }
     end = newEnd
+    neededEnd = newEnd
     faults = faults.lowerBound..<(faults.upperBound + 1)
     return true
   }
+
+  /// Asks for more where accesses run on. Once, when every fault has been taken in.
+  @inline(__always)
+  mutating func widen() {
+    let unit = region.requestUnit
+    guard neededEnd - start < region.widestRequest, region.advice != .random else { return }
+    let largest = region.widestRequest / unit
+    let needed = (neededEnd - start + unit - 1) / unit
+    let wanted =
+      region.advice == .sequential
+      ? largest : region.streams.window(from: start / unit, count: needed, largest: largest)
+    end = min(start + wanted * unit, region.range.byteCount)
+  }
+
+  /// Makes the next request small again: this one met pages at `offset` that are there, or that could not be had.
+  func shrinkNext(at offset: Int) {
+    let unit = region.requestUnit
+    region.streams.shrink(goingOnAt: (end + unit - 1) / unit, insteadAt: (offset + unit - 1) / unit)
+  }
+
+  var isWidened: Bool { end > neededEnd }
+
+  /// Whether nobody waits at `address` or behind it: only what was added for accesses that run on is left.
+  func isBeyondNeed(_ address: UInt) -> Bool { isWidened && region.offset(of: address) >= neededEnd }
 
   /// Pages that nobody waits for.
   init(region: RegionCore, from start: Int, to end: Int) {
     self.region = region
     self.start = start
     self.end = end
+    neededEnd = end
     faults = 0..<0
   }
 
@@ -44,6 +73,7 @@ struct FaultRun {
     self.region = region
     start = region.offset(of: fault.page)
     end = start + region.pageSize.bytes
+    neededEnd = end
     faults = index..<(index + 1)
   }
 

@@ -26,7 +26,7 @@ extension FaultRun {
   ///
   /// - Parameters:
   ///   - lastWanted: the offset of the last page that somebody waits for: an answer that leaves it out is too short.
-  ///   - isWrite: whether the fault of a run of one page was a write.
+  ///   - isWrite: whether the fault of a run of one page, or the first of a run that was widened, was a write.
   ///   - stage: memory for the answer, as long as the run.
   ///   - forbidden: lazy memory that must not be lent, because copying from it would wait for the copying thread.
   @inline(__always)
@@ -62,7 +62,7 @@ extension FaultRun {
       return unsafe whole == 0 ? PageAnswer(tailPart) : PageAnswer(wholePart, tailPart)
 
     case .zero:
-      guard isWrite, isOnePage else { return unsafe PageAnswer(AnswerPart(range: range, source: nil)) }
+      guard isWrite, isOnePage || isWidened else { return unsafe PageAnswer(AnswerPart(range: range, source: nil)) }
       // A write to the shared page of zeros copies it at once: a page of its own is cheaper.
       unsafe stage.clear(from: 0, to: range.byteCount)
       return unsafe PageAnswer(AnswerPart(range: range, source: staged))
@@ -78,6 +78,7 @@ extension FaultRun {
     if produced > request.byteCount { throw .answerTooLong(produced: produced, wanted: request.byteCount) }
     let usable = region.pageSize.roundDown(produced)
     if lastWanted >= start + usable { throw .answerTooShort(produced: produced, wanted: request.byteCount) }
+    shrinkNext(at: start + usable)
     return usable
   }
 }

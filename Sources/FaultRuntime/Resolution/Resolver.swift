@@ -63,6 +63,7 @@ struct Resolver: ~Copyable {
       fail(batch[run.faults.lowerBound], of: run.region, error)
       return
     }
+    run.shrinkNext(at: run.start + run.region.requestUnit)
     for index in run.faults {
       let single = FaultRun(region: run.region, onlyPageOf: batch[index], index: index)
       do {
@@ -117,6 +118,11 @@ struct Resolver: ~Copyable {
         _ = try inbox.read(from: loop.uffd, counting: loop.counters)
         // The thread whose event was read has to run before anything can be resolved.
         cuffd_pause(0)
+      case .present where run.isBeyondNeed(range.start &+ UInt(bitPattern: done)):
+        // Somebody was here before. Going on page by page would cost more than it saves.
+        loop.counters.countBytesFilled(done - range.byteCount)
+        run.shrinkNext(at: run.region.offset(of: range.start) + done)
+        return
       default:
         let rest = range.dropping(done)
         try handle(step, at: rest, run, in: batch)

@@ -5,7 +5,7 @@ internal import Synchronization
 /// a signal handler. Untouched slots cost no memory.
 final class StagingPool: Sendable {
   private static let slotCount = 64
-  private static let slotByteCount = 256 << 10
+  static let slotByteCount = 256 << 10
 
   private let base: UInt
   /// A set bit is a slot in use.

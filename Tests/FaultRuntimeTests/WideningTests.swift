@@ -1,0 +1,161 @@
+import Glibc
+import Testing
+
+@testable import FaultRuntime
+
+private struct Refused: Error, Equatable {}
+
+@Suite("Requests that grow while accesses run on", .timeLimit(.minutes(2)))
+struct WideningTests {
+  private static let both: [Delivery] = [.eventLoop, .sigbus]
+
+  /// Every request that a provider got, in pages.
+  private final class Requests: Sendable {
+    private let log = Guarded<[Range<Int>]>([])
+    var all: [Range<Int>] { log.withLock { $0 } }
+
+    func note(_ request: PageRequest) {
+      let pages = (request.range.lowerBound / pageBytes)..<((request.range.upperBound + pageBytes - 1) / pageBytes)
+      log.withLock { $0.append(pages) }
+    }
+  }
+
+  /// A region whose requests are noted. Pages for which `isBad` holds cannot be had.
+  private func region(
+    _ delivery: Delivery, pages: Int, largest: Int = 8, unit: Int = 1, advice: RegionOptions.Advice = .normal,
+    _ requests: Requests, isBad: @escaping @Sendable (Int) -> Bool = { _ in false }
+  ) throws -> LazyRegion {
+    let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))
+    let provider = ClosureProvider(
+      requestSize: RequestSize(preferred: unit * pageBytes, largest: largest * pageBytes), mayRunInFaultingThread: true
+    ) { request, page in
+      requests.note(request)
+      let pages = (request.range.lowerBound / pageBytes)..<((request.range.upperBound + pageBytes - 1) / pageBytes)
+      guard !pages.contains(where: isBad) else { throw Refused() }
+      page.append(expectedBytes(request.range))
+      return .filled
+    }
+    return try runtime.map(provider, byteCount: pages * pageBytes - 5, options: RegionOptions(advice: advice))
+  }
+
+  private func touch(_ region: LazyRegion, _ pages: some Sequence<Int>) {
+    for page in pages { #expect(region.access(page * pageBytes) == .byte(expectedByte(page * pageBytes))) }
+  }
+
+  @Test("From page to page: 1, 2, 4, up to the largest, and never past the end", arguments: both)
+  func sequential(delivery: Delivery) throws {
+    let requests = Requests()
+    let region = try region(delivery, pages: 27, requests)
+    touch(region, 0..<27)
+    #expect(requests.all == [0..<1, 1..<3, 3..<7, 7..<15, 15..<23, 23..<27])
+    #expect(mismatches(in: region) == [])
+    #expect(tailIsZero(region))
+  }
+
+  @Test("Here and there: one page each", arguments: both)
+  func scattered(delivery: Delivery) throws {
+    let requests = Requests()
+    let region = try region(delivery, pages: 64, requests)
+    let order = (0..<32).map { $0 * 37 % 64 }
+    touch(region, order)
+    #expect(requests.all == order.map { $0..<($0 + 1) })
+  }
+
+  @Test("Accesses that stop running on make it small again", arguments: both)
+  func shrinking(delivery: Delivery) throws {
+    let requests = Requests()
+    let region = try region(delivery, pages: 200, requests)
+    touch(region, 0..<15)
+    touch(region, [100, 50, 150])
+    #expect(requests.all.suffix(3) == [100..<101, 50..<51, 150..<151])
+    // The first stream was not forgotten.
+    touch(region, [15])
+    #expect(requests.all.last == 15..<23)
+  }
+
+  @Test("Readers in several places each have a stream of their own", arguments: both)
+  func interleaved(delivery: Delivery) throws {
+    let requests = Requests()
+    let region = try region(delivery, pages: 120, requests)
+    for page in 0..<30 { touch(region, [page, 40 + page, 80 + page]) }
+    #expect(requests.all.count { $0.count == 8 } >= 6)
+  }
+
+  @Test("A unit is the least and the step", arguments: both)
+  func units(delivery: Delivery) throws {
+    let requests = Requests()
+    let region = try region(delivery, pages: 40, largest: 12, unit: 4, requests)
+    touch(region, 0..<40)
+    #expect(requests.all == [0..<4, 4..<12, 12..<20, 20..<28, 28..<36, 36..<40])
+  }
+
+  @Test("What the program knows about its accesses counts more", arguments: both)
+  func advice(delivery: Delivery) throws {
+    let random = Requests()
+    touch(try region(delivery, pages: 20, advice: .random, random), 0..<20)
+    #expect(random.all == (0..<20).map { $0..<($0 + 1) })
+    let sequential = Requests()
+    touch(try region(delivery, pages: 20, advice: .sequential, sequential), 0..<20)
+    #expect(sequential.all == [0..<8, 8..<16, 16..<20])
+  }
+
+  @Test("Pages that are there keep their bytes, and end the growth", arguments: both)
+  func present(delivery: Delivery) throws {
+    let requests = Requests()
+    let region = try region(delivery, pages: 60, requests)
+    for page in [9, 11, 13] {
+      #expect(write(7, to: region.address + UInt(page * pageBytes)) == .byte(7))
+    }
+    let before = requests.all.count
+    touch(region, 0..<9)
+    // 7..<15 was asked for, and only 7 and 8 were missing before the page that was there.
+    #expect(requests.all.dropFirst(before) == [0..<1, 1..<3, 3..<7, 7..<15])
+    for page in [9, 11, 13] { #expect(region.access(page * pageBytes) == .byte(7)) }
+    touch(region, [10, 12, 14])
+    #expect(requests.all.suffix(3).allSatisfy { $0.count <= 2 })
+  }
+
+  @Test("A bad page ahead fails nobody but those who touch it", arguments: both)
+  func badPageAhead(delivery: Delivery) throws {
+    let requests = Requests()
+    let region = try region(delivery, pages: 40, requests) { $0 == 12 }
+    touch(region, 0..<12)
+    #expect(region.failures.isEmpty)
+    #expect(region.access(12 * pageBytes) == .signal(SIGBUS))
+    #expect(region.failures.map(\.offset) == [12 * pageBytes])
+    touch(region, 13..<40)
+    #expect(requests.all.last?.count ?? 0 > 1)
+  }
+
+  @Test("Writes over zeros get memory of their own at once", arguments: both)
+  func zeros(delivery: Delivery) throws {
+    let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))
+    let region = try runtime.map(ZeroProvider(), byteCount: 100 * pageBytes)
+    for page in 0..<100 { #expect(write(3, to: region.address + UInt(page * pageBytes + 1)) == .byte(3)) }
+    for page in 0..<100 { #expect(region.access(page * pageBytes) == .byte(0)) }
+    #expect(runtime.statistics.requests < 10)
+    #expect(runtime.statistics.bytesFilled == 100 * pageBytes)
+  }
+
+  @Test("A stream goes on, is met in its latest part, is left, and is found again")
+  func streams() {
+    let streams = AccessStreams()
+    #expect(streams.window(from: 0, count: 1, largest: 16) == 1)
+    #expect(streams.window(from: 1, count: 1, largest: 16) == 2)
+    #expect(streams.window(from: 3, count: 1, largest: 16) == 4)
+    // In flight, or left out.
+    #expect(streams.window(from: 5, count: 1, largest: 16) == 1)
+    #expect(streams.window(from: 7, count: 1, largest: 16) == 8)
+    // A few were skipped: as wide as before.
+    #expect(streams.window(from: 17, count: 1, largest: 16) == 8)
+    #expect(streams.window(from: 25, count: 3, largest: 20) == 16)
+    #expect(streams.window(from: 41, count: 1, largest: 20) == 16)
+    streams.shrink(goingOnAt: 57, insteadAt: 50)
+    #expect(streams.window(from: 50, count: 1, largest: 20) == 2)
+    // Eight others, and it is forgotten.
+    for other in 1...8 { #expect(streams.window(from: other * 1000, count: 1, largest: 20) == 1) }
+    #expect(streams.window(from: 52, count: 1, largest: 20) == 1)
+    // What has to be asked for is never cut.
+    #expect(streams.window(from: 5000, count: 30, largest: 20) == 30)
+  }
+}
