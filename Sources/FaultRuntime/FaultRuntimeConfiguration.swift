@@ -14,6 +14,9 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// the regions on its own thread only.
   public var handlerThreads: Int
 
+  /// On which CPU handler threads run.
+  public var placement: HandlerPlacement
+
   /// The most messages that one read takes, 1 to 4096.
   public var batchCapacity: Int
 
@@ -40,6 +43,7 @@ public struct FaultRuntimeConfiguration: Sendable {
     needsSystemCalls: Bool = false,
     descriptor: DescriptorChoice = .automatic,
     handlerThreads: Int = 1,
+    placement: HandlerPlacement = .automatic,
     batchCapacity: Int = 64,
     closeDeadline: Duration = .seconds(5),
     resolveDeadline: Duration = .seconds(10),
@@ -49,6 +53,7 @@ public struct FaultRuntimeConfiguration: Sendable {
     self.needsSystemCalls = needsSystemCalls
     self.descriptor = descriptor
     self.handlerThreads = handlerThreads
+    self.placement = placement
     self.batchCapacity = batchCapacity
     self.closeDeadline = closeDeadline
     self.resolveDeadline = resolveDeadline

@@ -5,6 +5,7 @@
 #include "cuffd_abi.h"
 #include "cuffd_calls.h"
 #include "cuffd_host.h"
+#include "cuffd_placement.h"
 #include "cuffd_sigbus.h"
 
 #endif

@@ -1,6 +1,6 @@
 internal import CUFFD
 
-/// One handler thread with a userfaultfd of its own: it waits in epoll, reads faults in batches, and answers them.
+/// A handler: a userfaultfd of its own, and one thread at a time that serves its faults (`FaultService`).
 ///
 /// Regions are dealt out to handlers, so a region's faults are all served by one thread: nothing about a fault needs a lock.
 final class EventLoop: Sendable {
@@ -14,23 +14,26 @@ final class EventLoop: Sendable {
   let immediateRetries: Int
 
   /// Which of the runtime's handlers this is.
-  private let number: Int
-  private let batchCapacity: Int
+  let number: Int
+  let batchCapacity: Int
+  let epoll: Epoll
   private let closeDeadline: UInt64
-  private let epoll: Epoll
   private let wakeup: WakeDescriptor
-  private let thread = Guarded<FaultThread?>(nil)
+  /// The ordinary one, and the following one where there was a reason to start it.
+  private let threads = Guarded<[FaultThread]>([])
+  private let baton = Baton(holder: HandlerRole.ordinary.rawValue)
+  private let box = ServiceBox()
   private let control = Guarded(Control())
 
-  /// What other threads ask of the handler thread; it looks here when its eventfd says so.
-  private struct Control: Sendable {
+  /// What other threads ask of the handler; it looks here when its eventfd says so.
+  struct Control: Sendable {
     var isStopping = false
     /// Signalled when every message that was queued before has been served.
     var drains: [OneShotEvent] = []
     var prefetches: [PrefetchJob] = []
   }
 
-  private enum Token {
+  enum Token {
     static let faults: UInt32 = 0
     static let wakeup: UInt32 = 1
   }
@@ -58,25 +61,25 @@ final class EventLoop: Sendable {
       wakeup = try WakeDescriptor()
       try epoll.watch(uffd.descriptor, token: Token.faults)
       try epoll.watch(wakeup.descriptor, token: Token.wakeup)
-      let started = try FaultThread(name: "fault-handler\(number)", stackByteCount: Self.stackByteCount) {
-        [self] in run()
+      let placement = configuration.placement
+      let started = try FaultThread(name: "fault-handler\(number)", stackByteCount: Self.stackByteCount) { [self] in
+        box.put(FaultService(self, placement: placement))
+        run(as: .ordinary)
       }
-      thread.withLock { $0 = started }
+      threads.withLock { $0.append(started) }
     } catch {
       throw .cannotStart(error)
     }
   }
 
   /// Nothing here asks for events: fork, mremap and the like are not reported.
-  private static let wantedFeatures: UserfaultfdFeatures = .poison
-
-  private static let drainReads = 64
+  private static let wantedFeatures: UserfaultfdFeatures = [.poison, .threadID]
 
   /// Virtual; a provider decides how much of it becomes memory.
   private static let stackByteCount = 1 << 20
 
   private var isOnHandlerThread: Bool {
-    thread.withLock { $0 }?.isCurrent ?? false
+    threads.withLock { $0.contains { $0.isCurrent } }
   }
 
   // MARK: Control, on any thread
@@ -118,98 +121,85 @@ final class EventLoop: Sendable {
     while !job.done.wait(nanoseconds: closeDeadline) {}
   }
 
-  /// Ends the thread. Every region has been closed before.
+  /// Ends the threads. Every region has been closed before.
   func stop() {
     control.withLock { $0.isStopping = true }
     wakeup.signal()
-    guard let thread = thread.withLock({ $0 }) else { return }
-    if thread.isCurrent { thread.detach() } else { thread.join() }
-  }
-
-  // MARK: Service, on the handler thread
-
-  private func run() {
-    var inbox = FaultInbox(readCapacity: batchCapacity, pageSize: pageSize)
-    var batch = FaultInbox.batch(readCapacity: batchCapacity)
-    var resolver = Resolver(loop: self, capacity: batchCapacity)
-    var filler = BulkFiller(pageSize: pageSize)
-    var jobs: [PrefetchJob] = []
-    do {
-      while true {
-        let isBusy = !inbox.isEmpty || !jobs.isEmpty
-        let ready = try epoll.wait(milliseconds: isBusy ? 0 : resolver.deferred.count == 0 ? -1 : 1)
-        if ready.hasError(Token.faults) { fatalError("FaultRuntime: the userfaultfd reports an error") }
-        if ready.hasInput(Token.faults), inbox.hasRoom { _ = try inbox.read(from: uffd, counting: counters) }
-        if resolver.deferred.count > 0 { resolver.takeDeferred(into: &inbox) }
-        try serve(&inbox, &batch, with: &resolver)
-        if ready.hasInput(Token.wakeup), try obey(&inbox, &batch, &resolver, &jobs) { return }
-        // Only when no fault is waiting: demand goes first.
-        if !jobs.isEmpty, !ready.hasInput(Token.faults) { work(&jobs, &filler) }
-      }
-    } catch {
-      // Nobody would serve the faults that come; a program that hangs is worse than one that says why it ended.
-      fatalError("FaultRuntime: the handler thread cannot go on: \(error)")
+    // The ordinary thread comes first and may start the other one until it ends.
+    var index = 0
+    while let thread = threads.withLock({ index < $0.count ? $0[index] : nil }) {
+      if thread.isCurrent { thread.detach() } else { thread.join() }
+      index += 1
     }
   }
 
-  /// Answers everything in the inbox; `batch` is empty before and after.
-  @inline(__always)
-  private func serve(
-    _ inbox: inout FaultInbox, _ batch: inout FaultBatch, with resolver: inout Resolver
-  ) throws(UserfaultfdError) {
-    inbox.take(for: &batch)
-    var index = 0
-    while index < batch.count {
-      let fault = batch[index]
-      guard let region = table.region(containing: fault.page), region.handler == number else {
-        // The region was closed since, and its addresses may belong to another handler's. Whoever still waits meets what is there now.
-        try? uffd.wake(AddressRange(start: fault.page, byteCount: pageSize.bytes))
-        index += 1
+  // MARK: Service, on the handler's threads
+
+  private func run(as role: HandlerRole) {
+    let isAsWanted = role == .ordinary || cuffd_run_when_idle() == 0
+    while true {
+      baton.wait(as: role.rawValue)
+      guard var service = box.take() else { return }
+      if !isAsWanted {
+        service.giveUpFollowing()
+        box.put(service)
+        baton.pass(to: HandlerRole.ordinary.rawValue)
         continue
       }
-      var run = FaultRun(region: region, fault: fault, index: index)
-      index += 1
-      while index < batch.count, run.absorb(batch[index]) { index += 1 }
-      run.widen()
-      try resolver.serve(run, in: batch, readingOnInto: &inbox)
-    }
-    batch.removeAll()
-  }
-
-  /// One step of the oldest job.
-  private func work(_ jobs: inout [PrefetchJob], _ filler: inout BulkFiller) {
-    let job = jobs[0]
-    counters.countRequest()
-    if job.step(&filler, uffd, forbidden: table, counting: { counters.countBytesFilled($0) }) {
-      jobs.removeFirst()
-      job.done.signal()
+      switch service.run() {
+      case .stop:
+        // The other one finds nothing in the box, and ends.
+        baton.pass(to: (role == .ordinary ? HandlerRole.following : .ordinary).rawValue)
+        return
+      case .handOver(let next):
+        if next == .following, !startFollower() {
+          service.giveUpFollowing()
+          box.put(service)
+        } else {
+          box.put(service)
+          baton.pass(to: next.rawValue)
+        }
+      }
     }
   }
 
-  /// Does what other threads have asked for. True where the thread shall end.
-  private func obey(
-    _ inbox: inout FaultInbox, _ batch: inout FaultBatch, _ resolver: inout Resolver, _ jobs: inout [PrefetchJob]
-  ) throws(UserfaultfdError) -> Bool {
+  private func startFollower() -> Bool {
+    threads.withLock { threads in
+      if threads.count > 1 { return true }
+      guard let started = try? startThread("fault-follower\(number)", .following) else { return false }
+      threads.append(started)
+      return true
+    }
+  }
+
+  private func startThread(_ name: String, _ role: HandlerRole) throws(HostCallError) -> FaultThread {
+    try FaultThread(name: name, stackByteCount: Self.stackByteCount) { [self] in run(as: role) }
+  }
+
+  /// What other threads have asked for since the last call.
+  func takeWishes() -> Control {
     wakeup.clear()
-    let wishes = control.withLock { control in
+    return control.withLock { control in
       defer {
         control.drains = []
         control.prefetches = []
       }
       return control
     }
-    jobs += wishes.prefetches
-    guard !wishes.drains.isEmpty || wishes.isStopping else { return false }
-    // What was queued before is read first; a read that was not filled has seen the end of it. The bound is for a crowd
-    // of threads that fills every read: closing then relies on what it does after draining.
-    for _ in 0..<Self.drainReads {
-      let count = try inbox.read(from: uffd, counting: counters)
-      try serve(&inbox, &batch, with: &resolver)
-      if count < batchCapacity { break }
-    }
-    for drain in wishes.drains { drain.signal() }
-    return wishes.isStopping
   }
+}
+
+// Safe to share: whoever holds the baton is the only one who touches it.
+/// Where the service is while the baton changes hands.
+private final class ServiceBox: @unchecked Sendable {
+  private var service: FaultService?
+
+  func take() -> FaultService? {
+    let taken = service.take()
+    return taken
+  }
+
+  func put(_ service: consuming FaultService) { self.service = consume service }
 }
 
 extension Duration {

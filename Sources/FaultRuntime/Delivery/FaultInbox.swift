@@ -7,6 +7,8 @@ struct FaultInbox: ~Copyable {
   private let readCapacity: Int
   private let pageSize: PageSize
   private(set) var faults: FaultBatch
+  /// Who made the latest fault; 0 where the kernel does not say.
+  private(set) var latestThread: UInt32 = 0
 
   /// For reads of up to `readCapacity` messages.
   init(readCapacity: Int, pageSize: PageSize) {
@@ -34,8 +36,9 @@ struct FaultInbox: ~Copyable {
     var count = 0
     for index in 0..<messages.count {
       // Nothing is done about events: reading them is what lets the thread that caused them go on.
-      guard case .pagefault(let address, let flags, _) = messages[index] else { continue }
+      guard case .pagefault(let address, let flags, let thread) = messages[index] else { continue }
       count += 1
+      latestThread = thread
       faults.insert(PendingFault(page: pageSize.pageStart(of: address), isWrite: flags.contains(.write)))
     }
     counters.countBatch(faults: count, messages: messages.count)

@@ -39,6 +39,8 @@ struct ReadySet: Sendable {
   fileprivate let input: UInt32
   fileprivate let error: UInt32
 
+  var isEmpty: Bool { input | error == 0 }
+
   @inline(__always)
   func hasInput(_ token: UInt32) -> Bool { input & (1 << token) != 0 }
 

@@ -47,6 +47,15 @@ struct AccessStreams: ~Copyable, Sendable {
     }
   }
 
+  /// Lets the stream that was to go on at `unit` go on at `actual`, as wide as before: what is in between was filled ahead.
+  func move(goingOnAt unit: Int, to actual: Int) {
+    for slot in 0..<Self.slotCount {
+      let seen = slots[slot].load(ordering: .relaxed)
+      guard seen >> Self.windowBits == UInt64(unit) else { continue }
+      slots[slot].store(Self.entry(UInt64(actual), seen & 0xff), ordering: .relaxed)
+    }
+  }
+
   @inline(__always)
   private static func entry(_ next: UInt64, _ logarithm: UInt64) -> UInt64 { next << windowBits | logarithm }
 }

@@ -56,6 +56,9 @@ struct FaultRun {
 
   var isWidened: Bool { end > neededEnd }
 
+  /// Whether accesses run on so long that the request could not grow further.
+  var isWidest: Bool { isWidened && end - start >= region.widestRequest }
+
   /// Whether nobody waits at `address` or behind it: only what was added for accesses that run on is left.
   func isBeyondNeed(_ address: UInt) -> Bool { isWidened && region.offset(of: address) >= neededEnd }
 

@@ -1,0 +1,59 @@
+// Where threads run: looking at another thread's CPU, choosing one's own, and noticing that one has to wait for it.
+#ifndef CUFFD_PLACEMENT_H
+#define CUFFD_PLACEMENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#pragma clang assume_nonnull begin
+
+// A set of CPUs, numbered from 0 to 1023.
+typedef struct cuffd_cpus {
+  uint64_t bits[16];
+} cuffd_cpus;
+
+// The CPUs that the calling thread may run on. Returns how many, or -errno.
+int cuffd_allowed_cpus(cuffd_cpus *cpus);
+
+// Confines the calling thread. Returns 0 or -errno.
+int cuffd_run_on(cuffd_cpus cpus);
+
+// Puts the calling thread under SCHED_IDLE. Without privileges there is no way back. Returns 0 or -errno.
+int cuffd_run_when_idle(void);
+
+// Opens what `cuffd_last_cpu` reads of a thread of this process. Returns a descriptor or -errno.
+int cuffd_open_thread_status(uint32_t thread);
+
+// The CPU that the thread runs on, or last ran on. Returns it, or -errno; -ESRCH where the thread has ended.
+int cuffd_last_cpu(int thread_status);
+
+// How long a thread of this process has run, in nanoseconds; negative where it has ended.
+int64_t cuffd_thread_run_nanoseconds(uint32_t thread);
+
+// How long the calling thread has waited for a CPU while it could have run, in nanoseconds (the second number of
+// schedstat); negative where the kernel does not count that.
+int64_t cuffd_run_delay_nanoseconds(void);
+
+// How many threads of the machine run or want to, the caller included; negative where that is not known.
+int cuffd_runnable_threads(void);
+
+// How many CPUs are online.
+int cuffd_online_cpus(void);
+
+// Asks the system for the shortest wake-up of idle CPUs (a 0 to /dev/cpu_dma_latency), for as long as the returned
+// descriptor is open. Returns it, or -errno.
+int cuffd_hold_cpu_latency(void);
+
+// A baton between threads, each of which has a number.
+typedef struct cuffd_baton cuffd_baton;
+
+cuffd_baton *_Nullable cuffd_baton_create(int holder);
+void cuffd_baton_pass(cuffd_baton *baton, int holder);
+// Waits until the caller, who is number `self`, holds the baton.
+void cuffd_baton_wait(cuffd_baton *baton, int self);
+void cuffd_baton_destroy(cuffd_baton *baton);
+
+#pragma clang assume_nonnull end
+
+#endif

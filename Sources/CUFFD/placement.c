@@ -1,0 +1,138 @@
+#define _GNU_SOURCE
+#include "cuffd_placement.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+_Static_assert(sizeof(cuffd_cpus) == sizeof(cpu_set_t), "cpu_set_t is not 1024 bits");
+
+int cuffd_allowed_cpus(cuffd_cpus *cpus) {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) < 0) return -errno;
+  memcpy(cpus, &set, sizeof set);
+  return CPU_COUNT(&set);
+}
+
+int cuffd_run_on(cuffd_cpus cpus) {
+  cpu_set_t set;
+  memcpy(&set, &cpus, sizeof set);
+  return sched_setaffinity(0, sizeof set, &set) < 0 ? -errno : 0;
+}
+
+int cuffd_run_when_idle(void) {
+  struct sched_param parameters = {0};
+  return sched_setscheduler(0, SCHED_IDLE, &parameters) < 0 ? -errno : 0;
+}
+
+// Reads a small file of /proc from its start into `text`, and ends it with a zero. Returns its length or -errno.
+static ssize_t read_text(int fd, char *text, size_t capacity) {
+  ssize_t count = pread(fd, text, capacity - 1, 0);
+  if (count < 0) return -errno;
+  text[count] = 0;
+  return count;
+}
+
+static ssize_t read_path(const char *path, char *text, size_t capacity) {
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return -errno;
+  ssize_t count = read_text(fd, text, capacity);
+  close(fd);
+  return count;
+}
+
+int cuffd_open_thread_status(uint32_t thread) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/self/task/%u/stat", thread);
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  return fd < 0 ? -errno : fd;
+}
+
+int cuffd_last_cpu(int thread_status) {
+  char text[1024];
+  ssize_t count = read_text(thread_status, text, sizeof text);
+  if (count < 0) return (int)count;
+  // The name, in parentheses, may hold anything. Behind it is field 3; the CPU is field 39.
+  char *at = strrchr(text, ')');
+  for (int field = 2; at != NULL && field < 39; field++) at = strchr(at + 1, ' ');
+  return at != NULL ? atoi(at + 1) : -ENOTSUP;
+}
+
+int64_t cuffd_thread_run_nanoseconds(uint32_t thread) {
+  // The kernel's number for the clock of one thread's time on a CPU.
+  clockid_t clock = (clockid_t)((~thread << 3) | 6u);
+  struct timespec time;
+  if (clock_gettime(clock, &time) < 0) return -errno;
+  return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+int64_t cuffd_run_delay_nanoseconds(void) {
+  char text[128];
+  ssize_t count = read_path("/proc/thread-self/schedstat", text, sizeof text);
+  if (count < 0) return count;
+  char *second = strchr(text, ' ');
+  return second != NULL ? strtoll(second, NULL, 10) : -ENOTSUP;
+}
+
+int cuffd_runnable_threads(void) {
+  char text[128];
+  ssize_t count = read_path("/proc/loadavg", text, sizeof text);
+  if (count < 0) return (int)count;
+  char *at = text;
+  for (int field = 1; at != NULL && field < 4; field++) at = strchr(at + 1, ' ');
+  return at != NULL ? atoi(at + 1) : -ENOTSUP;
+}
+
+int cuffd_online_cpus(void) { return (int)sysconf(_SC_NPROCESSORS_ONLN); }
+
+int cuffd_hold_cpu_latency(void) {
+  int fd = open("/dev/cpu_dma_latency", O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return -errno;
+  int32_t microseconds = 0;
+  if (write(fd, &microseconds, sizeof microseconds) != sizeof microseconds) {
+    int error = errno;
+    close(fd);
+    return -error;
+  }
+  return fd;
+}
+
+struct cuffd_baton {
+  pthread_mutex_t mutex;
+  pthread_cond_t passed;
+  int holder;
+};
+
+cuffd_baton *cuffd_baton_create(int holder) {
+  cuffd_baton *baton = malloc(sizeof *baton);
+  if (baton == NULL) return NULL;
+  pthread_mutex_init(&baton->mutex, NULL);
+  pthread_cond_init(&baton->passed, NULL);
+  baton->holder = holder;
+  return baton;
+}
+
+void cuffd_baton_pass(cuffd_baton *baton, int holder) {
+  pthread_mutex_lock(&baton->mutex);
+  baton->holder = holder;
+  pthread_cond_broadcast(&baton->passed);
+  pthread_mutex_unlock(&baton->mutex);
+}
+
+void cuffd_baton_wait(cuffd_baton *baton, int self) {
+  pthread_mutex_lock(&baton->mutex);
+  while (baton->holder != self) pthread_cond_wait(&baton->passed, &baton->mutex);
+  pthread_mutex_unlock(&baton->mutex);
+}
+
+void cuffd_baton_destroy(cuffd_baton *baton) {
+  pthread_cond_destroy(&baton->passed);
+  pthread_mutex_destroy(&baton->mutex);
+  free(baton);
+}

@@ -1,0 +1,135 @@
+internal import CUFFD
+
+/// What a handler thread does: reads faults in batches, answers them, and uses the time in between. Whichever thread of a
+/// handler has the baton has this, and nobody else touches it.
+struct FaultService: ~Copyable {
+  /// Why the thread that serves stops.
+  enum Exit: Sendable {
+    case stop
+    case handOver(to: HandlerRole)
+  }
+
+  private let loop: EventLoop
+  private var inbox: FaultInbox
+  /// What is being served; empty in between.
+  private var batch: FaultBatch
+  private var resolver: Resolver
+  private var filler: BulkFiller
+  private var jobs: [PrefetchJob] = []
+  private var stream = StreamAhead()
+  private var placer: HandlerPlacer
+
+  private static let drainReads = 64
+
+  /// On the handler's ordinary thread.
+  init(_ loop: EventLoop, placement: HandlerPlacement) {
+    self.loop = loop
+    inbox = FaultInbox(readCapacity: loop.batchCapacity, pageSize: loop.pageSize)
+    batch = FaultInbox.batch(readCapacity: loop.batchCapacity)
+    resolver = Resolver(loop: loop, capacity: loop.batchCapacity)
+    filler = BulkFiller(pageSize: loop.pageSize)
+    placer = HandlerPlacer(placement, knowsThreads: loop.uffd.enabled.contains(.threadID))
+  }
+
+  /// Follows no faulting thread any more.
+  mutating func giveUpFollowing() { placer.giveUpFollowing() }
+
+  /// Serves until somebody else should, or nobody.
+  mutating func run() -> Exit {
+    do {
+      while true {
+        let ready = try wait()
+        if ready.hasError(EventLoop.Token.faults) { fatalError("FaultRuntime: the userfaultfd reports an error") }
+        var messages = 0
+        if ready.hasInput(EventLoop.Token.faults), inbox.hasRoom {
+          messages = try inbox.read(from: loop.uffd, counting: loop.counters)
+        }
+        if resolver.deferred.count > 0 { resolver.takeDeferred(into: &inbox) }
+        try serve()
+        if ready.hasInput(EventLoop.Token.wakeup), try obey() { return .stop }
+        if messages > 0 {
+          if let next = placer.afterBatch(of: inbox.latestThread) { return .handOver(to: next) }
+        } else {
+          // Only when no fault is waiting: demand goes first.
+          workAhead()
+        }
+      }
+    } catch {
+      // Nobody would serve the faults that come; a program that hangs is worse than one that says why it ended.
+      fatalError("FaultRuntime: the handler thread cannot go on: \(error)")
+    }
+  }
+
+  @inline(__always)
+  private func wait() throws(HostCallError) -> ReadySet {
+    if !inbox.isEmpty || !jobs.isEmpty || stream.isGoing { return try loop.epoll.wait(milliseconds: 0) }
+    if placer.spinNanoseconds > 0, let ready = try spin() { return ready }
+    return try loop.epoll.wait(milliseconds: resolver.deferred.count == 0 ? -1 : 1)
+  }
+
+  private func spin() throws(HostCallError) -> ReadySet? {
+    let start = cuffd_monotonic_nanoseconds()
+    repeat {
+      let ready = try loop.epoll.wait(milliseconds: 0)
+      if !ready.isEmpty { return ready }
+    } while cuffd_monotonic_nanoseconds() - start < placer.spinNanoseconds
+    return nil
+  }
+
+  /// Answers everything in the inbox.
+  @inline(__always)
+  private mutating func serve() throws(UserfaultfdError) {
+    inbox.take(for: &batch)
+    var index = 0
+    while index < batch.count {
+      let fault = batch[index]
+      guard let region = loop.table.region(containing: fault.page), region.handler == loop.number else {
+        // The region was closed since, and its addresses may belong to another handler's. Whoever still waits meets what is there now.
+        try? loop.uffd.wake(AddressRange(start: fault.page, byteCount: loop.pageSize.bytes))
+        index += 1
+        continue
+      }
+      var run = FaultRun(region: region, fault: fault, index: index)
+      index += 1
+      while index < batch.count, run.absorb(batch[index]) { index += 1 }
+      run.widen()
+      try resolver.serve(run, in: batch, readingOnInto: &inbox)
+      if run.isWidest { stream.follow(run) }
+    }
+    batch.removeAll()
+  }
+
+  /// A step of the oldest job, or of the stream.
+  private mutating func workAhead() {
+    if !jobs.isEmpty {
+      let job = jobs[0]
+      loop.counters.countRequest()
+      if job.step(&filler, loop.uffd, forbidden: loop.table, counting: { [loop] in loop.counters.countBytesFilled($0) }) {
+        jobs.removeFirst()
+        job.done.signal()
+      }
+    } else if stream.isGoing {
+      loop.counters.countRequest()
+      stream.step(&filler, loop.uffd, forbidden: loop.table, counting: { [loop] in loop.counters.countBytesFilled($0) })
+    }
+  }
+
+  /// Does what other threads have asked for. True where the thread shall end.
+  private mutating func obey() throws(UserfaultfdError) -> Bool {
+    let wishes = loop.takeWishes()
+    jobs += wishes.prefetches
+    guard !wishes.drains.isEmpty || wishes.isStopping else { return false }
+    // Nothing keeps a region that is being closed.
+    stream.stop()
+    // What was queued before is read first; a read that was not filled has seen the end of it. The bound is for a crowd
+    // of threads that fills every read: closing then relies on what it does after draining.
+    for _ in 0..<Self.drainReads {
+      let count = try inbox.read(from: loop.uffd, counting: loop.counters)
+      try serve()
+      if count < loop.batchCapacity { break }
+    }
+    stream.stop()
+    for drain in wishes.drains { drain.signal() }
+    return wishes.isStopping
+  }
+}

@@ -1,0 +1,21 @@
+/// On which CPU a handler thread of the event loop runs. It matters more than anything else about a handler: waking a thread
+/// on another CPU that sleeps takes ten times as long as all the rest of a fault on a virtual machine.
+///
+/// Handler threads stay within the CPUs that the thread which makes the runtime may use.
+public enum HandlerPlacement: Hashable, Sendable {
+  /// Starts as `scheduler`, tries `withFaultingThread` for a few dozen faults, and keeps what is faster; tries again
+  /// after ever more faults. Not tried while every CPU is busy: then placement makes no difference.
+  case automatic
+
+  /// On the CPU where the faulting thread was last seen (`UFFD_FEATURE_THREAD_ID`, `/proc/self/task`), which the handler
+  /// follows, under `SCHED_IDLE`: the scheduler counts a CPU with such a thread as free, so the faulting thread stays where it
+  /// is when it is woken. A handler that has to wait for its CPU hands over to one in the usual class.
+  case withFaultingThread
+
+  /// On a CPU other than the faulting thread's, looking for faults without sleeping, for up to this long after the last
+  /// one. It uses that CPU up; for programs that have one to spare.
+  case spinning(Duration)
+
+  /// Wherever the scheduler puts it; also for programs that pin the thread which makes the runtime.
+  case scheduler
+}

@@ -1,0 +1,86 @@
+internal import CUFFD
+
+/// The two threads that a handler can have. One serves at a time: an unprivileged thread that has entered `SCHED_IDLE` cannot
+/// leave it again, so another one takes over.
+enum HandlerRole: CInt, Sendable {
+  /// In the usual scheduling class.
+  case ordinary
+  /// Under `SCHED_IDLE`, on the faulting thread's CPU.
+  case following
+}
+
+/// Puts the handler thread where its placement wants it, between batches of faults. Used by whichever of a handler's threads
+/// serves.
+struct HandlerPlacer: ~Copyable {
+  /// How long to look for faults without sleeping, in nanoseconds.
+  let spinNanoseconds: UInt64
+
+  private enum Kind { case fixed, spinning, following }
+
+  private var kind: Kind
+  private var policy: FollowingPolicy
+  private var locator: ThreadLocator
+  private var looks = LookSchedule()
+  private let cpuCount = Int(cuffd_online_cpus())
+
+  /// On a handler thread that has not chosen its CPU yet.
+  init(_ placement: HandlerPlacement, knowsThreads: Bool) {
+    let allowed = CPUSet.ofCaller()
+    let canChoose = knowsThreads && allowed.count > 1
+    var isUnconditional = false
+    var spin: UInt64 = 0
+    let wanted: Kind
+    switch placement {
+    case .scheduler: wanted = .fixed
+    case .automatic: wanted = .following
+    case .withFaultingThread:
+      wanted = .following
+      isUnconditional = true
+    case .spinning(let duration):
+      wanted = .spinning
+      spin = duration.clampedNanoseconds
+    }
+    kind = canChoose ? wanted : .fixed
+    spinNanoseconds = spin
+    policy = FollowingPolicy(isUnconditional: isUnconditional)
+    locator = ThreadLocator(allowed: allowed)
+  }
+
+  /// After a batch whose last fault was `thread`'s. Returns who should serve from now on, where that is somebody else.
+  @inline(__always)
+  mutating func afterBatch(of thread: UInt32) -> HandlerRole? {
+    kind == .fixed ? nil : place(thread)
+  }
+
+  private mutating func place(_ thread: UInt32) -> HandlerRole? {
+    if kind == .spinning {
+      if looks.isDue() { looks.looked(moved: locator.avoid(thread)) }
+      return nil
+    }
+    var advice = policy.served(at: cuffd_monotonic_nanoseconds())
+    if advice == .check {
+      let starved = locator.starvedNanoseconds(for: thread)
+      advice = policy.checked(starvedNanoseconds: starved, moved: locator.join(thread))
+    }
+    switch advice {
+    case .goOn, .check: return nil
+    case .leave:
+      policy.left()
+      locator.forget()
+      return .ordinary
+    case .tryFollowing where isEveryCPUBusy:
+      policy.postpone()
+      return nil
+    case .tryFollowing:
+      policy.began()
+      locator.forget()
+      return .following
+    }
+  }
+
+  /// Follows nobody any more, because the thread for it cannot be had.
+  mutating func giveUpFollowing() { kind = .fixed }
+
+  /// Whether there are other threads than the caller for every CPU. Then nothing sleeps, and waking is cheap anyhow.
+  private var isEveryCPUBusy: Bool { Int(cuffd_runnable_threads()) - 1 >= cpuCount }
+}

@@ -1,0 +1,40 @@
+/// Goes on filling where a sequential reader will be next, while no fault waits. The reader then seldom faults, and the
+/// cost of waking a thread is shared by many pages.
+struct StreamAhead: ~Copyable {
+  private var region: RegionCore?
+  private var next = 0
+  private var end = 0
+
+  /// What is filled without another fault that says that somebody reads on, in bytes.
+  private static let distance = 2 << 20
+  /// A fault waits for one step at most.
+  private static let stepByteCount = 64 << 10
+
+  var isGoing: Bool { region != nil }
+
+  /// Goes on behind a request that was as wide as requests get.
+  mutating func follow(_ run: borrowing FaultRun) {
+    region = run.region
+    next = run.end
+    end = min(run.end + Self.distance, run.region.range.byteCount)
+    if next >= end { stop() }
+  }
+
+  mutating func stop() { region = nil }
+
+  /// Fills a little. An error ends the stream, and is the business of whoever touches the page.
+  mutating func step(
+    _ filler: inout BulkFiller, _ uffd: borrowing Userfaultfd, forbidden: RegionTable?, counting count: (Int) -> Void
+  ) {
+    guard let region, !region.isClosing else { return stop() }
+    let stepEnd = min(next + min(Self.stepByteCount, region.largestRequest), end)
+    do {
+      let reached = try filler.step(region, from: next, to: stepEnd, uffd, forbidden: forbidden, counting: count)
+      region.streams.move(goingOnAt: next / region.requestUnit, to: reached / region.requestUnit)
+      next = reached
+      if next >= end { stop() }
+    } catch {
+      stop()
+    }
+  }
+}
