@@ -37,6 +37,12 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// which takes up to a tenth of a millisecond on another CPU of a virtual machine.
   var immediateRetries = 256
 
+  /// How far a handler streams ahead of a sequential reader without another fault, in bytes.
+  var streamDistance = 2 << 20
+
+  /// Whether a handler follows the faulting thread even while every CPU is busy; tests want to see what happens then.
+  var followsWhenBusy = false
+
   /// A configuration with the given values.
   public init(
     delivery: Delivery = .auto,

@@ -352,7 +352,7 @@ private func exercise() throws {
 
 private func entries(_ path: String) -> Int { directory(path).count }
 
-private func directory(_ path: String) -> [String] {
+func directory(_ path: String) -> [String] {
   guard let directory = unsafe opendir(path) else { return [] }
   defer { unsafe closedir(directory) }
   var names: [String] = []

@@ -44,6 +44,7 @@ enum SkipReason {
   static let move: Comment = "SKIP-MOVE: needs UFFDIO_MOVE (Linux 6.8)"
   static let minorShmem: Comment = "SKIP-MINOR-SHMEM: needs minor faults on shared memory (Linux 5.14)"
   static let pagemapScan: Comment = "SKIP-PAGEMAP-SCAN: needs PAGEMAP_SCAN (Linux 6.7)"
+  static let twoCPUs: Comment = "SKIP-CPUS: needs two CPUs"
   static let writeProtect: Comment = "SKIP-WP: needs write protection (Linux 5.7)"
 }
 

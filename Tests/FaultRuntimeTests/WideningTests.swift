@@ -25,7 +25,9 @@ struct WideningTests {
     _ delivery: Delivery, pages: Int, largest: Int = 8, unit: Int = 1, advice: RegionOptions.Advice = .normal,
     _ requests: Requests, isBad: @escaping @Sendable (Int) -> Bool = { _ in false }
   ) throws -> LazyRegion {
-    let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))
+    var configuration = FaultRuntimeConfiguration(delivery: delivery)
+    configuration.streamDistance = 0
+    let runtime = try FaultRuntime(configuration)
     let provider = ClosureProvider(
       requestSize: RequestSize(preferred: unit * pageBytes, largest: largest * pageBytes), mayRunInFaultingThread: true
     ) { request, page in

@@ -61,9 +61,8 @@ final class EventLoop: Sendable {
       wakeup = try WakeDescriptor()
       try epoll.watch(uffd.descriptor, token: Token.faults)
       try epoll.watch(wakeup.descriptor, token: Token.wakeup)
-      let placement = configuration.placement
       let started = try FaultThread(name: "fault-handler\(number)", stackByteCount: Self.stackByteCount) { [self] in
-        box.put(FaultService(self, placement: placement))
+        box.put(FaultService(self, configuration: configuration))
         run(as: .ordinary)
       }
       threads.withLock { $0.append(started) }
@@ -156,6 +155,7 @@ final class EventLoop: Sendable {
           service.giveUpFollowing()
           box.put(service)
         } else {
+          counters.countHandover()
           box.put(service)
           baton.pass(to: next.rawValue)
         }

@@ -16,19 +16,22 @@ struct FaultService: ~Copyable {
   private var resolver: Resolver
   private var filler: BulkFiller
   private var jobs: [PrefetchJob] = []
-  private var stream = StreamAhead()
+  private var stream: StreamAhead
   private var placer: HandlerPlacer
 
   private static let drainReads = 64
 
   /// On the handler's ordinary thread.
-  init(_ loop: EventLoop, placement: HandlerPlacement) {
+  init(_ loop: EventLoop, configuration: FaultRuntimeConfiguration) {
     self.loop = loop
     inbox = FaultInbox(readCapacity: loop.batchCapacity, pageSize: loop.pageSize)
     batch = FaultInbox.batch(readCapacity: loop.batchCapacity)
     resolver = Resolver(loop: loop, capacity: loop.batchCapacity)
     filler = BulkFiller(pageSize: loop.pageSize)
-    placer = HandlerPlacer(placement, knowsThreads: loop.uffd.enabled.contains(.threadID))
+    stream = StreamAhead(distance: configuration.streamDistance)
+    placer = HandlerPlacer(
+      configuration.placement, knowsThreads: loop.uffd.enabled.contains(.threadID),
+      ignoresLoad: configuration.followsWhenBusy)
   }
 
   /// Follows no faulting thread any more.

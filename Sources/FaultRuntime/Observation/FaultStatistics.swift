@@ -24,6 +24,10 @@ public struct FaultStatistics: Hashable, Sendable {
 
   /// Resolutions put off because the kernel wanted something else read first (`EAGAIN`).
   public var deferrals = 0
+
+  /// How often a handler went on with its other thread: to follow a faulting thread, or to stop that
+  /// (``HandlerPlacement``).
+  public var handovers = 0
 }
 
 extension FaultStatistics {
@@ -36,5 +40,6 @@ extension FaultStatistics {
     pagesAlreadyPresent += other.pagesAlreadyPresent
     pagesFailed += other.pagesFailed
     deferrals += other.deferrals
+    handovers += other.handovers
   }
 }

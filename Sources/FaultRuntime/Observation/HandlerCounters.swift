@@ -1,6 +1,6 @@
 internal import Synchronization
 
-/// The counters of one handler thread, which is the only one that writes them: a load and a store, no locked instruction.
+/// The counters of one handler, whose serving thread is the only one that writes them: a load and a store, no locked instruction.
 ///
 /// Everything is counted before the request that makes it visible: `UFFDIO_COPY` wakes the thread that may ask next.
 final class HandlerCounters: Sendable {
@@ -12,6 +12,7 @@ final class HandlerCounters: Sendable {
   private let pagesAlreadyPresent = Atomic<Int>(0)
   private let pagesFailed = Atomic<Int>(0)
   private let deferrals = Atomic<Int>(0)
+  private let handovers = Atomic<Int>(0)
 
   @inline(__always)
   func countBatch(faults count: Int, messages: Int) {
@@ -30,6 +31,7 @@ final class HandlerCounters: Sendable {
   func countAlreadyPresent() { Self.add(1, to: pagesAlreadyPresent) }
   func countFailure() { Self.add(1, to: pagesFailed) }
   func countDeferral() { Self.add(1, to: deferrals) }
+  func countHandover() { Self.add(1, to: handovers) }
 
   var statistics: FaultStatistics {
     FaultStatistics(
@@ -40,7 +42,8 @@ final class HandlerCounters: Sendable {
       bytesFilled: bytesFilled.load(ordering: .relaxed),
       pagesAlreadyPresent: pagesAlreadyPresent.load(ordering: .relaxed),
       pagesFailed: pagesFailed.load(ordering: .relaxed),
-      deferrals: deferrals.load(ordering: .relaxed)
+      deferrals: deferrals.load(ordering: .relaxed),
+      handovers: handovers.load(ordering: .relaxed)
     )
   }
 

@@ -17,7 +17,7 @@ struct FollowingPolicy {
   private(set) var isFollowing = false
 
   private var served = 0
-  private var nextTrial = trialLength
+  private var nextTrial: Int
   private var patience = firstPatience
   private var latest: UInt64 = 0
   private var intervals = [UInt64](repeating: 0, count: trialLength)
@@ -36,7 +36,10 @@ struct FollowingPolicy {
   /// Waiting this long while the faulting thread did not run either is starving.
   static let starvation: Int64 = 200_000
 
-  init(isUnconditional: Bool) { self.isUnconditional = isUnconditional }
+  init(isUnconditional: Bool) {
+    self.isUnconditional = isUnconditional
+    nextTrial = isUnconditional ? 1 : Self.trialLength
+  }
 
   /// A batch was served at `now`, in monotonic nanoseconds.
   @inline(__always)

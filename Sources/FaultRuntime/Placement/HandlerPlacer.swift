@@ -22,9 +22,11 @@ struct HandlerPlacer: ~Copyable {
   private var locator: ThreadLocator
   private var looks = LookSchedule()
   private let cpuCount = Int(cuffd_online_cpus())
+  private let ignoresLoad: Bool
 
   /// On a handler thread that has not chosen its CPU yet.
-  init(_ placement: HandlerPlacement, knowsThreads: Bool) {
+  init(_ placement: HandlerPlacement, knowsThreads: Bool, ignoresLoad: Bool) {
+    self.ignoresLoad = ignoresLoad
     let allowed = CPUSet.ofCaller()
     let canChoose = knowsThreads && allowed.count > 1
     var isUnconditional = false
@@ -68,7 +70,7 @@ struct HandlerPlacer: ~Copyable {
       policy.left()
       locator.forget()
       return .ordinary
-    case .tryFollowing where isEveryCPUBusy:
+    case .tryFollowing where !ignoresLoad && isEveryCPUBusy:
       policy.postpone()
       return nil
     case .tryFollowing:

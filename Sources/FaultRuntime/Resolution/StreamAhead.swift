@@ -1,14 +1,16 @@
 /// Goes on filling where a sequential reader will be next, while no fault waits. The reader then seldom faults, and the
 /// cost of waking a thread is shared by many pages.
 struct StreamAhead: ~Copyable {
+  /// What is filled without another fault that says that somebody reads on, in bytes.
+  private let distance: Int
   private var region: RegionCore?
   private var next = 0
   private var end = 0
 
-  /// What is filled without another fault that says that somebody reads on, in bytes.
-  private static let distance = 2 << 20
   /// A fault waits for one step at most.
   private static let stepByteCount = 64 << 10
+
+  init(distance: Int) { self.distance = distance }
 
   var isGoing: Bool { region != nil }
 
@@ -16,7 +18,7 @@ struct StreamAhead: ~Copyable {
   mutating func follow(_ run: borrowing FaultRun) {
     region = run.region
     next = run.end
-    end = min(run.end + Self.distance, run.region.range.byteCount)
+    end = min(run.end + distance, run.region.range.byteCount)
     if next >= end { stop() }
   }
 

@@ -23,6 +23,12 @@ long cts_write_to_pipe(uintptr_t address, size_t length, uint8_t *copy);
 // From now on userfaultfd(2) fails with `number` in this process and its children. Returns 0 or -errno.
 int cts_deny_userfaultfd(int number);
 
+// The same for sched_setscheduler(2) and sched_setaffinity(2).
+int cts_deny_scheduling(int number);
+
+// Confines the calling thread to one CPU. Returns 0 or -errno.
+int cts_run_on_cpu(int cpu);
+
 // A userfaultfd of a process that registered `length` bytes at `*address` and is dead.
 int cts_userfaultfd_of_dead_process(uintptr_t *address, size_t length);
 

@@ -1,0 +1,248 @@
+import CTestSupport
+import Glibc
+import Synchronization
+import Testing
+
+@testable import FaultRuntime
+
+@Suite("When the handler follows the faulting thread")
+struct FollowingPolicyTests {
+  /// Serves `count` faults `nanoseconds` apart, as long as the advice is to go on or to check, where nothing is found.
+  private func serve(_ policy: inout FollowingPolicy, _ count: Int, every nanoseconds: UInt64, from now: inout UInt64)
+    -> FollowingPolicy.Advice
+  {
+    for _ in 0..<count {
+      now += nanoseconds
+      var advice = policy.served(at: now)
+      if advice == .check { advice = policy.checked(starvedNanoseconds: 0, moved: false) }
+      if advice != .goOn { return advice }
+    }
+    return .goOn
+  }
+
+  @Test("It is tried after 32 faults, and kept where it is faster")
+  func kept() {
+    var policy = FollowingPolicy(isUnconditional: false)
+    var now: UInt64 = 1
+    #expect(serve(&policy, 31, every: 80_000, from: &now) == .goOn)
+    #expect(serve(&policy, 1, every: 80_000, from: &now) == .tryFollowing)
+    policy.began()
+    #expect(serve(&policy, 100_000, every: 10_000, from: &now) == .goOn)
+    #expect(policy.isFollowing)
+  }
+
+  @Test("It is left where it is not faster, and tried again ever more seldom")
+  func left() {
+    var policy = FollowingPolicy(isUnconditional: false)
+    var now: UInt64 = 1
+    #expect(serve(&policy, 32, every: 10_000, from: &now) == .tryFollowing)
+    var distances: [Int] = []
+    for _ in 0..<4 {
+      policy.began()
+      #expect(serve(&policy, 48, every: 10_000, from: &now) == .leave)
+      policy.left()
+      var count = 1
+      while serve(&policy, 1, every: 10_000, from: &now) == .goOn { count += 1 }
+      distances.append(count)
+    }
+    #expect(distances == [256, 1024, 4096, 4096])
+  }
+
+  @Test("Where it is wanted it begins with the first fault, and compares nothing")
+  func unconditional() {
+    var policy = FollowingPolicy(isUnconditional: true)
+    var now: UInt64 = 1
+    #expect(serve(&policy, 1, every: 10_000, from: &now) == .tryFollowing)
+    policy.began()
+    #expect(serve(&policy, 1000, every: 90_000, from: &now) == .goOn)
+  }
+
+  @Test("A handler that waits for its CPU leaves at once; a pause is looked into at once")
+  func starving() {
+    var policy = FollowingPolicy(isUnconditional: true)
+    var now: UInt64 = 1
+    _ = serve(&policy, 1, every: 10_000, from: &now)
+    policy.began()
+    #expect(serve(&policy, 70, every: 10_000, from: &now) == .goOn)
+    #expect(policy.served(at: now + 2_000_000) == .check)
+    #expect(policy.checked(starvedNanoseconds: 150_000, moved: false) == .goOn)
+    #expect(policy.served(at: now + 4_000_000) == .check)
+    #expect(policy.checked(starvedNanoseconds: 1_900_000, moved: false) == .leave)
+  }
+
+  @Test("Faults from several CPUs by turns are nobody to follow")
+  func chasing() {
+    var policy = FollowingPolicy(isUnconditional: true)
+    var now: UInt64 = 1
+    _ = serve(&policy, 1, every: 10_000, from: &now)
+    policy.began()
+    var moves = 0
+    while policy.checked(starvedNanoseconds: 0, moved: true) == .goOn { moves += 1 }
+    #expect(moves == 6)
+  }
+
+  @Test("Looks are at 1, 3, 7, and so on up to 64 apart, and begin anew after a move")
+  func looks() {
+    var schedule = LookSchedule()
+    var due: [Int] = []
+    for step in 1...300 where schedule.isDue() {
+      due.append(step)
+      schedule.looked(moved: step == 127)
+    }
+    #expect(due == [1, 3, 7, 15, 31, 63, 127, 128, 130, 134, 142, 158, 190, 254])
+  }
+}
+
+@Suite("Where handlers run", .timeLimit(.minutes(2)))
+struct PlacementTests {
+  /// SCHED_IDLE, which the C library shows to GNU sources only.
+  private static let idle = 5
+
+  private static let hasTwoCPUs = CPUSet.ofCaller().count > 1
+
+  private static let cpus = (0..<1024).filter { CPUSet.ofCaller().contains($0) }
+
+  private struct HandlerThread {
+    var name: String
+    var cpus: String
+    /// As in sched_setscheduler(2).
+    var policy: Int
+  }
+
+  /// This process's handler threads of a name.
+  private static func threads(named prefix: String) -> [HandlerThread] {
+    directory("/proc/self/task").compactMap { task in
+      guard let name = lines("/proc/self/task/\(task)/comm").first, name.hasPrefix(prefix) else { return nil }
+      let status = lines("/proc/self/task/\(task)/status")
+      let cpus = status.first { $0.hasPrefix("Cpus_allowed_list:") }?.split(separator: "\t").last.map(String.init)
+      let fields = lines("/proc/self/task/\(task)/stat").first?.split(separator: ")").last?.split(separator: " ") ?? []
+      // The name is field 2, the policy is field 41.
+      guard let cpus, fields.count > 38 else { return nil }
+      return HandlerThread(name: name, cpus: cpus, policy: Int(fields[38]) ?? -1)
+    }
+  }
+
+  private static func runtime(_ placement: HandlerPlacement) throws -> FaultRuntime {
+    var configuration = FaultRuntimeConfiguration(delivery: .eventLoop, placement: placement)
+    // Other tests keep the machine busy.
+    configuration.followsWhenBusy = true
+    return try FaultRuntime(configuration)
+  }
+
+  /// Touches page after page of a new region until the condition holds.
+  private static func touch(_ runtime: FaultRuntime, until condition: () -> Bool) throws -> Bool {
+    let pages = 100_000
+    let region = try runtime.map(patternProvider(), byteCount: pages * pageBytes)
+    for page in 0..<pages {
+      guard region.access(page * pageBytes) == .byte(expectedByte(page * pageBytes)) else { return false }
+      if page % 16 == 15, condition() { return true }
+    }
+    return false
+  }
+
+  @Test("It follows to the CPU of the faulting thread, under SCHED_IDLE", .enabled(if: hasTwoCPUs, SkipReason.twoCPUs))
+  func following() async {
+    await #expect(processExitsWith: .success) {
+      let runtime = try Self.runtime(.withFaultingThread)
+      for cpu in [Self.cpus[0], Self.cpus[1], Self.cpus[0]] {
+        #expect(cts_run_on_cpu(CInt(cpu)) == 0)
+        let arrived = try Self.touch(runtime) {
+          Self.threads(named: "fault-follower").contains { $0.cpus == String(cpu) && $0.policy == Self.idle }
+        }
+        #expect(arrived)
+      }
+      #expect(runtime.statistics.handovers > 0)
+      // The other one never changed.
+      let ordinary = Self.threads(named: "fault-handler")
+      #expect(ordinary.map(\.policy) == [Int(SCHED_OTHER)])
+    }
+  }
+
+  @Test("With every CPU busy it hands over to the ordinary thread", .enabled(if: hasTwoCPUs, SkipReason.twoCPUs))
+  func starving() async {
+    await #expect(processExitsWith: .success) {
+      let runtime = try Self.runtime(.withFaultingThread)
+      let began = try Self.touch(runtime) { runtime.statistics.handovers > 0 }
+      #expect(began)
+      let isDone = Atomic<Bool>(false)
+      let spinners = (0..<(3 * Self.cpus.count)).map { _ in TestThread { while !isDone.load(ordering: .relaxed) {} } }
+      let before = runtime.statistics.handovers
+      let left = try Self.touch(runtime) { runtime.statistics.handovers > before }
+      #expect(left)
+      isDone.store(true, ordering: .relaxed)
+      for spinner in spinners { #expect(spinner.join()) }
+    }
+  }
+
+  @Test("A spinning handler keeps off the CPU of the faulting thread", .enabled(if: hasTwoCPUs, SkipReason.twoCPUs))
+  func spinning() async {
+    await #expect(processExitsWith: .success) {
+      let runtime = try Self.runtime(.spinning(.milliseconds(1)))
+      let everything = Self.threads(named: "fault-handler").first?.cpus ?? ""
+      for cpu in Self.cpus.prefix(2) {
+        #expect(cts_run_on_cpu(CInt(cpu)) == 0)
+        let left = try Self.touch(runtime) {
+          let cpus = Self.threads(named: "fault-handler").first?.cpus ?? ""
+          return cpus != everything && !cpus.split(whereSeparator: { ",-".contains($0) }).contains(Substring("\(cpu)"))
+        }
+        #expect(left)
+      }
+      #expect(Self.threads(named: "fault-follower").isEmpty)
+      // And it gives up.
+      #expect(
+        eventually {
+          directory("/proc/self/task").contains { task in
+            lines("/proc/self/task/\(task)/comm").first?.hasPrefix("fault-handler") == true
+              && lines("/proc/self/task/\(task)/stat").first?.contains(") S ") == true
+          }
+        })
+    }
+  }
+
+  @Test("Where a sandbox forbids the scheduling calls, faults are served all the same")
+  func forbidden() async {
+    await #expect(processExitsWith: .success) {
+      #expect(cts_deny_scheduling(EPERM) == 0)
+      for placement in [HandlerPlacement.withFaultingThread, .automatic, .spinning(.microseconds(50))] {
+        let runtime = try Self.runtime(placement)
+        let region = try runtime.map(patternProvider(), byteCount: 200 * pageBytes)
+        #expect(mismatches(in: region) == [])
+        #expect(Self.threads(named: "fault-").allSatisfy { $0.policy == SCHED_OTHER })
+      }
+    }
+  }
+
+  @Test("Handlers that go back and forth between their threads lose nothing", .enabled(if: hasTwoCPUs, SkipReason.twoCPUs))
+  func backAndForth() throws {
+    let runtime = try Self.runtime(.withFaultingThread)
+    let pages = 3000
+    let region = try runtime.map(patternProvider(), byteCount: pages * pageBytes)
+    let address = region.address
+    let wrong = Atomic<Int>(0)
+    let threads = (0..<3).map { index in
+      TestThread {
+        for page in 0..<pages {
+          if page % 7 == index { _ = cts_run_on_cpu(CInt(Self.cpus[page / 7 % 2])) }
+          let offset = (page * 3 + index) % pages * pageBytes
+          if read(address + UInt(offset)) != .byte(expectedByte(offset)) { wrong.wrappingAdd(1, ordering: .relaxed) }
+        }
+      }
+    }
+    for thread in threads { #expect(thread.join()) }
+    #expect(wrong.load(ordering: .relaxed) == 0)
+    #expect(runtime.statistics.handovers >= 2)
+  }
+
+  @Test("Both threads of a handler end with it")
+  func ends() async {
+    await #expect(processExitsWith: .success) {
+      for _ in 0..<5 {
+        let runtime = try Self.runtime(.withFaultingThread)
+        let region = try runtime.map(patternProvider(), byteCount: 40 * pageBytes)
+        #expect(mismatches(in: region) == [])
+        #expect(Self.threads(named: "fault-").count == (Self.hasTwoCPUs ? 2 : 1))
+      }
+      #expect(eventually { Self.threads(named: "fault-").isEmpty })
+    }
+  }
+}
