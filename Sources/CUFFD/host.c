@@ -102,6 +102,23 @@ int cuffd_thread_start(cuffd_thread *thread, size_t stack_size, const char *name
   return 0;
 }
 
+static struct timespec time_after(clockid_t clock, uint64_t nanoseconds) {
+  struct timespec until;
+  clock_gettime(clock, &until);
+  until.tv_sec += (time_t)(nanoseconds / 1000000000u);
+  until.tv_nsec += (long)(nanoseconds % 1000000000u);
+  if (until.tv_nsec >= 1000000000L) {
+    until.tv_sec += 1;
+    until.tv_nsec -= 1000000000L;
+  }
+  return until;
+}
+
+int cuffd_thread_join_within(cuffd_thread thread, uint64_t timeout_nanoseconds) {
+  struct timespec until = time_after(CLOCK_REALTIME, timeout_nanoseconds);
+  return -pthread_timedjoin_np((pthread_t)thread.handle, NULL, &until);
+}
+
 int cuffd_thread_join(cuffd_thread thread) { return -pthread_join((pthread_t)thread.handle, NULL); }
 
 int cuffd_thread_detach(cuffd_thread thread) { return -pthread_detach((pthread_t)thread.handle); }
@@ -129,6 +146,38 @@ void cuffd_lock_destroy(cuffd_lock *lock) {
   free(lock);
 }
 
+struct cuffd_condition {
+  pthread_cond_t changed;
+};
+
+// Time limits are of the clock that nobody sets.
+static void create_condition(pthread_cond_t *condition) {
+  pthread_condattr_t attributes;
+  pthread_condattr_init(&attributes);
+  pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+  pthread_cond_init(condition, &attributes);
+  pthread_condattr_destroy(&attributes);
+}
+
+cuffd_condition *cuffd_condition_create(void) {
+  cuffd_condition *condition = malloc(sizeof *condition);
+  if (condition != NULL) create_condition(&condition->changed);
+  return condition;
+}
+
+void cuffd_condition_announce(cuffd_condition *condition) { pthread_cond_broadcast(&condition->changed); }
+
+int cuffd_condition_wait(cuffd_condition *condition, cuffd_lock *lock, uint64_t timeout_nanoseconds) {
+  if (timeout_nanoseconds == UINT64_MAX) return -pthread_cond_wait(&condition->changed, &lock->mutex);
+  struct timespec until = time_after(CLOCK_MONOTONIC, timeout_nanoseconds);
+  return -pthread_cond_timedwait(&condition->changed, &lock->mutex, &until);
+}
+
+void cuffd_condition_destroy(cuffd_condition *condition) {
+  pthread_cond_destroy(&condition->changed);
+  free(condition);
+}
+
 struct cuffd_event {
   pthread_mutex_t mutex;
   pthread_cond_t changed;
@@ -138,12 +187,8 @@ struct cuffd_event {
 cuffd_event *cuffd_event_create(void) {
   cuffd_event *event = malloc(sizeof *event);
   if (event == NULL) return NULL;
-  pthread_condattr_t attributes;
-  pthread_condattr_init(&attributes);
-  pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
   pthread_mutex_init(&event->mutex, NULL);
-  pthread_cond_init(&event->changed, &attributes);
-  pthread_condattr_destroy(&attributes);
+  create_condition(&event->changed);
   event->signalled = false;
   return event;
 }
@@ -156,14 +201,7 @@ void cuffd_event_signal(cuffd_event *event) {
 }
 
 int cuffd_event_wait(cuffd_event *event, uint64_t timeout_nanoseconds) {
-  struct timespec until;
-  clock_gettime(CLOCK_MONOTONIC, &until);
-  until.tv_sec += (time_t)(timeout_nanoseconds / 1000000000u);
-  until.tv_nsec += (long)(timeout_nanoseconds % 1000000000u);
-  if (until.tv_nsec >= 1000000000L) {
-    until.tv_sec += 1;
-    until.tv_nsec -= 1000000000L;
-  }
+  struct timespec until = time_after(CLOCK_MONOTONIC, timeout_nanoseconds);
   int result = 0;
   pthread_mutex_lock(&event->mutex);
   while (!event->signalled && result == 0) {

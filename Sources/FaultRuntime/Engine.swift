@@ -7,6 +7,7 @@ final class Engine: Sendable {
   let pageSize = PageSize.ofHost()
   private let hugePageByteCount = Int(cuffd_huge_page_size())
   private let table = RegionTable()
+  private let pool: ProviderPool
   /// None where the configuration says `sigbus`.
   private let handlers: [EventLoop]
   /// Nil where the configuration says `eventLoop`, or where system calls have to be served.
@@ -23,11 +24,12 @@ final class Engine: Sendable {
     let wantsFaultingThreads = configuration.delivery != .eventLoop && !configuration.needsSystemCalls
     faultingThreads =
       wantsFaultingThreads ? try InThreadServer(configuration: configuration, pageSize: pageSize) : nil
+    pool = ProviderPool(threadLimit: configuration.providerThreads)
     var handlers: [EventLoop] = []
     do {
       for number in 0..<(wantsHandlers ? configuration.handlerThreads : 0) {
         try handlers.append(
-          EventLoop(configuration: configuration, table: table, pageSize: pageSize, number: number))
+          EventLoop(configuration: configuration, table: table, pageSize: pageSize, pool: pool, number: number))
       }
     } catch {
       for handler in handlers { handler.stop() }
@@ -38,6 +40,7 @@ final class Engine: Sendable {
 
   deinit {
     for handler in handlers { handler.stop() }
+    pool.stop(nanoseconds: configuration.closeDeadline.clampedNanoseconds)
   }
 
   func map<Provider: PageProvider>(
@@ -88,7 +91,7 @@ final class Engine: Sendable {
 
   var statistics: FaultStatistics {
     var sum = faultingThreads?.statistics ?? FaultStatistics()
-    for handler in handlers { sum.add(handler.counters.statistics) }
+    for handler in handlers { sum.add(handler.statistics) }
     return sum
   }
 }

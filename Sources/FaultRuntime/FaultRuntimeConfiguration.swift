@@ -10,9 +10,12 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// Which ways to a userfaultfd may be tried.
   public var descriptor: DescriptorChoice
 
-  /// Number of handler threads, 1 to 64. Regions are dealt out to them in turn, and a slow provider holds up the faults of
-  /// the regions on its own thread only.
+  /// Number of handlers, 1 to 64, each with a userfaultfd of its own. Regions are dealt out to them in turn.
   public var handlerThreads: Int
+
+  /// The most threads on which providers run that may block (``PageProvider/mayBlock``), 1 to 64. They are started when
+  /// there is work for them.
+  public var providerThreads: Int
 
   /// On which CPU handler threads run.
   public var placement: HandlerPlacement
@@ -49,6 +52,7 @@ public struct FaultRuntimeConfiguration: Sendable {
     needsSystemCalls: Bool = false,
     descriptor: DescriptorChoice = .automatic,
     handlerThreads: Int = 1,
+    providerThreads: Int = 4,
     placement: HandlerPlacement = .automatic,
     batchCapacity: Int = 64,
     closeDeadline: Duration = .seconds(5),
@@ -59,6 +63,7 @@ public struct FaultRuntimeConfiguration: Sendable {
     self.needsSystemCalls = needsSystemCalls
     self.descriptor = descriptor
     self.handlerThreads = handlerThreads
+    self.providerThreads = providerThreads
     self.placement = placement
     self.batchCapacity = batchCapacity
     self.closeDeadline = closeDeadline
@@ -71,6 +76,9 @@ extension FaultRuntimeConfiguration {
   func validate() throws(FaultRuntimeError) {
     guard (1...64).contains(handlerThreads) else {
       throw .invalidConfiguration("handlerThreads is \(handlerThreads); it has to be from 1 to 64")
+    }
+    guard (1...64).contains(providerThreads) else {
+      throw .invalidConfiguration("providerThreads is \(providerThreads); it has to be from 1 to 64")
     }
     guard !(needsSystemCalls && delivery == .sigbus) else {
       throw .invalidConfiguration("delivery is sigbus, which never serves system calls, and needsSystemCalls is true")

@@ -147,7 +147,7 @@ struct InterferenceTests {
       runtime = try FaultRuntime(configuration)
       let entered = Requests()
       let region = try runtime.map(
-        ClosureProvider { [gate] request, page in
+        ClosureProvider(mayBlock: false) { [gate] request, page in
           entered.add(request)
           gate.wait()
           page.append(repeating: 1, count: request.byteCount)
@@ -229,7 +229,7 @@ struct InterferenceTests {
     let gate = Gate()
     let requests = Requests()
     let region = try runtime.map(
-      ClosureProvider { request, page in
+      ClosureProvider(mayBlock: false) { request, page in
         requests.add(request)
         if request.offset == 0 { gate.wait() }
         page.append(request.range.lazy.map { expectedByte($0) })

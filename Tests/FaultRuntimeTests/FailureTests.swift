@@ -216,7 +216,7 @@ struct FailureTests {
   func closeWithWaiters() throws {
     let gate = Gate()
     let blocking = try runtime.map(
-      ClosureProvider { request, page in
+      ClosureProvider(mayBlock: false) { request, page in
         gate.wait()
         page.append(repeating: 1, count: request.byteCount)
         return .filled
@@ -250,7 +250,7 @@ struct FailureTests {
     let gate = Gate()
     let requests = Requests()
     let region = try runtime.map(
-      ClosureProvider { request, page in
+      ClosureProvider(mayBlock: false) { request, page in
         requests.add(request)
         gate.wait()
         page.append(repeating: 1, count: request.byteCount)

@@ -212,7 +212,8 @@ struct PlacementTests {
     }
   }
 
-  @Test("Handlers that go back and forth between their threads lose nothing", .enabled(if: hasTwoCPUs, SkipReason.twoCPUs))
+  @Test(
+    "Handlers that go back and forth between their threads lose nothing", .enabled(if: hasTwoCPUs, SkipReason.twoCPUs))
   func backAndForth() throws {
     let runtime = try Self.runtime(.withFaultingThread)
     let pages = 3000

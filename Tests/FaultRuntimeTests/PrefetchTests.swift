@@ -149,7 +149,7 @@ struct PrefetchTests {
     let other = try runtime.map(provider(), byteCount: pageBytes)
     let code = Guarded<FaultRuntimeError.Code?>(nil)
     let region = try runtime.map(
-      ClosureProvider { request, page in
+      ClosureProvider(mayBlock: false) { request, page in
         do throws(FaultRuntimeError) { try other.populate() } catch { code.withLock { $0 = error.code } }
         page.append(repeating: 1, count: request.byteCount)
         return .filled
@@ -164,7 +164,7 @@ struct PrefetchTests {
     let pages = 4000
     let asked = Atomic<Int>(0)
     let long = try runtime.map(
-      ClosureProvider(requestSize: RequestSize(preferred: 1, largest: 1)) { request, page in
+      ClosureProvider(requestSize: RequestSize(preferred: 1, largest: 1), mayBlock: false) { request, page in
         asked.wrappingAdd(1, ordering: .relaxed)
         page.append(repeating: 1, count: request.byteCount)
         return .filled

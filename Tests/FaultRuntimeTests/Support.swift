@@ -86,9 +86,10 @@ func expectedBytes(_ range: Range<Int>, seed: Int = 0) -> [UInt8] { range.map { 
 
 /// A provider whose every byte is known.
 func patternProvider(
-  seed: Int = 0, requestSize: RequestSize = .singlePage, inFaultingThread: Bool = false
+  seed: Int = 0, requestSize: RequestSize = .singlePage, mayBlock: Bool = false, inFaultingThread: Bool = false
 ) -> ClosureProvider {
-  ClosureProvider(requestSize: requestSize, mayRunInFaultingThread: inFaultingThread) { request, page in
+  ClosureProvider(requestSize: requestSize, mayBlock: mayBlock, mayRunInFaultingThread: inFaultingThread) {
+    request, page in
     // A plain loop, because the sanitizers make everything else slow.
     unsafe page.appendUnsafely { free in
       var offset = request.offset

@@ -36,6 +36,8 @@ typedef struct cuffd_thread {
 int cuffd_thread_start(cuffd_thread *thread, size_t stack_size, const char *name, void (*body)(void *), void *context);
 int cuffd_thread_join(cuffd_thread thread);
 int cuffd_thread_detach(cuffd_thread thread);
+// Joins, or returns -ETIMEDOUT.
+int cuffd_thread_join_within(cuffd_thread thread, uint64_t timeout_nanoseconds);
 bool cuffd_thread_is_current(cuffd_thread thread);
 
 // A mutex for what is off the fault path. pthread's, because the sanitizers know it.
@@ -45,6 +47,15 @@ cuffd_lock *_Nullable cuffd_lock_create(void);
 void cuffd_lock_acquire(cuffd_lock *lock);
 void cuffd_lock_release(cuffd_lock *lock);
 void cuffd_lock_destroy(cuffd_lock *lock);
+
+// A condition of what a lock protects, which threads wait for. All of them look again when it is announced.
+typedef struct cuffd_condition cuffd_condition;
+
+cuffd_condition *_Nullable cuffd_condition_create(void);
+void cuffd_condition_announce(cuffd_condition *condition);
+// With the lock held. Returns 0, or -ETIMEDOUT; waits for ever where `timeout_nanoseconds` is UINT64_MAX.
+int cuffd_condition_wait(cuffd_condition *condition, cuffd_lock *lock, uint64_t timeout_nanoseconds);
+void cuffd_condition_destroy(cuffd_condition *condition);
 
 // A one-shot event: one thread waits for it with a time limit, another signals it.
 typedef struct cuffd_event cuffd_event;

@@ -8,6 +8,10 @@ final class EventLoop: Sendable {
   let table: RegionTable
   let pageSize: PageSize
   let counters = HandlerCounters()
+  /// What the pool is fetching, and how it puts that in place.
+  let inFlight = RequestsInFlight()
+  let pooled: DirectResolver
+  let pool: ProviderPool
   let onFailure: (@Sendable (PageFailure) -> Void)?
   let deferralDeadline: UInt64
   /// How often a resolution that gets `EAGAIN` reads on and tries again at once, before it is put off for a millisecond.
@@ -40,7 +44,7 @@ final class EventLoop: Sendable {
 
   /// Opens a descriptor and starts the thread.
   init(
-    configuration: FaultRuntimeConfiguration, table: RegionTable, pageSize: PageSize, number: Int
+    configuration: FaultRuntimeConfiguration, table: RegionTable, pageSize: PageSize, pool: ProviderPool, number: Int
   ) throws(FaultRuntimeError) {
     do {
       uffd = try Userfaultfd.open(
@@ -48,6 +52,10 @@ final class EventLoop: Sendable {
     } catch {
       throw .unavailable(error)
     }
+    pooled = DirectResolver(
+      pageSize: pageSize, counters: SharedCounters(), onFailure: configuration.onFailure,
+      retryDeadline: configuration.resolveDeadline.clampedNanoseconds, wakes: true)
+    self.pool = pool
     self.table = table
     self.number = number
     self.pageSize = pageSize
@@ -85,6 +93,13 @@ final class EventLoop: Sendable {
 
   /// Begins to serve faults of a region.
   func open(_ region: RegionCore) throws(FaultRuntimeError) {
+    if region.mayBlock {
+      do {
+        try pool.prepare()
+      } catch {
+        throw .cannotStart(error)
+      }
+    }
     table.insert(region)
     do {
       try uffd.register(region.range, mode: .missing)
@@ -98,6 +113,7 @@ final class EventLoop: Sendable {
   func close(_ region: RegionCore) {
     // The handler poisons what it still finds in its queue for a region that is closing.
     drain()
+    if region.mayBlock, !pool.isOnPoolThread { inFlight.waitUntilNothing(of: region, nanoseconds: closeDeadline) }
     region.withdraw(from: table, uffd)
   }
 
@@ -118,6 +134,23 @@ final class EventLoop: Sendable {
     control.withLock { $0.prefetches.append(job) }
     wakeup.signal()
     while !job.done.wait(nanoseconds: closeDeadline) {}
+  }
+
+  /// Fills a range on the pool, as `prefetch` does on the handler thread.
+  func prefetchOnPool(_ region: RegionCore, _ range: Range<Int>) throws(FaultRuntimeError) -> BulkFiller.Failure? {
+    // The threads that would do it may all be waiting like this one.
+    guard !pool.isOnPoolThread, !isOnHandlerThread else { throw .prefetchFromProvider(region) }
+    let job = PoolPrefetch(region, range)
+    pool.submit(.prefetch(job, self))
+    while !job.done.wait(nanoseconds: closeDeadline) {}
+    return job.failure
+  }
+
+  /// What the handler and the pool have done.
+  var statistics: FaultStatistics {
+    var sum = counters.statistics
+    sum.add(pooled.counters.statistics)
+    return sum
   }
 
   /// Ends the threads. Every region has been closed before.

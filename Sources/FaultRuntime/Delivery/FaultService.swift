@@ -17,6 +17,8 @@ struct FaultService: ~Copyable {
   private var filler: BulkFiller
   private var jobs: [PrefetchJob] = []
   private var stream: StreamAhead
+  /// The same for a provider that may block; kept for the next time.
+  private var poolStream: PoolPrefetch?
   private var placer: HandlerPlacer
 
   private static let drainReads = 64
@@ -96,10 +98,28 @@ struct FaultService: ~Copyable {
       index += 1
       while index < batch.count, run.absorb(batch[index]) { index += 1 }
       run.widen()
-      try resolver.serve(run, in: batch, readingOnInto: &inbox)
-      if run.isWidest { stream.follow(run) }
+      if region.mayBlock, !region.isClosing {
+        hand(run)
+      } else {
+        try resolver.serve(run, in: batch, readingOnInto: &inbox)
+        if run.isWidest { stream.follow(run) }
+      }
     }
     batch.removeAll()
+  }
+
+  /// Lets the pool answer a run, and go on behind it where accesses run on.
+  private mutating func hand(_ run: borrowing FaultRun) {
+    loop.inFlight.admit(run, batch) { [loop] request in
+      loop.pool.submit(.demand(request, loop))
+    } wake: { [loop] page in
+      try? loop.uffd.wake(AddressRange(start: page, byteCount: loop.pageSize.bytes))
+    }
+    guard run.isWidest, stream.distance > 0 else { return }
+    let ahead = poolStream?.region === run.region ? poolStream! : PoolPrefetch(aheadOfReaderOf: run.region)
+    poolStream = ahead
+    let end = min(run.end + stream.distance, run.region.range.byteCount)
+    if run.end < end, ahead.goOn(from: run.end, to: end) { loop.pool.submit(.prefetch(ahead, loop)) }
   }
 
   /// A step of the oldest job, or of the stream.
@@ -107,7 +127,8 @@ struct FaultService: ~Copyable {
     if !jobs.isEmpty {
       let job = jobs[0]
       loop.counters.countRequest()
-      if job.step(&filler, loop.uffd, forbidden: loop.table, counting: { [loop] in loop.counters.countBytesFilled($0) }) {
+      if job.step(&filler, loop.uffd, forbidden: loop.table, counting: { [loop] in loop.counters.countBytesFilled($0) })
+      {
         jobs.removeFirst()
         job.done.signal()
       }
@@ -132,6 +153,7 @@ struct FaultService: ~Copyable {
       if count < loop.batchCapacity { break }
     }
     stream.stop()
+    poolStream = nil
     for drain in wishes.drains { drain.signal() }
     return wishes.isStopping
   }

@@ -24,10 +24,18 @@ enum RegionServer: Sendable {
     }
   }
 
-  func prefetch(_ job: PrefetchJob) throws(FaultRuntimeError) {
+  /// Fills a range, whole pages, and says which page could not be filled.
+  func prefetch(_ region: RegionCore, _ range: Range<Int>) throws(FaultRuntimeError) -> BulkFiller.Failure? {
     switch self {
-    case .eventLoop(let loop): try loop.prefetch(job)
-    case .faultingThreads(let server): server.prefetch(job)
+    case .eventLoop(let loop) where region.mayBlock: return try loop.prefetchOnPool(region, range)
+    case .eventLoop(let loop):
+      let job = PrefetchJob(region: region, from: range.lowerBound, to: range.upperBound)
+      try loop.prefetch(job)
+      return job.failure
+    case .faultingThreads(let server):
+      let job = PrefetchJob(region: region, from: range.lowerBound, to: range.upperBound)
+      server.prefetch(job)
+      return job.failure
     }
   }
 

@@ -30,6 +30,9 @@ struct FaultThread: Sendable {
   /// Waits until the thread has ended. Not from the thread itself.
   func join() { _ = cuffd_thread_join(thread) }
 
+  /// Waits until the thread has ended, or until the time is up. Whether it has; then it must not be detached.
+  func join(nanoseconds: UInt64) -> Bool { cuffd_thread_join_within(thread, nanoseconds) == 0 }
+
   /// Lets the thread end by itself.
   func detach() { _ = cuffd_thread_detach(thread) }
 }

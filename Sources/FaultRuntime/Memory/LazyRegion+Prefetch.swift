@@ -4,7 +4,8 @@ extension LazyRegion {
   /// Missing pages are asked for in requests as large as the provider likes; pages that are there already keep their bytes.
   /// Whole huge pages of a writable region are assembled aside and moved in (`UFFDIO_MOVE`), which costs a third of copying.
   ///
-  /// With the event loop the work is done on the region's handler thread, a step at a time, and faults go first. With
+  /// With the event loop the work is done on the region's handler thread, or on the pool where the provider may block, a step
+  /// at a time, and faults go first; a fault on a page that is on its way waits for it. With
   /// `sigbus` it is done on the calling thread; a page that another thread touches meanwhile may be asked for twice.
   ///
   /// Blocks as long as the provider takes. Not from a provider on the same handler thread, which is an error.
@@ -20,9 +21,7 @@ extension LazyRegion {
     guard !range.isEmpty else { return }
     let start = core.pageSize.roundDown(range.lowerBound)
     let end = min(core.pageSize.roundUp(range.upperBound) ?? Int.max, core.range.byteCount)
-    let job = PrefetchJob(region: core, from: start, to: end)
-    try server.prefetch(job)
-    guard let failure = job.failure else { return }
+    guard let failure = try server.prefetch(core, start..<end) else { return }
     if core.isClosing { throw .regionClosed(core) }
     throw .pageFailed(
       PageFailure(

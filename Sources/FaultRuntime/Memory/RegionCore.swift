@@ -22,6 +22,8 @@ final class RegionCore: Sendable {
   /// What a fault grows to while accesses run on, in bytes: at most `largestRequest`.
   let widestRequest: Int
   let advice: RegionOptions.Advice
+  /// Whether the provider is asked on a thread of the pool.
+  let mayBlock: Bool
   let streams = AccessStreams()
   let provide: @Sendable (PageRequest, inout PageBuffer) throws -> PageContents
   let failures = FailureLog()
@@ -44,6 +46,7 @@ final class RegionCore: Sendable {
 
     self.isWritable = options.access == .readWrite
     self.advice = options.advice
+    self.mayBlock = provider.mayBlock
     // So that huge pages can be moved in.
     let alignment = mapped >= hugePageByteCount ? hugePageByteCount : 0
     var address: UnsafeMutableRawPointer?

@@ -38,6 +38,9 @@ public final class MemoryProvider: SizedPageProvider, @unchecked Sendable {
   /// One page for a fault, up to 256 KiB while accesses run on.
   public var requestSize: RequestSize { RequestSize(preferred: 1, largest: 256 << 10) }
 
+  /// No.
+  public var mayBlock: Bool { false }
+
   /// Yes: lending is arithmetic.
   public var mayRunInFaultingThread: Bool { true }
 

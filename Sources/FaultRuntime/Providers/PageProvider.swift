@@ -1,10 +1,11 @@
 /// The answer to the question that a page fault is: what is in this page?
 ///
-/// A provider is asked on a thread of the runtime's own, one request at a time for each region, with 1 MiB of stack and every
-/// signal blocked but those of its own faults. It may block, and every fault behind it on the same handler thread waits as long. It must not touch lazy memory of the same runtime, because
-/// nobody is there to serve that fault, and it must not wait for a thread that does.
+/// A provider is asked on threads of the runtime's own, with 1 MiB of stack and every signal blocked but those of its own
+/// faults: where it may block, on threads of a pool, several of them at a time; where it says that it does not, on the handler
+/// thread, one request at a time for each region, and every fault behind it waits as long. It must not touch lazy memory of
+/// the same runtime, because nobody may be there to serve that fault, and it must not wait for a thread that does.
 ///
-/// The same page may be asked for more than once (to narrow an error down to one page, or because the kernel wanted the
+/// A page is in one request at a time, however many threads wait for it. The same page may be asked for more than once (to narrow an error down to one page, or because the kernel wanted the
 /// resolution tried again), and has to be answered alike each time.
 public protocol PageProvider: Sendable {
   /// How much this provider likes to produce at once. Asked once, when a region is mapped.
@@ -17,6 +18,14 @@ public protocol PageProvider: Sendable {
   /// wait for another thread of this process, and may be asked by several threads at a time. It may fail: an error ends the
   /// access, and may allocate. It may touch lazy memory of other regions.
   var mayRunInFaultingThread: Bool { get }
+
+  /// Whether ``page(_:into:)`` may take long: because it reads a disk or a network, waits for a lock, or computes. Asked
+  /// once, when a region is mapped.
+  ///
+  /// With the event loop such a provider is asked on threads of a pool
+  /// (``FaultRuntimeConfiguration/providerThreads``), several of them at a time for different pages, and holds up nobody but
+  /// those who wait for its pages. One that never blocks is asked on the handler thread, which saves a switch of threads.
+  var mayBlock: Bool { get }
 
   /// Produces the bytes of a request.
   ///
@@ -34,6 +43,9 @@ public protocol PageProvider: Sendable {
 extension PageProvider {
   /// One page for a fault, up to 64 KiB while accesses run on.
   public var requestSize: RequestSize { .standard }
+
+  /// Yes: a provider that does not has to say so.
+  public var mayBlock: Bool { true }
 
   /// No: a provider has to say that it keeps the rules.
   public var mayRunInFaultingThread: Bool { false }

@@ -6,6 +6,9 @@ public struct ZeroProvider: PageProvider {
   /// One page for a fault, up to 1 MiB while accesses run on.
   public var requestSize: RequestSize { RequestSize(preferred: 1, largest: 1 << 20) }
 
+  /// No.
+  public var mayBlock: Bool { false }
+
   /// Yes.
   public var mayRunInFaultingThread: Bool { true }
 
@@ -18,6 +21,9 @@ public struct ClosureProvider: PageProvider {
   /// How much the closure likes to produce at once.
   public let requestSize: RequestSize
 
+  /// Whether the closure may take long.
+  public let mayBlock: Bool
+
   /// Whether the closure keeps the rules of ``PageProvider/mayRunInFaultingThread``.
   public let mayRunInFaultingThread: Bool
 
@@ -26,10 +32,12 @@ public struct ClosureProvider: PageProvider {
   /// Makes a provider of `body`, which keeps the rules of ``PageProvider/page(_:into:)``.
   public init(
     requestSize: RequestSize = .standard,
+    mayBlock: Bool = true,
     mayRunInFaultingThread: Bool = false,
     _ body: @escaping @Sendable (PageRequest, inout PageBuffer) throws -> PageContents
   ) {
     self.requestSize = requestSize
+    self.mayBlock = mayBlock
     self.mayRunInFaultingThread = mayRunInFaultingThread
     self.body = body
   }

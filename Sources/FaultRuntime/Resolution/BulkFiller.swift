@@ -64,6 +64,13 @@ struct BulkFiller: ~Copyable {
     return start + length
   }
 
+  /// How far one step from `offset` may get.
+  func boundary(in region: RegionCore, after offset: Int) -> Int {
+    guard hugePageByteCount > 0 else { return offset + region.largestRequest }
+    let address = region.range.start &+ UInt(bitPattern: offset)
+    return offset + hugePageByteCount - Int(address % UInt(hugePageByteCount))
+  }
+
   private func canMove(_ region: RegionCore, _ uffd: borrowing Userfaultfd) -> Bool {
     hugePageByteCount > 0 && region.isWritable && uffd.available.contains(.move)
   }

@@ -62,12 +62,12 @@ struct FaultRun {
   /// Whether nobody waits at `address` or behind it: only what was added for accesses that run on is left.
   func isBeyondNeed(_ address: UInt) -> Bool { isWidened && region.offset(of: address) >= neededEnd }
 
-  /// Pages that nobody waits for.
-  init(region: RegionCore, from start: Int, to end: Int) {
+  /// Pages whose faults, if any, are kept elsewhere.
+  init(region: RegionCore, from start: Int, to end: Int, neededEnd: Int? = nil) {
     self.region = region
     self.start = start
     self.end = end
-    neededEnd = end
+    self.neededEnd = neededEnd ?? end
     faults = 0..<0
   }
 

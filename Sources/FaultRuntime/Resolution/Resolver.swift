@@ -208,17 +208,9 @@ struct Resolver: ~Copyable {
       // Present or gone: whoever waits meets what is there now.
       case .present, .gone: wake(page)
       case .targetGone, .done, .goOn: break
-      default: cannotPoison(error)
+      default: error.cannotPoison()
       }
     }
-  }
-
-  private func cannotPoison(_ error: ResolveError) -> Never {
-    fatalError(
-      """
-      FaultRuntime: a page could not be produced, and the kernel cannot poison it (\(error)). Going on would show zeros \
-      to the program, so it ends here. UFFDIO_POISON needs Linux 6.6.
-      """)
   }
 
   private func report(_ fault: PendingFault, of region: RegionCore, _ cause: any Error) {

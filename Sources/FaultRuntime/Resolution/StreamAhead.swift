@@ -2,7 +2,7 @@
 /// cost of waking a thread is shared by many pages.
 struct StreamAhead: ~Copyable {
   /// What is filled without another fault that says that somebody reads on, in bytes.
-  private let distance: Int
+  let distance: Int
   private var region: RegionCore?
   private var next = 0
   private var end = 0

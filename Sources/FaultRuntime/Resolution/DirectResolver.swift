@@ -1,0 +1,146 @@
+internal import CUFFD
+
+/// Answers requests on threads that read no messages: those that faulted themselves, and those of the provider pool.
+///
+/// Nothing here allocates or locks unless a page fails.
+struct DirectResolver: Sendable {
+  let pageSize: PageSize
+  let counters: SharedCounters
+  let onFailure: (@Sendable (PageFailure) -> Void)?
+  /// How long the kernel may ask for another try, in nanoseconds.
+  let retryDeadline: UInt64
+  /// Whether threads may be asleep on the pages. One that faulted itself is not.
+  let wakes: Bool
+
+  /// Asks the provider for a run, and puts the answer in place. Returns the offset where what is there ends.
+  @inline(__always)
+  func answer(
+    _ run: borrowing FaultRun, lastWanted: Int, isWrite: Bool, stage: UnsafeMutableRawBufferPointer,
+    forbidden: RegionTable?, _ uffd: borrowing Userfaultfd
+  ) throws -> Int {
+    counters.countRequest()
+    let answer = unsafe try run.ask(lastWanted: lastWanted, isWrite: isWrite, stage: stage, forbidden: forbidden)
+    var end = try unsafe put(answer.first, run, uffd)
+    if let second = unsafe answer.second { end = try unsafe put(second, run, uffd) }
+    return end
+  }
+
+  @inline(__always)
+  private func put(
+    _ part: AnswerPart, _ run: borrowing FaultRun, _ uffd: borrowing Userfaultfd
+  ) throws -> Int {
+    let range = unsafe part.range
+    let offset = run.region.offset(of: range.start)
+    counters.countBytesFilled(range.byteCount)
+    var done = 0
+    var patience = Patience(nanoseconds: retryDeadline)
+    while done < range.byteCount {
+      switch unsafe uffd.put(part, after: done, earlierPresent: { 0 }) {
+      case .done:
+        return offset + range.byteCount
+      case .goOn(let completed):
+        done += completed
+      case .present where run.isBeyondNeed(range.start &+ UInt(bitPattern: done)):
+        // Somebody was here before. Going on page by page would cost more than it saves.
+        counters.countBytesFilled(done - range.byteCount)
+        run.shrinkNext(at: offset + done)
+        return offset + done
+      case .present:
+        counters.countAlreadyPresent()
+        counters.countBytesFilled(-pageSize.bytes)
+        if wakes { wake(range.dropping(done).prefix(pageSize.bytes), uffd) }
+        done += pageSize.bytes
+      case .later where patience.lasts():
+        if patience.isFirst { counters.countDeferral() }
+      case let step:
+        try refuse(step, range.dropping(done), run, uffd)
+        return offset + range.byteCount
+      }
+    }
+    return offset + range.byteCount
+  }
+
+  private func refuse(
+    _ step: ResolutionStep, _ rest: AddressRange, _ run: borrowing FaultRun, _ uffd: borrowing Userfaultfd
+  ) throws {
+    counters.countBytesFilled(-rest.byteCount)
+    switch step {
+    case .gone where rest.byteCount > pageSize.bytes && !run.region.isClosing:
+      // A request across two mappings is refused as a whole. Page by page, then.
+      throw ResolutionError.refused(.noSuchEntry)
+    case .fail(let errno):
+      throw ResolutionError.refused(errno)
+    case .later:
+      throw ResolutionError.timedOut
+    case .gone, .targetGone, .done, .goOn, .present, .endlesslyPresent:
+      // Whoever waits looks again, and meets what is there now.
+      if wakes { wake(rest, uffd) }
+    case .copyInstead, .misuse:
+      fatalError("FaultRuntime: resolving \(rest.byteCount) bytes at \(rest.start) ended in \(step)")
+    }
+  }
+
+  /// Says why a page cannot be produced, and poisons it. False: the access fails; true: the page is there after all.
+  @discardableResult
+  func fail(_ page: UInt, of region: RegionCore, _ error: any Error, _ uffd: borrowing Userfaultfd) -> Bool {
+    counters.countFailure()
+    region.report(error, atPage: page, to: onFailure)
+    let range = AddressRange(start: page, byteCount: pageSize.bytes)
+    var patience = Patience(nanoseconds: retryDeadline)
+    while true {
+      do {
+        try uffd.poison(range)
+        return false
+      } catch {
+        switch ResolutionStep.after(.poison, completed: 0, errno: error.errno) {
+        case .later where patience.lasts(): continue
+        case .present:
+          if wakes { wake(range, uffd) }
+          // A poisoned page counts as present here. Only one that is really there lets the thread go on.
+          return cuffd_is_resident(UInt64(page)) != 0
+        case .gone:
+          if wakes { wake(range, uffd) }
+          return true
+        case .targetGone: return true
+        default:
+          // Without poison (before Linux 6.6) the page stays missing. A thread that faulted itself gets its signal, and the
+          // next touch asks again.
+          if wakes { error.cannotPoison() }
+          return false
+        }
+      }
+    }
+  }
+
+  /// Errors of a wake mean that nobody can be waiting there.
+  private func wake(_ range: AddressRange, _ uffd: borrowing Userfaultfd) { try? uffd.wake(range) }
+}
+
+/// Tries again for a while, first at once and then with pauses.
+private struct Patience {
+  private let nanoseconds: UInt64
+  private var start: UInt64 = 0
+  private var backoff = Backoff()
+  private(set) var isFirst = false
+
+  init(nanoseconds: UInt64) { self.nanoseconds = nanoseconds }
+
+  /// Pauses, and says whether there shall be another try.
+  mutating func lasts() -> Bool {
+    isFirst = start == 0
+    if isFirst { start = cuffd_monotonic_nanoseconds() }
+    backoff.pause()
+    return cuffd_monotonic_nanoseconds() - start < nanoseconds
+  }
+}
+
+extension ResolveError {
+  /// Ends the program, because going on would show it zeros.
+  func cannotPoison() -> Never {
+    fatalError(
+      """
+      FaultRuntime: a page could not be produced, and the kernel cannot poison it (\(self)). Going on would show zeros \
+      to the program, so it ends here. UFFDIO_POISON needs Linux 6.6.
+      """)
+  }
+}
