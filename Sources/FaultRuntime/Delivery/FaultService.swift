@@ -110,11 +110,11 @@ struct FaultService: ~Copyable {
 
   /// Lets the pool answer a run, and go on behind it where accesses run on.
   private mutating func hand(_ run: borrowing FaultRun) {
-    loop.inFlight.admit(run, batch) { [loop] request in
-      loop.pool.submit(.demand(request, loop))
-    } wake: { [loop] page in
-      try? loop.uffd.wake(AddressRange(start: page, byteCount: loop.pageSize.bytes))
-    }
+    loop.inFlight.admit(
+      run, batch,
+      submit: { [loop] in loop.pool.submit(.demand($0, loop)) },
+      wake: { [loop] in try? loop.uffd.wake(AddressRange(start: $0, byteCount: loop.pageSize.bytes)) },
+      resubmit: { [loop] in loop.pool.submit(.prefetch($0, loop)) })
     guard run.isWidest, stream.distance > 0 else { return }
     let ahead = poolStream?.region === run.region ? poolStream! : PoolPrefetch(aheadOfReaderOf: run.region)
     poolStream = ahead

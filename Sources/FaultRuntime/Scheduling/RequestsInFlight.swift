@@ -35,9 +35,10 @@ final class RequestsInFlight: Sendable {
   private let state = Monitor(State())
 
   /// Takes the faults of a run in: those on pages that are being fetched wait for that, and the others become requests,
-  /// which `submit` gets. `wake` gets pages that have arrived since the fault was read.
+  /// which `submit` gets. `wake` gets pages that have arrived since the fault was read, and `resubmit` is as in `finish`.
   func admit(
-    _ run: borrowing FaultRun, _ batch: borrowing FaultBatch, submit: (PoolRequest) -> Void, wake: (UInt) -> Void
+    _ run: borrowing FaultRun, _ batch: borrowing FaultBatch, submit: (PoolRequest) -> Void, wake: (UInt) -> Void,
+    resubmit: (PoolPrefetch) -> Void
   ) {
     let region = run.region
     for index in run.faults {
@@ -45,10 +46,6 @@ final class RequestsInFlight: Sendable {
       let offset = region.offset(of: fault.page)
       let bounds = run.start..<run.end
       let neededEnd = run.neededEnd
-      if cuffd_is_resident(UInt64(fault.page)) != 0, isCredible(fault.page) {
-        wake(fault.page)
-        continue
-      }
       let request = state.withLock { state -> PoolRequest? in
         if let request = state.active.first(where: { $0.covers(offset, of: region) }) {
           request.waiting.append(fault.page)
@@ -60,7 +57,12 @@ final class RequestsInFlight: Sendable {
         return request
       }
       guard let request else { continue }
-      submit(request)
+      // It may have come since the fault was read. Looked at only now, when nobody else can be filling it.
+      if cuffd_is_resident(UInt64(fault.page)) != 0, isCredible(fault.page) {
+        finish(request, filled: 0..<0, handled: 0, wake: wake, resubmit: resubmit)
+      } else {
+        submit(request)
+      }
     }
   }
 

@@ -1,0 +1,274 @@
+import Glibc
+import Synchronization
+import Testing
+
+@testable import FaultRuntime
+
+private struct Refused: Error, Equatable {}
+
+@Suite("Providers that may block", .timeLimit(.minutes(2)))
+struct PoolTests {
+  /// A provider that notes what it is asked for, and holds the requests for which `isHeld` until its gate opens.
+  private final class Slow: Sendable {
+    let gate = Gate()
+    private let log = Guarded<[Range<Int>]>([])
+    private let current = Atomic<Int>(0)
+    private let highest = Atomic<Int>(0)
+
+    /// The pages of each request.
+    var requests: [Range<Int>] { log.withLock { $0 } }
+    var mostAtOnce: Int { highest.load(ordering: .relaxed) }
+
+    func provider(
+      largest: Int = 1, isHeld: @escaping @Sendable (Range<Int>) -> Bool = { _ in true },
+      isBad: @escaping @Sendable (Int) -> Bool = { _ in false }
+    ) -> ClosureProvider {
+      ClosureProvider(requestSize: RequestSize(preferred: 1, largest: largest * pageBytes)) { [self] request, page in
+        let pages =
+          (request.range.lowerBound / pageBytes)..<((request.range.upperBound + pageBytes - 1) / pageBytes)
+        log.withLock { $0.append(pages) }
+        let now = current.wrappingAdd(1, ordering: .relaxed).newValue
+        highest.max(now, ordering: .relaxed)
+        defer { current.wrappingSubtract(1, ordering: .relaxed) }
+        if isHeld(pages) { gate.wait() }
+        if pages.contains(where: isBad) { throw Refused() }
+        page.append(expectedBytes(request.range))
+        return .filled
+      }
+    }
+  }
+
+  /// A runtime that does not stream ahead.
+  private func runtime(threads: Int = 4, closeDeadline: Duration = .seconds(5)) throws -> FaultRuntime {
+    var configuration = FaultRuntimeConfiguration(
+      delivery: .eventLoop, providerThreads: threads, closeDeadline: closeDeadline)
+    configuration.streamDistance = 0
+    return try FaultRuntime(configuration)
+  }
+
+  private func toucher(_ region: LazyRegion, _ page: Int) -> TestThread {
+    TestThread { #expect(region.access(page * pageBytes) == .byte(expectedByte(page * pageBytes))) }
+  }
+
+  @Test("One that sleeps holds up neither those that never block nor others that may")
+  func noHoldUp() throws {
+    let runtime = try runtime()
+    let slow = Slow()
+    let region = try runtime.map(slow.provider(), byteCount: 8 * pageBytes)
+    // More threads wait than the pool has.
+    let waiting = (0..<8).map { toucher(region, $0) }
+    #expect(eventually { slow.requests.count == 3 })
+    let fast = try runtime.map(patternProvider(seed: 1), byteCount: 50 * pageBytes)
+    let other = try runtime.map(patternProvider(seed: 2, mayBlock: true), byteCount: 50 * pageBytes)
+    #expect(mismatches(in: fast, seed: 1) == [])
+    #expect(mismatches(in: other, seed: 2) == [])
+    slow.gate.open()
+    for thread in waiting { #expect(thread.join()) }
+    #expect(slow.mostAtOnce == 3)
+    #expect(slow.requests.count == 8)
+  }
+
+  @Test("However many threads wait for a page, it is asked for once")
+  func onceForAll() throws {
+    let runtime = try runtime()
+    let slow = Slow()
+    let region = try runtime.map(slow.provider(), byteCount: 4 * pageBytes)
+    let descriptor = region.descriptorNumber
+    let threads = (0..<6).map { _ in toucher(region, 2) }
+    #expect(eventually { waiters(on: descriptor).all == 6 && waiters(on: descriptor).unread == 0 })
+    slow.gate.open()
+    for thread in threads { #expect(thread.join()) }
+    #expect(slow.requests == [2..<3])
+    #expect(runtime.statistics.faults == 6)
+    #expect(runtime.statistics.bytesFilled == pageBytes)
+  }
+
+  @Test("A fault on a page that is being prefetched waits for it")
+  func faultDuringPrefetch() throws {
+    let runtime = try runtime()
+    let slow = Slow()
+    let region = try runtime.map(slow.provider(largest: 4), byteCount: 8 * pageBytes)
+    let descriptor = region.descriptorNumber
+    let prefetcher = TestThread { #expect(throws: Never.self) { try region.populate() } }
+    #expect(eventually { slow.requests == [0..<4] })
+    let threads = [toucher(region, 1), toucher(region, 3)]
+    #expect(eventually { waiters(on: descriptor).all == 2 && waiters(on: descriptor).unread == 0 })
+    slow.gate.open()
+    for thread in threads + [prefetcher] { #expect(thread.join()) }
+    #expect(slow.requests == [0..<4, 4..<8])
+  }
+
+  @Test("A prefetch does not ask for a page that a fault has asked for, and waits for it")
+  func prefetchDuringFault() throws {
+    let runtime = try runtime()
+    let slow = Slow()
+    let region = try runtime.map(
+      slow.provider(largest: 4, isHeld: { $0.contains(2) || $0.contains(0) }), byteCount: 8 * pageBytes)
+    let threads = [toucher(region, 2), toucher(region, 0)]
+    #expect(eventually { slow.requests.count == 2 })
+    let isDone = Atomic<Bool>(false)
+    let prefetcher = TestThread {
+      #expect(throws: Never.self) { try region.populate() }
+      isDone.store(true, ordering: .sequentiallyConsistent)
+    }
+    // It begins with a page that is on its way already.
+    let wasDone = isDone.load(ordering: .sequentiallyConsistent)
+    #expect(!wasDone)
+    slow.gate.open()
+    for thread in threads + [prefetcher] { #expect(thread.join()) }
+    #expect(slow.requests.flatMap(\.self).sorted() == Array(0..<8))
+    #expect(mismatches(in: region) == [])
+  }
+
+  @Test("Demand goes ahead of prefetch on the only thread")
+  func demandFirst() throws {
+    let runtime = try runtime(threads: 1)
+    let slow = Slow()
+    let region = try runtime.map(slow.provider(largest: 2, isHeld: { $0 == 0..<2 }), byteCount: 40 * pageBytes)
+    let prefetcher = TestThread { #expect(throws: Never.self) { try region.prefetch(0..<(20 * pageBytes)) } }
+    #expect(eventually { slow.requests.count == 1 })
+    let descriptor = region.descriptorNumber
+    let thread = toucher(region, 30)
+    #expect(eventually { waiters(on: descriptor).all == 1 && waiters(on: descriptor).unread == 0 })
+    slow.gate.open()
+    #expect(thread.join())
+    #expect(prefetcher.join())
+    #expect(slow.requests[1] == 30..<31)
+    #expect(slow.mostAtOnce == 1)
+  }
+
+  @Test("A bad page in a request that others joined fails those who touch it, and nobody else")
+  func joinedFailure() throws {
+    let runtime = try runtime()
+    let slow = Slow()
+    let region = try runtime.map(
+      slow.provider(largest: 4, isHeld: { $0.count > 1 }, isBad: { $0 == 2 }), byteCount: 8 * pageBytes,
+      options: RegionOptions(advice: .sequential))
+    let descriptor = region.descriptorNumber
+    let first = toucher(region, 0)
+    #expect(eventually { slow.requests == [0..<4] })
+    let second = TestThread { #expect(region.access(2 * pageBytes) == .signal(SIGBUS)) }
+    let third = toucher(region, 3)
+    #expect(eventually { waiters(on: descriptor).all == 3 && waiters(on: descriptor).unread == 0 })
+    slow.gate.open()
+    for thread in [first, second, third] { #expect(thread.join()) }
+    #expect(region.failures.map(\.offset) == [2 * pageBytes])
+    #expect(runtime.statistics.pagesFailed == 1)
+    // Nobody has touched it, so nothing happened to it.
+    #expect(region.access(pageBytes) == .byte(expectedByte(pageBytes)))
+  }
+
+  @Test("Closing waits for an answer, and a stuck provider is waited for no longer than the deadline")
+  func closing() throws {
+    let runtime = try runtime(closeDeadline: .milliseconds(50))
+    let slow = Slow()
+    let region = try runtime.map(slow.provider(isHeld: { $0 == 1..<2 }), byteCount: 4 * pageBytes)
+    let address = region.address
+    let victim = TestThread {
+      let outcome = read(address + UInt(pageBytes))
+      #expect(outcome == .signal(SIGSEGV) || outcome == .signal(SIGBUS))
+    }
+    #expect(eventually { slow.requests.count == 1 })
+    region.close()
+    #expect(victim.join())
+    slow.gate.open()
+    #expect(runtime.regionCount == 0)
+    let next = try runtime.map(patternProvider(mayBlock: true), byteCount: pageBytes)
+    #expect(next.access(0) == .byte(expectedByte(0)))
+  }
+
+  @Test("A provider that closes its own region does not wait for itself")
+  func closesItself() throws {
+    let runtime = try runtime(closeDeadline: .seconds(600))
+    let box = Guarded<LazyRegion?>(nil)
+    let region = try runtime.map(
+      ClosureProvider { request, page in
+        box.withLock { $0 }?.close()
+        page.append(repeating: 1, count: request.byteCount)
+        return .filled
+      }, byteCount: pageBytes)
+    box.withLock { $0 = region }
+    let outcome = read(region.address)
+    #expect(outcome == .signal(SIGSEGV) || outcome == .signal(SIGBUS))
+    #expect(region.isClosed)
+    box.withLock { $0 = nil }
+  }
+
+  @Test("A runtime ends although a provider is stuck")
+  func endsWithStuckProvider() throws {
+    let slow = Slow()
+    var victim: TestThread?
+    do {
+      let runtime = try runtime(closeDeadline: .milliseconds(50))
+      let region = try runtime.map(slow.provider(), byteCount: pageBytes)
+      let address = region.address
+      victim = TestThread {
+        #expect(read(address) == .signal(SIGSEGV))
+      }
+      #expect(eventually { slow.requests.count == 1 })
+      region.close()
+    }
+    #expect(victim?.join() == true)
+    slow.gate.open()
+  }
+
+  @Test("Many threads over many regions, with prefetches, and regions that come and go")
+  func churn() throws {
+    let runtime = try runtime(threads: 3)
+    let wrong = Atomic<Int>(0)
+    let threads = (0..<4).map { seed in
+      TestThread {
+        for round in 0..<12 {
+          let provider = patternProvider(
+            seed: seed, requestSize: RequestSize(preferred: 1, largest: 8 * pageBytes), mayBlock: true)
+          guard let region = try? runtime.map(provider, byteCount: 40 * pageBytes) else { return }
+          let address = region.address
+          let helper = TestThread {
+            if round % 2 == 0 { try? region.populate() }
+            for page in 0..<40
+            where read(address + UInt(page * pageBytes)) != .byte(expectedByte(page * pageBytes, seed: seed)) {
+              wrong.wrappingAdd(1, ordering: .relaxed)
+            }
+          }
+          for step in 0..<40 {
+            let offset = step * 7 % 40 * pageBytes
+            if read(address + UInt(offset)) != .byte(expectedByte(offset, seed: seed)) {
+              wrong.wrappingAdd(1, ordering: .relaxed)
+            }
+          }
+          if !helper.join() { wrong.wrappingAdd(1, ordering: .relaxed) }
+          region.close()
+        }
+      }
+    }
+    for thread in threads { #expect(thread.join()) }
+    #expect(wrong.load(ordering: .relaxed) == 0)
+    #expect(runtime.statistics.pagesFailed == 0)
+    // Each page was filled once.
+    #expect(runtime.statistics.bytesFilled == 4 * 12 * 40 * pageBytes)
+  }
+
+  @Test("The pool streams ahead of a sequential reader")
+  func streaming() throws {
+    var configuration = FaultRuntimeConfiguration(delivery: .eventLoop)
+    configuration.streamDistance = 20 * pageBytes
+    let runtime = try FaultRuntime(configuration)
+    let slow = Slow()
+    let region = try runtime.map(slow.provider(largest: 4, isHeld: { _ in false }), byteCount: 100 * pageBytes)
+    for page in [0, 1, 3] { #expect(region.access(page * pageBytes) == .byte(expectedByte(page * pageBytes))) }
+    #expect(eventually { runtime.statistics.bytesFilled == 27 * pageBytes })
+    #expect(region.access(26 * pageBytes) == .byte(expectedByte(26 * pageBytes)))
+    #expect(runtime.statistics.faults == 3)
+    #expect(mismatches(in: region) == [])
+    #expect(slow.requests.flatMap(\.self).sorted() == Array(0..<100))
+  }
+
+  @Test("The number of threads is from 1 to 64", arguments: [0, -1, 65])
+  func limits(threads: Int) {
+    #expect {
+      _ = try runtime(threads: threads)
+    } throws: {
+      ($0 as? FaultRuntimeError)?.code == .invalidConfiguration
+    }
+  }
+}
