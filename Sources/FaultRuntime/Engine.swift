@@ -88,7 +88,10 @@ final class Engine: Sendable {
 
   var statistics: FaultStatistics {
     var sum = faultingThreads?.statistics ?? FaultStatistics()
-    for handler in handlers { sum.add(handler.counters.statistics) }
+    for handler in handlers {
+      sum.add(handler.counters.statistics)
+      sum.add(handler.helperCounters.statistics)
+    }
     return sum
   }
 }

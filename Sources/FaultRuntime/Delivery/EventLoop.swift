@@ -8,6 +8,8 @@ final class EventLoop: Sendable {
   let table: RegionTable
   let pageSize: PageSize
   let counters = HandlerCounters()
+  /// Of the threads that help with a prefetch.
+  let helperCounters = SharedCounters()
   let onFailure: (@Sendable (PageFailure) -> Void)?
   let deferralDeadline: UInt64
   /// How often a resolution that gets `EAGAIN` reads on and tries again at once, before it is put off for a millisecond.
@@ -116,7 +118,10 @@ final class EventLoop: Sendable {
   func prefetch(_ job: PrefetchJob) throws(FaultRuntimeError) {
     guard !isOnHandlerThread else { throw .prefetchFromProvider(job.region) }
     control.withLock { $0.prefetches.append(job) }
+    // The caller would only wait.
+    let helper = job.helper()
     wakeup.signal()
+    helper?.run(uffd, pageSize, forbidden: table, counting: helperCounters)
     while !job.done.wait(nanoseconds: closeDeadline) {}
   }
 

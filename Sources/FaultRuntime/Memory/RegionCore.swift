@@ -23,6 +23,8 @@ final class RegionCore: Sendable {
   let widestRequest: Int
   let advice: RegionOptions.Advice
   let streams = AccessStreams()
+  /// Whether several threads may ask at a time; faulting threads may in any case.
+  let mayBeAskedConcurrently: Bool
   let provide: @Sendable (PageRequest, inout PageBuffer) throws -> PageContents
   let failures = FailureLog()
 
@@ -61,6 +63,7 @@ final class RegionCore: Sendable {
     // Faulting threads share staging memory in slots.
     let limit = faultingThreads == nil ? Int.max : StagingPool.slotByteCount
     self.widestRequest = max(unit, min(largest, limit) / unit * unit)
+    self.mayBeAskedConcurrently = provider.mayRunInFaultingThread
     self.provide = { request, buffer in try provider.page(request, into: &buffer) }
   }
 
