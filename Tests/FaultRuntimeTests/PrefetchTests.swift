@@ -202,6 +202,89 @@ struct PrefetchTests {
     #expect(runtime.statistics.bytesFilled == pages * pageBytes)
   }
 
+  /// Every byte of a page says which one it is; failing pages throw, and `threads` counts who asked.
+  private func numbered(
+    failing: [Int] = [], threads: Guarded<Set<UInt>> = Guarded([])
+  ) -> ClosureProvider {
+    ClosureProvider(
+      requestSize: RequestSize(preferred: 64 << 10, largest: 256 << 10), mayBlock: false, mayRunInFaultingThread: true
+    ) { request, page in
+      threads.withLock { _ = $0.insert(UInt(pthread_self())) }
+      if failing.contains(where: { request.range.contains($0 * pageBytes) }) { throw Refused() }
+      var offset = request.offset
+      while offset < request.range.upperBound {
+        let count = min(pageBytes, request.range.upperBound - offset)
+        page.append(repeating: Self.number(offset / pageBytes), count: count)
+        offset += count
+      }
+      return .filled
+    }
+  }
+
+  private static func number(_ page: Int) -> UInt8 { UInt8(truncatingIfNeeded: page % 251 + 1) }
+
+  /// So large that two threads share the work.
+  private static let sharedByteCount = (37 << 20) + 5 * pageBytes + 77
+
+  @Test("Two threads share a large region", arguments: both)
+  func shared(delivery: Delivery) throws {
+    let runtime = try runtime(delivery)
+    let threads = Guarded<Set<UInt>>([])
+    let region = try runtime.map(numbered(threads: threads), byteCount: Self.sharedByteCount)
+    try region.populate()
+    #expect(threads.withLock { $0.count } == min(2, Int(cuffd_allowed_cpu_count())))
+    #expect(runtime.statistics.bytesFilled == region.core.range.byteCount)
+    let huge = Int(cuffd_huge_page_size())
+    if huge > 0, Host.features.contains(.move) {
+      #expect(hugeBytes(region) == region.byteCount / huge * huge)
+    }
+    for page in 0..<(region.byteCount / pageBytes) {
+      let byte = Access.byte(Self.number(page))
+      if region.access(page * pageBytes) != byte || region.access((page + 1) * pageBytes - 1) != byte {
+        Issue.record("page \(page) is wrong")
+      }
+    }
+    #expect(tailIsZero(region))
+    #expect(runtime.statistics.faults == 0)
+  }
+
+  @Test("Of two threads that fail, the lower page is named, and those before it are there", arguments: both)
+  func sharedFailure(delivery: Delivery) throws {
+    let runtime = try runtime(delivery)
+    let lowest = (5 << 20) / pageBytes + 3
+    let region = try runtime.map(
+      numbered(failing: [lowest, lowest + 1, (6 << 20) / pageBytes, (21 << 20) / pageBytes]),
+      byteCount: Self.sharedByteCount)
+    let error = #expect(throws: FaultRuntimeError.self) { try region.populate() }
+    #expect(error?.code == .pageFailed)
+    #expect(error?.failure?.offset == lowest * pageBytes)
+    #expect(residency(region)[..<lowest].allSatisfy { $0 })
+    #expect(!residency(region)[lowest])
+  }
+
+  @Test("Threads that touch a region while two others populate it read the right bytes", arguments: both)
+  func touchedWhileShared(delivery: Delivery) throws {
+    let runtime = try runtime(delivery)
+    let region = try runtime.map(numbered(), byteCount: Self.sharedByteCount)
+    let pages = region.byteCount / pageBytes
+    let wrong = Atomic<Int>(0)
+    let threads = (0..<3).map { index in
+      TestThread {
+        for step in stride(from: 0, to: pages, by: 7) {
+          let page = (step * 31 + index * 331) % pages
+          if region.access(page * pageBytes + index) != .byte(Self.number(page)) {
+            wrong.wrappingAdd(1, ordering: .relaxed)
+          }
+        }
+      }
+    }
+    try region.populate()
+    for thread in threads { #expect(thread.join()) }
+    #expect(wrong.load(ordering: .relaxed) == 0)
+    #expect(residency(region).allSatisfy { $0 })
+    #expect(runtime.statistics.bytesFilled == region.core.range.byteCount)
+  }
+
   @Test("Closing ends a prefetch with an error", arguments: both)
   func closedMeanwhile(delivery: Delivery) throws {
     let runtime = try runtime(delivery)

@@ -57,6 +57,26 @@ struct MemoryCommand: ParsableCommand {
   }
 }
 
+/// What filling in bulk costs, in C and by `populate()`.
+struct PopulateCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "populate",
+    abstract: "Filling a large range in bulk, side by side with every way to do it in C.",
+    discussion: "Pinned only where --cpu is given, because some of the contenders are two threads. Nothing is judged."
+  )
+
+  @OptionGroup var common: CommonOptions
+  @OptionGroup var populate: PopulateOptions
+
+  func run() throws {
+    var common = common
+    common.noPin = common.cpu == nil
+    var session = try Session(common)
+    try session.runPopulate(populate)
+    try session.finish()
+  }
+}
+
 /// Everything.
 struct AllCommand: ParsableCommand {
   static let configuration = CommandConfiguration(commandName: "all", abstract: "Every benchmark in turn.")
@@ -120,6 +140,12 @@ private struct Session {
     report.memory = result
     show(result.text)
     if let thresholds { failures += result.failures(against: thresholds) }
+  }
+
+  mutating func runPopulate(_ options: PopulateOptions) throws {
+    let result = try PopulateBenchmark(options).run()
+    report.populate = result
+    show(result.text)
   }
 
   mutating func finish() throws {

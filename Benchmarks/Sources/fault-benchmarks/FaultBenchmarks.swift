@@ -11,7 +11,9 @@ struct FaultBenchmarks: ParsableCommand {
       Exit codes: 0 every threshold holds, 1 one does not (or the benchmark could not run), 64 wrong usage. Each failure \
       is one line on standard error.
       """,
-    subcommands: [LatencyCommand.self, AllocationsCommand.self, MemoryCommand.self, AllCommand.self]
+    subcommands: [
+      LatencyCommand.self, AllocationsCommand.self, MemoryCommand.self, PopulateCommand.self, AllCommand.self,
+    ]
   )
 }
 

@@ -53,3 +53,21 @@ struct LatencyOptions: ParsableArguments {
     }
   }
 }
+
+struct PopulateOptions: ParsableArguments {
+  @Option(help: "MiB that are filled: a multiple of 64.")
+  var mebibytes = 1024
+
+  @Option(help: "Rounds for each contender.")
+  var rounds = 5
+
+  @Flag(help: "Do not touch free memory before each filling: a virtual machine may have given it back to its host.")
+  var cold = false
+
+  func validate() throws {
+    guard (64...65_536).contains(mebibytes), mebibytes.isMultiple(of: 64) else {
+      throw ValidationError("--mebibytes is a multiple of 64, from 64 to 65536.")
+    }
+    guard (1...1000).contains(rounds) else { throw ValidationError("--rounds is from 1 to 1000.") }
+  }
+}

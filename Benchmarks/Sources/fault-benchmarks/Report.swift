@@ -6,6 +6,7 @@ struct Report: Encodable {
   var memory: MemoryReport?
   var allocations: AllocationReport?
   var latency: LatencyReport?
+  var populate: PopulateReport?
   var loadAfter: Machine.Load?
   var failures: [String] = []
 

@@ -3,6 +3,7 @@
 #define CUFFD_H
 
 #include "cuffd_abi.h"
+#include "cuffd_bulk.h"
 #include "cuffd_calls.h"
 #include "cuffd_host.h"
 #include "cuffd_placement.h"

@@ -132,7 +132,10 @@ final class EventLoop: Sendable {
   func prefetch(_ job: PrefetchJob) throws(FaultRuntimeError) {
     guard !isOnHandlerThread else { throw .prefetchFromProvider(job.region) }
     control.withLock { $0.prefetches.append(job) }
+    // The caller would only wait.
+    let helper = job.helper()
     wakeup.signal()
+    helper?.run(uffd, pageSize, forbidden: table, counting: pooled.counters)
     while !job.done.wait(nanoseconds: closeDeadline) {}
   }
 

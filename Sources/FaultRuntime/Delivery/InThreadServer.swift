@@ -61,14 +61,19 @@ final class InThreadServer: Sendable {
     open.wrappingSubtract(1, ordering: .relaxed)
   }
 
-  /// Fills a range on the calling thread.
+  /// Fills a range on the calling thread, with the help of another where that pays.
   func prefetch(_ job: PrefetchJob) {
-    var filler = BulkFiller(pageSize: pageSize)
-    while true {
-      counters.countRequest()
-      if job.step(&filler, uffd, forbidden: nil, counting: { counters.countBytesFilled($0) }) { return }
+    let helper = job.helper()
+    let thread = helper.flatMap { helper in
+      try? FaultThread(name: "fault-prefetch", stackByteCount: 1 << 20) { [self] in run(helper) }
     }
+    // Without a thread for it, its share has been taken all the same.
+    if thread == nil, let helper { run(helper) }
+    run(job)
+    thread?.join()
   }
+
+  private func run(_ job: PrefetchJob) { job.run(uffd, pageSize, forbidden: nil, counting: counters) }
 
   // MARK: Service, in the signal handler
 

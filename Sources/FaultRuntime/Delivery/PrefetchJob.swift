@@ -1,34 +1,133 @@
-/// A range that somebody wants filled, as a handler thread works it off between faults. The fields belong to that thread
-/// until it signals `done`, and to the one who waits after that.
+internal import CUFFD
+internal import Synchronization
+
+/// One thread's share of a range that somebody wants filled: it takes a stretch after the other, and fills it a step at a
+/// time. The fields belong to that thread until it signals `done`, and to the one who waits after that.
 final class PrefetchJob: @unchecked Sendable {
   // Safe to share: handed over by the lock of the handler's control, and back by `done`.
-  let region: RegionCore
-  let end: Int
-  var offset: Int
-  var failure: BulkFiller.Failure?
+  private let range: PrefetchRange
+  private var offset: Int
+  private var end: Int
   let done = OneShotEvent()
 
-  init(region: RegionCore, from offset: Int, to end: Int) {
-    self.region = region
-    self.offset = offset
-    self.end = end
+  init(region: RegionCore, from start: Int, to end: Int) {
+    range = PrefetchRange(region: region, from: start, to: end)
+    let first = range.take() ?? start..<start
+    offset = first.lowerBound
+    self.end = first.upperBound
   }
 
-  /// One step; true where the job has ended.
+  private init(_ range: PrefetchRange, _ first: Range<Int>) {
+    self.range = range
+    offset = first.lowerBound
+    end = first.upperBound
+  }
+
+  var region: RegionCore { range.region }
+
+  /// The lowest page that could not be filled. Everything before it is there, once every share has ended.
+  var failure: BulkFiller.Failure? { range.failure }
+
+  /// A share for a second thread; nil where that is of no use or the provider does not allow it.
+  func helper() -> PrefetchJob? {
+    guard range.isShared, let first = range.take() else { return nil }
+    return PrefetchJob(range, first)
+  }
+
+  /// One step; true where nothing is left to do for this thread.
   func step(
     _ filler: inout BulkFiller, _ uffd: borrowing Userfaultfd, forbidden: RegionTable?, counting count: (Int) -> Void
   ) -> Bool {
-    guard !region.isClosing else {
-      failure = BulkFiller.Failure(
-        cause: ResolutionError.regionClosed, page: region.range.start &+ UInt(bitPattern: offset))
+    do throws(BulkFiller.Failure) {
+      guard !region.isClosing else {
+        throw BulkFiller.Failure(
+          cause: ResolutionError.regionClosed, page: region.range.start &+ UInt(bitPattern: offset))
+      }
+      if offset < end {
+        offset = try filler.step(region, from: offset, to: end, uffd, forbidden: forbidden, counting: count)
+      }
+    } catch {
+      range.fail(error)
+      filler.finish()
       return true
     }
-    do throws(BulkFiller.Failure) {
-      offset = try filler.step(region, from: offset, to: end, uffd, forbidden: forbidden, counting: count)
-      return offset >= end
-    } catch {
-      failure = error
-      return true
+    if offset >= end {
+      guard let next = range.take() else {
+        filler.finish()
+        return true
+      }
+      offset = next.lowerBound
+      end = next.upperBound
+    }
+    return false
+  }
+
+  /// Every step, on the calling thread.
+  func run(
+    _ uffd: borrowing Userfaultfd, _ pageSize: PageSize, forbidden: RegionTable?, counting counters: SharedCounters
+  ) {
+    var filler = BulkFiller(pageSize: pageSize)
+    var isDone = false
+    while !isDone {
+      counters.countRequest()
+      isDone = step(&filler, uffd, forbidden: forbidden, counting: { counters.countBytesFilled($0) })
+    }
+  }
+}
+
+/// What the shares of one prefetch have in common: which bytes nobody has taken yet, and what went wrong.
+private final class PrefetchRange: Sendable {
+  let region: RegionCore
+  private let end: Int
+  private let stretchByteCount: Int
+  private let next: Atomic<Int>
+  private let lowestFailure = Guarded<BulkFiller.Failure?>(nil)
+
+  init(region: RegionCore, from start: Int, to end: Int) {
+    self.region = region
+    self.end = end
+    next = Atomic(start)
+    stretchByteCount = Self.stretchByteCount(region, end - start)
+  }
+
+  /// What one thread takes at a time; everything, where one thread shall do it alone.
+  private static func stretchByteCount(_ region: RegionCore, _ byteCount: Int) -> Int {
+    guard region.mayBeAskedConcurrently, byteCount >= leastSharedByteCount, cuffd_allowed_cpu_count() > 1 else {
+      return .max
+    }
+    // Whole huge pages, and so few that both threads end at nearly the same time.
+    let stretch = max(leastSharedByteCount / 8, Int(cuffd_huge_page_size()))
+    return byteCount >= 4 * stretch ? stretch : .max
+  }
+
+  /// Filling less takes no longer than getting a second thread to run.
+  private static let leastSharedByteCount = 16 << 20
+
+  var isShared: Bool { stretchByteCount != .max }
+
+  var failure: BulkFiller.Failure? { lowestFailure.withLock { $0 } }
+
+  /// The next stretch; nil where none is left.
+  func take() -> Range<Int>? {
+    var start = next.load(ordering: .relaxed)
+    while start < end {
+      var stretchEnd = end
+      if isShared {
+        let address = region.range.start &+ UInt(bitPattern: start)
+        stretchEnd = min(end, start + stretchByteCount - Int(address % UInt(stretchByteCount)))
+      }
+      let (exchanged, original) = next.weakCompareExchange(expected: start, desired: stretchEnd, ordering: .relaxed)
+      if exchanged { return start..<stretchEnd }
+      start = original
+    }
+    return nil
+  }
+
+  /// Stretches that were taken are still filled, so that every page before the lowest failure is there in the end.
+  func fail(_ failure: BulkFiller.Failure) {
+    next.store(end, ordering: .relaxed)
+    lowestFailure.withLock { lowest in
+      if lowest.map({ failure.page < $0.page }) ?? true { lowest = failure }
     }
   }
 }

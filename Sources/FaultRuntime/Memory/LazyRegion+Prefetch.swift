@@ -2,11 +2,13 @@ extension LazyRegion {
   /// Makes the pages that hold `range` resident, without a fault for each, and returns when they are.
   ///
   /// Missing pages are asked for in requests as large as the provider likes; pages that are there already keep their bytes.
-  /// Whole huge pages of a writable region are assembled aside and moved in (`UFFDIO_MOVE`), which costs a third of copying.
+  /// Whole huge pages of a writable region are assembled aside and moved in (`UFFDIO_MOVE`).
   ///
   /// With the event loop the work is done on the region's handler thread, or on the pool where the provider may block, a step
   /// at a time, and faults go first; a fault on a page that is on its way waits for it. With
   /// `sigbus` it is done on the calling thread; a page that another thread touches meanwhile may be asked for twice.
+  /// From 16 MiB on, where there is more than one CPU and the provider may run in the faulting thread, two threads share the
+  /// work: the calling thread helps the handler, and with `sigbus` a thread is started that helps the caller.
   ///
   /// Blocks as long as the provider takes. Not from a provider on the same handler thread, which is an error.
   ///

@@ -25,6 +25,8 @@ final class RegionCore: Sendable {
   /// Whether the provider is asked on a thread of the pool.
   let mayBlock: Bool
   let streams = AccessStreams()
+  /// Whether several threads may ask at a time; faulting threads may in any case.
+  let mayBeAskedConcurrently: Bool
   let provide: @Sendable (PageRequest, inout PageBuffer) throws -> PageContents
   let failures = FailureLog()
 
@@ -64,6 +66,7 @@ final class RegionCore: Sendable {
     // Faulting threads share staging memory in slots.
     let limit = faultingThreads == nil ? Int.max : StagingPool.slotByteCount
     self.widestRequest = max(unit, min(largest, limit) / unit * unit)
+    self.mayBeAskedConcurrently = provider.mayRunInFaultingThread
     self.provide = { request, buffer in try provider.page(request, into: &buffer) }
   }
 

@@ -17,6 +17,8 @@ public protocol PageProvider: Sendable {
   /// A provider that says yes promises that it does not allocate, takes no lock that a faulting thread may hold, does not
   /// wait for another thread of this process, and may be asked by several threads at a time. It may fail: an error ends the
   /// access, and may allocate. It may touch lazy memory of other regions.
+  ///
+  /// Whatever the delivery, a large ``LazyRegion/prefetch(_:)`` asks it on two threads, one of which is the caller's.
   var mayRunInFaultingThread: Bool { get }
 
   /// Whether ``page(_:into:)`` may take long: because it reads a disk or a network, waits for a lock, or computes. Asked

@@ -1,9 +1,10 @@
 internal import CUFFD
 
 /// Fills ranges that nobody has touched yet, a step at a time: whole huge pages are assembled in staging memory and moved in
-/// (`UFFDIO_MOVE`, a third of the cost of copying), everything else is asked for and put in place as a fault would be.
+/// (`UFFDIO_MOVE`), everything else is asked for and put in place as a fault would be.
 ///
-/// One step is at most a huge page or the provider's largest request, so that whoever runs it can serve faults in between.
+/// One step gets a huge page, or fills one, or is the provider's largest request, so that whoever runs it can serve faults in
+/// between.
 struct BulkFiller: ~Copyable {
   /// Why a step could not fill its pages: the cause, and the first page that it concerns.
   struct Failure: Error {
@@ -15,6 +16,8 @@ struct BulkFiller: ~Copyable {
   private let hugePageByteCount: Int
   private var staging = StagingBuffer()
   private var hugeStaging: UInt = 0
+  /// Whether the staging memory has its huge page: it is gone when it has been moved.
+  private var hasHugePage = false
   private var residency: [UInt8]
 
   init(pageSize: PageSize) {
@@ -28,8 +31,19 @@ struct BulkFiller: ~Copyable {
     if hugeStaging != 0 { _ = cuffd_unmap(UInt64(hugeStaging), hugePageByteCount) }
   }
 
-  /// Fills some of the pages from `offset` on that are missing, and returns the offset where the next step begins, at most
-  /// `end`; both are multiples of the page size.
+  /// Gives back the huge page that was got for a step that did not come.
+  mutating func finish() {
+    if hasHugePage { dropHugeStaging() }
+  }
+
+  private mutating func dropHugeStaging() {
+    _ = cuffd_unmap(UInt64(hugeStaging), hugePageByteCount)
+    hugeStaging = 0
+    hasHugePage = false
+  }
+
+  /// Fills some of the pages from `offset` on that are missing, or prepares that, and returns the offset where the next step
+  /// begins, at most `end`; both are multiples of the page size.
   mutating func step(
     _ region: RegionCore, from offset: Int, to end: Int, _ uffd: borrowing Userfaultfd,
     forbidden: RegionTable?, counting count: (Int) -> Void
@@ -52,6 +66,8 @@ struct BulkFiller: ~Copyable {
       (region.range.start &+ UInt(bitPattern: start)) % UInt(hugePageByteCount) == 0,
       start + hugePageByteCount <= region.byteCount
     {
+      // The kernel zeroes it, which takes as long as filling it: a step of its own.
+      if !hasHugePage, getHugePage() { return start }
       if try fillHuge(region, start, uffd, forbidden: forbidden, counting: count) { return start + hugePageByteCount }
     }
     // Up to the next place where a huge page may begin, so that the rest can be moved.
@@ -132,16 +148,24 @@ struct BulkFiller: ~Copyable {
     }
   }
 
-  /// Assembles one huge page and moves it in. False where something stands against it, and copying has to do.
-  private mutating func fillHuge(
-    _ region: RegionCore, _ start: Int, _ uffd: borrowing Userfaultfd, forbidden: RegionTable?,
-    counting count: (Int) -> Void
-  ) throws(Failure) -> Bool {
+  /// Puts a huge page into the staging memory. False where there is no memory for it.
+  private mutating func getHugePage() -> Bool {
     if hugeStaging == 0 {
       var mapped: UnsafeMutableRawPointer?
       guard unsafe cuffd_map_huge_staging(hugePageByteCount, &mapped) == 0 else { return false }
       hugeStaging = UInt(bitPattern: mapped)
     }
+    unsafe UnsafeMutableRawPointer(bitPattern: hugeStaging)!.storeBytes(of: 0, as: UInt8.self)
+    hasHugePage = true
+    return true
+  }
+
+  /// Assembles one huge page and moves it in. False where something stands against it, and copying has to do.
+  private mutating func fillHuge(
+    _ region: RegionCore, _ start: Int, _ uffd: borrowing Userfaultfd, forbidden: RegionTable?,
+    counting count: (Int) -> Void
+  ) throws(Failure) -> Bool {
+    guard hasHugePage else { return false }
     let base = unsafe UnsafeMutableRawPointer(bitPattern: hugeStaging)!
     var filled = 0
     while filled < hugePageByteCount {
@@ -154,6 +178,7 @@ struct BulkFiller: ~Copyable {
         try unsafe assemble(answer, run, stage)
       } catch {
         // Page by page it will be clear which one is to blame.
+        dropHugeStaging()
         return false
       }
       filled += length
@@ -162,11 +187,14 @@ struct BulkFiller: ~Copyable {
     count(hugePageByteCount)
     do {
       try uffd.move(range, from: hugeStaging)
+      hasHugePage = false
       return true
     } catch {
       count(-hugePageByteCount)
       // A page was touched meanwhile, or the source is pinned: what was moved so far is stepped over as present.
       if error.completedByteCount > 0 { count(error.completedByteCount) }
+      // The kernel has split it by now, and a mapping that held small pages may never hold a huge one again.
+      dropHugeStaging()
       return false
     }
   }

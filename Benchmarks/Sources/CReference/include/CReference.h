@@ -3,6 +3,7 @@
 #ifndef CREFERENCE_H
 #define CREFERENCE_H
 
+#include "creference_bulk.h"
 #include "creference_touch.h"
 
 #include <stddef.h>
