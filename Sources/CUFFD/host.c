@@ -167,6 +167,8 @@ cuffd_condition *cuffd_condition_create(void) {
 
 void cuffd_condition_announce(cuffd_condition *condition) { pthread_cond_broadcast(&condition->changed); }
 
+void cuffd_condition_announce_to_one(cuffd_condition *condition) { pthread_cond_signal(&condition->changed); }
+
 int cuffd_condition_wait(cuffd_condition *condition, cuffd_lock *lock, uint64_t timeout_nanoseconds) {
   if (timeout_nanoseconds == UINT64_MAX) return -pthread_cond_wait(&condition->changed, &lock->mutex);
   struct timespec until = time_after(CLOCK_MONOTONIC, timeout_nanoseconds);

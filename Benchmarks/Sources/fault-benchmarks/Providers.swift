@@ -32,6 +32,7 @@ struct LendingProvider: PageProvider {
   var plant: PlantedRegression?
 
   var requestSize: RequestSize { .singlePage }
+  var mayBlock: Bool { false }
   var mayRunInFaultingThread: Bool { true }
 
   func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
@@ -55,6 +56,7 @@ struct FillingProvider: PageProvider {
     self.plant = plant
   }
 
+  var mayBlock: Bool { false }
   var mayRunInFaultingThread: Bool { true }
 
   func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {

@@ -48,11 +48,12 @@ void cuffd_lock_acquire(cuffd_lock *lock);
 void cuffd_lock_release(cuffd_lock *lock);
 void cuffd_lock_destroy(cuffd_lock *lock);
 
-// A condition of what a lock protects, which threads wait for. All of them look again when it is announced.
+// A condition of what a lock protects, which threads wait for. All of them look again when it is announced, or one.
 typedef struct cuffd_condition cuffd_condition;
 
 cuffd_condition *_Nullable cuffd_condition_create(void);
 void cuffd_condition_announce(cuffd_condition *condition);
+void cuffd_condition_announce_to_one(cuffd_condition *condition);
 // With the lock held. Returns 0, or -ETIMEDOUT; waits for ever where `timeout_nanoseconds` is UINT64_MAX.
 int cuffd_condition_wait(cuffd_condition *condition, cuffd_lock *lock, uint64_t timeout_nanoseconds);
 void cuffd_condition_destroy(cuffd_condition *condition);

@@ -14,6 +14,7 @@ struct FaultService: ~Copyable {
   /// What is being served; empty in between.
   private var batch: FaultBatch
   private var resolver: Resolver
+  private var lookup = RegionLookup()
   private var filler: BulkFiller
   private var jobs: [PrefetchJob] = []
   private var stream: StreamAhead
@@ -88,7 +89,7 @@ struct FaultService: ~Copyable {
     var index = 0
     while index < batch.count {
       let fault = batch[index]
-      guard let region = loop.table.region(containing: fault.page), region.handler == loop.number else {
+      guard let region = lookup.region(containing: fault.page, in: loop.table), region.handler == loop.number else {
         // The region was closed since, and its addresses may belong to another handler's. Whoever still waits meets what is there now.
         try? loop.uffd.wake(AddressRange(start: fault.page, byteCount: loop.pageSize.bytes))
         index += 1
@@ -154,6 +155,7 @@ struct FaultService: ~Copyable {
     }
     stream.stop()
     poolStream = nil
+    lookup.forget()
     for drain in wishes.drains { drain.signal() }
     return wishes.isStopping
   }

@@ -32,6 +32,9 @@ final class Monitor<Value: ~Copyable>: @unchecked Sendable {
   /// Lets everybody who waits look again.
   func announce() { unsafe cuffd_condition_announce(condition) }
 
+  /// Lets one of them look again, where it does not matter which.
+  func announceToOne() { unsafe cuffd_condition_announce_to_one(condition) }
+
   /// Runs `body` with the lock held, now and after each announcement, until it has a result; nil where none came in time.
   func wait<Result>(nanoseconds: UInt64 = .max, for body: (inout Value) -> Result?) -> Result? {
     let start = nanoseconds == .max ? 0 : cuffd_monotonic_nanoseconds()

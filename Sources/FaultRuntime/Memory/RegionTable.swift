@@ -22,6 +22,7 @@ final class RegionTable: @unchecked Sendable {
 
   private let current: Atomic<UnsafeMutablePointer<Snapshot>>
   private let phase = Atomic<Int>(0)
+  private let changes = Atomic<Int>(0)
   private let evenReaders = Atomic<Int>(0)
   private let oddReaders = Atomic<Int>(0)
   /// Sorted by address; holds the regions that the snapshot points to without counting them.
@@ -37,6 +38,10 @@ final class RegionTable: @unchecked Sendable {
 
   /// Number of open regions. Takes a lock.
   var count: Int { regions.withLock { $0.count } }
+
+  /// Goes up with each change. What was looked up after it was read stays true as long as it stands.
+  @inline(__always)
+  var generation: Int { changes.load(ordering: .acquiring) }
 
   /// The region that `address` lies in. Lock-free, O(log regions).
   @inline(__always)
@@ -57,6 +62,21 @@ final class RegionTable: @unchecked Sendable {
     return unsafe reading { snapshot in
       guard let candidate = unsafe Self.last(in: snapshot, startingAtOrBefore: range.end - 1) else { return false }
       return unsafe candidate.pointee.range.end > range.start
+    }
+  }
+
+  /// The widest range around `range` that no region has a byte in; nil where one has. Lock-free, O(log regions).
+  func gap(around range: AddressRange) -> AddressRange? {
+    guard range.byteCount > 0 else { return range }
+    return unsafe reading { snapshot in
+      let before = unsafe Self.last(in: snapshot, startingAtOrBefore: range.end - 1)
+      let start = unsafe before?.pointee.range.end ?? 0
+      guard start <= range.start else { return nil }
+      let end = unsafe snapshot.pointee
+      let next = unsafe before.map { unsafe $0 + 1 } ?? end.entries
+      let isLast = unsafe next == end.entries + end.count
+      return AddressRange(
+        start: start, byteCount: Int(bitPattern: (isLast ? .max : unsafe next.pointee.range.start) &- start) & .max)
     }
   }
 
@@ -99,6 +119,7 @@ final class RegionTable: @unchecked Sendable {
 
   private func publish(_ regions: [RegionCore]) {
     let old = unsafe current.exchange(Self.snapshot(of: regions), ordering: .sequentiallyConsistent)
+    changes.wrappingAdd(1, ordering: .sequentiallyConsistent)
     // Twice, so that a steady stream of readers in one counter cannot keep the writer waiting.
     for _ in 0..<2 {
       let left = phase.wrappingAdd(1, ordering: .sequentiallyConsistent).oldValue

@@ -101,7 +101,8 @@ struct BulkFiller: ~Copyable {
         throw ResolutionError.refused(.outOfMemory)
       }
       let answer = unsafe try run.ask(
-        lastWanted: end - pageSize.bytes, isWrite: false, stage: stage, forbidden: forbidden)
+        lastWanted: end - pageSize.bytes, isWrite: false, stage: stage,
+        isForbidden: { forbidden?.intersects($0) ?? false })
       try unsafe put(answer.first, uffd, counting: count)
       if let second = unsafe answer.second { try unsafe put(second, uffd, counting: count) }
     } catch {
@@ -174,7 +175,8 @@ struct BulkFiller: ~Copyable {
       let stage = unsafe UnsafeMutableRawBufferPointer(start: base + filled, count: length)
       do {
         let answer = unsafe try run.ask(
-          lastWanted: run.end - pageSize.bytes, isWrite: true, stage: stage, forbidden: forbidden)
+          lastWanted: run.end - pageSize.bytes, isWrite: true, stage: stage,
+          isForbidden: { forbidden?.intersects($0) ?? false })
         try unsafe assemble(answer, run, stage)
       } catch {
         // Page by page it will be clear which one is to blame.

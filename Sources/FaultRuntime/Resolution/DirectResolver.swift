@@ -19,7 +19,8 @@ struct DirectResolver: Sendable {
     forbidden: RegionTable?, _ uffd: borrowing Userfaultfd
   ) throws -> Int {
     counters.countRequest()
-    let answer = unsafe try run.ask(lastWanted: lastWanted, isWrite: isWrite, stage: stage, forbidden: forbidden)
+    let answer = unsafe try run.ask(
+      lastWanted: lastWanted, isWrite: isWrite, stage: stage, isForbidden: { forbidden?.intersects($0) ?? false })
     var end = try unsafe put(answer.first, run, uffd)
     if let second = unsafe answer.second { end = try unsafe put(second, run, uffd) }
     return end

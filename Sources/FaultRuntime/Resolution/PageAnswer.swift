@@ -28,10 +28,11 @@ extension FaultRun {
   ///   - lastWanted: the offset of the last page that somebody waits for: an answer that leaves it out is too short.
   ///   - isWrite: whether the fault of a run of one page, or the first of a run that was widened, was a write.
   ///   - stage: memory for the answer, as long as the run.
-  ///   - forbidden: lazy memory that must not be lent, because copying from it would wait for the copying thread.
+  ///   - isForbidden: whether memory must not be lent, because copying from it would wait for the copying thread.
   @inline(__always)
   func ask(
-    lastWanted: Int, isWrite: Bool, stage: UnsafeMutableRawBufferPointer, forbidden: RegionTable?
+    lastWanted: Int, isWrite: Bool, stage: UnsafeMutableRawBufferPointer,
+    isForbidden: (AddressRange) -> Bool
   ) throws -> PageAnswer {
     let request = request
     let range = range
@@ -48,7 +49,7 @@ extension FaultRun {
     case .lent(let bytes):
       let usable = try usableByteCount(bytes.count, of: request, lastWanted)
       let lent = AddressRange(start: UInt(bitPattern: bytes.baseAddress), byteCount: bytes.count)
-      if let forbidden, forbidden.intersects(lent) { throw ResolutionError.lentLazyMemory }
+      if isForbidden(lent) { throw ResolutionError.lentLazyMemory }
       let whole = min(region.pageSize.roundDown(bytes.count), usable)
       let wholePart = unsafe AnswerPart(range: range.prefix(whole), source: bytes.baseAddress)
       guard whole < usable else { return unsafe PageAnswer(wholePart) }

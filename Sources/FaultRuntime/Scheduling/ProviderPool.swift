@@ -13,9 +13,17 @@ final class ProviderPool: Sendable {
     var prefetch: [PoolTask] = []
     /// What each thread is working on.
     var running: [PoolTask?] = []
+    var isIdle: [Bool] = []
     var idle = 0
     var isStopping = false
     var threads: [FaultThread] = []
+
+    /// The next task of which not too many are running.
+    mutating func take(share: Int) -> PoolTask? {
+      if let index = demand.firstIndex(where: { running(of: $0.region) < share }) { return demand.remove(at: index) }
+      guard !prefetch.isEmpty, runningPrefetches < share else { return nil }
+      return prefetch.removeFirst()
+    }
 
     func running(of region: RegionCore?) -> Int { running.count { $0 != nil && $0?.region === region } }
 
@@ -45,7 +53,7 @@ final class ProviderPool: Sendable {
     }
     // Without another one, those that are there get to it.
     if needsThread { try? start() }
-    state.announce()
+    state.announceToOne()
   }
 
   /// Ends the threads, each when its provider has returned; one that does not return within `nanoseconds` is left alone.
@@ -59,44 +67,39 @@ final class ProviderPool: Sendable {
   }
 
   private func start() throws(HostCallError) {
-    let slot = state.withLock { state -> Int? in
-      guard state.running.count < threadLimit, !state.isStopping else { return nil }
-      state.running.append(nil)
-      return state.running.count - 1
-    }
-    guard let slot else { return }
-    do throws(HostCallError) {
-      let thread = try FaultThread(name: "fault-provider\(slot)", stackByteCount: Self.stackByteCount) { [self] in
-        var worker = PoolWorker()
-        while let task = next(slot) { worker.run(task, pool: self) }
+    let failure = state.withLock { state -> HostCallError? in
+      let slot = state.threads.count
+      guard slot < threadLimit, !state.isStopping else { return nil }
+      do throws(HostCallError) {
+        let thread = try FaultThread(name: "fault-provider\(slot)", stackByteCount: Self.stackByteCount) { [self] in
+          var worker = PoolWorker()
+          while let task = next(slot) { worker.run(task, pool: self) }
+        }
+        state.threads.append(thread)
+        state.running.append(nil)
+        state.isIdle.append(false)
+        return nil
+      } catch {
+        return error
       }
-      state.withLock { $0.threads.append(thread) }
-    } catch {
-      state.withLock { _ = $0.running.popLast() }
-      throw error
     }
+    if let failure { throw failure }
   }
 
   /// The next task for the thread with this slot; nil where it shall end.
   private func next(_ slot: Int) -> PoolTask? {
-    state.withLock { $0.running[slot] = nil }
-    // What a region or the prefetches were held back for may be free now.
-    state.announce()
-    let share = max(1, threadLimit - 1)
     let task = state.wait { state -> PoolTask?? in
-      let chosen: PoolTask? =
-        if let index = state.demand.firstIndex(where: { state.running(of: $0.region) < share }) {
-          state.demand.remove(at: index)
-        } else if !state.prefetch.isEmpty, state.runningPrefetches < share {
-          state.prefetch.removeFirst()
-        } else {
-          nil
-        }
-      if let chosen {
-        state.running[slot] = chosen
-        return .some(chosen)
+      // Idle, until something is found.
+      if state.running[slot] != nil || !state.isIdle[slot] {
+        state.running[slot] = nil
+        state.isIdle[slot] = true
+        state.idle += 1
       }
-      return state.isStopping ? .some(nil) : nil
+      guard let chosen = state.take(share: max(1, threadLimit - 1)) else { return state.isStopping ? .some(nil) : nil }
+      state.running[slot] = chosen
+      state.isIdle[slot] = false
+      state.idle -= 1
+      return .some(chosen)
     }
     return task ?? nil
   }

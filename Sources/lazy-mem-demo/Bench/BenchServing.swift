@@ -82,6 +82,7 @@ private struct BenchProvider: PageProvider {
   }
 
   /// It neither allocates nor waits.
+  var mayBlock: Bool { false }
   var mayRunInFaultingThread: Bool { true }
 
   func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
