@@ -11,7 +11,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -194,12 +193,10 @@ struct cts_discard {
   uintptr_t address;
   size_t length;
   pthread_t thread;
-  _Atomic long id;
 };
 
 static void *discard(void *argument) {
   struct cts_discard *work = argument;
-  work->id = syscall(SYS_gettid);
   madvise((void *)work->address, work->length, MADV_DONTNEED);
   return NULL;
 }
@@ -211,17 +208,6 @@ struct cts_discard *cts_discard_on_thread(uintptr_t address, size_t length) {
   work->length = length;
   pthread_create(&work->thread, NULL, discard, work);
   return work;
-}
-
-int cts_is_discarding(const struct cts_discard *work) {
-  char path[64];
-  long number = -1;
-  snprintf(path, sizeof path, "/proc/self/task/%ld/syscall", work->id);
-  FILE *file = fopen(path, "r");
-  if (file == NULL) return 0;
-  int found = fscanf(file, "%ld", &number) == 1 && number == SYS_madvise;
-  fclose(file);
-  return found;
 }
 
 void cts_join(struct cts_discard *work) {

@@ -191,6 +191,43 @@ func lines(_ path: String) -> [String] {
   return lines
 }
 
+/// The names in a directory.
+func directory(_ path: String) -> [String] {
+  guard let directory = unsafe opendir(path) else { return [] }
+  defer { unsafe closedir(directory) }
+  var names: [String] = []
+  while let entry = unsafe readdir(directory) {
+    let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) {
+      unsafe $0.withMemoryRebound(to: CChar.self, capacity: 256) { unsafe String(cString: $0) }
+    }
+    names.append(name)
+  }
+  return names
+}
+
+/// What `descriptorKinds` calls a userfaultfd.
+let userfaultfdKind = "anon_inode:[userfaultfd]"
+
+/// How many descriptors of each kind this process has: the kernel's name for what is behind them, without its number.
+func descriptorKinds() -> [String: Int] {
+  var kinds: [String: Int] = [:]
+  for name in directory("/proc/self/fd") {
+    var target = [CChar](repeating: 0, count: 512)
+    guard unsafe readlink("/proc/self/fd/\(name)", &target, target.count - 1) > 0 else { continue }
+    let text = unsafe target.withUnsafeBufferPointer { unsafe String(cString: $0.baseAddress!) }
+    kinds[text.hasPrefix("anon_inode:") ? text : String(text.prefix { $0 != ":" }), default: 0] += 1
+  }
+  return kinds
+}
+
+/// Whether an event of this descriptor waits to be read. An unread fault hides it.
+func hasUnreadEvent(_ descriptor: CInt) -> Bool {
+  var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+  let isReadable = unsafe poll(&entry, 1, 0) == 1 && entry.revents & Int16(POLLIN) != 0
+  // In this order, since the number of unread faults may only grow meanwhile.
+  return isReadable && waiters(on: descriptor).unread == 0
+}
+
 /// Threads that wait in faults of this descriptor, and the messages among them that nobody has read, as the kernel counts
 /// them.
 func waiters(on descriptor: CInt) -> (unread: Int, all: Int) {

@@ -41,8 +41,6 @@ int cts_map_shared_twice(size_t length, uintptr_t *address, uintptr_t *alias);
 // MADV_DONTNEED on another thread, which blocks where the event has to be read first. Join with cts_join.
 struct cts_discard;
 struct cts_discard *cts_discard_on_thread(uintptr_t address, size_t length);
-// Whether the thread is inside madvise(2) now.
-int cts_is_discarding(const struct cts_discard *work);
 void cts_join(struct cts_discard *work);
 
 // Like cts_forked_read, but the child calls `body` and exits with what it returns.
