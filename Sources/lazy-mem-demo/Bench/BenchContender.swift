@@ -113,7 +113,7 @@ extension BenchContender {
           case (false, true): isWide ? .pinnedWide : .pinned
           case (false, false): isWide ? .looseWide : .loose
           }
-        let place = isInThread ? "in the faulting thread" : isPinned ? "all on one CPU" : "handler wherever it is put"
+        let place = isInThread ? "in the faulting thread" : isPinned ? "all on one CPU" : "handler placed automatically"
         return BenchContender(
           name: delivery.rawValue + (isPinned ? "-pinned" : "") + "-\(pages)p",
           about: "\(place), \(pages == 1 ? "a page" : "\(pages) pages") a fault",
