@@ -244,6 +244,43 @@ struct FailureTests {
     #expect(read(address) == .signal(SIGSEGV))
   }
 
+  @Test("Closing is no failure for a page that came between the reading of its fault and its turn")
+  func closeWithStaleFault() throws {
+    let first = Gate()
+    let second = Gate()
+    // Held at page 0 and at page 1.
+    let holding = ClosureProvider(mayBlock: false) { request, page in
+      (request.offset == 0 ? first : second).wait()
+      page.append(repeating: 1, count: request.byteCount)
+      return .filled
+    }
+    let region = try runtime.map(patternProvider(mayBlock: true), byteCount: pageBytes)
+    // Faults of a batch are served in the order of their addresses, and the other region's has to be the first.
+    var others: [LazyRegion] = []
+    while (others.last?.address ?? UInt.max) > region.address, others.count < 100 {
+      others.append(try runtime.map(holding, byteCount: 2 * pageBytes))
+    }
+    let below = try #require(others.last { $0.address < region.address })
+    let descriptor = region.descriptorNumber
+    let holder = TestThread { #expect(below.access(0) == .byte(1)) }
+    #expect(eventually { waiters(on: descriptor).all == 1 && waiters(on: descriptor).unread == 0 })
+    let another = TestThread { #expect(below.access(pageBytes) == .byte(1)) }
+    let toucher = TestThread { #expect(region.access(0) == .byte(expectedByte(0))) }
+    #expect(eventually { waiters(on: descriptor).unread == 2 })
+    first.open()
+    #expect(holder.join())
+    // Both were read; one is being served, and the other one gets its page from the pool.
+    #expect(eventually { waiters(on: descriptor).all == 2 && waiters(on: descriptor).unread == 0 })
+    try region.populate()
+    #expect(toucher.join())
+    let closer = TestThread { region.close() }
+    #expect(eventually { region.isClosed })
+    second.open()
+    for thread in [another, closer] { #expect(thread.join()) }
+    #expect(failures.all.isEmpty)
+    #expect(runtime.statistics.pagesFailed == 0)
+  }
+
   @Test("Closing does not wait for a stuck handler longer than its deadline, and its waiters still read no zeros")
   func closeWithStuckHandler() throws {
     let runtime = try FaultRuntime(FaultRuntimeConfiguration(closeDeadline: .milliseconds(50)))

@@ -98,6 +98,9 @@ final class RegionCore: Sendable {
     hook?(failure)
   }
 
+  /// Whether a fault met by the closing of its region is an old one: it was read, and then somebody else filled its page.
+  func hasBeenServed(_ page: UInt) -> Bool { isClosing && cuffd_is_resident(UInt64(page)) != 0 }
+
   /// Ends the service of a region whose closing has begun, so that nobody can read a page that no provider gave.
   func withdraw(from table: RegionTable, _ uffd: borrowing Userfaultfd) {
     // Unregistering wakes who waits, and the kernel would answer them with zeros. So access goes first.

@@ -192,6 +192,10 @@ struct Resolver: ~Copyable {
 
   /// Says why a page cannot be produced, and makes the accesses to it fail.
   private mutating func fail(_ fault: PendingFault, of region: RegionCore, _ error: any Error) {
+    if region.hasBeenServed(fault.page) {
+      wake(AddressRange(start: fault.page, byteCount: pageSize.bytes))
+      return
+    }
     // Before the access fails, because the program may not survive that.
     report(fault, of: region, error)
     var fault = fault
