@@ -1,19 +1,19 @@
 import ArgumentParser
 import Glibc
 
-/// How a touch of a lazy page compares with the C handler.
-struct LatencyCommand: ParsableCommand {
+/// Every promise about speed.
+struct SpeedCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "latency",
-    abstract: "Latency of a touch, side by side with the shortest C handler."
+    commandName: "speed",
+    abstract: "Ratios to hand-written C and to the kernel's own faults, a row for each promise about speed."
   )
 
   @OptionGroup var common: CommonOptions
-  @OptionGroup var latency: LatencyOptions
+  @OptionGroup var speed: SpeedOptions
 
   func run() throws {
     var session = try Session(common)
-    try session.runLatency(latency)
+    try session.runSpeed(speed)
     try session.finish()
   }
 }
@@ -62,15 +62,13 @@ struct PopulateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "populate",
     abstract: "Filling a large range in bulk, side by side with every way to do it in C.",
-    discussion: "Pinned only where --cpu is given, because some of the contenders are two threads. Nothing is judged."
+    discussion: "Nothing is judged."
   )
 
   @OptionGroup var common: CommonOptions
   @OptionGroup var populate: PopulateOptions
 
   func run() throws {
-    var common = common
-    common.noPin = common.cpu == nil
     var session = try Session(common)
     try session.runPopulate(populate)
     try session.finish()
@@ -82,28 +80,19 @@ struct AllCommand: ParsableCommand {
   static let configuration = CommandConfiguration(commandName: "all", abstract: "Every benchmark in turn.")
 
   @OptionGroup var common: CommonOptions
-  @OptionGroup var latency: LatencyOptions
-
-  @Flag(help: "Fewer rounds and less memory: a second or two, for continuous integration.")
-  var quick = false
+  @OptionGroup var speed: SpeedOptions
 
   func run() throws {
-    var latency = latency
-    if quick {
-      latency.pages = min(latency.pages, 2048)
-      latency.rounds = min(latency.rounds, 11)
-      latency.touchMebibytes = min(latency.touchMebibytes, 128)
-    }
     var session = try Session(common)
     // First, because later ones leave warm memory behind that would make this one look smaller.
     try session.runMemory()
     try session.runAllocations(faults: 20_000)
-    try session.runLatency(latency)
+    try session.runSpeed(speed)
     try session.finish()
   }
 }
 
-/// One run of the program: pins, measures, prints, and says what failed.
+/// One run of the program: measures, prints, and says what failed.
 private struct Session {
   private let common: CommonOptions
   private let thresholds: Thresholds?
@@ -113,19 +102,22 @@ private struct Session {
   init(_ common: CommonOptions) throws {
     self.common = common
     thresholds = try common.thresholds.map { try Thresholds(path: $0) }
-    // Before any thread is started, because a thread inherits what its starter has.
-    report = Report(machine: try Machine(cpu: common.cpu, pin: !common.noPin))
+    report = Report(machine: try Machine())
     if !common.json { print(report.machine.text) }
     if let planted = common.plantRegression {
       Diagnostics.write("note: a regression of \(planted.rawValue) is planted; what follows is not the library's doing")
     }
   }
 
-  mutating func runLatency(_ options: LatencyOptions) throws {
-    let result = try LatencyBenchmark(options, plant: common.plantRegression == .latency).run()
-    report.latency = result
-    show(result.text)
-    if let thresholds { failures += result.failures(against: thresholds) }
+  mutating func runSpeed(_ options: SpeedOptions) throws {
+    var benchmark = try SpeedBenchmark(
+      options, cpus: report.machine.allowedCPUs, goals: thresholds?.speed ?? [:], plant: common.plantRegression)
+    // As it comes, because it takes a while.
+    show(SpeedResult.header)
+    try benchmark.run { result in if !common.json { print(result.text) } }
+    report.speed = benchmark.results
+    show(benchmark.quietness)
+    failures += benchmark.failures
   }
 
   mutating func runAllocations(faults: Int) throws {

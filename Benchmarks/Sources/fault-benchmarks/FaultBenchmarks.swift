@@ -12,7 +12,7 @@ struct FaultBenchmarks: ParsableCommand {
       is one line on standard error.
       """,
     subcommands: [
-      LatencyCommand.self, AllocationsCommand.self, MemoryCommand.self, PopulateCommand.self, AllCommand.self,
+      SpeedCommand.self, AllocationsCommand.self, MemoryCommand.self, PopulateCommand.self, AllCommand.self,
     ]
   )
 }

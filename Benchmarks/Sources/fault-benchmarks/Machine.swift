@@ -17,12 +17,9 @@ struct Machine: Encodable {
   var architecture: String
   var processor: String
   var allowedCPUs: [Int]
-  /// The CPU that everything runs on; nil where nothing was pinned.
-  var pinnedCPU: Int?
   var loadBefore = Load()
 
-  /// Looks around, and pins the calling thread to `cpu`, or to the last CPU that it may run on.
-  init(cpu: Int?, pin: Bool) throws {
+  init() throws {
     var allowed = [Int32](repeating: 0, count: 1024)
     let count = unsafe allowed.withUnsafeMutableBufferPointer { buffer in
       unsafe support_allowed_cpus(buffer.baseAddress!, Int32(buffer.count))
@@ -35,24 +32,14 @@ struct Machine: Encodable {
     kernel = Self.text(of: &name.release)
     architecture = Self.text(of: &name.machine)
     processor = Self.processorName()
-
-    guard pin else { return }
-    let chosen = cpu ?? allowedCPUs[allowedCPUs.count - 1]
-    let result = support_pin(Int32(clamping: chosen))
-    guard result == 0 else {
-      throw BenchmarkError(
-        "cannot pin to CPU \(chosen) (\(KernelErrno(rawValue: -result))); allowed are \(allowedCPUs)")
-    }
-    pinnedCPU = chosen
   }
 
   var text: String {
     let cpus = allowedCPUs.map(String.init).joined(separator: " ")
-    let pinned = pinnedCPU.map { "everything pinned to \($0)" } ?? "not pinned: for information only"
     return """
       kernel     \(kernel) \(architecture)
       processor  \(processor)
-      CPUs       \(cpus) allowed, \(pinned)
+      CPUs       \(cpus) allowed
       before     \(loadBefore.text)
       """
   }
@@ -70,6 +57,12 @@ struct Machine: Encodable {
       unsafe String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
     }
   }
+}
+
+/// What a program asks its host.
+enum Host {
+  /// Bytes in a page.
+  static let pageSize = sysconf(Int32(_SC_PAGESIZE))
 }
 
 /// The whole of a small file; empty where it cannot be read.

@@ -2,12 +2,6 @@ import ArgumentParser
 
 /// What every benchmark understands.
 struct CommonOptions: ParsableArguments {
-  @Option(help: "The CPU that the whole process is pinned to; the last allowed one, unless given.")
-  var cpu: Int?
-
-  @Flag(help: "Do not pin. The results then tell of the scheduler and of idle CPUs waking up, not of the library.")
-  var noPin = false
-
   @Option(help: "The file with the thresholds. Without it nothing is judged.")
   var thresholds: String?
 
@@ -16,41 +10,41 @@ struct CommonOptions: ParsableArguments {
 
   @Option(help: "Make the library look worse on purpose, to see that the threshold catches it.")
   var plantRegression: PlantedRegression?
-
-  func validate() throws {
-    if noPin, cpu != nil { throw ValidationError("--cpu and --no-pin exclude each other.") }
-    if noPin, thresholds != nil {
-      throw ValidationError("--no-pin is for information only: there is no threshold for it.")
-    }
-  }
 }
 
 /// Mistakes that a threshold has to catch.
 enum PlantedRegression: String, CaseIterable, ExpressibleByArgument {
-  /// The provider burns 2 us for each request.
+  /// The provider burns 2 us for each request, and for each page of it where it lends many.
   case latency
   /// The provider allocates one object for each request.
   case allocations
   /// 2 MiB are written and kept while the region is open.
   case memory
+  /// Regions are told that they are accessed at random, so that requests do not grow.
+  case widening
+  /// Handlers stay where the scheduler puts them.
+  case placement
+  /// A provider that sleeps does not say that it may block.
+  case blocking
 }
 
-struct LatencyOptions: ParsableArguments {
-  @Option(help: "Pages in the mapping of one round, each of which is touched once.")
-  var pages = 4096
+struct SpeedOptions: ParsableArguments {
+  @Option(help: "Only the rows whose names begin with this.")
+  var row = ""
 
   @Option(help: "Rounds for each contender.")
-  var rounds = 31
+  var rounds = 7
 
-  @Option(help: "MiB of free memory to touch first, so that a virtual machine has it backed by then.")
-  var touchMebibytes = 512
+  @Option(
+    help: "How often a row that does not hold is measured again before it counts: the machine may have been busy.")
+  var retries = 2
+
+  @Flag(help: "Fewer pages and rounds, for continuous integration.")
+  var quick = false
 
   func validate() throws {
-    guard (16...1_000_000).contains(pages) else { throw ValidationError("--pages is from 16 to 1000000.") }
     guard (1...10_000).contains(rounds) else { throw ValidationError("--rounds is from 1 to 10000.") }
-    guard (0...65_536).contains(touchMebibytes) else {
-      throw ValidationError("--touch-mebibytes is from 0 to 65536.")
-    }
+    guard (0...100).contains(retries) else { throw ValidationError("--retries is from 0 to 100.") }
   }
 }
 

@@ -41,6 +41,41 @@ struct LendingProvider: PageProvider {
   }
 }
 
+/// Lends memory, exactly so many bytes for a fault.
+// Safe to share: nobody writes to the memory.
+@safe
+struct FixedProvider: PageProvider, @unchecked Sendable {
+  private let bytes: UnsafeRawBufferPointer
+  let requestSize: RequestSize
+
+  init(bytes: UnsafeRawBufferPointer, byteCount: Int) {
+    unsafe self.bytes = bytes
+    requestSize = RequestSize(preferred: byteCount, largest: byteCount)
+  }
+
+  var mayBlock: Bool { false }
+  var mayRunInFaultingThread: Bool { true }
+
+  func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
+    unsafe .lent(UnsafeRawBufferPointer(rebasing: bytes[request.range]))
+  }
+}
+
+/// A provider with a mistake.
+struct PlantedProvider: PageProvider {
+  let base: any PageProvider
+  let plant: PlantedRegression
+
+  var requestSize: RequestSize { base.requestSize }
+  var mayBlock: Bool { base.mayBlock }
+  var mayRunInFaultingThread: Bool { base.mayRunInFaultingThread }
+
+  func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
+    for _ in 0..<max(1, request.byteCount / Host.pageSize) { carryOut(plant) }
+    return try base.page(request, into: &page)
+  }
+}
+
 /// Fills the runtime's buffer, unit by unit; page N consists of the byte that `support_pattern` says.
 struct FillingProvider: PageProvider {
   static let multiplier: UInt8 = 5
@@ -81,7 +116,7 @@ private func carryOut(_ plant: PlantedRegression) {
     while support_monotonic_nanoseconds() < end {}
   case .allocations:
     withExtendedLifetime(PlantedObject.make()) {}
-  case .memory:
+  case .memory, .widening, .placement, .blocking:
     break
   }
 }

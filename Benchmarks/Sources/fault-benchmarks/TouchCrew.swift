@@ -13,7 +13,7 @@ final class TouchCrew: @unchecked Sendable {
   private let threadCount: Int
   private let barrier: UnsafeMutablePointer<pthread_barrier_t>
   private let wrong = Atomic<Int>(0)
-  private var threads: [pthread_t] = []
+  private var threads: [BenchmarkThread] = []
 
   /// - Parameter warmUp: how many units of `order` are touched by ``warmUp()``; ``touch()`` takes the rest.
   init(threads count: Int, base: UnsafeRawPointer, order: TouchOrder, warmUp: Int) throws {
@@ -23,7 +23,7 @@ final class TouchCrew: @unchecked Sendable {
     threadCount = count
     unsafe barrier = .allocate(capacity: 1)
     unsafe pthread_barrier_init(barrier, nil, UInt32(count + 1))
-    for index in 0..<count { threads.append(try start(index)) }
+    for index in 0..<count { threads.append(start(index)) }
   }
 
   deinit {
@@ -40,7 +40,7 @@ final class TouchCrew: @unchecked Sendable {
   /// Ends the threads.
   func finish() throws {
     meet()
-    for thread in threads { pthread_join(thread, nil) }
+    for thread in threads { thread.join() }
     let wrong = wrong.load(ordering: .relaxed)
     if wrong > 0 { throw BenchmarkError("\(wrong) touched bytes were wrong") }
   }
@@ -52,33 +52,13 @@ final class TouchCrew: @unchecked Sendable {
     meet()
   }
 
-  private func start(_ index: Int) throws -> pthread_t {
-    final class Start: Sendable {
-      let crew: TouchCrew
-      let index: Int
-      init(_ crew: TouchCrew, _ index: Int) {
-        self.crew = crew
-        self.index = index
-      }
-    }
-    let start = unsafe Unmanaged.passRetained(Start(self, index))
-    var thread = pthread_t()
-    let result = unsafe pthread_create(
-      &thread,
-      nil,
-      { context in
-        let start = unsafe Unmanaged<Start>.fromOpaque(context!).takeRetainedValue()
-        start.crew.work(start.index)
-        return nil
-      },
-      start.toOpaque()
-    )
-    guard result == 0 else {
-      unsafe start.release()
+  private func start(_ index: Int) -> BenchmarkThread {
+    do {
+      return try BenchmarkThread { [self] in work(index) }
+    } catch {
       // The threads that run wait at the barrier for ever, so there is no way back.
-      Diagnostics.failImmediately("cannot start a thread (\(KernelErrno(rawValue: result)))")
+      Diagnostics.failImmediately("\(error)")
     }
-    return thread
   }
 
   private func work(_ index: Int) {

@@ -29,7 +29,7 @@ struct FaultInbox: ~Copyable {
   /// Reads once, as many messages as are waiting. Returns their number.
   @inline(__always)
   mutating func read(
-    from uffd: borrowing Userfaultfd, counting counters: HandlerCounters
+    from uffd: borrowing Userfaultfd, counting counters: borrowing HandlerCounters
   ) throws(UserfaultfdError) -> Int {
     try uffd.read(into: &messages)
     guard messages.count > 0 else { return 0 }

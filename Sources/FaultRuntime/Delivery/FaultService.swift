@@ -14,7 +14,7 @@ struct FaultService: ~Copyable {
   /// What is being served; empty in between.
   private var batch: FaultBatch
   private var resolver: Resolver
-  private var lookup = RegionLookup()
+  private var lookup: RegionLookup
   private var filler: BulkFiller
   private var jobs: [PrefetchJob] = []
   private var stream: StreamAhead
@@ -27,6 +27,7 @@ struct FaultService: ~Copyable {
   /// On the handler's ordinary thread.
   init(_ loop: EventLoop, configuration: FaultRuntimeConfiguration) {
     self.loop = loop
+    lookup = RegionLookup(loop.table)
     inbox = FaultInbox(readCapacity: loop.batchCapacity, pageSize: loop.pageSize)
     batch = FaultInbox.batch(readCapacity: loop.batchCapacity)
     resolver = Resolver(loop: loop, capacity: loop.batchCapacity)
@@ -89,17 +90,17 @@ struct FaultService: ~Copyable {
     var index = 0
     while index < batch.count {
       let fault = batch[index]
-      guard let region = lookup.region(containing: fault.page, in: loop.table), region.handler == loop.number else {
+      guard let region = lookup.region(containing: fault.page), region.handler == loop.number else {
         // The region was closed since, and its addresses may belong to another handler's. Whoever still waits meets what is there now.
         try? loop.uffd.wake(AddressRange(start: fault.page, byteCount: loop.pageSize.bytes))
         index += 1
         continue
       }
-      var run = FaultRun(region: region, fault: fault, index: index)
+      var run = FaultRun(region: consume region, fault: fault, index: index)
       index += 1
       while index < batch.count, run.absorb(batch[index]) { index += 1 }
       run.widen()
-      if region.mayBlock, !region.isClosing {
+      if run.region.mayBlock, !run.region.isClosing {
         hand(run)
       } else {
         try resolver.serve(run, in: batch, readingOnInto: &inbox)

@@ -1,32 +1,53 @@
 /// The region of the latest fault, which is as a rule that of the next. Used by one thread; saves a search and its locked
 /// instructions.
 struct RegionLookup: ~Copyable {
+  private let table: RegionTable
   private var region: RegionCore?
+  private var range = AddressRange(start: 0, byteCount: 0)
   private var generation = -1
 
+  init(_ table: RegionTable) { self.table = table }
+
   @inline(__always)
-  mutating func region(containing address: UInt, in table: RegionTable) -> RegionCore? {
+  mutating func region(containing address: UInt) -> RegionCore? {
+    if generation == table.generation, range.contains(address) { return region }
+    return search(for: address)
+  }
+
+  @inline(never)
+  private mutating func search(for address: UInt) -> RegionCore? {
     let generation = table.generation
-    if generation == self.generation, let region, region.range.contains(address) { return region }
     region = table.region(containing: address)
+    range = region?.range ?? AddressRange(start: 0, byteCount: 0)
     self.generation = generation
     return region
   }
 
   /// Lets go of the region, so that it can end.
-  mutating func forget() { region = nil }
+  mutating func forget() {
+    region = nil
+    generation = -1
+  }
 }
 
 /// Memory around what was lent last that is certain not to be lazy. Used by one thread, as `RegionLookup` is.
 struct FreeMemory: ~Copyable {
+  private let table: RegionTable
   private var range = AddressRange(start: 0, byteCount: 0)
   private var generation = -1
 
+  init(_ table: RegionTable) { self.table = table }
+
   /// Whether a byte of `other` lies in an open region.
   @inline(__always)
-  mutating func isLazy(_ other: AddressRange, _ table: RegionTable) -> Bool {
+  mutating func isLazy(_ other: AddressRange) -> Bool {
+    if generation == table.generation, other.start >= range.start, other.end <= range.end { return false }
+    return search(for: other)
+  }
+
+  @inline(never)
+  private mutating func search(for other: AddressRange) -> Bool {
     let generation = table.generation
-    if generation == self.generation, other.start >= range.start, other.end <= range.end { return false }
     guard let gap = table.gap(around: other) else { return true }
     range = gap
     self.generation = generation

@@ -3,7 +3,7 @@ internal import Synchronization
 /// The counters of one handler, whose serving thread is the only one that writes them: a load and a store, no locked instruction.
 ///
 /// Everything is counted before the request that makes it visible: `UFFDIO_COPY` wakes the thread that may ask next.
-final class HandlerCounters: Sendable {
+struct HandlerCounters: ~Copyable, Sendable {
   private let faults = Atomic<Int>(0)
   private let batches = Atomic<Int>(0)
   private let largestBatch = Atomic<Int>(0)

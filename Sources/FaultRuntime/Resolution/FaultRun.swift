@@ -10,12 +10,12 @@ struct FaultRun {
   private(set) var faults: Range<Int>
 
   @inline(__always)
-  init(region: RegionCore, fault: PendingFault, index: Int) {
-    let offset = region.offset(of: fault.page)
-    let unit = region.requestUnit
+  init(region: consuming RegionCore, fault: PendingFault, index: Int) {
     self.region = region
+    let offset = self.region.offset(of: fault.page)
+    let unit = self.region.requestUnit
     start = offset - offset % unit
-    end = min(start + unit, region.range.byteCount)
+    end = min(start + unit, self.region.range.byteCount)
     neededEnd = end
     faults = index..<(index + 1)
   }

@@ -8,7 +8,7 @@ struct Resolver: ~Copyable {
   private let pageSize: PageSize
   private var staging = StagingBuffer()
   private var reports = PresentReports()
-  private var free = FreeMemory()
+  private var free: FreeMemory
   private(set) var deferred: FaultBatch
   /// Changes places with `deferred` while its faults are taken out.
   private var spare: FaultBatch
@@ -16,6 +16,7 @@ struct Resolver: ~Copyable {
   init(loop: EventLoop, capacity: Int) {
     self.loop = loop
     pageSize = loop.pageSize
+    free = FreeMemory(loop.table)
     deferred = FaultBatch(capacity: capacity)
     spare = FaultBatch(capacity: capacity)
   }
@@ -90,7 +91,7 @@ struct Resolver: ~Copyable {
       isWrite: batch[run.faults.lowerBound].isWrite,
       stage: stage,
       // The copy would fault on this very thread, which is the one that serves faults.
-      isForbidden: { [table = loop.table] in free.isLazy($0, table) })
+      isForbidden: { free.isLazy($0) })
     try unsafe put(answer.first, run, in: batch, &inbox)
     if let second = unsafe answer.second { try unsafe put(second, run, in: batch, &inbox) }
   }
