@@ -89,6 +89,11 @@ int cuffd_runnable_threads(void) {
   return at != NULL ? atoi(at + 1) : -ENOTSUP;
 }
 
+int cuffd_current_cpu(void) {
+  int cpu = sched_getcpu();
+  return cpu < 0 ? 0 : cpu;
+}
+
 int cuffd_online_cpus(void) { return (int)sysconf(_SC_NPROCESSORS_ONLN); }
 
 int cuffd_hold_cpu_latency(void) {

@@ -38,6 +38,9 @@ int64_t cuffd_run_delay_nanoseconds(void);
 // How many threads of the machine run or want to, the caller included; negative where that is not known.
 int cuffd_runnable_threads(void);
 
+// The CPU that the caller runs on just now; 0 where that is not known. Async-signal-safe.
+int cuffd_current_cpu(void);
+
 // How many CPUs are online.
 int cuffd_online_cpus(void);
 

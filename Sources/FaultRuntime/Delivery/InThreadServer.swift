@@ -79,11 +79,11 @@ final class InThreadServer: Sendable {
 
   /// Answers a fault. False where the access has to fail: the signal then goes on to whoever had it before.
   @inline(__always)
-  func serve(_ region: RegionCore, _ address: UInt, isWrite: Bool) -> Bool {
+  func serve(_ run: inout FaultRun, _ fault: PendingFault) -> Bool {
     counters.countFault()
-    let fault = PendingFault(page: pageSize.pageStart(of: address), isWrite: isWrite)
-    if region.isClosing { return resolver.fail(fault.page, of: region, ResolutionError.regionClosed, uffd) }
-    var run = FaultRun(region: region, fault: fault, index: 0)
+    if run.region.isClosing {
+      return resolver.fail(fault.page, of: run.region, ResolutionError.regionClosed, uffd)
+    }
     run.widen()
     do {
       try answer(run, fault)
@@ -94,7 +94,7 @@ final class InThreadServer: Sendable {
   }
 
   /// An error of a request that spans pages says little about the one that was touched: ask again for that.
-  private func narrow(_ run: FaultRun, _ fault: PendingFault, _ error: any Error) -> Bool {
+  private func narrow(_ run: borrowing FaultRun, _ fault: PendingFault, _ error: any Error) -> Bool {
     if run.isOnePage { return resolver.fail(fault.page, of: run.region, error, uffd) }
     run.shrinkNext(at: run.start + run.region.requestUnit)
     do {
@@ -106,7 +106,7 @@ final class InThreadServer: Sendable {
   }
 
   @inline(__always)
-  private func answer(_ run: FaultRun, _ fault: PendingFault) throws {
+  private func answer(_ run: borrowing FaultRun, _ fault: PendingFault) throws {
     try unsafe staging.withBytes(run.end - run.start) { stage in
       // Lent lazy memory needs no ban here: the copy gets EFAULT, or is served by another thread.
       _ = unsafe try resolver.answer(

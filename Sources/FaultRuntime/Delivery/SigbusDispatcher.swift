@@ -24,7 +24,12 @@ final class SigbusDispatcher: Sendable {
 
   /// In the signal handler, on the thread that faulted. False where the signal is somebody else's.
   private func serve(_ address: UInt, isWrite: Bool) -> Bool {
-    guard let region = table.region(containing: address), let server = region.faultingThreads else { return false }
-    return server.serve(region, address, isWrite: isWrite)
+    guard let region = table.region(containing: address), let server = unsafe region.uncountedFaultingThreads else {
+      return false
+    }
+    let fault = PendingFault(page: region.pageSize.pageStart(of: address), isWrite: isWrite)
+    // It holds the region, and that the server: counting either once more would have all threads that fault write to one place.
+    var run = FaultRun(region: consume region, fault: fault, index: 0)
+    return unsafe server._withUnsafeGuaranteedRef { $0.serve(&run, fault) }
   }
 }

@@ -3,6 +3,7 @@ internal import Synchronization
 
 /// What the fault path needs to know of a region. It owns the mapping: the last one that holds it unmaps, so an answer that
 /// comes late can never land in an address range that has been given to somebody else.
+@safe
 final class RegionCore: Sendable {
   let name: String
   /// The mapped range, whole pages.
@@ -15,6 +16,8 @@ final class RegionCore: Sendable {
   let handler: Int?
   /// What serves this region on its faulting threads; nil where a handler thread does.
   let faultingThreads: InThreadServer?
+  /// The same, for who holds the region and does not want to count another reference.
+  @unsafe let uncountedFaultingThreads: Unmanaged<InThreadServer>?
   /// The unit that a fault brings in, in bytes: whole pages.
   let requestUnit: Int
   /// The most that one request asks for, in bytes: a multiple of `requestUnit`.
@@ -61,6 +64,7 @@ final class RegionCore: Sendable {
     self.pageSize = pageSize
     self.handler = handler
     self.faultingThreads = faultingThreads
+    unsafe uncountedFaultingThreads = faultingThreads.map { unsafe Unmanaged.passUnretained($0) }
     self.requestUnit = unit
     self.largestRequest = largest / unit * unit
     // Faulting threads share staging memory in slots.

@@ -4,8 +4,8 @@ internal import Synchronization
 /// All open regions of a runtime, found by address in O(log regions) without a lock.
 ///
 /// Readers search an immutable sorted snapshot. A writer publishes a new one and frees the old one when no reader can be
-/// in it any more: readers announce themselves in one of two counters, and the writer waits for both in turn, as sleepable
-/// RCU does (McKenney, "Sleepable RCU", 2006). A reader never waits, so it may run in a signal handler.
+/// in it any more: readers announce themselves in one of two counters (for each lane), and the writer waits for both in turn, as
+/// sleepable RCU does (McKenney, "Sleepable RCU", 2006). A reader never waits, so it may run in a signal handler.
 @safe
 final class RegionTable: @unchecked Sendable {
   @unsafe
@@ -20,11 +20,22 @@ final class RegionTable: @unchecked Sendable {
     let entries: UnsafeMutablePointer<Entry>
   }
 
+  /// The readers on some of the CPUs.
+  private struct Readers: ~Copyable, Sendable {
+    let even = Atomic<Int>(0)
+    let odd = Atomic<Int>(0)
+    private let padding = InlineArray<14, Int>(repeating: 0)
+
+    /// Those who came in a phase.
+    func count(in phase: Int) -> Int {
+      phase & 1 == 0 ? even.load(ordering: .sequentiallyConsistent) : odd.load(ordering: .sequentiallyConsistent)
+    }
+  }
+
   private let current: Atomic<UnsafeMutablePointer<Snapshot>>
   private let phase = Atomic<Int>(0)
   private let changes = Atomic<Int>(0)
-  private let evenReaders = Atomic<Int>(0)
-  private let oddReaders = Atomic<Int>(0)
+  private let readers = InlineArray<16, Readers> { _ in Readers() }
   /// Sorted by address; holds the regions that the snapshot points to without counting them.
   private let regions = Guarded<[RegionCore]>([])
 
@@ -101,18 +112,19 @@ final class RegionTable: @unchecked Sendable {
 
   @inline(__always)
   private func reading<Result>(_ body: (UnsafeMutablePointer<Snapshot>) -> Result) -> Result {
+    let lane = Lane.current
     let isEven = phase.load(ordering: .relaxed) & 1 == 0
     // Sequentially consistent: either the writer sees this reader, or this reader sees the writer's new snapshot.
     if isEven {
-      evenReaders.wrappingAdd(1, ordering: .sequentiallyConsistent)
+      readers[lane].even.wrappingAdd(1, ordering: .sequentiallyConsistent)
     } else {
-      oddReaders.wrappingAdd(1, ordering: .sequentiallyConsistent)
+      readers[lane].odd.wrappingAdd(1, ordering: .sequentiallyConsistent)
     }
     let result = unsafe body(current.load(ordering: .sequentiallyConsistent))
     if isEven {
-      evenReaders.wrappingSubtract(1, ordering: .releasing)
+      readers[lane].even.wrappingSubtract(1, ordering: .releasing)
     } else {
-      oddReaders.wrappingSubtract(1, ordering: .releasing)
+      readers[lane].odd.wrappingSubtract(1, ordering: .releasing)
     }
     return result
   }
@@ -123,12 +135,10 @@ final class RegionTable: @unchecked Sendable {
     // Twice, so that a steady stream of readers in one counter cannot keep the writer waiting.
     for _ in 0..<2 {
       let left = phase.wrappingAdd(1, ordering: .sequentiallyConsistent).oldValue
-      let readers = { [self] in
-        left & 1 == 0
-          ? evenReaders.load(ordering: .sequentiallyConsistent) : oddReaders.load(ordering: .sequentiallyConsistent)
+      for lane in 0..<Lane.count {
+        var backoff = Backoff()
+        while readers[lane].count(in: left) != 0 { backoff.pause() }
       }
-      var backoff = Backoff()
-      while readers() != 0 { backoff.pause() }
     }
     unsafe Self.free(old)
   }

@@ -3,22 +3,28 @@ internal import Synchronization
 /// The counters of the delivery in which every faulting thread serves itself: many writers. Counted before the request that
 /// makes it visible, as in `HandlerCounters`.
 final class SharedCounters: Sendable {
-  private let faults = Atomic<Int>(0)
-  private let requests = Atomic<Int>(0)
-  private let bytesFilled = Atomic<Int>(0)
+  /// What the threads on some of the CPUs have done.
+  private struct Part: ~Copyable, Sendable {
+    let faults = Atomic<Int>(0)
+    let requests = Atomic<Int>(0)
+    let bytesFilled = Atomic<Int>(0)
+    private let padding = InlineArray<13, Int>(repeating: 0)
+  }
+
+  private let parts = InlineArray<16, Part> { _ in Part() }
   private let pagesAlreadyPresent = Atomic<Int>(0)
   private let pagesFailed = Atomic<Int>(0)
   private let deferrals = Atomic<Int>(0)
 
   @inline(__always)
-  func countFault() { faults.wrappingAdd(1, ordering: .relaxed) }
+  func countFault() { parts[Lane.current].faults.wrappingAdd(1, ordering: .relaxed) }
 
   @inline(__always)
-  func countRequest() { requests.wrappingAdd(1, ordering: .relaxed) }
+  func countRequest() { parts[Lane.current].requests.wrappingAdd(1, ordering: .relaxed) }
 
   /// `amount` is negative where a resolution that was counted did not happen.
   @inline(__always)
-  func countBytesFilled(_ amount: Int) { bytesFilled.wrappingAdd(amount, ordering: .relaxed) }
+  func countBytesFilled(_ amount: Int) { parts[Lane.current].bytesFilled.wrappingAdd(amount, ordering: .relaxed) }
 
   func countAlreadyPresent() { pagesAlreadyPresent.wrappingAdd(1, ordering: .relaxed) }
   func countFailure() { pagesFailed.wrappingAdd(1, ordering: .relaxed) }
@@ -26,16 +32,18 @@ final class SharedCounters: Sendable {
 
   /// Each fault is a batch of its own: its thread meets it alone.
   var statistics: FaultStatistics {
-    let faults = faults.load(ordering: .relaxed)
-    return FaultStatistics(
-      faults: faults,
-      batches: faults,
-      largestBatch: min(faults, 1),
-      requests: requests.load(ordering: .relaxed),
-      bytesFilled: bytesFilled.load(ordering: .relaxed),
+    var sum = FaultStatistics(
       pagesAlreadyPresent: pagesAlreadyPresent.load(ordering: .relaxed),
       pagesFailed: pagesFailed.load(ordering: .relaxed),
       deferrals: deferrals.load(ordering: .relaxed)
     )
+    for lane in 0..<Lane.count {
+      sum.faults += parts[lane].faults.load(ordering: .relaxed)
+      sum.requests += parts[lane].requests.load(ordering: .relaxed)
+      sum.bytesFilled += parts[lane].bytesFilled.load(ordering: .relaxed)
+    }
+    sum.batches = sum.faults
+    sum.largestBatch = min(sum.faults, 1)
+    return sum
   }
 }

@@ -4,12 +4,19 @@ internal import Synchronization
 /// Staging memory for threads that answer their own faults: taken and given back without a lock and without allocation, in
 /// a signal handler. Untouched slots cost no memory.
 final class StagingPool: Sendable {
-  private static let slotCount = 64
+  private static let slotsInLane = 4
+  private static let slotCount = Lane.count * slotsInLane
   static let slotByteCount = 256 << 10
 
   private let base: UInt
-  /// A set bit is a slot in use.
-  private let used = Atomic<UInt64>(0)
+  private let lanes = InlineArray<16, Slots> { _ in Slots() }
+
+  /// The slots for threads on some of the CPUs.
+  private struct Slots: ~Copyable, Sendable {
+    /// A set bit is a slot in use.
+    let used = Atomic<UInt64>(0)
+    private let padding = InlineArray<15, Int>(repeating: 0)
+  }
 
   init?() {
     var mapped: UnsafeMutableRawPointer?
@@ -27,19 +34,35 @@ final class StagingPool: Sendable {
     _ byteCount: Int, _ body: (UnsafeMutableRawBufferPointer) throws -> Result
   ) throws -> Result {
     guard byteCount <= Self.slotByteCount, let slot = take() else { return unsafe try withOwnMapping(byteCount, body) }
-    defer { used.bitwiseAnd(~(1 << UInt64(slot)), ordering: .releasing) }
+    defer {
+      lanes[slot / Self.slotsInLane].used.bitwiseAnd(~(1 << UInt64(slot % Self.slotsInLane)), ordering: .releasing)
+    }
     let start = unsafe UnsafeMutableRawPointer(bitPattern: base + UInt(slot * Self.slotByteCount))
     return unsafe try body(UnsafeMutableRawBufferPointer(start: start, count: byteCount))
   }
 
   @inline(__always)
   private func take() -> Int? {
-    var seen = used.load(ordering: .relaxed)
-    while seen != .max {
+    let lane = Lane.current
+    return take(in: lane) ?? takeElsewhere(lane)
+  }
+
+  private func takeElsewhere(_ lane: Int) -> Int? {
+    for distance in 1..<Lane.count {
+      if let slot = take(in: (lane + distance) % Lane.count) { return slot }
+    }
+    return nil
+  }
+
+  @inline(__always)
+  private func take(in lane: Int) -> Int? {
+    let full: UInt64 = (1 << UInt64(Self.slotsInLane)) - 1
+    var seen = lanes[lane].used.load(ordering: .relaxed)
+    while seen != full {
       let slot = (~seen).trailingZeroBitCount
-      let (exchanged, original) = used.weakCompareExchange(
+      let (exchanged, original) = lanes[lane].used.weakCompareExchange(
         expected: seen, desired: seen | (1 << UInt64(slot)), ordering: .acquiring)
-      if exchanged { return slot }
+      if exchanged { return lane * Self.slotsInLane + slot }
       seen = original
     }
     return nil

@@ -1,0 +1,127 @@
+import CReference
+import FaultRuntime
+
+extension SpeedRow {
+  /// Every promise about speed.
+  ///
+  /// - Parameter isQuick: whether the large ones are smaller, for continuous integration.
+  static func all(isQuick: Bool, plant: PlantedRegression?) -> [SpeedRow] {
+    let pages = isQuick ? 4096 : 16384
+    let many = (isQuick ? 64 << 20 : 256 << 20) / Host.pageSize
+    let most = (isQuick ? 256 << 20 : 1 << 30) / Host.pageSize
+    let advice: RegionOptions.Advice = plant == .widening ? .random : .normal
+    let placement: HandlerPlacement = plant == .placement ? .scheduler : .automatic
+    return inThread(pages) + eventLoop(pages, placement) + large(many, most, advice)
+      + threads(pages, placement) + [sleeper(pages)]
+  }
+
+  private static let epoll = reference("c-epoll", CREFERENCE_EPOLL)
+  private static let epollOnOneCPU = reference("c-epoll-pinned", CREFERENCE_EPOLL, .one)
+  private static let sigbus = reference("c-sigbus", CREFERENCE_SIGBUS)
+  private static let kernel = reference("kanon", CREFERENCE_ANONYMOUS)
+
+  private static func reference(
+    _ name: String, _ strategy: creference_strategy, _ cpus: SpeedContender.CPUs = .any, pages: Int = 1
+  ) -> SpeedContender {
+    SpeedContender(name: name, way: .reference(strategy, pages: pages), cpus: cpus)
+  }
+
+  private static func library(
+    _ name: String, _ library: SpeedContender.Library, _ cpus: SpeedContender.CPUs = .any
+  ) -> SpeedContender {
+    SpeedContender(name: name, way: .library(library), cpus: cpus)
+  }
+
+  private static func inThread(_ pages: Int) -> [SpeedRow] {
+    let subject = library("sigbus", .init(delivery: .sigbus))
+    let sigsegv = reference("c-sigsegv", CREFERENCE_SIGSEGV)
+    return [
+      SpeedRow(
+        name: "sigbus", about: "a page in the faulting thread, against the same in C", statistic: .p50, pages: pages,
+        isRandom: true, subject: subject, yardsticks: [sigbus]),
+      SpeedRow(
+        name: "sigbus-sigsegv-sequential", about: "the same, sequential, against PROT_NONE + SIGSEGV + mprotect",
+        statistic: .p50, pages: pages, subject: subject, yardsticks: [sigsegv]),
+      SpeedRow(
+        name: "sigbus-sigsegv-random", about: "the same in random order", statistic: .p50, pages: pages, isRandom: true,
+        subject: subject, yardsticks: [sigsegv]),
+    ]
+  }
+
+  private static func eventLoop(_ pages: Int, _ placement: HandlerPlacement) -> [SpeedRow] {
+    let pinned = library("event-loop-pinned", .init(delivery: .eventLoop), .one)
+    let automatic = library("event-loop", .init(delivery: .eventLoop, placement: placement))
+    return [
+      SpeedRow(
+        name: "event-loop-pinned", about: "a page through the event loop on the toucher's CPU, against the same in C",
+        statistic: .p50, pages: pages, isRandom: true, subject: pinned, yardsticks: [epollOnOneCPU]),
+      SpeedRow(
+        name: "event-loop-unpinned", about: "the same with nothing pinned, against C on one CPU", statistic: .p50,
+        pages: pages, isRandom: true, subject: automatic, yardsticks: [epollOnOneCPU]),
+      SpeedRow(
+        name: "event-loop-busy", about: "the same with every CPU busy, against the best C placement", statistic: .mean,
+        pages: pages / 8, isRandom: true, company: .busyCPUs, subject: automatic,
+        yardsticks: [epollOnOneCPU, epoll, reference("c-spin", CREFERENCE_SPIN, .apart)]),
+    ]
+  }
+
+  private static func large(_ pages: Int, _ most: Int, _ advice: RegionOptions.Advice) -> [SpeedRow] {
+    [
+      SpeedRow(
+        name: "sequential-sigbus",
+        about: "sequential read of memory in the faulting thread, against the kernel's faults",
+        statistic: .perPage, pages: pages,
+        subject: library("sigbus", .init(delivery: .sigbus, source: .memory, advice: advice)), yardsticks: [kernel]),
+      SpeedRow(
+        name: "sequential-event-loop", about: "the same through the event loop, nothing pinned", statistic: .perPage,
+        pages: pages,
+        subject: library("event-loop", .init(delivery: .eventLoop, source: .memory, advice: advice)),
+        yardsticks: [kernel]),
+      SpeedRow(
+        name: "random-automatic", about: "random read with requests that may grow, against a page a fault",
+        statistic: .perPage, pages: pages, isRandom: true,
+        subject: library("auto", .init(source: .memory)), yardsticks: [library("auto-1p", .init())]),
+      SpeedRow(
+        name: "file", about: "sequential read of a file, against pread into fresh memory", statistic: .perPage,
+        pages: pages, subject: library("auto", .init(source: .file, advice: advice)),
+        yardsticks: [
+          SpeedContender(name: "pread", way: .pread(Int.max)),
+          SpeedContender(name: "pread-64k", way: .pread(64 << 10)),
+        ]),
+      SpeedRow(
+        name: "populate", about: "populate(), against the kernel's faults", statistic: .perPage, pages: most,
+        touchesFreeMemory: true,
+        subject: library("auto", .init(source: .memory, isPopulated: true)),
+        yardsticks: [SpeedContender(name: "kanon", way: .bulk(CREFERENCE_BULK_FAULTS))]),
+    ]
+  }
+
+  private static func threads(_ pages: Int, _ placement: HandlerPlacement) -> [SpeedRow] {
+    [4, 8].flatMap { threads in
+      [
+        SpeedRow(
+          name: "threads-\(threads)",
+          about: "\(threads) threads, each its own pages, a page a fault, against the best C",
+          statistic: .perPage, pages: pages, threads: threads, subject: library("auto", .init()),
+          yardsticks: [sigbus, epollOnOneCPU, epoll]),
+        SpeedRow(
+          name: "threads-\(threads)-wide", about: "the same with requests that grow, against 16 pages a fault in C",
+          statistic: .perPage, pages: 4 * pages, threads: threads, subject: library("auto", .init(source: .memory)),
+          yardsticks: [reference("c-sigbus-16p", CREFERENCE_SIGBUS, pages: 16)]),
+        SpeedRow(
+          name: "threads-\(threads)-event-loop", about: "the same through the event loop, a page a fault",
+          statistic: .perPage, pages: pages, threads: threads,
+          subject: library("event-loop", .init(delivery: .eventLoop, placement: placement)),
+          yardsticks: [epollOnOneCPU, epoll]),
+      ]
+    }
+  }
+
+  private static func sleeper(_ pages: Int) -> SpeedRow {
+    SpeedRow(
+      name: "sleeper", about: "a page through the event loop while another region's provider sleeps, against none",
+      statistic: .p99, pages: pages, isRandom: true,
+      subject: library("with", .init(delivery: .eventLoop, hasSleeper: true)),
+      yardsticks: [library("without", .init(delivery: .eventLoop))])
+  }
+}
