@@ -12,6 +12,8 @@ enum Host {
   static let kernelModeFaults = isAvailable(.full)
   static let userModeOnly = isAvailable(.userModeOnly)
   static let isRoot = geteuid() == 0
+  /// Whether this process may open the device that keeps CPUs awake.
+  static let cpuLatency = (try? CPULatencyHold()) != nil
   static let features: UserfaultfdFeatures =
     (try? Userfaultfd.open(DescriptorKind.allCases, wanting: []))?.available ?? []
 
@@ -45,6 +47,7 @@ enum SkipReason {
   static let minorShmem: Comment = "SKIP-MINOR-SHMEM: needs minor faults on shared memory (Linux 5.14)"
   static let pagemapScan: Comment = "SKIP-PAGEMAP-SCAN: needs PAGEMAP_SCAN (Linux 6.7)"
   static let twoCPUs: Comment = "SKIP-CPUS: needs two CPUs"
+  static let cpuLatency: Comment = "SKIP-CPU-LATENCY: needs to write /dev/cpu_dma_latency"
   static let writeProtect: Comment = "SKIP-WP: needs write protection (Linux 5.7)"
 }
 

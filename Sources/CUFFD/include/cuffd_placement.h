@@ -41,9 +41,9 @@ int cuffd_runnable_threads(void);
 // How many CPUs are online.
 int cuffd_online_cpus(void);
 
-// Asks the system for the shortest wake-up of idle CPUs (a 0 to /dev/cpu_dma_latency), for as long as the returned
-// descriptor is open. Returns it, or -errno.
-int cuffd_hold_cpu_latency(void);
+// Asks the system for the shortest wake-up of idle CPUs (a 0 to `path`, /dev/cpu_dma_latency), for as long as the
+// returned descriptor is open. Returns it, or -errno.
+int cuffd_hold_cpu_latency(const char *path);
 
 // A baton between threads, each of which has a number.
 typedef struct cuffd_baton cuffd_baton;
