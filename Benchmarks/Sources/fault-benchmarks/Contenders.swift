@@ -33,13 +33,17 @@ struct CEpollContender: Contender {
 struct EventLoopContender: Contender {
   static let name = "event-loop"
 
-  var name: String { Self.name }
+  var name: String = EventLoopContender.name
+  var placement = HandlerPlacement.automatic
+  var keepsCPUsAwake = false
   var plant: PlantedRegression?
 
   func serve(_ memory: SourceMemory, _ body: (UnsafeRawPointer) throws -> Void) throws {
     let runtime = try FaultRuntime(
       FaultRuntimeConfiguration(
         delivery: .eventLoop,
+        placement: placement,
+        keepsCPUsAwake: keepsCPUsAwake,
         onFailure: { failure in Diagnostics.failImmediately("\(failure)") }
       )
     )

@@ -1,3 +1,4 @@
+import FaultRuntime
 import Glibc
 import Histogram
 
@@ -11,12 +12,20 @@ struct LatencyBenchmark {
 
   init(_ options: LatencyOptions, plant: Bool) {
     self.options = options
-    contenders = [
+    var contenders: [any Contender] = [
       CEpollContender(name: "c-epoll"),
       EventLoopContender(plant: plant ? .latency : nil),
       // The same program twice: how far this one is from 1 is how far the machine can be trusted.
       CEpollContender(name: "c-epoll again"),
     ]
+    if options.awake {
+      // The request is for the whole machine, but stands only while this contender has its turn.
+      contenders += [false, true].map { awake in
+        EventLoopContender(
+          name: awake ? "scheduler, awake" : "scheduler", placement: .scheduler, keepsCPUsAwake: awake)
+      }
+    }
+    self.contenders = contenders
   }
 
   func run() throws -> LatencyReport {

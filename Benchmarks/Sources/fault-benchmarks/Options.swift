@@ -42,6 +42,9 @@ struct LatencyOptions: ParsableArguments {
   @Option(help: "Rounds for each contender.")
   var rounds = 31
 
+  @Flag(help: "Add handlers that the scheduler places, without and with keepsCPUsAwake. Needs root; see --no-pin.")
+  var awake = false
+
   @Option(help: "MiB of free memory to touch first, so that a virtual machine has it backed by then.")
   var touchMebibytes = 512
 
