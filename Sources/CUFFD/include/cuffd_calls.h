@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "cuffd_abi.h"
+#include "cuffd_attributes.h"
 
 #pragma clang assume_nonnull begin
 
@@ -21,15 +22,15 @@ int cuffd_close(int fd);
 int cuffd_ioctl_api(int fd, struct cuffd_api *arg);
 int cuffd_ioctl_register(int fd, struct cuffd_register *arg);
 int cuffd_ioctl_unregister(int fd, uint64_t start, uint64_t length);
-int cuffd_ioctl_wake(int fd, uint64_t start, uint64_t length);
+CUFFD_NO_LOCKS int cuffd_ioctl_wake(int fd, uint64_t start, uint64_t length);
 
 // The resolving requests. On return `*done` holds the bytes that the kernel reports as resolved, 0 if it reports
 // none; the return value is 0 or -errno. A partial result comes as -EAGAIN with *done > 0.
-int cuffd_ioctl_copy(int fd, uint64_t dst, const void *src, uint64_t length, uint64_t mode, int64_t *done);
-int cuffd_ioctl_zeropage(int fd, uint64_t start, uint64_t length, uint64_t mode, int64_t *done);
+CUFFD_NO_LOCKS int cuffd_ioctl_copy(int fd, uint64_t dst, const void *src, uint64_t length, uint64_t mode, int64_t *done);
+CUFFD_NO_LOCKS int cuffd_ioctl_zeropage(int fd, uint64_t start, uint64_t length, uint64_t mode, int64_t *done);
 int cuffd_ioctl_move(int fd, uint64_t dst, uint64_t src, uint64_t length, uint64_t mode, int64_t *done);
 int cuffd_ioctl_continue(int fd, uint64_t start, uint64_t length, uint64_t mode, int64_t *done);
-int cuffd_ioctl_poison(int fd, uint64_t start, uint64_t length, uint64_t mode, int64_t *done);
+CUFFD_NO_LOCKS int cuffd_ioctl_poison(int fd, uint64_t start, uint64_t length, uint64_t mode, int64_t *done);
 int cuffd_ioctl_writeprotect(int fd, uint64_t start, uint64_t length, uint64_t mode);
 
 // Reads up to `capacity` messages in one read(2). Returns their number, or -errno (-EAGAIN: none is waiting).

@@ -6,6 +6,7 @@ struct AddressRange: Hashable, Sendable {
   @inline(__always)
   var end: UInt { start &+ UInt(bitPattern: byteCount) }
 
+  @_noLocks @_noAllocation
   @inline(__always)
   func contains(_ address: UInt) -> Bool { address &- start < UInt(bitPattern: byteCount) }
 }

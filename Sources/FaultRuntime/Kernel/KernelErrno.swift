@@ -75,6 +75,7 @@ extension KernelErrno: CustomStringConvertible {
 
 extension KernelErrno {
   /// The error in the return value of a CUFFD function, which is `-errno`; nil where the call succeeded.
+  @_noLocks @_noAllocation
   @inline(__always)
   init?(returned value: CInt) {
     guard value < 0 else { return nil }

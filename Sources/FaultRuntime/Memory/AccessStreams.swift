@@ -14,6 +14,7 @@ struct AccessStreams: ~Copyable, Sendable {
   private let oldest = Atomic<Int>(0)
 
   /// Records a fault on `count` units from `unit` on, and returns how many units from there to ask for: `count` to `largest`.
+  @_noLocks @_noAllocation
   @inline(__always)
   func window(from unit: Int, count: Int, largest: Int) -> Int {
     guard largest > count else { return count }
@@ -41,6 +42,7 @@ struct AccessStreams: ~Copyable, Sendable {
 
   /// Lets the stream that was to go on at `unit` go on at `actual`, in small steps again: the request met pages that are
   /// there, or that could not be had.
+  @_noLocks @_noAllocation
   func shrink(goingOnAt unit: Int, insteadAt actual: Int) {
     for slot in 0..<Self.slotCount where slots[slot].load(ordering: .relaxed) >> Self.windowBits == UInt64(unit) {
       slots[slot].store(Self.entry(UInt64(actual), 0), ordering: .relaxed)

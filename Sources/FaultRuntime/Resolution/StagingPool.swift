@@ -32,6 +32,7 @@ final class StagingPool: Sendable {
     return unsafe try body(UnsafeMutableRawBufferPointer(start: start, count: byteCount))
   }
 
+  @_noLocks @_noAllocation
   @inline(__always)
   private func take() -> Int? {
     var seen = used.load(ordering: .relaxed)
