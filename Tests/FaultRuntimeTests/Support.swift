@@ -73,6 +73,24 @@ func write(_ value: UInt8, to address: UInt) -> Access {
 extension LazyRegion {
   var address: UInt { unsafe UInt(bitPattern: unsafeBytes.baseAddress) }
 
+  /// Whether the page at `offset` is there; a poisoned one is not.
+  func isResident(_ offset: Int) -> Bool { cuffd_is_resident(UInt64(address + UInt(offset))) != 0 }
+
+  /// Bytes of the region that are in the kernel's statistics under this name.
+  func kernelCount(_ name: String) -> Int {
+    let start = String(address, radix: 16) + "-"
+    var isOurs = false
+    for line in lines("/proc/self/smaps") {
+      if line.contains(" ---p ") || line.contains(" rw-p ") || line.contains(" r--p ") {
+        isOurs = line.hasPrefix(start)
+      }
+      if isOurs, line.hasPrefix(name + ":") {
+        return (Int(line.split(separator: " ").dropFirst().first ?? "") ?? 0) * 1024
+      }
+    }
+    return 0
+  }
+
   /// Reads one byte as a program would, but survives the signal.
   func access(_ offset: Int) -> Access { read(address + UInt(offset)) }
 }

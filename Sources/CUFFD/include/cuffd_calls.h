@@ -22,7 +22,7 @@ int cuffd_close(int fd);
 int cuffd_ioctl_api(int fd, struct cuffd_api *arg);
 int cuffd_ioctl_register(int fd, struct cuffd_register *arg);
 int cuffd_ioctl_unregister(int fd, uint64_t start, uint64_t length);
-CUFFD_NO_LOCKS int cuffd_ioctl_wake(int fd, uint64_t start, uint64_t length);
+int cuffd_ioctl_wake(int fd, uint64_t start, uint64_t length);
 
 // The resolving requests. On return `*done` holds the bytes that the kernel reports as resolved, 0 if it reports
 // none; the return value is 0 or -errno. A partial result comes as -EAGAIN with *done > 0.

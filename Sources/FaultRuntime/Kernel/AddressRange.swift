@@ -3,6 +3,13 @@ struct AddressRange: Hashable, Sendable {
   var start: UInt
   var byteCount: Int
 
+  @_noLocks @_noAllocation
+  @inline(__always)
+  init(start: UInt, byteCount: Int) {
+    self.start = start
+    self.byteCount = byteCount
+  }
+
   @inline(__always)
   var end: UInt { start &+ UInt(bitPattern: byteCount) }
 

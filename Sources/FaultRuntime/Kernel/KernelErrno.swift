@@ -6,6 +6,7 @@ public struct KernelErrno: RawRepresentable, Hashable, Sendable {
   public var rawValue: CInt
 
   /// Wraps a positive error number.
+  @_noLocks @_noAllocation
   public init(rawValue: CInt) {
     self.rawValue = rawValue
   }

@@ -51,7 +51,6 @@ extension Userfaultfd {
   }
 
   /// `UFFDIO_WAKE`: threads that wait in `range` look again, and report again where nothing has changed.
-  @_noLocks @_noAllocation
   func wake(_ range: AddressRange) throws(UserfaultfdError) {
     if let errno = KernelErrno(returned: cuffd_ioctl_wake(descriptor, UInt64(range.start), UInt64(range.byteCount))) {
       throw UserfaultfdError(call: .wake, errno: errno)

@@ -24,14 +24,19 @@ struct ResolveError: Error, Hashable, Sendable, CustomStringConvertible {
 struct ResolveMode: OptionSet, Hashable, Sendable {
   var rawValue: UInt8
 
+  @_noLocks @_noAllocation
+  init(rawValue: UInt8) { self.rawValue = rawValue }
+
+  /// Threads that wait are woken, and the page can be written.
+  @_noLocks @_noAllocation
+  init() { rawValue = 0 }
+
   /// Threads that wait stay asleep; somebody calls `wake` later.
   static var doNotWake: Self { Self(rawValue: 1 << 0) }
   /// The new page is write-protected (`copy` and `continue` only).
   static var writeProtected: Self { Self(rawValue: 1 << 1) }
   /// Holes in the source stay holes (`move` only).
   static var allowSourceHoles: Self { Self(rawValue: 1 << 2) }
-  /// Threads that wait are woken, and the page can be written.
-  static var usual: Self { Self(rawValue: 0) }
 
   /// In place of the generic one, of which the compiler cannot prove that it takes no lock.
   @_noLocks @_noAllocation
@@ -42,7 +47,9 @@ extension Userfaultfd {
   /// `UFFDIO_COPY`: fills missing pages with the bytes at `source`, which needs no alignment.
   @_noLocks @_noAllocation
   @inline(__always)
-  func copy(_ range: AddressRange, from source: UnsafeRawPointer, mode: ResolveMode = .usual) throws(ResolveError) {
+  func copy(_ range: AddressRange, from source: UnsafeRawPointer, mode: ResolveMode = ResolveMode())
+    throws(ResolveError)
+  {
     var done: Int64 = 0
     let bits =
       (mode.contains(.doNotWake) ? CUFFD_COPY_MODE_DONTWAKE : 0)
@@ -53,7 +60,7 @@ extension Userfaultfd {
 
   /// `UFFDIO_ZEROPAGE`: maps the shared page of zeros; a later write to it faults once more, inside the kernel.
   @_noLocks @_noAllocation
-  func zeropage(_ range: AddressRange, mode: ResolveMode = .usual) throws(ResolveError) {
+  func zeropage(_ range: AddressRange, mode: ResolveMode = ResolveMode()) throws(ResolveError) {
     var done: Int64 = 0
     let bits = mode.contains(.doNotWake) ? CUFFD_ZEROPAGE_MODE_DONTWAKE : 0
     let result = unsafe cuffd_ioctl_zeropage(descriptor, UInt64(range.start), UInt64(range.byteCount), bits, &done)
@@ -62,7 +69,7 @@ extension Userfaultfd {
 
   /// `UFFDIO_MOVE` (6.8): takes the pages at `source` out of there and puts them into `range`. Anonymous memory only,
   /// both ends writable and of this process.
-  func move(_ range: AddressRange, from source: UInt, mode: ResolveMode = .usual) throws(ResolveError) {
+  func move(_ range: AddressRange, from source: UInt, mode: ResolveMode = ResolveMode()) throws(ResolveError) {
     var done: Int64 = 0
     let bits =
       (mode.contains(.doNotWake) ? CUFFD_MOVE_MODE_DONTWAKE : 0)
@@ -73,7 +80,7 @@ extension Userfaultfd {
   }
 
   /// `UFFDIO_CONTINUE` (5.13): maps pages that the page cache of a shared mapping already holds.
-  func `continue`(_ range: AddressRange, mode: ResolveMode = .usual) throws(ResolveError) {
+  func `continue`(_ range: AddressRange, mode: ResolveMode = ResolveMode()) throws(ResolveError) {
     var done: Int64 = 0
     let bits =
       (mode.contains(.doNotWake) ? CUFFD_CONTINUE_MODE_DONTWAKE : 0)
@@ -84,7 +91,7 @@ extension Userfaultfd {
 
   /// `UFFDIO_POISON` (6.6): every access to these pages fails, with SIGBUS or EFAULT, until a `copy` cures them.
   @_noLocks @_noAllocation
-  func poison(_ range: AddressRange, mode: ResolveMode = .usual) throws(ResolveError) {
+  func poison(_ range: AddressRange, mode: ResolveMode = ResolveMode()) throws(ResolveError) {
     var done: Int64 = 0
     let bits = mode.contains(.doNotWake) ? CUFFD_POISON_MODE_DONTWAKE : 0
     let result = unsafe cuffd_ioctl_poison(descriptor, UInt64(range.start), UInt64(range.byteCount), bits, &done)
@@ -92,7 +99,7 @@ extension Userfaultfd {
   }
 
   /// `UFFDIO_WRITEPROTECT` (5.7): protects `range`, or lifts the protection and wakes the threads that wait for it.
-  func writeProtect(_ range: AddressRange, _ protect: Bool, mode: ResolveMode = .usual) throws(ResolveError) {
+  func writeProtect(_ range: AddressRange, _ protect: Bool, mode: ResolveMode = ResolveMode()) throws(ResolveError) {
     let bits =
       (protect ? CUFFD_WRITEPROTECT_MODE_WP : 0)
       | (mode.contains(.doNotWake) ? CUFFD_WRITEPROTECT_MODE_DONTWAKE : 0)

@@ -6,8 +6,8 @@ internal import Synchronization
 /// Several threads may read on in several places, so a few streams are remembered. Everything is a hint: threads that
 /// record faults at the same time may lose one, which costs a request that is smaller than it could be.
 struct AccessStreams: ~Copyable, Sendable {
-  private static let slotCount = 8
-  private static let windowBits: UInt64 = 8
+  private static var slotCount: Int { 8 }
+  private static var windowBits: UInt64 { 8 }
 
   /// Each holds where a stream goes on, in units, and the binary logarithm of its window. At first nowhere.
   private let slots = InlineArray<8, Atomic<UInt64>> { _ in Atomic(UInt64.max << 8) }

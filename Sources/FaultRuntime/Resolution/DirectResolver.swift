@@ -84,9 +84,14 @@ struct DirectResolver: Sendable {
   /// Says why a page cannot be produced, and poisons it. False: the access fails; true: the page is there after all.
   @discardableResult
   func fail(_ page: UInt, of region: RegionCore, _ error: any Error, _ uffd: borrowing Userfaultfd) -> Bool {
+    let range = AddressRange(start: page, byteCount: pageSize.bytes)
+    // Closing is no failure of a page that has come since.
+    if region.isClosing, cuffd_is_resident(UInt64(page)) != 0 {
+      if wakes { wake(range, uffd) }
+      return true
+    }
     counters.countFailure()
     region.report(error, atPage: page, to: onFailure)
-    let range = AddressRange(start: page, byteCount: pageSize.bytes)
     var patience = Patience(nanoseconds: retryDeadline)
     while true {
       do {

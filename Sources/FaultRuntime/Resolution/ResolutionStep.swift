@@ -42,7 +42,6 @@ enum ResolutionStep: Hashable, Sendable {
   ///   - completed: bytes that the kernel reports as resolved.
   ///   - errno: the failure, nil for success.
   ///   - earlierPresent: how often the first page was reported present before.
-  @_noLocks @_noAllocation
   @inline(__always)
   static func after(_ request: ResolveRequest, completed: Int, errno: KernelErrno?, earlierPresent: Int = 0)
     -> ResolutionStep
@@ -51,7 +50,6 @@ enum ResolutionStep: Hashable, Sendable {
     return afterFailure(request, completed: completed, errno: errno, earlierPresent: earlierPresent)
   }
 
-  @_noLocks @_noAllocation
   private static func afterFailure(
     _ request: ResolveRequest, completed: Int, errno: KernelErrno, earlierPresent: Int
   ) -> ResolutionStep {

@@ -44,7 +44,7 @@ struct Resolver: ~Copyable {
     if run.region.isClosing {
       // Without poison, closing itself ends these accesses, when it takes the memory away.
       guard loop.uffd.available.contains(.poison) else { return }
-      failEach(run, in: batch, ResolutionError.regionClosed)
+      failMissing(run, in: batch, ResolutionError.regionClosed)
       return
     }
     do {
@@ -186,8 +186,15 @@ struct Resolver: ~Copyable {
     }
   }
 
-  private mutating func failEach(_ run: borrowing FaultRun, in batch: borrowing FaultBatch, _ error: any Error) {
-    for index in run.faults { fail(batch[index], of: run.region, error) }
+  /// Fails the faults on pages that have not come since they were read.
+  private mutating func failMissing(_ run: borrowing FaultRun, in batch: borrowing FaultBatch, _ error: any Error) {
+    for index in run.faults {
+      if cuffd_is_resident(UInt64(batch[index].page)) != 0 {
+        wake(AddressRange(start: batch[index].page, byteCount: pageSize.bytes))
+      } else {
+        fail(batch[index], of: run.region, error)
+      }
+    }
   }
 
   /// Says why a page cannot be produced, and makes the accesses to it fail.
