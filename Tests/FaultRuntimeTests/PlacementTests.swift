@@ -260,10 +260,12 @@ struct PlacementTests {
         cpu.withLock { $0 = next }
         #expect(eventually { seen.withLock { $0 } == next && number.withLock { $0 } != 0 })
         let thread = number.withLock { $0 }
-        #expect(locator.join(thread))
+        let moved = locator.join(thread)
+        #expect(moved)
         let own = CPUSet.ofCaller()
         #expect(own.count == 1 && own.contains(next))
-        #expect(!locator.join(thread))
+        let movedAgain = locator.join(thread)
+        #expect(!movedAgain)
       }
     }
     #expect(follower.join())
@@ -279,7 +281,8 @@ struct PlacementTests {
       let own = UInt32(cts_thread_id())
       for (ignoresLoad, wanted) in [(false, nil), (true, HandlerRole.following)] {
         var placer = HandlerPlacer(.withFaultingThread, knowsThreads: true, ignoresLoad: ignoresLoad)
-        #expect(placer.afterBatch(of: own) == wanted)
+        let next = placer.afterBatch(of: own)
+        #expect(next == wanted)
       }
     }
     #expect(asker.join())
