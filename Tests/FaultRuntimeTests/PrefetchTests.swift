@@ -258,7 +258,7 @@ struct PrefetchTests {
     guard cuffd_allowed_cpu_count() > 1 else { return }
     let runtime = try runtime(.sigbus)
     let lower = (1 << 20) / pageBytes
-    let region = try runtime.map(numbered(failing: [lower, (5 << 20) / pageBytes]), byteCount: Self.sharedByteCount)
+    let region = try runtime.map(numbered(failing: [lower, (3 << 20) / pageBytes]), byteCount: Self.sharedByteCount)
     guard case .faultingThreads(let server) = region.server else { return }
     let first = PrefetchJob(region: region.core, from: 0, to: region.core.range.byteCount)
     let second = try #require(first.helper())
