@@ -31,7 +31,6 @@ let package = Package(
   dependencies: [
     .package(name: "FaultRuntime", path: ".."),
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
-    .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
   ],
   targets: [
     .target(name: "CReference", cSettings: strictC),
@@ -45,7 +44,6 @@ let package = Package(
         "CBenchmarkSupport",
         .product(name: "FaultRuntime", package: "FaultRuntime"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
-        .product(name: "Histogram", package: "hdrhistogram-swift"),
       ],
       swiftSettings: strictSwift
     ),

@@ -96,8 +96,8 @@ int cuffd_current_cpu(void) {
 
 int cuffd_online_cpus(void) { return (int)sysconf(_SC_NPROCESSORS_ONLN); }
 
-int cuffd_hold_cpu_latency(void) {
-  int fd = open("/dev/cpu_dma_latency", O_WRONLY | O_CLOEXEC);
+int cuffd_hold_cpu_latency(const char *path) {
+  int fd = open(path, O_WRONLY | O_CLOEXEC);
   if (fd < 0) return -errno;
   int32_t microseconds = 0;
   if (write(fd, &microseconds, sizeof microseconds) != sizeof microseconds) {

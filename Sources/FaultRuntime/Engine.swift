@@ -13,6 +13,8 @@ final class Engine: Sendable {
   /// Nil where the configuration says `eventLoop`, or where system calls have to be served.
   private let faultingThreads: InThreadServer?
   private let configuration: FaultRuntimeConfiguration
+  /// Nil unless the configuration says `keepsCPUsAwake`.
+  private let latencyHold: CPULatencyHold?
 
   private let nextRegion = Atomic<Int>(0)
   private let ownerProcess = cuffd_process_id()
@@ -20,6 +22,7 @@ final class Engine: Sendable {
   init(_ configuration: FaultRuntimeConfiguration) throws(FaultRuntimeError) {
     try configuration.validate()
     self.configuration = configuration
+    latencyHold = try Self.holdLatency(configuration)
     let wantsHandlers = configuration.delivery != .sigbus
     let wantsFaultingThreads = configuration.delivery != .eventLoop && !configuration.needsSystemCalls
     faultingThreads =
@@ -36,6 +39,17 @@ final class Engine: Sendable {
       throw error
     }
     self.handlers = handlers
+  }
+
+  private static func holdLatency(
+    _ configuration: FaultRuntimeConfiguration
+  ) throws(FaultRuntimeError) -> CPULatencyHold? {
+    guard configuration.keepsCPUsAwake else { return nil }
+    do {
+      return try CPULatencyHold(path: configuration.cpuLatencyDevice)
+    } catch {
+      throw .cannotKeepCPUsAwake(error)
+    }
   }
 
   deinit {

@@ -21,7 +21,7 @@ public final class FaultRuntime: Sendable {
   ///
   /// - Throws: ``FaultRuntimeError`` with the code `userfaultfdUnavailable` where the host does not allow a userfaultfd (it
   ///   says what was tried and what would help), `cannotStart` where descriptors or threads are used up,
-  ///   `invalidConfiguration` where a value is out of its range.
+  ///   `cannotKeepCPUsAwake` where that was asked for and is not permitted, `invalidConfiguration` where a value is out of its range.
   public init(_ configuration: FaultRuntimeConfiguration = FaultRuntimeConfiguration()) throws(FaultRuntimeError) {
     engine = try Engine(configuration)
   }

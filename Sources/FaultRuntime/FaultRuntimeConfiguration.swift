@@ -20,6 +20,16 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// On which CPU handler threads run.
   public var placement: HandlerPlacement
 
+  /// Whether idle CPUs of the whole machine are kept from sleeping, so that a thread on another CPU wakes sooner: a 0 to
+  /// `/dev/cpu_dma_latency`, the PM QoS request of the kernel.
+  ///
+  /// Held from the making of the runtime until it and its regions are gone, whether there are faults or not; by a forked child
+  /// as well, until it ends or calls `execve(2)`. It helps faults that are served on another CPU than they are made on. All
+  /// CPUs then burn power as if they were busy, of a virtual machine at its neighbours' cost.
+  ///
+  /// Making the runtime fails with `cannotKeepCPUsAwake` where the process may not write the device; as a rule only root may.
+  public var keepsCPUsAwake: Bool
+
   /// The most messages that one read takes, 1 to 4096.
   public var batchCapacity: Int
 
@@ -46,6 +56,9 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// Whether a handler follows the faulting thread even while every CPU is busy; tests want to see what happens then.
   var followsWhenBusy = false
 
+  /// Where `keepsCPUsAwake` is asked for; tests name other files.
+  var cpuLatencyDevice = CPULatencyHold.devicePath
+
   /// A configuration with the given values.
   public init(
     delivery: Delivery = .auto,
@@ -54,6 +67,7 @@ public struct FaultRuntimeConfiguration: Sendable {
     handlerThreads: Int = 1,
     providerThreads: Int = 4,
     placement: HandlerPlacement = .automatic,
+    keepsCPUsAwake: Bool = false,
     batchCapacity: Int = 64,
     closeDeadline: Duration = .seconds(5),
     resolveDeadline: Duration = .seconds(10),
@@ -65,6 +79,7 @@ public struct FaultRuntimeConfiguration: Sendable {
     self.handlerThreads = handlerThreads
     self.providerThreads = providerThreads
     self.placement = placement
+    self.keepsCPUsAwake = keepsCPUsAwake
     self.batchCapacity = batchCapacity
     self.closeDeadline = closeDeadline
     self.resolveDeadline = resolveDeadline

@@ -6,6 +6,7 @@ public struct FaultRuntimeError: Error, Sendable {
     fileprivate enum Kind {
       case userfaultfdUnavailable, cannotStart, invalidConfiguration, emptyRegion, requestTooLarge, cannotMap
       case cannotRegister, forkedChild, featureMissing, providerForbidsDelivery
+      case cannotKeepCPUsAwake
       case rangeOutOfBounds, regionClosed, prefetchFromProvider, pageFailed
     }
     fileprivate let kind: Kind
@@ -14,6 +15,8 @@ public struct FaultRuntimeError: Error, Sendable {
     public static let userfaultfdUnavailable = Code(kind: .userfaultfdUnavailable)
     /// A descriptor or a thread of the runtime's own could not be made.
     public static let cannotStart = Code(kind: .cannotStart)
+    /// CPUs cannot be kept awake: the process may not write `/dev/cpu_dma_latency`, or there is none.
+    public static let cannotKeepCPUsAwake = Code(kind: .cannotKeepCPUsAwake)
     /// A value of the configuration is out of its range.
     public static let invalidConfiguration = Code(kind: .invalidConfiguration)
     /// A region needs at least one byte.
@@ -107,6 +110,22 @@ extension FaultRuntimeError {
 
   static func cannotStart(_ error: HostCallError) -> Self {
     Self(.cannotStart, "cannot start a handler thread: \(error.call) failed", errno: error.errno)
+  }
+
+  static func cannotKeepCPUsAwake(_ error: HostCallError) -> Self {
+    let advice: String? =
+      switch error.errno {
+      case .permissionDenied, .operationNotPermitted:
+        "run as root, let the administrator give the user write access to the device, or leave keepsCPUsAwake off"
+      case .noSuchEntry:
+        "the kernel has no such device, or a container hides it (--device \(error.call)); leave keepsCPUsAwake off"
+      case .tooManyOpenFiles:
+        "raise RLIMIT_NOFILE"
+      default:
+        nil
+      }
+    return Self(
+      .cannotKeepCPUsAwake, "cannot keep CPUs awake with \(error.call)", errno: error.errno, advice: advice)
   }
 
   static func invalidConfiguration(_ message: String) -> Self {

@@ -327,3 +327,22 @@ int cts_take_sigbus(int chain, int flags_with_info) {
 }
 
 int cts_taken_count(void) { return taken_count; }
+
+static sigset_t mask_when_taken;
+
+static void taken_with_mask(int number) {
+  pthread_sigmask(SIG_BLOCK, NULL, &mask_when_taken);
+  taken_plain(number);
+}
+
+int cts_take_sigbus_as(enum cts_taker kind, int also_blocked) {
+  struct sigaction action = {.sa_handler = taken_with_mask};
+  if (kind == CTS_NODEFER) action.sa_flags = SA_NODEFER;
+  if (kind == CTS_RESETHAND) action.sa_flags = (int)SA_RESETHAND;
+  sigaddset(&action.sa_mask, also_blocked);
+  return sigaction(SIGBUS, &action, NULL) < 0 ? -errno : 0;
+}
+
+int cts_was_blocked(int number) { return sigismember(&mask_when_taken, number); }
+
+int cts_thread_id(void) { return (int)syscall(SYS_gettid); }

@@ -240,6 +240,56 @@ struct PlacementTests {
     #expect(wrong.load(ordering: .relaxed) == 0)
   }
 
+  @Test(
+    "The place of a thread is found, and found again when it has moved", .enabled(if: hasTwoCPUs, SkipReason.twoCPUs))
+  func locating() {
+    let cpu = Guarded(Self.cpus[0])
+    let seen = Guarded(-1)
+    let number = Guarded<UInt32>(0)
+    let isDone = Atomic<Bool>(false)
+    let wanderer = TestThread {
+      while !isDone.load(ordering: .relaxed) {
+        let wanted = cpu.withLock { $0 }
+        if cts_run_on_cpu(CInt(wanted)) == 0 { seen.withLock { $0 = wanted } }
+        number.withLock { $0 = UInt32(cts_thread_id()) }
+      }
+    }
+    let follower = TestThread {
+      var locator = ThreadLocator(allowed: .ofCaller())
+      for next in [Self.cpus[0], Self.cpus[1], Self.cpus[0]] {
+        cpu.withLock { $0 = next }
+        #expect(eventually { seen.withLock { $0 } == next && number.withLock { $0 } != 0 })
+        let thread = number.withLock { $0 }
+        let moved = locator.join(thread)
+        #expect(moved)
+        let own = CPUSet.ofCaller()
+        #expect(own.count == 1 && own.contains(next))
+        let movedAgain = locator.join(thread)
+        #expect(!movedAgain)
+      }
+    }
+    #expect(follower.join())
+    isDone.store(true, ordering: .relaxed)
+    #expect(wanderer.join())
+  }
+
+  @Test("Nobody is followed while every CPU is busy", .enabled(if: hasTwoCPUs, SkipReason.twoCPUs))
+  func everyCPUBusy() {
+    let isDone = Atomic<Bool>(false)
+    let spinners = (0..<(3 * Self.cpus.count)).map { _ in TestThread { while !isDone.load(ordering: .relaxed) {} } }
+    let asker = TestThread {
+      let own = UInt32(cts_thread_id())
+      for (ignoresLoad, wanted) in [(false, nil), (true, HandlerRole.following)] {
+        var placer = HandlerPlacer(.withFaultingThread, knowsThreads: true, ignoresLoad: ignoresLoad)
+        let next = placer.afterBatch(of: own)
+        #expect(next == wanted)
+      }
+    }
+    #expect(asker.join())
+    isDone.store(true, ordering: .relaxed)
+    for spinner in spinners { #expect(spinner.join()) }
+  }
+
   @Test("Both threads of a handler end with it")
   func ends() async {
     await #expect(processExitsWith: .success) {

@@ -177,6 +177,79 @@ struct PoolTests {
     #expect(next.access(0) == .byte(expectedByte(0)))
   }
 
+  @Test("Closing waits for the answer that is under way")
+  func closingWaits() throws {
+    let runtime = try runtime(closeDeadline: .seconds(600))
+    let slow = Slow()
+    let region = try runtime.map(slow.provider(), byteCount: pageBytes)
+    let address = region.address
+    let order = Guarded<[String]>([])
+    let victim = TestThread { _ = read(address) }
+    #expect(eventually { slow.requests.count == 1 })
+    let closer = TestThread {
+      region.close()
+      order.withLock { $0.append("closed") }
+    }
+    #expect(eventually { region.isClosed })
+    // So that it would be seen if it did not wait.
+    for _ in 0..<5000 { sched_yield() }
+    order.withLock { $0.append("answered") }
+    slow.gate.open()
+    #expect(victim.join())
+    #expect(closer.join())
+    #expect(order.withLock { $0 } == ["answered", "closed"])
+  }
+
+  /// Holds the handler thread while a fault on `region` is queued and its page comes from elsewhere; then calls `body`
+  /// and lets the handler go on.
+  private func arriveUnnoticed(_ region: LazyRegion, over runtime: FaultRuntime, before body: () -> Void) throws {
+    let gate = Gate()
+    let isHeld = Gate()
+    let busy = try runtime.map(
+      ClosureProvider(mayBlock: false) { request, page in
+        isHeld.open()
+        gate.wait()
+        page.append(repeating: 1, count: request.byteCount)
+        return .filled
+      }, byteCount: 1)
+    let first = TestThread { #expect(busy.access(0) == .byte(1)) }
+    isHeld.wait()
+    let address = region.address
+    let second = TestThread { _ = read(address) }
+    #expect(eventually { waiters(on: region.descriptorNumber).unread == 1 })
+    let other = Scratch(pages: 1)
+    other.fill(0x44)
+    try region.fillBehindItsBack(0, from: other)
+    body()
+    gate.open()
+    #expect(first.join())
+    #expect(second.join())
+  }
+
+  @Test("A page that has come since its fault was queued is not asked for", .timeLimit(.minutes(1)))
+  func arrivedMeanwhile() throws {
+    let runtime = try runtime()
+    let slow = Slow()
+    let region = try runtime.map(slow.provider(), byteCount: pageBytes)
+    try arriveUnnoticed(region, over: runtime) {}
+    #expect(slow.requests == [])
+    #expect(region.access(0) == .byte(0x44))
+  }
+
+  @Test("Closing does not fail a page that has come since its fault was queued", arguments: [false, true])
+  func closingAfterArrival(mayBlock: Bool) throws {
+    let runtime = try runtime()
+    let region = try runtime.map(patternProvider(mayBlock: mayBlock), byteCount: pageBytes)
+    let closer = Guarded<TestThread?>(nil)
+    try arriveUnnoticed(region, over: runtime) {
+      closer.withLock { $0 = TestThread { region.close() } }
+      #expect(eventually { region.isClosed })
+    }
+    #expect(closer.withLock { $0 }?.join() == true)
+    #expect(region.failures.isEmpty)
+    #expect(runtime.statistics.pagesFailed == 0)
+  }
+
   @Test("A provider that closes its own region does not wait for itself")
   func closesItself() throws {
     let runtime = try runtime(closeDeadline: .seconds(600))
@@ -256,7 +329,8 @@ struct PoolTests {
     let slow = Slow()
     let region = try runtime.map(slow.provider(largest: 4, isHeld: { _ in false }), byteCount: 100 * pageBytes)
     for page in [0, 1, 3] { #expect(region.access(page * pageBytes) == .byte(expectedByte(page * pageBytes))) }
-    #expect(eventually { runtime.statistics.bytesFilled == 27 * pageBytes })
+    #expect(eventually { region.isResident(26 * pageBytes) })
+    #expect(runtime.statistics.bytesFilled == 27 * pageBytes)
     #expect(region.access(26 * pageBytes) == .byte(expectedByte(26 * pageBytes)))
     #expect(runtime.statistics.faults == 3)
     #expect(mismatches(in: region) == [])

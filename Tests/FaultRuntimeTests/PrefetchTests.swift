@@ -34,17 +34,7 @@ struct PrefetchTests {
 
   /// Bytes of the region that are in huge pages.
   private func hugeBytes(_ region: LazyRegion) -> Int {
-    let start = String(region.address, radix: 16)
-    var isOurs = false
-    for line in lines("/proc/self/smaps") {
-      if line.contains("-"), line.contains(" ---p ") || line.contains(" rw-p ") || line.contains(" r--p ") {
-        isOurs = line.hasPrefix(start + "-")
-      }
-      if isOurs, line.hasPrefix("AnonHugePages:") {
-        return (Int(line.split(separator: " ").dropFirst().first ?? "") ?? 0) * 1024
-      }
-    }
-    return 0
+    region.kernelCount("AnonHugePages")
   }
 
   @Test("A whole region, with huge pages in the middle and an odd end", arguments: both)
@@ -261,6 +251,62 @@ struct PrefetchTests {
     #expect(residency(region)[..<lowest].allSatisfy { $0 })
     #expect(!residency(region)[lowest])
   }
+
+  @Test(
+    "After a failure no more is taken, and the lowest page is named, whichever comes last", arguments: [false, true])
+  func orderOfFailures(lowerFirst: Bool) throws {
+    guard cuffd_allowed_cpu_count() > 1 else { return }
+    let runtime = try runtime(.sigbus)
+    let lower = (1 << 20) / pageBytes
+    let region = try runtime.map(numbered(failing: [lower, (3 << 20) / pageBytes]), byteCount: Self.sharedByteCount)
+    guard case .faultingThreads(let server) = region.server else { return }
+    let first = PrefetchJob(region: region.core, from: 0, to: region.core.range.byteCount)
+    let second = try #require(first.helper())
+    for job in lowerFirst ? [first, second] : [second, first] {
+      job.run(server.uffd, .ofHost(), forbidden: nil, counting: SharedCounters())
+    }
+    let page = try #require(first.failure?.page)
+    #expect(region.core.offset(of: page) == lower * pageBytes)
+    #expect(!residency(region)[(8 << 20) / pageBytes])
+  }
+
+  @Test("After a move that failed, huge pages are moved again", arguments: both)
+  func moveFails(delivery: Delivery) throws {
+    let huge = Int(cuffd_huge_page_size())
+    guard huge > 0, Host.features.contains(.move) else { return }
+    let runtime = try runtime(delivery)
+    let box = RegionBox()
+    let other = Scratch(pages: 1)
+    other.fill(0x55)
+    let inTheWay = huge / pageBytes / 2
+    let region = try runtime.map(
+      ClosureProvider(
+        requestSize: RequestSize(preferred: 64 << 10, largest: 256 << 10), mayBlock: false, mayRunInFaultingThread: true
+      ) { request, page in
+        // The last part of the first huge page: the page in its middle comes from elsewhere before it can be moved.
+        if request.range.upperBound == huge, let region = box.region {
+          box.region = nil
+          try region.fillBehindItsBack(inTheWay, from: other)
+        }
+        page.append(expectedBytes(request.range))
+        return .filled
+      }, byteCount: 3 * huge)
+    box.region = region
+    try region.populate()
+    #expect(box.region == nil)
+    #expect(hugeBytes(region) == 2 * huge)
+    #expect(region.access(inTheWay * pageBytes) == .byte(0x55))
+    for page in 0..<(3 * huge / pageBytes) where page != inTheWay {
+      if region.access(page * pageBytes) != .byte(expectedByte(page * pageBytes)) {
+        Issue.record("page \(page) is wrong")
+      }
+    }
+    #expect(runtime.statistics.faults == 0)
+    #expect(runtime.statistics.bytesFilled == 3 * huge - pageBytes)
+  }
+
+  // Safe to share: written before the prefetch, and by the one thread that does it.
+  private final class RegionBox: @unchecked Sendable { var region: LazyRegion? }
 
   @Test("Threads that touch a region while two others populate it read the right bytes", arguments: both)
   func touchedWhileShared(delivery: Delivery) throws {

@@ -262,10 +262,83 @@ struct SigbusTests {
 
   @Test("errno is kept")
   func errnoIsKept() throws {
-    let file = try TemporaryFile(bytes: expectedBytes(0..<10))
-    let region = try runtime.map(FileProvider(file.path))
+    let region = try runtime.map(
+      ClosureProvider(mayRunInFaultingThread: true) { request, page in
+        errno = EDOM
+        page.append(repeating: 1, count: request.byteCount)
+        return .filled
+      }, byteCount: 1)
     #expect(cts_errno_after_read(region.address, 12345) == 12345)
     #expect(runtime.statistics.faults == 1)
+  }
+
+  @Test("While a fault is answered other signals wait, and faults do not")
+  func signalMask() throws {
+    let waiting = Guarded<[CInt]>([])
+    let region = try runtime.map(
+      ClosureProvider(mayRunInFaultingThread: true) { request, page in
+        var mask = sigset_t()
+        unsafe pthread_sigmask(SIG_BLOCK, nil, &mask)
+        let blocked = [SIGUSR1, SIGTERM, SIGALRM, SIGBUS, SIGSEGV].filter { unsafe sigismember(&mask, $0) == 1 }
+        waiting.withLock { $0 = blocked }
+        page.append(repeating: 1, count: request.byteCount)
+        return .filled
+      }, byteCount: 1)
+    #expect(region.access(0) == .byte(1))
+    #expect(waiting.withLock { $0 } == [SIGUSR1, SIGTERM, SIGALRM])
+  }
+
+  @Test("The handler that was there before gets the mask and the flags that it asked for")
+  func flagsOfPredecessor() async {
+    for kind in [CTS_PLAIN, CTS_NODEFER, CTS_RESETHAND] {
+      await #expect(processExitsWith: kind == CTS_RESETHAND ? .signal(SIGBUS) : .success) {
+        [number = kind.rawValue as UInt32] in
+        #expect(cts_take_sigbus_as(cts_taker(rawValue: number), SIGUSR1) == 0)
+        let region = try FaultRuntime().map(ZeroProvider(), byteCount: pageBytes)
+        #expect(region.access(0) == .byte(0))
+        #expect(read(cts_page_behind_end_of_file()) == .signal(100 + SIGBUS))
+        #expect(cts_was_blocked(SIGUSR1) == 1)
+        #expect(cts_was_blocked(SIGBUS) == (cts_taker(rawValue: number) == CTS_NODEFER ? 0 : 1))
+        // With SA_RESETHAND it is gone after the first.
+        #expect(read(cts_page_behind_end_of_file()) == .signal(100 + SIGBUS))
+      }
+    }
+  }
+
+  @Test("Staging memory is used again, and never by two at a time")
+  func stagingPool() throws {
+    let pool = try #require(StagingPool())
+    let slots = Guarded<[UInt]>([])
+    for _ in 0..<200 {
+      try unsafe pool.withBytes(pageBytes) { outer in
+        let first = UInt(bitPattern: outer.baseAddress)
+        try unsafe pool.withBytes(pageBytes) { inner in
+          let second = UInt(bitPattern: inner.baseAddress)
+          slots.withLock { $0 += [first, second] }
+        }
+      }
+    }
+    #expect(Set(slots.withLock { $0 }).count == 2)
+  }
+
+  @Test("A touch while the region is being closed fails, and asks nobody")
+  func touchWhileClosing() throws {
+    let asked = Requests()
+    let region = try runtime.map(
+      ClosureProvider(mayRunInFaultingThread: true) { request, page in
+        asked.add(request)
+        page.append(repeating: 1, count: request.byteCount)
+        return .filled
+      }, byteCount: 2 * pageBytes)
+    #expect(region.access(0) == .byte(1))
+    let address = region.address
+    #expect(region.core.beginClosing())
+    #expect(read(address + UInt(pageBytes)) == .signal(SIGBUS))
+    #expect(read(address) == .byte(1))
+    #expect(region.failures.first?.cause as? ResolutionError == .regionClosed)
+    #expect(asked.all.count == 1)
+    region.server.close(region.core)
+    #expect(read(address) == .signal(SIGSEGV))
   }
 
   @Test("A SIGBUS that is not about lazy memory reaches the handler that was there before")

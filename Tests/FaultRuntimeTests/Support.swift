@@ -12,6 +12,8 @@ enum Host {
   static let kernelModeFaults = isAvailable(.full)
   static let userModeOnly = isAvailable(.userModeOnly)
   static let isRoot = geteuid() == 0
+  /// Whether this process may open the device that keeps CPUs awake.
+  static let cpuLatency = (try? CPULatencyHold()) != nil
   static let features: UserfaultfdFeatures =
     (try? Userfaultfd.open(DescriptorKind.allCases, wanting: []))?.available ?? []
 
@@ -45,6 +47,7 @@ enum SkipReason {
   static let minorShmem: Comment = "SKIP-MINOR-SHMEM: needs minor faults on shared memory (Linux 5.14)"
   static let pagemapScan: Comment = "SKIP-PAGEMAP-SCAN: needs PAGEMAP_SCAN (Linux 6.7)"
   static let twoCPUs: Comment = "SKIP-CPUS: needs two CPUs"
+  static let cpuLatency: Comment = "SKIP-CPU-LATENCY: needs to write /dev/cpu_dma_latency"
   static let writeProtect: Comment = "SKIP-WP: needs write protection (Linux 5.7)"
 }
 
@@ -69,6 +72,24 @@ func write(_ value: UInt8, to address: UInt) -> Access {
 
 extension LazyRegion {
   var address: UInt { unsafe UInt(bitPattern: unsafeBytes.baseAddress) }
+
+  /// Whether the page at `offset` is there; a poisoned one is not.
+  func isResident(_ offset: Int) -> Bool { cuffd_is_resident(UInt64(address + UInt(offset))) != 0 }
+
+  /// Bytes of the region that are in the kernel's statistics under this name.
+  func kernelCount(_ name: String) -> Int {
+    let start = String(address, radix: 16) + "-"
+    var isOurs = false
+    for line in lines("/proc/self/smaps") {
+      if line.contains(" ---p ") || line.contains(" rw-p ") || line.contains(" r--p ") {
+        isOurs = line.hasPrefix(start)
+      }
+      if isOurs, line.hasPrefix(name + ":") {
+        return (Int(line.split(separator: " ").dropFirst().first ?? "") ?? 0) * 1024
+      }
+    }
+    return 0
+  }
 
   /// Reads one byte as a program would, but survives the signal.
   func access(_ offset: Int) -> Access { read(address + UInt(offset)) }

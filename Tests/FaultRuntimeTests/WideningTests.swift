@@ -143,6 +143,18 @@ struct WideningTests {
     #expect(runtime.statistics.bytesFilled == 100 * pageBytes)
   }
 
+  @Test("A write brings zeros that can be written as far as it was widened", arguments: Asker.allCases)
+  func zerosAhead(asker: Asker) throws {
+    var configuration = FaultRuntimeConfiguration(delivery: asker == .faultingThread ? .sigbus : .eventLoop)
+    configuration.streamDistance = 0
+    let runtime = try FaultRuntime(configuration)
+    let region = try runtime.map(ZeroProvider(), byteCount: 100 * pageBytes)
+    for page in [0, 1, 3] { #expect(write(3, to: region.address + UInt(page * pageBytes)) == .byte(3)) }
+    #expect(runtime.statistics.bytesFilled == 7 * pageBytes)
+    // The page of zeros that everybody shares would not count.
+    #expect(region.kernelCount("Anonymous") == 7 * pageBytes)
+  }
+
   @Test("A stream goes on, is met in its latest part, is left, and is found again")
   func streams() {
     let streams = AccessStreams()

@@ -26,14 +26,13 @@ struct AllocationBenchmark {
     let lending = LendingProvider(memory: memory, plant: plant)
     let filling = FillingProvider(unit: pageSize, plant: plant)
     let zero = ZeroProvider()
-    let zeroUnit = zero.requestSize.preferred
 
     var cases: [AllocationCase] = []
     for delivery in [Delivery.eventLoop, .sigbus] {
       for threads in [1, 4] {
         let one = TouchOrder(shuffling: units, stride: pageSize, multiplier: 7)
         let two = TouchOrder(shuffling: units, stride: pageSize, multiplier: 5)
-        let three = TouchOrder(shuffling: units, stride: zeroUnit, multiplier: 0)
+        let three = TouchOrder(shuffling: units, stride: pageSize, multiplier: 0)
         cases += [
           try count("lent pages", lending, delivery, threads, one),
           try count("filled pages", filling, delivery, threads, two),
@@ -41,7 +40,7 @@ struct AllocationBenchmark {
         ]
       }
     }
-    return AllocationReport(selfCheck: check, cases: cases)
+    return AllocationReport(selfCheck: check, wanted: faults, cases: cases)
   }
 
   /// That the counter counts what the Swift runtime allocates.
@@ -64,7 +63,10 @@ struct AllocationBenchmark {
         onFailure: { failure in Diagnostics.failImmediately("\(failure)") }
       )
     )
-    let region = try runtime.map(provider, byteCount: order.units.count * order.stride)
+    // Zeros come in requests of any size: without the advice the warm-up brings everything.
+    let advice: RegionOptions.Advice = provider is ZeroProvider ? .random : .normal
+    let region = try runtime.map(
+      provider, byteCount: order.units.count * order.stride, options: RegionOptions(advice: advice))
     defer { region.close() }
     let crew = unsafe try TouchCrew(
       threads: threads,
@@ -108,6 +110,8 @@ struct AllocationCase: Encodable {
 struct AllocationReport: Encodable {
   /// How many of 1000 planted objects the counter saw.
   var selfCheck: Int
+  /// Touches that were counted in each case.
+  var wanted: Int
   var cases: [AllocationCase]
 
   private static let header = ["provider", "delivery", "threads", "faults", "batches", "largest batch", "allocations"]
@@ -129,6 +133,10 @@ struct AllocationReport: Encodable {
     var failures = cases.filter { $0.allocations > thresholds.allocations }.map {
       "allocations: \($0.allocations) in \($0.faults) faults of \($0.name) (\($0.delivery)) by \($0.threads) thread(s), more than "
         + "\(thresholds.allocations)"
+    }
+    // Or nothing was measured.
+    failures += cases.filter { $0.faults < wanted / 2 }.map {
+      "allocations: only \($0.faults) faults of \($0.name) (\($0.delivery)) by \($0.threads) thread(s) were counted"
     }
     // Or the path that serves several faults at once was not measured at all.
     if !cases.contains(where: { $0.threads > 1 && $0.batches > 0 && $0.batches < $0.faults }) {

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "cuffd_abi.h"
+#include "cuffd_attributes.h"
 
 #pragma clang assume_nonnull begin
 
@@ -25,11 +26,11 @@ int cuffd_ioctl_wake(int fd, uint64_t start, uint64_t length);
 
 // The resolving requests. On return `*done` holds the bytes that the kernel reports as resolved, 0 if it reports
 // none; the return value is 0 or -errno. A partial result comes as -EAGAIN with *done > 0.
-int cuffd_ioctl_copy(int fd, uint64_t dst, const void *src, uint64_t length, uint64_t mode, int64_t *done);
-int cuffd_ioctl_zeropage(int fd, uint64_t start, uint64_t length, uint64_t mode, int64_t *done);
+CUFFD_NO_LOCKS int cuffd_ioctl_copy(int fd, uint64_t dst, const void *src, uint64_t length, uint64_t mode, int64_t *done);
+CUFFD_NO_LOCKS int cuffd_ioctl_zeropage(int fd, uint64_t start, uint64_t length, uint64_t mode, int64_t *done);
 int cuffd_ioctl_move(int fd, uint64_t dst, uint64_t src, uint64_t length, uint64_t mode, int64_t *done);
 int cuffd_ioctl_continue(int fd, uint64_t start, uint64_t length, uint64_t mode, int64_t *done);
-int cuffd_ioctl_poison(int fd, uint64_t start, uint64_t length, uint64_t mode, int64_t *done);
+CUFFD_NO_LOCKS int cuffd_ioctl_poison(int fd, uint64_t start, uint64_t length, uint64_t mode, int64_t *done);
 int cuffd_ioctl_writeprotect(int fd, uint64_t start, uint64_t length, uint64_t mode);
 
 // Reads up to `capacity` messages in one read(2). Returns their number, or -errno (-EAGAIN: none is waiting).

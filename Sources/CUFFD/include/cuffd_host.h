@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cuffd_attributes.h"
+
 #pragma clang assume_nonnull begin
 
 int cuffd_epoll_create(void);
@@ -113,10 +115,10 @@ const char *cuffd_error_text(int number, char *buffer, size_t capacity);
 
 size_t cuffd_page_size(void);
 int64_t cuffd_process_id(void);
-uint64_t cuffd_monotonic_nanoseconds(void);
+CUFFD_NO_LOCKS uint64_t cuffd_monotonic_nanoseconds(void);
 
 // Sleeps, or only yields the CPU where `nanoseconds` is 0.
-void cuffd_pause(uint32_t nanoseconds);
+CUFFD_NO_LOCKS void cuffd_pause(uint32_t nanoseconds);
 
 #pragma clang assume_nonnull end
 

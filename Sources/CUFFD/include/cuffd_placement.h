@@ -2,6 +2,8 @@
 #ifndef CUFFD_PLACEMENT_H
 #define CUFFD_PLACEMENT_H
 
+#include "cuffd_attributes.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -39,14 +41,14 @@ int64_t cuffd_run_delay_nanoseconds(void);
 int cuffd_runnable_threads(void);
 
 // The CPU that the caller runs on just now; 0 where that is not known. Async-signal-safe.
-int cuffd_current_cpu(void);
+CUFFD_NO_LOCKS int cuffd_current_cpu(void);
 
 // How many CPUs are online.
 int cuffd_online_cpus(void);
 
-// Asks the system for the shortest wake-up of idle CPUs (a 0 to /dev/cpu_dma_latency), for as long as the returned
-// descriptor is open. Returns it, or -errno.
-int cuffd_hold_cpu_latency(void);
+// Asks the system for the shortest wake-up of idle CPUs (a 0 to `path`, /dev/cpu_dma_latency), for as long as the
+// returned descriptor is open. Returns it, or -errno.
+int cuffd_hold_cpu_latency(const char *path);
 
 // A baton between threads, each of which has a number.
 typedef struct cuffd_baton cuffd_baton;

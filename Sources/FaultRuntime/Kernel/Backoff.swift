@@ -4,6 +4,7 @@ internal import CUFFD
 struct Backoff {
   private var rounds = 0
 
+  @_noLocks @_noAllocation
   mutating func pause() {
     rounds += 1
     cuffd_pause(rounds < 64 ? 0 : 50_000)

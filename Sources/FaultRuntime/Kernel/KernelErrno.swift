@@ -6,6 +6,7 @@ public struct KernelErrno: RawRepresentable, Hashable, Sendable {
   public var rawValue: CInt
 
   /// Wraps a positive error number.
+  @_noLocks @_noAllocation
   public init(rawValue: CInt) {
     self.rawValue = rawValue
   }
@@ -75,6 +76,7 @@ extension KernelErrno: CustomStringConvertible {
 
 extension KernelErrno {
   /// The error in the return value of a CUFFD function, which is `-errno`; nil where the call succeeded.
+  @_noLocks @_noAllocation
   @inline(__always)
   init?(returned value: CInt) {
     guard value < 0 else { return nil }

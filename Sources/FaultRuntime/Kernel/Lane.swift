@@ -4,14 +4,14 @@ internal import CUFFD
 /// line: moving one between CPUs takes as long as a tenth of a fault.
 ///
 /// A thread may be moved to another CPU at any time, so the copies have to be atomic, and a lane that was entered has to be
-/// remembered.
+/// remembered. Copies are 128 bytes apart, two cache lines, because lines are fetched in pairs.
 enum Lane {
-  static let count = 16
-
-  /// Bytes by which copies are kept apart: two cache lines, which are fetched in pairs.
-  static let spacing = 128
+  static var count: Int {
+    @_noLocks @_noAllocation get { 16 }
+  }
 
   /// Safe in a signal handler.
+  @_noLocks @_noAllocation
   @inline(__always)
-  static var current: Int { Int(cuffd_current_cpu()) & (count - 1) }
+  static func current() -> Int { Int(cuffd_current_cpu()) & (count - 1) }
 }

@@ -16,6 +16,7 @@ struct PageSize: Hashable, Sendable {
   }
 
   /// The largest multiple of a page that is not above `value`.
+  @_noLocks @_noAllocation
   @inline(__always)
   func roundDown(_ value: Int) -> Int { value & ~(bytes &- 1) }
 
@@ -26,6 +27,7 @@ struct PageSize: Hashable, Sendable {
   }
 
   /// The start of the page that holds `address`.
+  @_noLocks @_noAllocation
   @inline(__always)
   func pageStart(of address: UInt) -> UInt { address & ~UInt(bytes &- 1) }
 }

@@ -24,18 +24,32 @@ struct ResolveError: Error, Hashable, Sendable, CustomStringConvertible {
 struct ResolveMode: OptionSet, Hashable, Sendable {
   var rawValue: UInt8
 
+  @_noLocks @_noAllocation
+  init(rawValue: UInt8) { self.rawValue = rawValue }
+
+  /// Threads that wait are woken, and the page can be written.
+  @_noLocks @_noAllocation
+  init() { rawValue = 0 }
+
   /// Threads that wait stay asleep; somebody calls `wake` later.
-  static let doNotWake = Self(rawValue: 1 << 0)
+  static var doNotWake: Self { Self(rawValue: 1 << 0) }
   /// The new page is write-protected (`copy` and `continue` only).
-  static let writeProtected = Self(rawValue: 1 << 1)
+  static var writeProtected: Self { Self(rawValue: 1 << 1) }
   /// Holes in the source stay holes (`move` only).
-  static let allowSourceHoles = Self(rawValue: 1 << 2)
+  static var allowSourceHoles: Self { Self(rawValue: 1 << 2) }
+
+  /// In place of the generic one, of which the compiler cannot prove that it takes no lock.
+  @_noLocks @_noAllocation
+  func contains(_ other: Self) -> Bool { rawValue & other.rawValue == other.rawValue }
 }
 
 extension Userfaultfd {
   /// `UFFDIO_COPY`: fills missing pages with the bytes at `source`, which needs no alignment.
+  @_noLocks @_noAllocation
   @inline(__always)
-  func copy(_ range: AddressRange, from source: UnsafeRawPointer, mode: ResolveMode = []) throws(ResolveError) {
+  func copy(_ range: AddressRange, from source: UnsafeRawPointer, mode: ResolveMode = ResolveMode())
+    throws(ResolveError)
+  {
     var done: Int64 = 0
     let bits =
       (mode.contains(.doNotWake) ? CUFFD_COPY_MODE_DONTWAKE : 0)
@@ -45,7 +59,8 @@ extension Userfaultfd {
   }
 
   /// `UFFDIO_ZEROPAGE`: maps the shared page of zeros; a later write to it faults once more, inside the kernel.
-  func zeropage(_ range: AddressRange, mode: ResolveMode = []) throws(ResolveError) {
+  @_noLocks @_noAllocation
+  func zeropage(_ range: AddressRange, mode: ResolveMode = ResolveMode()) throws(ResolveError) {
     var done: Int64 = 0
     let bits = mode.contains(.doNotWake) ? CUFFD_ZEROPAGE_MODE_DONTWAKE : 0
     let result = unsafe cuffd_ioctl_zeropage(descriptor, UInt64(range.start), UInt64(range.byteCount), bits, &done)
@@ -54,7 +69,7 @@ extension Userfaultfd {
 
   /// `UFFDIO_MOVE` (6.8): takes the pages at `source` out of there and puts them into `range`. Anonymous memory only,
   /// both ends writable and of this process.
-  func move(_ range: AddressRange, from source: UInt, mode: ResolveMode = []) throws(ResolveError) {
+  func move(_ range: AddressRange, from source: UInt, mode: ResolveMode = ResolveMode()) throws(ResolveError) {
     var done: Int64 = 0
     let bits =
       (mode.contains(.doNotWake) ? CUFFD_MOVE_MODE_DONTWAKE : 0)
@@ -65,7 +80,7 @@ extension Userfaultfd {
   }
 
   /// `UFFDIO_CONTINUE` (5.13): maps pages that the page cache of a shared mapping already holds.
-  func `continue`(_ range: AddressRange, mode: ResolveMode = []) throws(ResolveError) {
+  func `continue`(_ range: AddressRange, mode: ResolveMode = ResolveMode()) throws(ResolveError) {
     var done: Int64 = 0
     let bits =
       (mode.contains(.doNotWake) ? CUFFD_CONTINUE_MODE_DONTWAKE : 0)
@@ -75,7 +90,8 @@ extension Userfaultfd {
   }
 
   /// `UFFDIO_POISON` (6.6): every access to these pages fails, with SIGBUS or EFAULT, until a `copy` cures them.
-  func poison(_ range: AddressRange, mode: ResolveMode = []) throws(ResolveError) {
+  @_noLocks @_noAllocation
+  func poison(_ range: AddressRange, mode: ResolveMode = ResolveMode()) throws(ResolveError) {
     var done: Int64 = 0
     let bits = mode.contains(.doNotWake) ? CUFFD_POISON_MODE_DONTWAKE : 0
     let result = unsafe cuffd_ioctl_poison(descriptor, UInt64(range.start), UInt64(range.byteCount), bits, &done)
@@ -83,7 +99,7 @@ extension Userfaultfd {
   }
 
   /// `UFFDIO_WRITEPROTECT` (5.7): protects `range`, or lifts the protection and wakes the threads that wait for it.
-  func writeProtect(_ range: AddressRange, _ protect: Bool, mode: ResolveMode = []) throws(ResolveError) {
+  func writeProtect(_ range: AddressRange, _ protect: Bool, mode: ResolveMode = ResolveMode()) throws(ResolveError) {
     let bits =
       (protect ? CUFFD_WRITEPROTECT_MODE_WP : 0)
       | (mode.contains(.doNotWake) ? CUFFD_WRITEPROTECT_MODE_DONTWAKE : 0)

@@ -6,14 +6,15 @@ internal import Synchronization
 /// Several threads may read on in several places, so a few streams are remembered. Everything is a hint: threads that
 /// record faults at the same time may lose one, which costs a request that is smaller than it could be.
 struct AccessStreams: ~Copyable, Sendable {
-  private static let slotCount = 8
-  private static let windowBits: UInt64 = 8
+  private static var slotCount: Int { 8 }
+  private static var windowBits: UInt64 { 8 }
 
   /// Each holds where a stream goes on, in units, and the binary logarithm of its window. At first nowhere.
   private let slots = InlineArray<8, Atomic<UInt64>> { _ in Atomic(UInt64.max << 8) }
   private let oldest = Atomic<Int>(0)
 
   /// Records a fault on `count` units from `unit` on, and returns how many units from there to ask for: `count` to `largest`.
+  @_noLocks @_noAllocation
   @inline(__always)
   func window(from unit: Int, count: Int, largest: Int) -> Int {
     guard largest > count else { return count }
@@ -41,6 +42,7 @@ struct AccessStreams: ~Copyable, Sendable {
 
   /// Lets the stream that was to go on at `unit` go on at `actual`, in small steps again: the request met pages that are
   /// there, or that could not be had.
+  @_noLocks @_noAllocation
   func shrink(goingOnAt unit: Int, insteadAt actual: Int) {
     for slot in 0..<Self.slotCount where slots[slot].load(ordering: .relaxed) >> Self.windowBits == UInt64(unit) {
       slots[slot].store(Self.entry(UInt64(actual), 0), ordering: .relaxed)

@@ -18,6 +18,19 @@ final class RegionTable: @unchecked Sendable {
   private struct Snapshot {
     let count: Int
     let entries: UnsafeMutablePointer<Entry>
+
+    /// The last entry that starts at `address` or before it.
+    @_noLocks @_noAllocation
+    @inline(__always)
+    func last(startingAtOrBefore address: UInt) -> UnsafeMutablePointer<Entry>? {
+      var low = 0
+      var high = unsafe count
+      while low < high {
+        let middle = (low &+ high) / 2
+        if unsafe entries[middle].range.start <= address { low = middle &+ 1 } else { high = middle }
+      }
+      return low == 0 ? nil : unsafe entries + (low - 1)
+    }
   }
 
   /// The readers on some of the CPUs.
@@ -58,7 +71,7 @@ final class RegionTable: @unchecked Sendable {
   @inline(__always)
   func region(containing address: UInt) -> RegionCore? {
     unsafe reading { snapshot in
-      guard let candidate = unsafe Self.last(in: snapshot, startingAtOrBefore: address),
+      guard let candidate = unsafe snapshot.pointee.last(startingAtOrBefore: address),
         unsafe candidate.pointee.range.contains(address)
       else { return nil }
       // Counted before this reader leaves: after that the table may let go of it.
@@ -71,7 +84,7 @@ final class RegionTable: @unchecked Sendable {
   func intersects(_ range: AddressRange) -> Bool {
     guard range.byteCount > 0 else { return false }
     return unsafe reading { snapshot in
-      guard let candidate = unsafe Self.last(in: snapshot, startingAtOrBefore: range.end - 1) else { return false }
+      guard let candidate = unsafe snapshot.pointee.last(startingAtOrBefore: range.end - 1) else { return false }
       return unsafe candidate.pointee.range.end > range.start
     }
   }
@@ -80,7 +93,7 @@ final class RegionTable: @unchecked Sendable {
   func gap(around range: AddressRange) -> AddressRange? {
     guard range.byteCount > 0 else { return range }
     return unsafe reading { snapshot in
-      let before = unsafe Self.last(in: snapshot, startingAtOrBefore: range.end - 1)
+      let before = unsafe snapshot.pointee.last(startingAtOrBefore: range.end - 1)
       let start = unsafe before?.pointee.range.end ?? 0
       guard start <= range.start else { return nil }
       let end = unsafe snapshot.pointee
@@ -112,7 +125,7 @@ final class RegionTable: @unchecked Sendable {
 
   @inline(__always)
   private func reading<Result>(_ body: (UnsafeMutablePointer<Snapshot>) -> Result) -> Result {
-    let lane = Lane.current
+    let lane = Lane.current()
     let isEven = phase.load(ordering: .relaxed) & 1 == 0
     // Sequentially consistent: either the writer sees this reader, or this reader sees the writer's new snapshot.
     if isEven {
@@ -151,20 +164,6 @@ final class RegionTable: @unchecked Sendable {
       if regions[middle].range.start < start { low = middle + 1 } else { high = middle }
     }
     return low
-  }
-
-  @inline(__always)
-  private static func last(
-    in snapshot: UnsafeMutablePointer<Snapshot>, startingAtOrBefore address: UInt
-  ) -> UnsafeMutablePointer<Entry>? {
-    let entries = unsafe snapshot.pointee.entries
-    var low = 0
-    var high = unsafe snapshot.pointee.count
-    while low < high {
-      let middle = (low &+ high) / 2
-      if unsafe entries[middle].range.start <= address { low = middle &+ 1 } else { high = middle }
-    }
-    return low == 0 ? nil : unsafe entries + (low - 1)
   }
 
   private static func snapshot(of regions: [RegionCore]) -> UnsafeMutablePointer<Snapshot> {

@@ -16,18 +16,24 @@ final class SharedCounters: Sendable {
   private let pagesFailed = Atomic<Int>(0)
   private let deferrals = Atomic<Int>(0)
 
+  @_noLocks @_noAllocation
   @inline(__always)
-  func countFault() { parts[Lane.current].faults.wrappingAdd(1, ordering: .relaxed) }
+  func countFault() { parts[Lane.current()].faults.wrappingAdd(1, ordering: .relaxed) }
 
+  @_noLocks @_noAllocation
   @inline(__always)
-  func countRequest() { parts[Lane.current].requests.wrappingAdd(1, ordering: .relaxed) }
+  func countRequest() { parts[Lane.current()].requests.wrappingAdd(1, ordering: .relaxed) }
 
   /// `amount` is negative where a resolution that was counted did not happen.
+  @_noLocks @_noAllocation
   @inline(__always)
-  func countBytesFilled(_ amount: Int) { parts[Lane.current].bytesFilled.wrappingAdd(amount, ordering: .relaxed) }
+  func countBytesFilled(_ amount: Int) { parts[Lane.current()].bytesFilled.wrappingAdd(amount, ordering: .relaxed) }
 
+  @_noLocks @_noAllocation
   func countAlreadyPresent() { pagesAlreadyPresent.wrappingAdd(1, ordering: .relaxed) }
+  @_noLocks @_noAllocation
   func countFailure() { pagesFailed.wrappingAdd(1, ordering: .relaxed) }
+  @_noLocks @_noAllocation
   func countDeferral() { deferrals.wrappingAdd(1, ordering: .relaxed) }
 
   /// Each fault is a batch of its own: its thread meets it alone.

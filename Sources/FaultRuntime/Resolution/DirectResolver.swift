@@ -29,7 +29,7 @@ struct DirectResolver: Sendable {
   @inline(__always)
   private func put(
     _ part: AnswerPart, _ run: borrowing FaultRun, _ uffd: borrowing Userfaultfd
-  ) throws -> Int {
+  ) throws(ResolutionError) -> Int {
     let range = unsafe part.range
     let offset = run.region.offset(of: range.start)
     counters.countBytesFilled(range.byteCount)
@@ -63,7 +63,7 @@ struct DirectResolver: Sendable {
 
   private func refuse(
     _ step: ResolutionStep, _ rest: AddressRange, _ run: borrowing FaultRun, _ uffd: borrowing Userfaultfd
-  ) throws {
+  ) throws(ResolutionError) {
     counters.countBytesFilled(-rest.byteCount)
     switch step {
     case .gone where rest.byteCount > pageSize.bytes && !run.region.isClosing:
@@ -131,6 +131,7 @@ private struct Patience {
   init(nanoseconds: UInt64) { self.nanoseconds = nanoseconds }
 
   /// Pauses, and says whether there shall be another try.
+  @_noLocks @_noAllocation
   mutating func lasts() -> Bool {
     isFirst = start == 0
     if isFirst { start = cuffd_monotonic_nanoseconds() }

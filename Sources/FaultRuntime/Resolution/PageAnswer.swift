@@ -85,16 +85,22 @@ extension FaultRun {
 }
 
 extension Userfaultfd {
+  @_noLocks @_noAllocation
+  @inline(__always)
+  private func put(_ part: AnswerPart, after done: Int) throws(ResolveError) {
+    let rest = unsafe part.range.dropping(done)
+    if let source = unsafe part.source {
+      try unsafe copy(rest, from: source + done)
+    } else {
+      try zeropage(rest)
+    }
+  }
+
   /// One request for what is left of `part` behind the first `done` bytes.
   @inline(__always)
   func put(_ part: AnswerPart, after done: Int, earlierPresent: () -> Int) -> ResolutionStep {
-    let rest = unsafe part.range.dropping(done)
     do {
-      if let source = unsafe part.source {
-        try unsafe copy(rest, from: source + done)
-      } else {
-        try zeropage(rest)
-      }
+      try unsafe put(part, after: done)
       return .done
     } catch {
       return .after(
@@ -105,9 +111,11 @@ extension Userfaultfd {
 }
 
 extension AddressRange {
+  @_noLocks @_noAllocation
   @inline(__always)
   func prefix(_ count: Int) -> AddressRange { AddressRange(start: start, byteCount: count) }
 
+  @_noLocks @_noAllocation
   @inline(__always)
   func dropping(_ count: Int) -> AddressRange {
     AddressRange(start: start &+ UInt(bitPattern: count), byteCount: byteCount - count)

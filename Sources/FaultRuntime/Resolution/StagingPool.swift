@@ -41,12 +41,15 @@ final class StagingPool: Sendable {
     return unsafe try body(UnsafeMutableRawBufferPointer(start: start, count: byteCount))
   }
 
+  @_noLocks @_noAllocation
   @inline(__always)
   private func take() -> Int? {
-    let lane = Lane.current
-    return take(in: lane) ?? takeElsewhere(lane)
+    let lane = Lane.current()
+    if let slot = take(in: lane) { return slot }
+    return takeElsewhere(lane)
   }
 
+  @_noLocks @_noAllocation
   private func takeElsewhere(_ lane: Int) -> Int? {
     for distance in 1..<Lane.count {
       if let slot = take(in: (lane + distance) % Lane.count) { return slot }
@@ -54,6 +57,7 @@ final class StagingPool: Sendable {
     return nil
   }
 
+  @_noLocks @_noAllocation
   @inline(__always)
   private func take(in lane: Int) -> Int? {
     let full: UInt64 = (1 << UInt64(Self.slotsInLane)) - 1

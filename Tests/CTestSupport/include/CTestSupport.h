@@ -74,6 +74,14 @@ int cts_take_sigbus(int chain, int flags_with_info);
 // How often that handler was called.
 int cts_taken_count(void);
 
+// The same with one flag, and another signal in its mask; it notes what is blocked while it runs.
+enum cts_taker { CTS_PLAIN, CTS_NODEFER, CTS_RESETHAND };
+int cts_take_sigbus_as(enum cts_taker kind, int also_blocked);
+int cts_was_blocked(int number);
+
+// gettid(2).
+int cts_thread_id(void);
+
 // Becomes the program behind `descriptor`, with two arguments. Returns -errno where that fails.
 int cts_execute(int descriptor, const char *first, const char *second);
 
