@@ -20,13 +20,9 @@ struct BenchTests {
   }
 
   private func bench(_ arguments: String...) throws -> Outcome {
-    try run(CommandTests.executable, ["bench"] + arguments)
-  }
-
-  private func run(_ executable: URL, _ arguments: [String]) throws -> Outcome {
     let process = Process()
-    process.executableURL = executable
-    process.arguments = arguments
+    process.executableURL = CommandTests.executable
+    process.arguments = ["bench"] + arguments
     let output = Pipe()
     let errors = Pipe()
     process.standardOutput = output
@@ -124,12 +120,11 @@ struct BenchTests {
 
   @Test("With one CPU nobody spins on another, and the run says so")
   func oneCPU() throws {
-    let outcome = try run(
-      URL(fileURLWithPath: "/usr/bin/env"),
-      [
-        "taskset", "-c", "\(try CPUs.allowed()[0])", CommandTests.executable.path, "bench", "--pages=64", "--rounds=1",
-        "--json",
-      ])
+    let all = try CPUs.allowed()
+    // The process inherits it.
+    try CPUs.run(on: [all[0]])
+    defer { try? CPUs.run(on: all) }
+    let outcome = try bench("--pages", "64", "--rounds", "1", "--json")
     #expect(outcome.code == 0)
     let report = try object(outcome.output)
     let leftOut = try #require(report["leftOut"] as? [[String: String]])
