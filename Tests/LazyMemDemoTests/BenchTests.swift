@@ -41,7 +41,7 @@ struct BenchTests {
   /// Everybody who can be expected on this machine.
   private func expectedNames(_ access: TouchAccess = .read) throws -> Set<String> {
     let all = BenchContender.all(cpus: try CPUs.allowed(), access: access)
-    return Set(all.filter { $0.placement != .impossible }.map(\.name))
+    return Set(all.filter { $0.cpus != .impossible }.map(\.name))
   }
 
   @Test(
@@ -81,15 +81,91 @@ struct BenchTests {
     #expect(contenders.contains { $0["pagesPerFault"] as? Int == 16 })
   }
 
-  @Test("Every delivery of the library takes part, with one page a fault and with several")
-  func deliveries() throws {
-    let names = try expectedNames()
-    for name in ["kanon", "mmap", "c-sigsegv", "c-sigbus-1p", "c-epoll-1p", "c-epoll-pinned-1p", "event-loop-1p"] {
-      #expect(names.contains(name))
+  private static let placements = ["", "-pinned", "-following", "-spinning", "-scheduler"]
+
+  @Test("Every delivery and placement takes part, with a page a fault and with requests that grow")
+  func everybody() {
+    let names = BenchContender.all(cpus: [2, 5], access: .read).map(\.name)
+    #expect(names.count == Set(names).count)
+    let references = ["c-sigsegv", "c-sigbus-1p", "c-epoll-1p", "c-epoll-pinned-1p", "c-spin-1p"]
+    for name in ["kanon", "mmap", "auto"] + references { #expect(names.contains(name)) }
+    for size in ["1p", "16p", "wide"] {
+      for way in ["sigbus", "event-loop", "event-loop-pinned"] { #expect(names.contains("\(way)-\(size)")) }
     }
-    for delivery in Delivery.allCases where delivery != .auto {
-      for pages in [1, 16] { #expect(names.contains("\(delivery.rawValue)-\(pages)p")) }
+    for placement in Self.placements {
+      for size in ["1p", "wide"] { #expect(names.contains("event-loop\(placement)-\(size)")) }
     }
+  }
+
+  @Test("A name says which placement of the handler runs")
+  func placements() {
+    var found: [String: HandlerPlacement] = [:]
+    for contender in BenchContender.all(cpus: [0, 1], access: .read) {
+      guard case .library(.eventLoop, let placement) = contender.way else { continue }
+      #expect((contender.cpus == .together(1)) == contender.name.contains("pinned"))
+      found[contender.name] = placement
+    }
+    for size in ["1p", "wide"] {
+      #expect(found["event-loop-\(size)"] == .automatic)
+      #expect(found["event-loop-following-\(size)"] == .withFaultingThread)
+      #expect(found["event-loop-scheduler-\(size)"] == .scheduler)
+      let spins =
+        switch found["event-loop-spinning-\(size)"] {
+        case .spinning: true
+        default: false
+        }
+      #expect(spins)
+    }
+  }
+
+  @Test("With one CPU nobody spins on another, and the run says so")
+  func oneCPU() throws {
+    let all = try CPUs.allowed()
+    // The process inherits it.
+    try CPUs.run(on: [all[0]])
+    defer { try? CPUs.run(on: all) }
+    let outcome = try bench("--pages", "64", "--rounds", "1", "--json")
+    #expect(outcome.code == 0)
+    let report = try object(outcome.output)
+    let leftOut = try #require(report["leftOut"] as? [[String: String]])
+    #expect(
+      Set(leftOut.compactMap { $0["name"] }) == ["c-spin-1p", "event-loop-spinning-1p", "event-loop-spinning-wide"])
+    for one in leftOut { #expect(one["reason"] == "needs more CPUs than this process may use") }
+  }
+
+  @Test(
+    "Requests that grow bring many pages to a reader that runs on, and one to a random one",
+    arguments: TouchOrder.allCases)
+  func growing(order: TouchOrder) throws {
+    let outcome = try bench("--pages", "2048", "--rounds", "1", "--order", order.rawValue, "--json")
+    #expect(outcome.code == 0, "\(outcome.errors)")
+    let contenders = try #require(object(outcome.output)["contenders"] as? [[String: Any]])
+    var growing: Set<String> = []
+    for contender in contenders {
+      let name = try #require(contender["name"] as? String)
+      let pages = try #require(contender["pagesPerFault"] as? Double)
+      if name.hasSuffix("-1p") { #expect(pages == 1) }
+      if name.hasSuffix("-16p") { #expect(pages == 16) }
+      guard name.hasSuffix("-wide") || name == "auto" else { continue }
+      growing.insert(name)
+      #expect(pages * 10 == (pages * 10).rounded())
+      #expect(order == .sequential ? pages > 16 : (0.8...1.5).contains(pages), "\(name): \(pages)")
+    }
+    #expect(growing.isSuperset(of: ["auto", "sigbus-wide", "event-loop-wide", "event-loop-pinned-wide"]))
+  }
+
+  @Test("What to remember: what auto took, and who was fastest")
+  func takeAway() throws {
+    let outcome = try bench("--pages", "64", "--rounds", "1")
+    #expect(outcome.code == 0)
+    let end = outcome.output.components(separatedBy: "\n\n").suffix(2)
+    let first = try #require(end.first)
+    #expect(first.hasPrefix("auto     took sigbus: the provider permits the faulting thread"))
+    #expect(first.contains("\nfastest  "))
+    #expect(first.contains(" x kernel, "))
+    #expect(first.contains(" x sigsegv"))
+    let columns = outcome.output.split(separator: "\n").drop { !$0.contains("contender ") }.map(\.count)
+    #expect(columns.max() ?? 0 <= 100, "fits a terminal of 100 columns")
   }
 
   @Test("The page shows everybody and needs nothing from elsewhere; the table is printed as well")
@@ -107,8 +183,11 @@ struct BenchTests {
     for name in try expectedNames() {
       #expect(page.contains(">\(name)</title>"), "a curve of \(name)")
       #expect(page.contains("<span class=\"name\">\(name)</span>"), "\(name) in the legend")
+      #expect(page.contains("\">\(name)</div>"), "the rounds of \(name)")
       #expect(outcome.output.contains("\n\(name) "), "\(name) in the table")
     }
+    #expect(page.contains("<div class=\"title\">auto took sigbus</div>"))
+    #expect(page.contains("<div class=\"title\">fastest: "))
     #expect(page.contains("fewer than 5 rounds"), "warnings are on the page")
     #expect(outcome.output.contains("WARNING: fewer than 5 rounds"))
   }

@@ -1,55 +1,63 @@
 import Glibc
 import Histogram
 
-/// What part of all touches took at most how long, for each contender.
+/// What part of all touches took at most how long, for some contenders. As wide as its place; the height is the style's.
 struct BenchCurves {
-  private static let left = 64.0
-  private static let width = 1010.0
-  private static let top = 14.0
-  private static let height = 470.0
   /// The lowest and highest part that is shown, in units of `Self.stretched`.
   private static let lowest = stretched(0.05)
   private static let highest = stretched(0.9999)
+  private static let side = 1000.0
 
-  let rows: [BenchReport.Row]
+  /// Each with its number, which ties a curve to its check box.
+  let rows: [(number: Int, row: BenchReport.Row)]
+  /// Is drawn faintly behind them, to compare.
+  let yardstick: BenchReport.Row?
+  let scale: TimeScale
 
   /// The logarithm of the odds: 0 is the middle, and each further nine takes as much room as the one before.
   private static func stretched(_ part: Double) -> Double { log10(part / (1 - part)) }
 
-  private static func y(_ part: Double) -> Double {
-    top + height * (1 - (stretched(part) - lowest) / (highest - lowest))
+  /// From the top, as a part of the height.
+  private static func y(_ part: Double) -> Double { 1 - (stretched(part) - lowest) / (highest - lowest) }
+
+  /// Covers what every figure shows, so that they can be compared.
+  static func scale(of rows: [BenchReport.Row]) -> TimeScale {
+    TimeScale(rows.flatMap { points($0).map(\.value) })
   }
 
   var svg: String {
-    let curves = rows.map(points)
-    let scale = TimeScale(curves.flatMap { $0.map(\.value) }, left: Self.left, width: Self.width)
-    let bottom = Self.top + Self.height
     let levels = [0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 0.9999].map { part in
-      let y = fixed(Self.y(part), 1)
+      let y = fixed(Self.y(part) * 100, 2)
       let digits = part > 0.9985 ? part > 0.9995 ? 2 : 1 : 0
       return """
-        <path class="grid" d="M\(fixed(Self.left, 0)) \(y)H\(fixed(Self.left + Self.width, 0))"/>\
-        <text x="\(fixed(Self.left - 8, 0))" y="\(y)" dy="4" text-anchor="end">\(fixed(part * 100, digits)) %</text>
+        <line class="grid" x1="0" x2="100%" y1="\(y)%" y2="\(y)%"/>\
+        <text x="-8" y="\(y)%" dy="4" text-anchor="end">\(fixed(part * 100, digits)) %</text>
         """
     }
-    let lines = rows.indices.map { index in
-      let path = curves[index].enumerated().map { number, point in
-        "\(number == 0 ? "M" : "L")\(fixed(scale.x(point.value), 1)) \(fixed(Self.y(point.part), 1))"
-      }
-      let contender = rows[index].contender
-      return """
-        <g class="curve c\(index)"><title>\(escaped(contender.name))</title>\
-        <path class="\(contender.lineClass)" d="\(path.joined())"/></g>
-        """
+    let lines = rows.map { number, row in
+      """
+      <g class="curve c\(number)"><title>\(escaped(row.contender.name))</title>\
+      <path class="\(row.contender.lineClass)" d="\(path(row))"/></g>
+      """
     }
+    let faint = yardstick.map { "<path class=\"line faint\" d=\"\(path($0))\"/>" } ?? ""
+    let side = fixed(Self.side, 0)
     return """
-      <svg class="figure" viewBox="0 0 1100 \(fixed(bottom + 44, 0))" role="img" aria-label="Distribution of the latency of a touch">
-      \(scale.grid(top: Self.top, bottom: bottom))
+      <svg class="figure curves" role="img" aria-label="Distribution of the latency of a touch">
+      \(scale.grid)
       \(levels.joined())
-      \(lines.joined(separator: "\n"))
-      <text x="\(fixed(Self.left + Self.width / 2, 0))" y="\(fixed(bottom + 38, 0))" text-anchor="middle">latency of a touch</text>
+      <svg width="100%" height="100%" viewBox="0 0 \(side) \(side)" preserveAspectRatio="none">
+      \(faint)\(lines.joined(separator: "\n"))
+      </svg>
       </svg>
       """
+  }
+
+  private func path(_ row: BenchReport.Row) -> String {
+    Self.points(row).enumerated().map { number, point in
+      let x = fixed(scale.part(point.value) * Self.side, 1)
+      return "\(number == 0 ? "M" : "L")\(x) \(fixed(Self.y(point.part) * Self.side, 1))"
+    }.joined()
   }
 
   private struct Point {
@@ -58,7 +66,7 @@ struct BenchCurves {
   }
 
   /// The curve of a histogram, with no more points than can be seen.
-  private func points(_ row: BenchReport.Row) -> [Point] {
+  private static func points(_ row: BenchReport.Row) -> [Point] {
     let total = Double(row.latency.totalCount)
     var points: [Point] = []
     var lastY = Double.infinity
@@ -67,8 +75,8 @@ struct BenchCurves {
       guard part >= 0.05 else { continue }
       // The slowest touch is not in the figure unless it is one of few.
       let shown = min(part, 0.9999)
-      let y = Self.y(shown)
-      if points.isEmpty || lastY - y > 1.5 || shown == 0.9999 {
+      let y = Self.y(shown) * side
+      if points.isEmpty || lastY - y > 3 || shown == 0.9999 {
         points.append(Point(value: Double(step.value), part: shown))
         lastY = y
       }

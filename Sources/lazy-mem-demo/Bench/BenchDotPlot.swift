@@ -4,33 +4,33 @@ import Glibc
 struct TimeScale {
   private let low: Double
   private let high: Double
-  private let left: Double
-  private let width: Double
 
   /// Covers the values with a little room around them.
-  init(_ values: [Double], left: Double, width: Double) {
+  init(_ values: [Double]) {
     let positive = values.filter { $0 > 0 }
     low = log10((positive.min() ?? 1) * 0.85)
     // At least half a decade, so that there is a scale at all.
     high = max(low + 0.5, log10((positive.max() ?? 10) * 1.15))
-    self.left = left
-    self.width = width
   }
 
-  func x(_ nanoseconds: Double) -> Double { left + (log10(max(nanoseconds, 0.1)) - low) / (high - low) * width }
+  /// 0 is the left end, 1 the right one.
+  func part(_ nanoseconds: Double) -> Double { (log10(max(nanoseconds, 0.1)) - low) / (high - low) }
 
-  /// Lines at 1, 2 and 5 times the powers of ten, from `top` to `bottom`, and what they mean.
-  func grid(top: Double, bottom: Double) -> String {
+  func percent(_ nanoseconds: Double) -> String { fixed(part(nanoseconds) * 100, 2) + "%" }
+
+  /// Lines at 1, 2 and 5 times the powers of ten, over the whole height, and what they mean below.
+  var grid: String {
     let isWide = high - low > 4.5
     return (-1...12).flatMap { exponent in [1.0, 2, 5].map { ($0, pow(10, Double(exponent)) * $0) } }
       .filter { (low...high).contains(log10($0.1)) }
       .map { mantissa, value in
-        let position = fixed(x(value), 1)
+        let x = percent(value)
         let kind = mantissa == 1 ? "grid" : "grid minor"
-        let line = "<path class=\"\(kind)\" d=\"M\(position) \(fixed(top, 1))V\(fixed(bottom, 1))\"/>"
+        let line = "<line class=\"\(kind)\" x1=\"\(x)\" x2=\"\(x)\" y1=\"0\" y2=\"100%\"/>"
         guard mantissa == 1 || !isWide else { return line }
+        let label = mantissa == 1 ? "tick" : "tick between"
         return line
-          + "<text x=\"\(position)\" y=\"\(fixed(bottom + 17, 1))\" text-anchor=\"middle\">\(Self.label(value))</text>"
+          + "<text class=\"\(label)\" x=\"\(x)\" y=\"100%\" dy=\"17\" text-anchor=\"middle\">\(Self.label(value))</text>"
       }.joined()
   }
 
@@ -44,73 +44,64 @@ struct TimeScale {
   }
 }
 
-/// Contenders one below the other, each round a dot.
+/// Contenders one below the other, each round a dot. A grid of HTML, so that its text keeps its size in a narrow window.
 struct BenchDotPlot {
-  private static let left = 190.0
-  private static let width = 690.0
-  private static let timeColumn = 950.0
-  private static let kernelColumn = 1022.0
-  private static let sigsegvColumn = 1094.0
-  private static let lineHeight = 24.0
-  private static let top = 26.0
+  let groups: [(title: String, rows: [BenchReport.Row])]
 
-  let rows: [BenchReport.Row]
-
-  var svg: String {
-    let sorted = rows.sorted { $0.nanosecondsPerPage < $1.nanosecondsPerPage }
-    let scale = TimeScale(rows.flatMap(\.rounds), left: Self.left, width: Self.width)
-    let bottom = Self.top + Self.lineHeight * Double(rows.count)
-    let lines = sorted.enumerated().map { index, row in
-      line(row, scale, y: Self.top + Self.lineHeight * (Double(index) + 0.5))
+  var html: String {
+    let rows = groups.flatMap(\.rows)
+    let scale = TimeScale(rows.flatMap(\.rounds))
+    let sections = groups.map { group in
+      "<div class=\"group\"><span>\(escaped(group.title))</span></div>\n"
+        + group.rows.sorted { $0.nanosecondsPerPage < $1.nanosecondsPerPage }.map { line($0, scale) }
+        .joined(separator: "\n")
     }
     return """
-      <svg class="figure" viewBox="0 0 1100 \(fixed(bottom + 26, 0))" role="img" aria-label="Time per page of each contender">
-      \(scale.grid(top: Self.top, bottom: bottom))
-      \(heads)
-      \(yardsticks(scale, bottom: bottom))
-      \(lines.joined(separator: "\n"))
-      </svg>
+      <div class="plot">
+      <svg class="back" aria-hidden="true">\(scale.grid)\(yardsticks(rows, scale))</svg>
+      <div class="head"></div><svg class="dots" aria-hidden="true">\(yardstickNames(rows, scale))</svg>
+      <div class="head">us/page</div><div class="head">x kernel</div><div class="head">x sigsegv</div>
+      \(sections.joined(separator: "\n"))
+      </div>
       """
   }
 
-  private func line(_ row: BenchReport.Row, _ scale: TimeScale, y: Double) -> String {
+  private func line(_ row: BenchReport.Row, _ scale: TimeScale) -> String {
     let contender = row.contender
     let classes = "t-\(contender.tone.rawValue) f-\(contender.family.rawValue)"
-    let middle = fixed(y, 1)
-    let baseline = fixed(y + 4.5, 1)
     func dot(_ value: Double, _ kind: String, radius: String) -> String {
-      let x = fixed(scale.x(value), 1)
-      return "<circle class=\"dot \(kind) \(classes)\" cx=\"\(x)\" cy=\"\(middle)\" r=\"\(radius)\"/>"
+      "<circle class=\"dot \(kind) \(classes)\" cx=\"\(scale.percent(value))\" cy=\"50%\" r=\"\(radius)\"/>"
     }
-    func text(_ text: String, _ kind: String, _ x: Double) -> String {
-      "<text class=\"\(kind)\" x=\"\(fixed(x, 0))\" y=\"\(baseline)\" text-anchor=\"end\">\(escaped(text))</text>"
-    }
+    func ratio(_ value: Double?) -> String { value.map { fixed($0, 2) } ?? "-" }
+    let about = "\(contender.name): \(contender.about)"
+    let isChosen = contender.name == BenchContender.defaultChoice
     return """
-      <g><title>\(escaped(contender.name)): \(escaped(contender.about))</title>\
-      \(text(contender.name, "name", Self.left - 14))\
+      <div class="name\(isChosen ? " chosen" : "")" title="\(escaped(about))">\(escaped(contender.name))</div>\
+      <svg class="dots" role="img" aria-label="\(escaped(about))">\
       \(row.rounds.map { dot($0, "one", radius: "3") }.joined())\
-      \(dot(row.nanosecondsPerPage, "middle", radius: "5.5"))\
-      \(text(fixed(row.nanosecondsPerPage / 1000, 2), "value", Self.timeColumn))\
-      \(text(row.ratioToKernel.map { fixed($0, 2) } ?? "-", "value", Self.kernelColumn))\
-      \(text(row.ratioToSigsegv.map { fixed($0, 2) } ?? "-", "value", Self.sigsegvColumn))</g>
+      \(dot(row.nanosecondsPerPage, "middle", radius: "5"))</svg>\
+      <div>\(shortMicroseconds(row.nanosecondsPerPage))</div>\
+      <div>\(ratio(row.ratioToKernel))</div><div>\(ratio(row.ratioToSigsegv))</div>
       """
   }
 
-  /// What the numbers on the right are.
-  private var heads: String {
-    [("us per page", Self.timeColumn), ("x kernel", Self.kernelColumn), ("x sigsegv", Self.sigsegvColumn)].map {
-      "<text x=\"\(fixed($0.1, 0))\" y=\"\(fixed(Self.top - 10, 1))\" text-anchor=\"end\">\($0.0)</text>"
+  private func ofYardsticks(_ rows: [BenchReport.Row]) -> [BenchReport.Row] {
+    rows.filter { [BenchContender.kernelYardstick, BenchContender.sigsegvYardstick].contains($0.contender.name) }
+      .sorted { $0.nanosecondsPerPage < $1.nanosecondsPerPage }
+  }
+
+  private func yardsticks(_ rows: [BenchReport.Row], _ scale: TimeScale) -> String {
+    ofYardsticks(rows).map { row in
+      let x = scale.percent(row.nanosecondsPerPage)
+      return "<line class=\"yardstick t-\(row.contender.tone.rawValue)\" x1=\"\(x)\" x2=\"\(x)\" y1=\"0\" y2=\"100%\"/>"
     }.joined()
   }
 
-  private func yardsticks(_ scale: TimeScale, bottom: Double) -> String {
-    rows.filter { [BenchContender.kernelYardstick, BenchContender.sigsegvYardstick].contains($0.contender.name) }
-      .map { row in
-        let x = fixed(scale.x(row.nanosecondsPerPage), 1)
-        return """
-          <path class="yardstick t-\(row.contender.tone.rawValue)" d="M\(x) \(fixed(Self.top - 4, 1))V\(fixed(bottom, 1))"/>\
-          <text x="\(x)" y="\(fixed(Self.top - 10, 1))" text-anchor="middle">\(row.contender.name)</text>
-          """
-      }.joined()
+  /// The left one to the left of its line and the right one to the right, so that they never meet.
+  private func yardstickNames(_ rows: [BenchReport.Row], _ scale: TimeScale) -> String {
+    ofYardsticks(rows).enumerated().map { index, row in
+      "<text x=\"\(scale.percent(row.nanosecondsPerPage))\" dx=\"\(index == 0 ? -3 : 3)\" y=\"14\" "
+        + "text-anchor=\"\(index == 0 ? "end" : "start")\">\(row.contender.name)</text>"
+    }.joined()
   }
 }

@@ -38,7 +38,7 @@ enum BenchPlacement: Equatable, Sendable {
   }
 
   /// The CPUs of the handler and of the touching threads; nil where any will do.
-  var cpus: (handler: [Int], touching: [Int])? {
+  var numbers: (handler: [Int], touching: [Int])? {
     switch self {
     case .anywhere, .impossible: nil
     case .together(let cpu): ([cpu], [cpu])
@@ -99,6 +99,7 @@ struct BenchTouch {
   var order: [UInt32]
   var threads: Int
   var access: TouchAccess
+  let isRandom: Bool
 
   /// How long each touch of the last ``run(_:over:from:)`` took, in nanoseconds.
   private(set) var samples: [UInt64]
@@ -108,6 +109,7 @@ struct BenchTouch {
     self.order = (0..<pages).map { UInt32(order == .sequential ? $0 : permutation[$0]) }
     self.threads = threads
     self.access = access
+    isRandom = order == .random
     samples = Array(repeating: 0, count: pages)
   }
 

@@ -1,5 +1,7 @@
 // The report as one page for a browser: nothing in it comes from elsewhere, and nothing in it runs.
 
+import FaultRuntime
+
 extension BenchReport {
   /// HTML with its style and its figures inside.
   func page() -> String {
@@ -19,23 +21,24 @@ extension BenchReport {
     <main>
     <h1>Page faults, side by side</h1>
     <p class="lead">\(escaped(summary)).</p>
+    \(tiles)
     \(verdict)
     <dl class="machine">\(machine.rows.map { "<div><dt>\($0.0)</dt><dd>\(escaped($0.1))</dd></div>" }.joined())</dl>
 
     <section>
     <h2>Time per page</h2>
-    <p>Each round is a small dot, the median of the rounds a large one, hollow for C; the fastest on top. The scale is
-    logarithmic. Dotted lines are the yardsticks.</p>
-    \(BenchDotPlot(rows: rows).svg)
+    <p>Each round is a small dot, the median of the rounds a large one, hollow for C; the fastest of each group on top. The
+    scale is logarithmic. Dotted lines are the yardsticks. Equal colours fill pages in the same way.</p>
+    \(BenchDotPlot(groups: groups).html)
     </section>
 
     <section>
     <h2>How long a touch takes</h2>
     <p>For each contender, what part of all touches took at most so long. Further left is faster, and a steep curve means that
-    touches are alike. Both scales are stretched so that the middle and the last in ten thousand can be read from one figure.
-    Solid: FaultRuntime, and the kernel alone. Dashed: C. Point at a name to see its curve alone; untick it to take it away.</p>
-    \(legend)
-    \(BenchCurves(rows: rows).svg)
+    touches are alike. Both scales are stretched so that the middle and the last in ten thousand can be read from one figure,
+    and all figures have the same ones. Solid: FaultRuntime, and the kernel alone. Dashed: C. The faint line is
+    \(BenchContender.kernelYardstick). Point at a name to see its curve alone; untick it to take it away.</p>
+    \(curves)
     </section>
 
     <section>
@@ -57,33 +60,86 @@ extension BenchReport {
     return "<div class=\"warning\" role=\"note\"><strong>Read the numbers with care.</strong><ul>\(items)</ul></div>"
   }
 
-  /// Check boxes, so that a curve can be taken away.
-  private var legend: String {
-    let groups = BenchContender.Family.allCases.map { family in
-      let items = rows.indices.filter { rows[$0].contender.family == family }.map { index in
-        let contender = rows[index].contender
-        return """
-          <label class="key k\(index)">\
-          <input type="checkbox" id="show\(index)" checked>\
-          <svg viewBox="0 0 34 10" aria-hidden="true"><path class="\(contender.lineClass)" d="M1 5H33"/></svg>\
-          <span class="name">\(escaped(contender.name))</span> \
-          <span class="about">\(escaped(contender.about))</span></label>
-          """
-      }
-      guard !items.isEmpty else { return "" }
-      return "<fieldset><legend>\(family.title)</legend>\(items.joined(separator: "\n"))</fieldset>"
+  /// The numbers to remember.
+  private var tiles: String {
+    func tile(_ title: String, _ value: String, _ text: String) -> String {
+      "<div class=\"tile\"><div class=\"title\">\(escaped(title))</div><div class=\"number\">\(escaped(value))</div>"
+        + "<div class=\"text\">\(escaped(text))</div></div>"
     }
-    return "<div class=\"legend\">\(groups.joined(separator: "\n"))</div>"
+    func times(_ ratio: Double?) -> String { ratio.map { fixed($0, 2) + " x" } ?? "-" }
+    var tiles: [String] = []
+    if let chosen, let choice = chosen.choice {
+      tiles += [
+        tile(
+          "auto took \(choice.delivery.rawValue)", shortMicroseconds(chosen.nanosecondsPerPage) + " us a page",
+          choice.reason + "; \(chosen.pagesText) pages a fault"),
+        tile(
+          "auto against the kernel", times(chosen.ratioToKernel),
+          "\(BenchContender.kernelYardstick): an anonymous fault, then memcpy"),
+        tile(
+          "auto against SIGSEGV", times(chosen.ratioToSigsegv),
+          "\(BenchContender.sigsegvYardstick): PROT_NONE, a handler, and mprotect"),
+      ]
+    }
+    if let fastest {
+      let single = fastestSingle.map { row in
+        "; with a page a fault \(row.contender.name), \(shortMicroseconds(row.nanosecondsPerPage)) us"
+      }
+      tiles.append(
+        tile(
+          "fastest: \(fastest.contender.name)", shortMicroseconds(fastest.nanosecondsPerPage) + " us a page",
+          "\(times(fastest.ratioToKernel)) kernel, \(times(fastest.ratioToSigsegv)) sigsegv" + (single ?? "")))
+    }
+    return "<div class=\"tiles\">\(tiles.joined(separator: "\n"))</div>"
+  }
+
+  /// A figure for each size of requests, with the kernel's in the first.
+  private var curves: String {
+    let scale = BenchCurves.scale(of: rows)
+    let yardstick = rows.first { $0.contender.name == BenchContender.kernelYardstick }
+    let shownGroups: [[BenchContender.Group]] = [[.kernel, .growing], [.several], [.single]]
+    return shownGroups.map { groups in
+      let members = rows.indices.filter { groups.contains(rows[$0].contender.group) }.map {
+        (number: $0, row: rows[$0])
+      }
+      guard !members.isEmpty else { return "" }
+      let title = groups.map(\.title).joined(separator: ", and ")
+      let svg = BenchCurves(rows: members, yardstick: groups.contains(.kernel) ? nil : yardstick, scale: scale).svg
+      return """
+        <h3>\(title.prefix(1).uppercased() + title.dropFirst())</h3>
+        <div class="distribution"><div class="frame">\(svg)</div>\(legend(members.map(\.number)))</div>
+        """
+    }.joined(separator: "\n")
+  }
+
+  /// Check boxes, so that a curve can be taken away.
+  private func legend(_ numbers: [Int]) -> String {
+    let items = numbers.map { index in
+      let contender = rows[index].contender
+      return """
+        <label class="key k\(index)">\
+        <input type="checkbox" id="show\(index)" checked>\
+        <svg viewBox="0 0 34 10" aria-hidden="true"><path class="\(contender.lineClass)" d="M1 5H33"/></svg>\
+        <span class="name">\(escaped(contender.name))</span> \
+        <span class="about">\(escaped(contender.about))</span></label>
+        """
+    }
+    return "<div class=\"legend\">\(items.joined(separator: "\n"))</div>"
   }
 
   private var numbers: String {
-    let head = Self.header.map { "<th scope=\"col\">\(escaped($0))</th>" }.joined()
-    let body = rows.map { row in
-      let cells = Self.cells(row)
-      let swatch =
-        "<svg viewBox=\"0 0 20 10\" aria-hidden=\"true\"><path class=\"\(row.contender.lineClass)\" d=\"M1 5H19\"/></svg>"
-      return "<tr><th scope=\"row\" title=\"\(escaped(row.contender.about))\">\(swatch)\(escaped(cells[0]))</th>"
-        + cells.dropFirst().map { "<td>\(escaped($0))</td>" }.joined() + "</tr>"
+    let columns = Self.columns
+    let head = columns.map { "<th scope=\"col\">\(escaped($0.title))</th>" }.joined() + "<th scope=\"col\">pinned</th>"
+    let body = groups.map { group in
+      "<tr class=\"group\"><th colspan=\"\(columns.count + 1)\">\(escaped(group.title))</th></tr>\n"
+        + group.rows.map { row in
+          let contender = row.contender
+          let swatch =
+            "<svg viewBox=\"0 0 20 10\" aria-hidden=\"true\"><path class=\"\(contender.lineClass)\" d=\"M1 5H19\"/></svg>"
+          let cells = columns.dropFirst().map { $0.cell(row) } + [contender.cpus.text]
+          return "<tr><th scope=\"row\" title=\"\(escaped(contender.about))\">\(swatch)\(escaped(contender.name))</th>"
+            + cells.map { "<td>\(escaped($0))</td>" }.joined() + "</tr>"
+        }.joined(separator: "\n")
     }.joined(separator: "\n")
     return "<table><thead><tr>\(head)</tr></thead><tbody>\n\(body)\n</tbody></table>"
   }

@@ -1,3 +1,4 @@
+import FaultRuntime
 import FoundationEssentials
 import Histogram
 
@@ -6,6 +7,10 @@ struct BenchReport: Encodable {
   /// One contender. Times are nanoseconds.
   struct Row {
     var contender: BenchContender
+    /// What the contender promises; measured, and rounded to a tenth, where its requests grow.
+    var pagesPerFault: Double
+    /// Which delivery the library chose, and why.
+    var choice: DeliveryChoice?
     var threads: Int
     var order: TouchOrder
     var access: TouchAccess
@@ -54,7 +59,8 @@ struct BenchReport: Encodable {
       let middle = median(one.roundNanosecondsPerPage)
       let sorted = one.roundNanosecondsPerPage.sorted()
       return Row(
-        contender: one.contender, threads: command.threads, order: command.order, access: command.access,
+        contender: one.contender, pagesPerFault: one.pagesPerFault(touched: command.pages * command.rounds),
+        choice: one.choice, threads: command.threads, order: command.order, access: command.access,
         nanosecondsPerPage: middle,
         p50: one.latency.valueAtPercentile(50), p90: one.latency.valueAtPercentile(90),
         p99: one.latency.valueAtPercentile(99), p999: one.latency.valueAtPercentile(99.9),
@@ -64,6 +70,12 @@ struct BenchReport: Encodable {
         rounds: one.roundNanosecondsPerPage, latency: one.latency)
     }
     warnings = Self.warnings(rows, rounds: command.rounds, others: others, host: host)
+  }
+
+  /// Those that are shown together.
+  var groups: [(title: String, rows: [Row])] {
+    BenchContender.Group.allCases.map { group in (group.title, rows.filter { $0.contender.group == group }) }
+      .filter { !$0.rows.isEmpty }
   }
 
   private static func warnings(_ rows: [Row], rounds: Int, others: Double, host: Double) -> [String] {
@@ -84,6 +96,15 @@ struct BenchReport: Encodable {
     if host > 0.01 { warnings.append("the host took \(percent(host)) of the CPU time away from this virtual machine") }
     if rounds < 5 { warnings.append("fewer than 5 rounds make no median that can be believed") }
     return warnings
+  }
+}
+
+extension BenchSession.Measured {
+  fileprivate func pagesPerFault(touched pages: Int) -> Double {
+    switch contender.requests {
+    case .pages(let count): Double(count)
+    case .growing: (Double(pages) / Double(max(1, faults)) * 10).rounded() / 10
+    }
   }
 }
 
@@ -119,7 +140,7 @@ extension BenchReport.Row: Encodable {
   func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: CodingKeys.self)
     try container.encode(contender.name, forKey: .name)
-    try container.encode(contender.pagesPerFault, forKey: .pagesPerFault)
+    try container.encode(pagesPerFault, forKey: .pagesPerFault)
     try container.encode(threads, forKey: .threads)
     try container.encode(order.rawValue, forKey: .order)
     try container.encode(access.rawValue, forKey: .access)

@@ -8,25 +8,46 @@ struct CannotStart: Error {
   var cause: FaultRuntimeError?
 }
 
+/// What came of having every page touched once.
+struct Served {
+  /// From the first touch to the last.
+  var nanoseconds: UInt64
+  /// How many faults the library counted; nil for the others, which count nothing.
+  var faults: Int?
+  /// Which delivery the library chose, and why.
+  var choice: DeliveryChoice?
+}
+
 extension BenchContender {
-  /// Maps the source afresh, has every page of `touch` touched, and takes everything down again. Returns the nanoseconds
-  /// from the first touch to the last.
-  func serve(_ source: BenchSource, _ touch: inout BenchTouch, cpus all: [Int]) throws -> UInt64 {
-    if placement == .impossible { throw CannotStart(reason: "needs more CPUs than this process may use") }
+  /// Maps the source afresh, has every page of `touch` touched, and takes everything down again.
+  func serve(_ source: BenchSource, _ touch: inout BenchTouch, cpus all: [Int]) throws -> Served {
+    if cpus == .impossible { throw CannotStart(reason: "needs more CPUs than this process may use") }
     defer { try? CPUs.run(on: all) }
-    if let cpus = placement.cpus { try CPUs.run(on: cpus.handler) }
+    if let cpus = cpus.numbers { try CPUs.run(on: cpus.handler) }
     switch way {
     case .reference(let strategy): return try serveReference(strategy, source, &touch)
-    case .library(let delivery): return try serveLibrary(delivery, source, &touch)
+    case .library(let delivery, let placement):
+      let configuration = FaultRuntimeConfiguration(
+        delivery: delivery, placement: placement,
+        onFailure: { failure in Diagnostics.failImmediately("\(failure)") })
+      // The provider that a user would take, where the contender is what a user gets.
+      guard name != Self.defaultChoice else {
+        return try unsafe serveLibrary(
+          configuration,
+          MemoryProvider(borrowing: UnsafeRawBufferPointer(start: source.base, count: source.byteCount)), source, &touch
+        )
+      }
+      return try serveLibrary(configuration, BenchProvider(source, requests), source, &touch)
     }
   }
 
   private func serveReference(
     _ strategy: creference_strategy, _ source: BenchSource, _ touch: inout BenchTouch
-  ) throws -> UInt64 {
-    let isKernel = family == .kernel
+  ) throws -> Served {
+    var unit = source.pageSize
+    if family == .reference, case .pages(let count) = requests { unit *= count }
     let options = creference_options(
-      strategy: strategy, unit: (isKernel ? 1 : pagesPerFault) * source.pageSize, source_fd: source.descriptor)
+      strategy: strategy, unit: unit, source_fd: source.descriptor)
     let byteCount = touch.order.count * source.pageSize
     var call: UnsafePointer<CChar>?
     var error: CInt = 0
@@ -35,50 +56,72 @@ extension BenchContender {
       throw CannotStart(reason: "\(name) failed (\(KernelErrno(rawValue: error)))")
     }
     defer { unsafe creference_stop(reference) }
-    if let cpus = placement.cpus { try CPUs.run(on: cpus.touching) }
-    return try unsafe touch.run(
-      name, over: creference_base(reference), from: source, copying: strategy == CREFERENCE_ANONYMOUS)
+    if let cpus = cpus.numbers { try CPUs.run(on: cpus.touching) }
+    return try unsafe Served(
+      nanoseconds: touch.run(
+        name, over: creference_base(reference), from: source, copying: strategy == CREFERENCE_ANONYMOUS))
   }
 
   private func serveLibrary(
-    _ delivery: Delivery, _ source: BenchSource, _ touch: inout BenchTouch
-  ) throws -> UInt64 {
+    _ configuration: FaultRuntimeConfiguration, _ provider: some PageProvider, _ source: BenchSource,
+    _ touch: inout BenchTouch
+  ) throws -> Served {
     let pages = touch.order.count
     let runtime: FaultRuntime
     let region: LazyRegion
     do {
-      runtime = try FaultRuntime(
-        FaultRuntimeConfiguration(
-          delivery: delivery, onFailure: { failure in Diagnostics.failImmediately("\(failure)") }))
-      region = try runtime.map(
-        BenchProvider(source: source, pagesPerRequest: pagesPerFault), byteCount: pages * source.pageSize)
+      runtime = try FaultRuntime(configuration)
+      region = try runtime.map(provider, byteCount: pages * source.pageSize)
     } catch {
       throw CannotStart(reason: error.description, cause: error)
     }
     defer { region.close() }
-    if let cpus = placement.cpus { try CPUs.run(on: cpus.touching) }
+    if let cpus = cpus.numbers { try CPUs.run(on: cpus.touching) }
     let nanoseconds = try unsafe touch.run(
       name, over: UnsafeMutableRawPointer(mutating: region.unsafeBytes.baseAddress!), from: source, copying: false)
+    let statistics = runtime.statistics
+    try check(statistics.requests, touch, source, largest: provider.requestSize.largest)
+    return Served(
+      nanoseconds: nanoseconds, faults: statistics.faults, choice: runtime.deliveryChoice(for: provider))
+  }
 
-    // Or the number in the name would be a lie. Several threads that meet in a unit may each have it asked for.
-    let requests = runtime.statistics.requests
-    let expected = (pages + pagesPerFault - 1) / pagesPerFault
-    guard touch.threads == 1 ? requests == expected : requests >= expected else {
-      throw CommandFailure(message: "\(name) made \(requests) requests for \(pages) pages instead of \(expected)")
+  /// Refuses what would make the name a lie.
+  private func check(
+    _ count: Int, _ touch: BenchTouch, _ source: BenchSource, largest: Int
+  ) throws(CommandFailure) {
+    let pages = touch.order.count
+    let fewest: Int
+    // Several threads that meet in a unit may each have it asked for.
+    var most = touch.threads == 1 ? pages : Int.max
+    switch requests {
+    case .pages(let size):
+      fewest = (pages + size - 1) / size
+      if touch.threads == 1 { most = fewest }
+    case .growing:
+      let size = largest / source.pageSize
+      // Accesses that do not run on must not have requests grow. Among few pages some run on by chance.
+      fewest = touch.isRandom && pages >= 256 ? pages / 2 : (pages + size - 1) / size
     }
-    return nanoseconds
+    guard (fewest...most).contains(count) else {
+      let expected = fewest == most ? "\(fewest)" : "at least \(fewest)" + (most == .max ? "" : " and at most \(most)")
+      throw CommandFailure(message: "\(name) made \(count) requests for \(pages) pages instead of \(expected)")
+    }
   }
 }
 
-/// Lends the source's pages, so many at a time and no more: the least work that a provider can do.
+/// Lends the source's pages: the least work that a provider can do.
 private struct BenchProvider: PageProvider {
   let source: BenchSource
   let requestSize: RequestSize
 
-  init(source: BenchSource, pagesPerRequest: Int) {
+  init(_ source: BenchSource, _ requests: BenchContender.Requests) {
     self.source = source
-    let byteCount = pagesPerRequest * source.pageSize
-    requestSize = RequestSize(preferred: byteCount, largest: byteCount)
+    requestSize =
+      switch requests {
+      case .pages(let count): RequestSize(preferred: count * source.pageSize, largest: count * source.pageSize)
+      // What a MemoryProvider says.
+      case .growing: RequestSize(preferred: 1, largest: 256 << 10)
+      }
   }
 
   /// It neither allocates nor waits.

@@ -10,6 +10,9 @@ struct BenchSession {
       highestTrackableValue: BenchSession.longestTracked, numberOfSignificantValueDigits: .three)
     /// Wall time of each round, divided by the pages.
     var roundNanosecondsPerPage: [Double] = []
+    /// Over all rounds; only the library counts them.
+    var faults = 0
+    var choice: DeliveryChoice?
   }
 
   private static let longestTracked: UInt64 = 100_000_000_000
@@ -63,8 +66,10 @@ struct BenchSession {
     for (done, index) in measured.indices.shuffled(using: &generator).enumerated() {
       progress(Double(done) / Double(measured.count))
       do {
-        let nanoseconds = try measured[index].contender.serve(source, &touch, cpus: cpus)
-        measured[index].roundNanosecondsPerPage.append(Double(nanoseconds) / Double(touch.order.count))
+        let served = try measured[index].contender.serve(source, &touch, cpus: cpus)
+        measured[index].roundNanosecondsPerPage.append(Double(served.nanoseconds) / Double(touch.order.count))
+        measured[index].faults += served.faults ?? 0
+        measured[index].choice = served.choice
       } catch let error as CannotStart {
         throw CommandFailure(message: "\(measured[index].contender.name) started before, and now \(error.reason)")
       }

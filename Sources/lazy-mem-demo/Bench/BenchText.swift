@@ -3,17 +3,19 @@
 extension BenchReport {
   /// What was done, in one line.
   var summary: String {
-    "\(grouped(Double(pages))) pages touched once each (\(access.rawValue)) in \(order.rawValue) order by \(threads) "
-      + "\(threads == 1 ? "thread" : "threads"), \(rounds) \(rounds == 1 ? "round" : "rounds") in shuffled order"
+    "\(grouped(Double(pages))) \(pages == 1 ? "page" : "pages") touched once each (\(access.rawValue)) in \(order.rawValue) order "
+      + "by \(threads) \(threads == 1 ? "thread" : "threads"), \(rounds) \(rounds == 1 ? "round" : "rounds") in shuffled order"
   }
 
   /// How to read the columns.
   var notes: [String] {
     var notes = [
+      "pages/fault is what a contender promises. Where requests grow it was measured: pages divided by faults, a thread that "
+        + "finds a page already filled ahead of it having none.",
       "p50 to p99.9 are of every touch of every round, as the touching thread sees it. Where a fault brings 16 pages, 15 of "
         + "16 touches find theirs there.",
-      "ns/page is the wall time of a round divided by its pages, the median of the rounds; pages/s, x kernel and x sigsegv "
-        + "follow from it. spread is the distance of the rounds' quartiles.",
+      "us/page is the wall time of a round divided by its pages, the median of the rounds; pages/second, x kernel and x sigsegv "
+        + "follow from it. spread, or +-%, is the distance of the rounds' quartiles.",
       "x kernel compares with kanon, x sigsegv with c-sigsegv. Every byte was checked in every round.",
     ]
     if threads > 1 {
@@ -24,35 +26,65 @@ extension BenchReport {
     return notes
   }
 
-  /// The columns of the table, and of that on the page.
-  static let header = [
-    "contender", "pages", "p50 us", "p90 us", "p99 us", "p99.9 us", "ns/page", "pages/s", "x kernel", "x sigsegv",
-    "spread", "pinned",
-  ]
-
-  static func cells(_ row: Row) -> [String] {
-    var cells = [row.contender.name, "\(row.contender.pagesPerFault)"]
-    for percentile in [row.p50, row.p90, row.p99, row.p999] { cells.append(fixed(Double(percentile) / 1000, 2)) }
-    cells += [grouped(row.nanosecondsPerPage), grouped(row.pagesPerSecond)]
-    for ratio in [row.ratioToKernel, row.ratioToSigsegv] { cells.append(ratio.map { fixed($0, 2) } ?? "-") }
-    return cells + [fixed(row.spread * 100, 0) + " %", row.contender.placement.text]
+  /// A column of the table, and of that on the page.
+  struct Column: Sendable {
+    /// Two lines, so that the table fits a terminal of 100 columns.
+    var head: (String, String)
+    /// What the page says in one line.
+    var title: String
+    var cell: @Sendable (Row) -> String
   }
 
+  static let columns: [Column] = [
+    Column(head: ("", "contender"), title: "contender") { $0.contender.name },
+    Column(head: ("pages/", "fault"), title: "pages/fault") { $0.pagesText },
+    Column(head: ("us", "p50"), title: "p50 us") { shortMicroseconds(Double($0.p50)) },
+    Column(head: ("us", "p90"), title: "p90 us") { shortMicroseconds(Double($0.p90)) },
+    Column(head: ("us", "p99"), title: "p99 us") { shortMicroseconds(Double($0.p99)) },
+    Column(head: ("us", "p99.9"), title: "p99.9 us") { shortMicroseconds(Double($0.p999)) },
+    Column(head: ("us/", "page"), title: "us/page") { shortMicroseconds($0.nanosecondsPerPage) },
+    Column(head: ("pages/", "second"), title: "pages/second") { thousands($0.pagesPerSecond) },
+    Column(head: ("x", "kernel"), title: "x kernel") { $0.ratioToKernel.map { fixed($0, 2) } ?? "-" },
+    Column(head: ("x", "sigsegv"), title: "x sigsegv") { $0.ratioToSigsegv.map { fixed($0, 2) } ?? "-" },
+    Column(head: ("", "+-%"), title: "spread %") { fixed($0.spread * 100, 0) },
+  ]
+
+  /// The machine, then what the names mean, and what to remember last: where the prompt is.
   func text() -> String {
     var parts = [
-      Self.columns(machine.rows.map { [$0.0, $0.1] }, leftAligned: [0, 1]),
-      summary,
-      Self.columns([Self.header] + rows.map(Self.cells), leftAligned: [0, Self.header.count - 1]),
-      Self.columns(rows.map { [$0.contender.name, $0.contender.about] }, leftAligned: [0, 1]),
+      Self.aligned(machine.rows.map { [$0.0, $0.1] }, leftAligned: [0, 1]).joined(separator: "\n"),
+      Self.aligned(
+        groups.flatMap(\.rows).map { [$0.contender.name, $0.contender.about] }, leftAligned: [0, 1]
+      ).joined(separator: "\n"),
+      notes.map { Self.wrapped($0) }.joined(separator: "\n"),
+      table,
     ]
-    if !leftOut.isEmpty { parts.append(leftOut.map { "left out: \($0.name): \($0.reason)" }.joined(separator: "\n")) }
-    parts.append(notes.joined(separator: "\n"))
+    if !leftOut.isEmpty {
+      parts.append(leftOut.map { Self.wrapped("left out: \($0.name): \($0.reason)") }.joined(separator: "\n"))
+    }
+    parts.append(Self.wrapped(summary))
+    parts.append(Self.aligned(takeAway.map { [$0.0, $0.1] }, leftAligned: [0, 1]).joined(separator: "\n"))
     parts.append(
-      warnings.isEmpty ? "the machine looks quiet" : warnings.map { "WARNING: \($0)" }.joined(separator: "\n"))
+      warnings.isEmpty
+        ? "the machine looks quiet" : warnings.map { Self.wrapped("WARNING: \($0)") }.joined(separator: "\n"))
     return parts.joined(separator: "\n\n")
   }
 
-  private static func columns(_ rows: [[String]], leftAligned: Set<Int>) -> String {
+  private var table: String {
+    let groups = groups
+    let heads = [Self.columns.map(\.head.0), Self.columns.map(\.head.1)]
+    let cells = groups.flatMap { $0.rows.map { row in Self.columns.map { $0.cell(row) } } }
+    let lines = Self.aligned(heads + cells, leftAligned: [0])
+    var result = Array(lines.prefix(heads.count))
+    var next = heads.count
+    for group in groups {
+      result += ["", "-- \(group.title)"] + lines[next..<(next + group.rows.count)]
+      next += group.rows.count
+    }
+    return result.joined(separator: "\n")
+  }
+
+  private static func aligned(_ rows: [[String]], leftAligned: Set<Int>) -> [String] {
     let widths = (0..<(rows.map(\.count).max() ?? 0)).map { column in rows.map { $0[column].count }.max() ?? 0 }
     return rows.map { row in
       let line = row.enumerated().map { column, cell in
@@ -60,6 +92,33 @@ extension BenchReport {
         return leftAligned.contains(column) ? cell + padding : padding + cell
       }.joined(separator: "  ")
       return String(line.reversed().drop { $0 == " " }.reversed())
-    }.joined(separator: "\n")
+    }
+  }
+
+  /// Lines of 100 columns at most, broken between words, and indented from the second on.
+  private static func wrapped(_ text: String) -> String {
+    var lines: [String] = []
+    var line = ""
+    for word in text.split(separator: " ") {
+      if !line.isEmpty, line.count + 1 + word.count > 100 {
+        lines.append(line)
+        line = " "
+      }
+      line += (line.isEmpty ? "" : " ") + word
+    }
+    return (lines + [line]).joined(separator: "\n")
   }
 }
+
+extension BenchReport.Row {
+  /// A decimal only where it was measured.
+  var pagesText: String { fixed(pagesPerFault, contender.requests == .growing && pagesPerFault < 100 ? 1 : 0) }
+}
+
+/// Microseconds with three or four digits.
+func shortMicroseconds(_ nanoseconds: Double) -> String {
+  fixed(nanoseconds / 1000, nanoseconds < 99_995 ? 2 : nanoseconds < 999_950 ? 1 : 0)
+}
+
+/// Thousands with at least three digits, such as `13.8k`.
+private func thousands(_ value: Double) -> String { fixed(value / 1000, value < 99_950 ? 1 : 0) + "k" }
