@@ -7,52 +7,70 @@ import Testing
 
 @Suite("When the handler follows the faulting thread")
 struct FollowingPolicyTests {
-  /// Serves `count` faults `nanoseconds` apart, as long as the advice is to go on or to check, where nothing is found.
+  /// Serves `count` faults `nanoseconds` apart, as long as the advice is to go on, or to look or check, where nothing is
+  /// found.
   private func serve(_ policy: inout FollowingPolicy, _ count: Int, every nanoseconds: UInt64, from now: inout UInt64)
     -> FollowingPolicy.Advice
   {
     for _ in 0..<count {
       now += nanoseconds
       var advice = policy.served(at: now)
+      if advice == .look {
+        policy.looked(moved: false)
+        advice = .goOn
+      }
       if advice == .check { advice = policy.checked(starvedNanoseconds: 0, moved: false) }
       if advice != .goOn { return advice }
     }
     return .goOn
   }
 
-  @Test("It is tried after 32 faults, and kept where it is faster")
+  @Test("It follows from the first fault on, and SCHED_IDLE begins with the fourth; nothing is compared that is not known")
   func kept() {
     var policy = FollowingPolicy(isUnconditional: false)
-    var now: UInt64 = 1
-    #expect(serve(&policy, 31, every: 80_000, from: &now) == .goOn)
-    #expect(serve(&policy, 1, every: 80_000, from: &now) == .tryFollowing)
+    var now: UInt64 = 80_000
+    #expect(policy.served(at: now) == .look)
+    policy.looked(moved: true)
+    #expect(serve(&policy, 2, every: 80_000, from: &now) == .goOn)
+    #expect(serve(&policy, 1, every: 80_000, from: &now) == .tryIdle)
     policy.began()
-    #expect(serve(&policy, 100_000, every: 10_000, from: &now) == .goOn)
-    #expect(policy.isFollowing)
+    #expect(serve(&policy, 100_000, every: 90_000, from: &now) == .goOn)
+    #expect(policy.isIdle)
   }
 
-  @Test("It is left where it is not faster, and tried again ever more seldom")
+  @Test("It is left where it is not faster than the usual class was, and tried again ever more seldom")
   func left() {
     var policy = FollowingPolicy(isUnconditional: false)
     var now: UInt64 = 1
-    #expect(serve(&policy, 32, every: 10_000, from: &now) == .tryFollowing)
+    #expect(serve(&policy, 4, every: 10_000, from: &now) == .tryIdle)
+    policy.began()
+    #expect(policy.checked(starvedNanoseconds: .max, moved: false) == .leave)
     var distances: [Int] = []
     for _ in 0..<4 {
-      policy.began()
-      #expect(serve(&policy, 48, every: 10_000, from: &now) == .leave)
       policy.left()
       var count = 1
       while serve(&policy, 1, every: 10_000, from: &now) == .goOn { count += 1 }
       distances.append(count)
+      policy.began()
+      #expect(serve(&policy, 48, every: 10_000, from: &now) == .leave)
     }
     #expect(distances == [256, 1024, 4096, 4096])
+    // And kept where it is.
+    policy.left()
+    #expect(serve(&policy, 4096, every: 10_000, from: &now) == .tryIdle)
+    policy.began()
+    #expect(serve(&policy, 10_000, every: 7000, from: &now) == .goOn)
   }
 
   @Test("Where it is wanted it begins with the first fault, and compares nothing")
   func unconditional() {
     var policy = FollowingPolicy(isUnconditional: true)
     var now: UInt64 = 1
-    #expect(serve(&policy, 1, every: 10_000, from: &now) == .tryFollowing)
+    #expect(serve(&policy, 1, every: 10_000, from: &now) == .tryIdle)
+    policy.began()
+    #expect(policy.checked(starvedNanoseconds: .max, moved: false) == .leave)
+    policy.left()
+    #expect(serve(&policy, 256, every: 10_000, from: &now) == .tryIdle)
     policy.began()
     #expect(serve(&policy, 1000, every: 90_000, from: &now) == .goOn)
   }
@@ -70,7 +88,7 @@ struct FollowingPolicyTests {
     #expect(policy.checked(starvedNanoseconds: 1_900_000, moved: false) == .leave)
   }
 
-  @Test("Faults from several CPUs by turns are nobody to follow")
+  @Test("Faults from several CPUs by turns are nobody to follow: SCHED_IDLE is left, and looks become rare")
   func chasing() {
     var policy = FollowingPolicy(isUnconditional: true)
     var now: UInt64 = 1
@@ -79,6 +97,29 @@ struct FollowingPolicyTests {
     var moves = 0
     while policy.checked(starvedNanoseconds: 0, moved: true) == .goOn { moves += 1 }
     #expect(moves == 6)
+    policy.left()
+    var looks: [Int] = []
+    for fault in 1...200 {
+      now += 10_000
+      if policy.served(at: now) == .look {
+        looks.append(fault)
+        policy.looked(moved: true)
+      }
+    }
+    #expect(looks == [1, 2, 3, 4, 5, 6, 7, 9, 13, 21, 37, 69, 133, 197])
+  }
+
+  @Test("Without a thread for SCHED_IDLE it is never tried again, and the usual class follows")
+  func noIdleThread() {
+    var policy = FollowingPolicy(isUnconditional: true)
+    var now: UInt64 = 1
+    #expect(serve(&policy, 1, every: 10_000, from: &now) == .tryIdle)
+    policy.began()
+    policy.giveUpIdle()
+    #expect(policy.served(at: now) == .look)
+    policy.looked(moved: true)
+    #expect(serve(&policy, 20_000, every: 10_000, from: &now) == .goOn)
+    #expect(!policy.isIdle)
   }
 
   @Test("Looks are at 1, 3, 7, and so on up to 64 apart, and begin anew after a move")
@@ -273,19 +314,21 @@ struct PlacementTests {
     #expect(wanderer.join())
   }
 
-  @Test("Nobody is followed while every CPU is busy", .enabled(if: hasTwoCPUs, SkipReason.twoCPUs))
+  @Test(
+    "While every CPU is busy a handler follows in the usual class", .enabled(if: hasTwoCPUs, SkipReason.twoCPUs))
   func everyCPUBusy() {
     let isDone = Atomic<Bool>(false)
     let spinners = (0..<(3 * Self.cpus.count)).map { _ in TestThread { while !isDone.load(ordering: .relaxed) {} } }
-    let asker = TestThread {
-      let own = UInt32(cts_thread_id())
-      for (ignoresLoad, wanted) in [(false, nil), (true, HandlerRole.following)] {
+    for (ignoresLoad, wanted) in [(false, nil), (true, HandlerRole.following)] {
+      // The placer confines the thread that asks.
+      let asker = TestThread {
         var placer = HandlerPlacer(.withFaultingThread, knowsThreads: true, ignoresLoad: ignoresLoad)
-        let next = placer.afterBatch(of: own)
+        let next = placer.afterBatch(of: UInt32(cts_thread_id()))
         #expect(next == wanted)
+        #expect((CPUSet.ofCaller().count == 1) == (wanted == nil))
       }
+      #expect(asker.join())
     }
-    #expect(asker.join())
     isDone.store(true, ordering: .relaxed)
     for spinner in spinners { #expect(spinner.join()) }
   }

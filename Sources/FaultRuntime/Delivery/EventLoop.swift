@@ -176,7 +176,7 @@ final class EventLoop: Sendable {
       baton.wait(as: role.rawValue)
       guard var service = box.take() else { return }
       if !isAsWanted {
-        service.giveUpFollowing()
+        service.giveUpIdle()
         box.put(service)
         baton.pass(to: HandlerRole.ordinary.rawValue)
         continue
@@ -188,7 +188,7 @@ final class EventLoop: Sendable {
         return
       case .handOver(let next):
         if next == .following, !startFollower() {
-          service.giveUpFollowing()
+          service.giveUpIdle()
           box.put(service)
         } else {
           counters.countHandover()

@@ -38,8 +38,8 @@ struct FaultService: ~Copyable {
       ignoresLoad: configuration.followsWhenBusy)
   }
 
-  /// Follows no faulting thread any more.
-  mutating func giveUpFollowing() { placer.giveUpFollowing() }
+  /// Has only the ordinary thread from now on.
+  mutating func giveUpIdle() { placer.giveUpIdle() }
 
   /// Serves until somebody else should, or nobody.
   mutating func run() -> Exit {

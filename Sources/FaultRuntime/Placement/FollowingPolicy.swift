@@ -1,26 +1,29 @@
-/// Decides when the handler follows the faulting thread, from the times at which faults were served. Pure: clocks, looks
-/// and moves are the caller's.
+/// Decides how the handler follows the faulting thread, from the times at which faults were served: under `SCHED_IDLE` where
+/// a CPU is free, and in the usual class otherwise. Pure: clocks, looks and moves are the caller's.
 struct FollowingPolicy {
   /// What the caller should do after a batch of faults.
   enum Advice: Hashable {
     case goOn
-    /// See whether a CPU is free, and if so hand over to the thread that follows; else call `postpone`.
-    case tryFollowing
+    /// Go where the faulting thread runs, and call `looked`.
+    case look
+    /// See whether a CPU is free, and if so hand over to the thread under `SCHED_IDLE`; else call `postpone`.
+    case tryIdle
     /// See whether the handler had to wait for its CPU and where the faulting thread runs, and call `checked`.
     case check
     /// Hand over to the thread in the usual class.
     case leave
   }
 
-  /// Follows wherever it can, without comparing.
+  /// Keeps `SCHED_IDLE` without comparing, unless it starves.
   let isUnconditional: Bool
-  private(set) var isFollowing = false
+  private(set) var isIdle = false
 
   private var served = 0
   private var nextTrial: Int
   private var patience = firstPatience
   private var latest: UInt64 = 0
   private var intervals = [UInt64](repeating: 0, count: trialLength)
+  /// What it took in the usual class; 0 where that is not known yet.
   private var ordinaryMedian: UInt64 = 0
   private var isTrial = false
   private var looks = LookSchedule()
@@ -29,16 +32,19 @@ struct FollowingPolicy {
   private static let trialLength = 32
   /// Faults on a fresh CPU that do not count: the faulting thread finds its place.
   private static let settling = 16
+  /// For fewer faults a second thread does not pay.
+  private static let faultsBeforeFirstTrial = 4
   private static let firstPatience = 256
   private static let largestPatience = 4096
   /// A pause this long is looked into at once: it may have been a wait for the CPU.
   private static let longPause: UInt64 = 300_000
   /// Waiting this long while the faulting thread did not run either is starving.
   static let starvation: Int64 = 200_000
+  private static let movesOfChase = 24
 
   init(isUnconditional: Bool) {
     self.isUnconditional = isUnconditional
-    nextTrial = isUnconditional ? 1 : Self.trialLength
+    nextTrial = isUnconditional ? 1 : Self.faultsBeforeFirstTrial
   }
 
   /// A batch was served at `now`, in monotonic nanoseconds.
@@ -48,49 +54,74 @@ struct FollowingPolicy {
     latest = now
     intervals[served % Self.trialLength] = interval
     served += 1
-    return isFollowing ? following(interval) : served >= nextTrial ? .tryFollowing : .goOn
+    if isIdle { return servedIdle(interval) }
+    if served >= nextTrial { return .tryIdle }
+    return looks.isDue() ? .look : .goOn
   }
 
   @inline(__always)
-  private mutating func following(_ interval: UInt64) -> Advice {
+  private mutating func servedIdle(_ interval: UInt64) -> Advice {
     if isTrial, served == Self.settling + Self.trialLength {
       isTrial = false
-      guard isUnconditional || median() < ordinaryMedian / 5 * 4 else { return .leave }
+      guard isUnconditional || ordinaryMedian == 0 || median() < ordinaryMedian / 5 * 4 else { return .leave }
       patience = Self.firstPatience
     }
     return looks.isDue() || interval > Self.longPause ? .check : .goOn
   }
 
-  /// The follower has begun.
+  /// The thread under `SCHED_IDLE` has begun.
   mutating func began() {
-    ordinaryMedian = median()
-    isFollowing = true
+    ordinaryMedian = served < Self.trialLength ? 0 : median()
+    isIdle = true
     isTrial = true
+    start()
+  }
+
+  /// It has handed over. The next trial comes after more faults than the last one did.
+  mutating func left() {
+    isIdle = false
+    start()
+    postpone()
+    patience = min(patience * 4, Self.largestPatience)
+  }
+
+  /// There is no thread under `SCHED_IDLE` to be had.
+  mutating func giveUpIdle() {
+    left()
+    nextTrial = .max
+  }
+
+  private mutating func start() {
     served = 0
     looks = LookSchedule()
     recentMoves = 0
   }
 
-  /// The follower has handed over. The next trial comes after more faults than the last one did.
-  mutating func left() {
-    isFollowing = false
-    served = 0
-    postpone()
-    patience = min(patience * 4, Self.largestPatience)
-  }
-
-  /// Following makes no sense now.
+  /// Trying makes no sense now.
   mutating func postpone() { nextTrial = served + patience }
+
+  /// What a look in the usual class found: whether the faulting thread was on another CPU than the last time.
+  mutating func looked(moved: Bool) {
+    count(move: moved)
+    // A chase costs a look for each fault and gains nothing.
+    looks.looked(moved: moved && !isChase)
+  }
 
   /// What a check found: the time that the handler waited while the faulting thread did not run either, and whether that
   /// thread was on another CPU than the last time.
   mutating func checked(starvedNanoseconds: Int64, moved: Bool) -> Advice {
     guard starvedNanoseconds < Self.starvation else { return .leave }
+    count(move: moved)
     looks.looked(moved: moved)
-    recentMoves = moved ? recentMoves + 4 : max(0, recentMoves - 1)
-    // Threads that fault on several CPUs by turns, or one that the scheduler throws about.
-    return recentMoves > 24 ? .leave : .goOn
+    return isChase ? .leave : .goOn
   }
+
+  private mutating func count(move: Bool) {
+    recentMoves = move ? min(recentMoves + 4, 2 * Self.movesOfChase) : max(0, recentMoves - 1)
+  }
+
+  /// Threads that fault on several CPUs by turns, or one that the scheduler throws about.
+  private var isChase: Bool { recentMoves > Self.movesOfChase }
 
   private mutating func median() -> UInt64 {
     intervals.sort()

@@ -3,13 +3,13 @@
 ///
 /// Handler threads stay within the CPUs that the thread which makes the runtime may use.
 public enum HandlerPlacement: Hashable, Sendable {
-  /// Starts as `scheduler`, tries `withFaultingThread` for a few dozen faults, and keeps what is faster; tries again
-  /// after ever more faults. Not tried while every CPU is busy: then placement makes no difference.
+  /// On the CPU where the faulting thread was last seen, from the first fault on; as `withFaultingThread` where a CPU is
+  /// free, and in the usual class while every CPU is busy, or where that is faster: that is tried out after ever more faults.
   case automatic
 
   /// On the CPU where the faulting thread was last seen (`UFFD_FEATURE_THREAD_ID`, `/proc/self/task`), which the handler
   /// follows, under `SCHED_IDLE`: the scheduler counts a CPU with such a thread as free, so the faulting thread stays where it
-  /// is when it is woken. A handler that has to wait for its CPU hands over to one in the usual class.
+  /// is when it is woken. A handler that has to wait for its CPU hands over to one in the usual class, which follows too.
   case withFaultingThread
 
   /// On a CPU other than the faulting thread's, looking for faults without sleeping, for up to this long after the last

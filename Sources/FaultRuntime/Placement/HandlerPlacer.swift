@@ -17,7 +17,7 @@ struct HandlerPlacer: ~Copyable {
 
   private enum Kind { case fixed, spinning, following }
 
-  private var kind: Kind
+  private let kind: Kind
   private var policy: FollowingPolicy
   private var locator: ThreadLocator
   private var looks = LookSchedule()
@@ -66,22 +66,29 @@ struct HandlerPlacer: ~Copyable {
     }
     switch advice {
     case .goOn, .check: return nil
+    case .look:
+      policy.looked(moved: locator.join(thread))
+      return nil
     case .leave:
       policy.left()
       locator.forget()
       return .ordinary
-    case .tryFollowing where !ignoresLoad && isEveryCPUBusy:
+    case .tryIdle where !ignoresLoad && isEveryCPUBusy:
       policy.postpone()
+      policy.looked(moved: locator.join(thread))
       return nil
-    case .tryFollowing:
+    case .tryIdle:
       policy.began()
       locator.forget()
       return .following
     }
   }
 
-  /// Follows nobody any more, because the thread for it cannot be had.
-  mutating func giveUpFollowing() { kind = .fixed }
+  /// Follows in the usual class only, because the thread for `SCHED_IDLE` cannot be had.
+  mutating func giveUpIdle() {
+    policy.giveUpIdle()
+    locator.forget()
+  }
 
   /// Whether there are other threads than the caller for every CPU. Then nothing sleeps, and waking is cheap anyhow.
   private var isEveryCPUBusy: Bool { Int(cuffd_runnable_threads()) - 1 >= cpuCount }

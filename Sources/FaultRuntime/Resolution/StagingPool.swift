@@ -4,8 +4,9 @@ internal import Synchronization
 /// Staging memory for threads that answer their own faults: taken and given back without a lock and without allocation, in
 /// a signal handler. Untouched slots cost no memory.
 final class StagingPool: Sendable {
+  // Literals, or the compiler would see a lock in their initialization.
   private static let slotsInLane = 4
-  private static let slotCount = Lane.count * slotsInLane
+  private static let slotCount = 64
   static let slotByteCount = 256 << 10
 
   private let base: UInt
