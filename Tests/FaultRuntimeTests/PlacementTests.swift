@@ -25,7 +25,7 @@ struct FollowingPolicyTests {
     return .goOn
   }
 
-  @Test("It follows from the first fault on, and SCHED_IDLE begins with the fourth; nothing is compared that is not known")
+  @Test("It follows from the first fault on, and begins SCHED_IDLE with the fourth; what is not known is not compared")
   func kept() {
     var policy = FollowingPolicy(isUnconditional: false)
     var now: UInt64 = 80_000
@@ -86,6 +86,22 @@ struct FollowingPolicyTests {
     #expect(policy.checked(starvedNanoseconds: 150_000, moved: false) == .goOn)
     #expect(policy.served(at: now + 4_000_000) == .check)
     #expect(policy.checked(starvedNanoseconds: 1_900_000, moved: false) == .leave)
+  }
+
+  @Test("Faults that take much longer than usual have the faulting thread looked for after four of them")
+  func slow() {
+    var policy = FollowingPolicy(isUnconditional: true)
+    var now: UInt64 = 1
+    _ = serve(&policy, 1, every: 10_000, from: &now)
+    policy.began()
+    // The last look was at fault 127, and the next one is due at 191.
+    #expect(serve(&policy, 130, every: 10_000, from: &now) == .goOn)
+    var advice: [FollowingPolicy.Advice] = []
+    for _ in 0..<4 {
+      now += 80_000
+      advice.append(policy.served(at: now))
+    }
+    #expect(advice == [.goOn, .goOn, .goOn, .check])
   }
 
   @Test("Faults from several CPUs by turns are nobody to follow: SCHED_IDLE is left, and looks become rare")

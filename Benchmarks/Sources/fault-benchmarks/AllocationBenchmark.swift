@@ -24,7 +24,9 @@ struct AllocationBenchmark {
     let pageSize = sysconf(Int32(_SC_PAGESIZE))
     let memory = SourceMemory(pages: units)
     let lending = LendingProvider(memory: memory, plant: plant)
+    let growing = LendingProvider(memory: memory, largestPages: 64, plant: plant)
     let filling = FillingProvider(unit: pageSize, plant: plant)
+    let pooled = FillingProvider(unit: pageSize, mayBlock: true, plant: plant)
     let zero = ZeroProvider()
 
     var cases: [AllocationCase] = []
@@ -33,11 +35,15 @@ struct AllocationBenchmark {
         let one = TouchOrder(shuffling: units, stride: pageSize, multiplier: 7)
         let two = TouchOrder(shuffling: units, stride: pageSize, multiplier: 5)
         let three = TouchOrder(shuffling: units, stride: pageSize, multiplier: 0)
+        let four = TouchOrder(sequential: units, stride: pageSize, multiplier: 7)
         cases += [
           try count("lent pages", lending, delivery, threads, one),
           try count("filled pages", filling, delivery, threads, two),
           try count("zeros", zero, delivery, threads, three),
+          // Grown, and streamed ahead by the event loop, so that there are far fewer faults.
+          try count("growing requests", growing, delivery, threads, four, leastFaults: faults / 2000),
         ]
+        if delivery == .eventLoop { cases.append(try count("from the pool", pooled, delivery, threads, two)) }
       }
     }
     return AllocationReport(selfCheck: check, wanted: faults, cases: cases)
@@ -55,7 +61,8 @@ struct AllocationBenchmark {
     _ provider: some PageProvider,
     _ delivery: Delivery,
     _ threads: Int,
-    _ order: TouchOrder
+    _ order: TouchOrder,
+    leastFaults: Int? = nil
   ) throws -> AllocationCase {
     let runtime = try FaultRuntime(
       FaultRuntimeConfiguration(
@@ -90,7 +97,8 @@ struct AllocationBenchmark {
       faults: after.faults - statisticsBefore.faults,
       batches: after.batches - statisticsBefore.batches,
       largestBatch: after.largestBatch,
-      allocations: allocations
+      allocations: allocations,
+      leastFaults: leastFaults ?? faults / 2
     )
   }
 }
@@ -104,6 +112,8 @@ struct AllocationCase: Encodable {
   var batches: Int
   var largestBatch: Int
   var allocations: Int
+  /// Fewer would mean that something else was counted.
+  var leastFaults: Int
 }
 
 /// What the allocation benchmark found.
@@ -135,7 +145,7 @@ struct AllocationReport: Encodable {
         + "\(thresholds.allocations)"
     }
     // Or nothing was measured.
-    failures += cases.filter { $0.faults < wanted / 2 }.map {
+    failures += cases.filter { $0.faults < $0.leastFaults }.map {
       "allocations: only \($0.faults) faults of \($0.name) (\($0.delivery)) by \($0.threads) thread(s) were counted"
     }
     // Or the path that serves several faults at once was not measured at all.

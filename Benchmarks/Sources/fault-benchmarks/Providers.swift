@@ -26,12 +26,16 @@ final class SourceMemory: @unchecked Sendable {
   }
 }
 
-/// Lends pages of memory one by one: the least work that a provider can do.
+/// Lends pages of memory: the least work that a provider can do.
 struct LendingProvider: PageProvider {
   let memory: SourceMemory
+  /// The most that requests grow to.
+  var largestPages = 1
   var plant: PlantedRegression?
 
-  var requestSize: RequestSize { .singlePage }
+  var requestSize: RequestSize {
+    largestPages == 1 ? .singlePage : RequestSize(preferred: 1, largest: largestPages * memory.pageSize)
+  }
   var mayBlock: Bool { false }
   var mayRunInFaultingThread: Bool { true }
 
@@ -82,16 +86,18 @@ struct FillingProvider: PageProvider {
 
   let requestSize: RequestSize
   let unit: Int
+  /// Whether the pool is to ask it.
+  let mayBlock: Bool
   var plant: PlantedRegression?
 
   /// - Parameter unit: bytes that are filled alike, at least a page.
-  init(unit: Int, plant: PlantedRegression? = nil) {
+  init(unit: Int, mayBlock: Bool = false, plant: PlantedRegression? = nil) {
+    self.mayBlock = mayBlock
     requestSize = RequestSize(preferred: unit, largest: 4 * unit)
     self.unit = unit
     self.plant = plant
   }
 
-  var mayBlock: Bool { false }
   var mayRunInFaultingThread: Bool { true }
 
   func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {

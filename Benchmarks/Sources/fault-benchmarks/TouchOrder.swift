@@ -25,6 +25,13 @@ struct TouchOrder: Sendable {
   /// What page N is filled with; see `support_pattern`.
   var multiplier: UInt8
 
+  /// All of `count` units in turn.
+  init(sequential count: Int, stride: Int, multiplier: UInt8) {
+    units = Array(0..<UInt32(count))
+    self.stride = stride
+    self.multiplier = multiplier
+  }
+
   /// All of `count` units, shuffled.
   init(shuffling count: Int, stride: Int, multiplier: UInt8) {
     var generator = FixedGenerator(seed: 0x5eed)

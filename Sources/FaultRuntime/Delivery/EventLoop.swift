@@ -74,6 +74,10 @@ final class EventLoop: Sendable {
         run(as: .ordinary)
       }
       threads.withLock { $0.append(started) }
+      // Now, because starting a thread allocates, and the path of a fault must not.
+      if HandlerPlacer.mayFollow(configuration.placement, knowsThreads: uffd.enabled.contains(.threadID)) {
+        _ = startFollower()
+      }
     } catch {
       throw .cannotStart(error)
     }

@@ -28,6 +28,7 @@ struct FollowingPolicy {
   private var isTrial = false
   private var looks = LookSchedule()
   private var recentMoves = 0
+  private var usual: UInt64 = 10_000
 
   private static let trialLength = 32
   /// Faults on a fresh CPU that do not count: the faulting thread finds its place.
@@ -41,6 +42,8 @@ struct FollowingPolicy {
   /// Waiting this long while the faulting thread did not run either is starving.
   static let starvation: Int64 = 200_000
   private static let movesOfChase = 24
+  /// A fault that takes much longer than usual counts like so many: the thread may have moved.
+  private static let weightOfSlow = 16
 
   init(isUnconditional: Bool) {
     self.isUnconditional = isUnconditional
@@ -54,19 +57,23 @@ struct FollowingPolicy {
     latest = now
     intervals[served % Self.trialLength] = interval
     served += 1
-    if isIdle { return servedIdle(interval) }
+    let isSlow = interval > 3 &* usual
+    // Creeps up and comes down fast: what most faults take where handler and thread are together.
+    usual = isSlow || interval > usual ? usual &+ usual / 64 &+ 1 : (usual &* 7 &+ interval) / 8
+    let isDue = looks.isDue(counting: isSlow ? Self.weightOfSlow : 1)
+    if isIdle { return servedIdle(interval, isDue) }
     if served >= nextTrial { return .tryIdle }
-    return looks.isDue() ? .look : .goOn
+    return isDue ? .look : .goOn
   }
 
   @inline(__always)
-  private mutating func servedIdle(_ interval: UInt64) -> Advice {
+  private mutating func servedIdle(_ interval: UInt64, _ isDue: Bool) -> Advice {
     if isTrial, served == Self.settling + Self.trialLength {
       isTrial = false
       guard isUnconditional || ordinaryMedian == 0 || median() < ordinaryMedian / 5 * 4 else { return .leave }
       patience = Self.firstPatience
     }
-    return looks.isDue() || interval > Self.longPause ? .check : .goOn
+    return isDue || interval > Self.longPause ? .check : .goOn
   }
 
   /// The thread under `SCHED_IDLE` has begun.
@@ -138,8 +145,8 @@ struct LookSchedule {
   private static let largestDistance = 64
 
   @inline(__always)
-  mutating func isDue() -> Bool {
-    left -= 1
+  mutating func isDue(counting batches: Int = 1) -> Bool {
+    left -= batches
     return left <= 0
   }
 

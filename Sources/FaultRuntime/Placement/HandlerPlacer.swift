@@ -48,6 +48,14 @@ struct HandlerPlacer: ~Copyable {
     locator = ThreadLocator(allowed: allowed)
   }
 
+  /// Whether a handler that the caller starts may need its second thread.
+  static func mayFollow(_ placement: HandlerPlacement, knowsThreads: Bool) -> Bool {
+    switch placement {
+    case .automatic, .withFaultingThread: knowsThreads && CPUSet.ofCaller().count > 1
+    case .spinning, .scheduler: false
+    }
+  }
+
   /// After a batch whose last fault was `thread`'s. Returns who should serve from now on, where that is somebody else.
   @inline(__always)
   mutating func afterBatch(of thread: UInt32) -> HandlerRole? {

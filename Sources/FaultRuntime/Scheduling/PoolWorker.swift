@@ -2,6 +2,10 @@
 struct PoolWorker: ~Copyable {
   private var staging = StagingBuffer()
   private var filler: BulkFiller?
+  /// The pages that threads wait for, of the request that is being served.
+  private var waiting: [UInt] = []
+
+  init() { waiting.reserveCapacity(64) }
 
   mutating func run(_ task: PoolTask, pool: ProviderPool) {
     switch task {
@@ -17,20 +21,20 @@ struct PoolWorker: ~Copyable {
   private mutating func serve(_ request: PoolRequest, _ loop: EventLoop, _ pool: ProviderPool) {
     let region = request.region!
     let run = FaultRun(region: region, from: request.start, to: request.end, neededEnd: request.neededEnd)
-    let waiting = loop.inFlight.waiting(for: request)
+    loop.inFlight.takeWaiting(for: request, into: &waiting)
     var filled = request.start..<request.start
     do {
       if region.isClosing { throw ResolutionError.regionClosed }
       let last = waiting.max().map { region.offset(of: $0) } ?? request.start
       filled = request.start..<(try answer(run, lastWanted: last, isWrite: request.isWrite, loop))
     } catch {
-      narrow(run, waiting, error, loop)
+      narrow(run, error, loop)
     }
     loop.finish(request, filled: filled, handled: filled.isEmpty ? waiting.count : 0, pool)
   }
 
   /// An error of a request that spans pages says little about each of them: ask again for those that threads wait for.
-  private mutating func narrow(_ run: borrowing FaultRun, _ waiting: [UInt], _ error: any Error, _ loop: EventLoop) {
+  private mutating func narrow(_ run: borrowing FaultRun, _ error: any Error, _ loop: EventLoop) {
     let isFinal = run.isOnePage || run.region.isClosing
     run.shrinkNext(at: run.start + run.region.requestUnit)
     for page in Set(waiting).sorted() {

@@ -18,6 +18,12 @@ final class ProviderPool: Sendable {
     var isStopping = false
     var threads: [FaultThread] = []
 
+    /// Room for what a crowd of threads asks for, so that faults allocate nothing.
+    init() {
+      demand.reserveCapacity(64)
+      prefetch.reserveCapacity(16)
+    }
+
     /// The next task of which not too many are running.
     mutating func take(share: Int) -> PoolTask? {
       if let index = demand.firstIndex(where: { running(of: $0.region) < share }) { return demand.remove(at: index) }

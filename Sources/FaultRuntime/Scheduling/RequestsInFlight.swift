@@ -9,6 +9,13 @@ final class RequestsInFlight: Sendable {
     var free: [PoolRequest] = []
     var reports = PresentReports()
 
+    /// Room for what a crowd of threads asks for, so that faults allocate nothing.
+    init() {
+      active.reserveCapacity(64)
+      free.reserveCapacity(64)
+      for _ in 0..<8 { free.append(PoolRequest()) }
+    }
+
     /// The part of `bounds` around `offset` that nobody fetches.
     func gap(around offset: Int, of region: RegionCore, in bounds: Range<Int>) -> Range<Int> {
       var low = bounds.lowerBound
@@ -92,8 +99,11 @@ final class RequestsInFlight: Sendable {
     }
   }
 
-  /// The pages that threads wait for so far.
-  func waiting(for request: PoolRequest) -> [UInt] { state.withLock { _ in request.waiting } }
+  /// Puts the pages that threads wait for so far into `pages`. Copied, because a list that two hold is copied when it grows.
+  func takeWaiting(for request: PoolRequest, into pages: inout [UInt]) {
+    pages.removeAll(keepingCapacity: true)
+    state.withLock { _ in pages.append(contentsOf: request.waiting) }
+  }
 
   /// Ends a request. `wake` gets the pages behind the first `handled` waiting ones that lie outside of what was filled, so that
   /// their threads ask again; `resubmit` the jobs that waited for it.
@@ -101,12 +111,12 @@ final class RequestsInFlight: Sendable {
     _ request: PoolRequest, filled: Range<Int>, handled: Int, wake: (UInt) -> Void, resubmit: (PoolPrefetch) -> Void
   ) {
     let region = request.region!
-    let (left, followers) = state.withLock { state in
+    state.withLock { state in
       if let index = state.active.firstIndex(where: { $0 === request }) { state.active.remove(at: index) }
-      return (request.waiting.dropFirst(handled).filter { !filled.contains(region.offset(of: $0)) }, request.followers)
     }
-    left.forEach(wake)
-    followers.forEach(resubmit)
+    // Nobody else finds it now.
+    for page in request.waiting.dropFirst(handled) where !filled.contains(region.offset(of: page)) { wake(page) }
+    request.followers.forEach(resubmit)
     state.withLock { state in
       request.region = nil
       request.waiting.removeAll(keepingCapacity: true)

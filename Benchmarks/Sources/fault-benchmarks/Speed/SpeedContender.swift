@@ -28,7 +28,7 @@ struct SpeedContender {
     var source = Source.fixed(pages: 1)
     var advice = RegionOptions.Advice.normal
     var placement = HandlerPlacement.automatic
-    var handlerThreads = 1
+    var keepsCPUsAwake = false
     /// Nobody touches; the pages come by `populate()`.
     var isPopulated = false
     /// Whether a thread faults meanwhile on a region whose provider sleeps.

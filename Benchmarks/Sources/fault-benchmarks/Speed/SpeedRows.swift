@@ -1,5 +1,6 @@
 import CReference
 import FaultRuntime
+import Glibc
 
 extension SpeedRow {
   /// Every promise about speed.
@@ -12,7 +13,7 @@ extension SpeedRow {
     let advice: RegionOptions.Advice = plant == .widening ? .random : .normal
     let placement: HandlerPlacement = plant == .placement ? .scheduler : .automatic
     return inThread(pages) + eventLoop(pages, placement) + large(many, most, advice)
-      + threads(pages, placement) + [sleeper(pages)]
+      + threads(pages, placement) + [sleeper(pages)] + awake(pages)
   }
 
   private static let epoll = reference("c-epoll", CREFERENCE_EPOLL)
@@ -43,7 +44,8 @@ extension SpeedRow {
         name: "sigbus-sigsegv-sequential", about: "the same, sequential, against PROT_NONE + SIGSEGV + mprotect",
         statistic: .p50, pages: pages, subject: subject, yardsticks: [sigsegv]),
       SpeedRow(
-        name: "sigbus-sigsegv-random", about: "the same in random order", statistic: .p50, pages: pages, isRandom: true,
+        // All of them, because the trick takes the longer the more mappings it has made.
+        name: "sigbus-sigsegv-random", about: "the same in random order", statistic: .p50, pages: 16384, isRandom: true,
         subject: subject, yardsticks: [sigsegv]),
     ]
   }
@@ -112,7 +114,8 @@ extension SpeedRow {
           name: "threads-\(threads)-event-loop", about: "the same through the event loop, a page a fault",
           statistic: .perPage, pages: pages, threads: threads,
           subject: library("event-loop", .init(delivery: .eventLoop, placement: placement)),
-          yardsticks: [epollOnOneCPU, epoll]),
+          // Where the touching threads run is the program's business.
+          yardsticks: [epoll]),
       ]
     }
   }
@@ -123,5 +126,17 @@ extension SpeedRow {
       statistic: .p99, pages: pages, isRandom: true,
       subject: library("with", .init(delivery: .eventLoop, hasSleeper: true)),
       yardsticks: [library("without", .init(delivery: .eventLoop))])
+  }
+
+  /// Nothing where that is not permitted.
+  private static func awake(_ pages: Int) -> [SpeedRow] {
+    guard unsafe access("/dev/cpu_dma_latency", W_OK) == 0 else { return [] }
+    return [
+      SpeedRow(
+        name: "cpus-awake", about: "a handler that the scheduler places, with keepsCPUsAwake, against without",
+        statistic: .p50, pages: pages, isRandom: true,
+        subject: library("awake", .init(delivery: .eventLoop, placement: .scheduler, keepsCPUsAwake: true)),
+        yardsticks: [library("usual", .init(delivery: .eventLoop, placement: .scheduler))])
+    ]
   }
 }

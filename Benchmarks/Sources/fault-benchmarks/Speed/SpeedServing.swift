@@ -82,7 +82,7 @@ final class SpeedTrack {
     try run(on: handlerCPUs(contender.cpus))
     let runtime = try FaultRuntime(
       FaultRuntimeConfiguration(
-        delivery: library.delivery, handlerThreads: library.handlerThreads, placement: library.placement,
+        delivery: library.delivery, placement: library.placement, keepsCPUsAwake: library.keepsCPUsAwake,
         onFailure: { failure in Diagnostics.failImmediately("\(failure)") }))
     let byteCount = row.pages * pageSize
     let options = RegionOptions(advice: library.advice)
