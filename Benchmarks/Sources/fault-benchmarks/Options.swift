@@ -29,7 +29,7 @@ enum PlantedRegression: String, CaseIterable, ExpressibleByArgument {
 }
 
 struct SpeedOptions: ParsableArguments {
-  @Option(help: "Only the rows whose names begin with this.")
+  @Option(help: "Only the row of this name, or the rows whose names begin with it.")
   var row = ""
 
   @Option(help: "Rounds for each contender.")

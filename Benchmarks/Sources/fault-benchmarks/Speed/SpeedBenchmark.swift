@@ -20,7 +20,9 @@ struct SpeedBenchmark {
     rounds = options.quick ? min(options.rounds, 5) : options.rounds
     self.cpus = cpus
     self.goals = goals
-    rows = SpeedRow.all(isQuick: options.quick, plant: plant).filter { $0.name.hasPrefix(options.row) }
+    let all = SpeedRow.all(isQuick: options.quick, plant: plant)
+    let named = all.filter { $0.name == options.row }
+    rows = named.isEmpty ? all.filter { $0.name.hasPrefix(options.row) } : named
     guard let pages = rows.map(\.pages).max() else { throw BenchmarkError("there is no row '\(options.row)'") }
     if !goals.isEmpty, let row = rows.first(where: { goals[$0.name] == nil }) {
       throw BenchmarkError("the thresholds say nothing of '\(row.name)'")
@@ -68,7 +70,7 @@ struct SpeedBenchmark {
     for _ in 0..<rounds {
       for index in contenders.indices.shuffled(using: &generator) {
         if row.touchesFreeMemory { creference_touch_free_huge_pages(row.pages * Host.pageSize / 8 * 9) }
-        let sample = try track.run(contenders[index], of: row)
+        let sample = try track.run(contenders[index], of: row, isSubject: index == 0)
         taken[index].append(row.statistic.value(of: sample, pages: row.pages))
       }
     }

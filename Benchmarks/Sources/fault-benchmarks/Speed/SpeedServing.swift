@@ -44,7 +44,7 @@ final class SpeedTrack {
   deinit { unsafe creference_source_destroy(source, capacity * pageSize, -1) }
 
   /// One round of a contender.
-  func run(_ contender: SpeedContender, of row: SpeedRow) throws -> SpeedSample {
+  func run(_ contender: SpeedContender, of row: SpeedRow, isSubject: Bool) throws -> SpeedSample {
     defer { try? run(on: cpus) }
     let byteCount = row.pages * pageSize
     switch contender.way {
@@ -54,7 +54,7 @@ final class SpeedTrack {
       return SpeedSample(wall: filled.nanoseconds, touches: [])
     case .pread(let piece): return try pread(byteCount, piece)
     case .reference(let strategy, let pages): return try reference(contender, strategy, pages, row)
-    case .library(let library): return try self.library(contender, library, row)
+    case .library(let library): return try self.library(contender, library, row, isSubject ? plant : nil)
     }
   }
 
@@ -77,7 +77,7 @@ final class SpeedTrack {
   }
 
   private func library(
-    _ contender: SpeedContender, _ library: SpeedContender.Library, _ row: SpeedRow
+    _ contender: SpeedContender, _ library: SpeedContender.Library, _ row: SpeedRow, _ plant: PlantedRegression?
   ) throws -> SpeedSample {
     try run(on: handlerCPUs(contender.cpus))
     let runtime = try FaultRuntime(

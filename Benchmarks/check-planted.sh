@@ -1,0 +1,39 @@
+#!/bin/sh
+# Makes the library worse on purpose, in each way that a threshold is there for, and fails where a threshold does not notice.
+# Builds nothing: after check.sh.
+set -eu
+cd "$(dirname "$0")"
+program="$(swift build -c release --show-bin-path)/fault-benchmarks"
+output=$(mktemp)
+trap 'rm -f "$output"' EXIT
+missed=0
+
+# What is planted, the command, and what has to be found.
+expect() {
+  plant=$1 command=$2 found=$3
+  status=0
+  # shellcheck disable=SC2086
+  "$program" $command --thresholds thresholds.json --plant-regression "$plant" > "$output" 2>&1 || status=$?
+  if [ "$status" = 1 ] && grep -q "^FAILED: $found" "$output"; then
+    echo "caught  $plant: $found"
+  else
+    echo "MISSED  $plant: $found (exit code $status)"
+    cat "$output"
+    missed=1
+  fi
+}
+
+expect memory memory "memory"
+expect allocations "allocations --faults 2000" "allocations"
+for row in sigbus sigbus-sigsegv-sequential sigbus-sigsegv-random event-loop-pinned event-loop-unpinned random-automatic file populate \
+  threads-4 threads-8; do
+  expect latency "speed --quick --retries 0 --rounds 3 --row $row" "speed: $row:"
+done
+for row in sequential-sigbus sequential-event-loop threads-4-wide threads-8-wide; do
+  expect widening "speed --quick --retries 0 --rounds 3 --row $row" "speed: $row:"
+done
+for row in event-loop-unpinned event-loop-busy; do
+  expect placement "speed --quick --retries 0 --rounds 3 --row $row" "speed: $row:"
+done
+expect blocking "speed --quick --retries 0 --rounds 3 --row sleeper" "speed: sleeper:"
+exit "$missed"
