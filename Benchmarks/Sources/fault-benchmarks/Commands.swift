@@ -75,6 +75,30 @@ struct PopulateCommand: ParsableCommand {
   }
 }
 
+/// What the parts of a fault cost.
+struct StagesCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "stages",
+    abstract: "The parts that a fault consists of, each by itself, in C.",
+    discussion: "Nothing is judged."
+  )
+
+  @OptionGroup var common: CommonOptions
+
+  @Option(help: "Rounds for each part.")
+  var rounds = 15
+
+  func validate() throws {
+    guard (1...10_000).contains(rounds) else { throw ValidationError("--rounds is from 1 to 10000.") }
+  }
+
+  func run() throws {
+    var session = try Session(common)
+    try session.runStages(rounds: rounds)
+    try session.finish()
+  }
+}
+
 /// Everything.
 struct AllCommand: ParsableCommand {
   static let configuration = CommandConfiguration(commandName: "all", abstract: "Every benchmark in turn.")
@@ -132,6 +156,12 @@ private struct Session {
     report.memory = result
     show(result.text)
     if let thresholds { failures += result.failures(against: thresholds) }
+  }
+
+  mutating func runStages(rounds: Int) throws {
+    let result = try StagesBenchmark(rounds: rounds, cpus: report.machine.allowedCPUs).run()
+    report.stages = result
+    show(result.text)
   }
 
   mutating func runPopulate(_ options: PopulateOptions) throws {

@@ -7,6 +7,7 @@ struct Report: Encodable {
   var allocations: AllocationReport?
   var speed: [SpeedResult]?
   var populate: PopulateReport?
+  var stages: StagesReport?
   var loadAfter: Machine.Load?
   var failures: [String] = []
 

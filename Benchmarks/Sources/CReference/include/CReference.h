@@ -4,6 +4,7 @@
 #define CREFERENCE_H
 
 #include "creference_bulk.h"
+#include "creference_stages.h"
 #include "creference_touch.h"
 
 #include <stddef.h>
