@@ -35,5 +35,8 @@ done
 for row in event-loop-unpinned event-loop-busy; do
   expect placement "speed --quick --retries 0 --rounds 3 --row $row" "speed: $row:"
 done
+if [ -w /dev/cpu_dma_latency ]; then
+  expect placement "speed --quick --retries 0 --rounds 3 --row cpus-awake" "speed: cpus-awake:"
+fi
 expect blocking "speed --quick --retries 0 --rounds 3 --row sleeper" "speed: sleeper:"
 exit "$missed"

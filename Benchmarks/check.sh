@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the benchmarks and holds the library to thresholds.json. Fails where one of them does not hold.
-# Arguments go to `fault-benchmarks all`: --quick for continuous integration, --json, --cpu N.
+# Arguments go to `fault-benchmarks all`: --quick for continuous integration, --json, --row NAME.
 set -eu
 cd "$(dirname "$0")"
 swift build -c release --product fault-benchmarks >&2

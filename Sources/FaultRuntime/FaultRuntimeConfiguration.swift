@@ -13,8 +13,8 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// Number of handlers, 1 to 64, each with a userfaultfd of its own. Regions are dealt out to them in turn.
   public var handlerThreads: Int
 
-  /// The most threads on which providers run that may block (``PageProvider/mayBlock``), 1 to 64. They are started when
-  /// there is work for them.
+  /// Number of threads on which providers run that may block (``PageProvider/mayBlock``), 1 to 64. They are started with the
+  /// first region over such a provider.
   public var providerThreads: Int
 
   /// On which CPU handler threads run.

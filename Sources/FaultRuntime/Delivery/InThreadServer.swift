@@ -82,6 +82,7 @@ final class InThreadServer: Sendable {
   func serve(_ run: inout FaultRun, _ fault: PendingFault) -> Bool {
     counters.countFault()
     if run.region.isClosing {
+      counters.countRequests(-1)
       return resolver.fail(fault.page, of: run.region, ResolutionError.regionClosed, uffd)
     }
     run.widen()
@@ -97,6 +98,7 @@ final class InThreadServer: Sendable {
   private func narrow(_ run: borrowing FaultRun, _ fault: PendingFault, _ error: any Error) -> Bool {
     if run.isOnePage { return resolver.fail(fault.page, of: run.region, error, uffd) }
     run.shrinkNext(at: run.start + run.region.requestUnit)
+    counters.countRequests()
     do {
       try answer(FaultRun(region: run.region, onlyPageOf: fault, index: 0), fault)
       return true

@@ -69,7 +69,7 @@ final class PrefetchJob: @unchecked Sendable {
     var filler = BulkFiller(pageSize: pageSize)
     var isDone = false
     while !isDone {
-      counters.countRequest()
+      counters.countRequests()
       isDone = step(&filler, uffd, forbidden: forbidden, counting: { counters.countBytesFilled($0) })
     }
   }

@@ -6,7 +6,8 @@ final class SharedCounters: Sendable {
   /// What the threads on some of the CPUs have done.
   private struct Part: ~Copyable, Sendable {
     let faults = Atomic<Int>(0)
-    let requests = Atomic<Int>(0)
+    /// Beyond one for each fault; negative where faults made none.
+    let otherRequests = Atomic<Int>(0)
     let bytesFilled = Atomic<Int>(0)
     private let padding = InlineArray<13, Int>(repeating: 0)
   }
@@ -16,13 +17,17 @@ final class SharedCounters: Sendable {
   private let pagesFailed = Atomic<Int>(0)
   private let deferrals = Atomic<Int>(0)
 
+  /// A fault that makes one request: one locked instruction instead of two.
   @_noLocks @_noAllocation
   @inline(__always)
   func countFault() { parts[Lane.current()].faults.wrappingAdd(1, ordering: .relaxed) }
 
+  /// Requests without a fault; negative for faults without a request.
   @_noLocks @_noAllocation
   @inline(__always)
-  func countRequest() { parts[Lane.current()].requests.wrappingAdd(1, ordering: .relaxed) }
+  func countRequests(_ count: Int = 1) {
+    parts[Lane.current()].otherRequests.wrappingAdd(count, ordering: .relaxed)
+  }
 
   /// `amount` is negative where a resolution that was counted did not happen.
   @_noLocks @_noAllocation
@@ -45,9 +50,10 @@ final class SharedCounters: Sendable {
     )
     for lane in 0..<Lane.count {
       sum.faults += parts[lane].faults.load(ordering: .relaxed)
-      sum.requests += parts[lane].requests.load(ordering: .relaxed)
+      sum.requests += parts[lane].otherRequests.load(ordering: .relaxed)
       sum.bytesFilled += parts[lane].bytesFilled.load(ordering: .relaxed)
     }
+    sum.requests += sum.faults
     sum.batches = sum.faults
     sum.largestBatch = min(sum.faults, 1)
     return sum

@@ -12,13 +12,13 @@ struct DirectResolver: Sendable {
   /// Whether threads may be asleep on the pages. One that faulted itself is not.
   let wakes: Bool
 
-  /// Asks the provider for a run, and puts the answer in place. Returns the offset where what is there ends.
+  /// Asks the provider for a run, and puts the answer in place. Returns the offset where what is there ends. The request is
+  /// the caller's to count.
   @inline(__always)
   func answer(
     _ run: borrowing FaultRun, lastWanted: Int, isWrite: Bool, stage: UnsafeMutableRawBufferPointer,
     forbidden: RegionTable?, _ uffd: borrowing Userfaultfd
   ) throws -> Int {
-    counters.countRequest()
     let answer = unsafe try run.ask(
       lastWanted: lastWanted, isWrite: isWrite, stage: stage, isForbidden: { forbidden?.intersects($0) ?? false })
     var end = try unsafe put(answer.first, run, uffd)

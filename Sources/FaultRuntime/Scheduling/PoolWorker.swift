@@ -55,6 +55,7 @@ struct PoolWorker: ~Copyable {
     guard let stage = unsafe staging.bytes(run.end - run.start, pageSize: run.region.pageSize) else {
       throw ResolutionError.refused(.outOfMemory)
     }
+    loop.pooled.counters.countRequests()
     return unsafe try loop.pooled.answer(
       run, lastWanted: lastWanted, isWrite: isWrite, stage: stage, forbidden: loop.table, loop.uffd)
   }
@@ -67,7 +68,7 @@ struct PoolWorker: ~Copyable {
     let start = job.offset
     let stepEnd = min(job.end, filler!.boundary(in: job.region, after: start))
     guard let request = loop.inFlight.claim(for: job, from: start, to: stepEnd) else { return }
-    loop.pooled.counters.countRequest()
+    loop.pooled.counters.countRequests()
     let isDone = job.step(
       &filler!, to: request.end, loop.uffd, forbidden: loop.table,
       counting: { loop.pooled.counters.countBytesFilled($0) })

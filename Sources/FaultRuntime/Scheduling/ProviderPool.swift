@@ -1,6 +1,7 @@
 internal import CUFFD
 
-/// The threads on which providers run that may block: a bounded number, started when there is work for them.
+/// The threads on which providers run that may block: a fixed number, started with the first region that may need them,
+/// because starting one allocates, and the path of a fault must not.
 ///
 /// Demand goes before prefetch, and prefetches never have all of the threads; no region has all of them either, as long as
 /// there is more than one, so that a provider that is stuck holds up its own region and leaves a thread to the others.
@@ -13,8 +14,6 @@ final class ProviderPool: Sendable {
     var prefetch: [PoolTask] = []
     /// What each thread is working on.
     var running: [PoolTask?] = []
-    var isIdle: [Bool] = []
-    var idle = 0
     var isStopping = false
     var threads: [FaultThread] = []
 
@@ -47,18 +46,20 @@ final class ProviderPool: Sendable {
   /// Whether the caller is a thread of the pool.
   var isOnPoolThread: Bool { state.withLock { $0.threads.contains { $0.isCurrent } } }
 
-  /// Makes sure that there is a thread at all, so that `submit` never has nobody to work.
+  /// Starts the threads, unless they are there. Throws where there is none in the end: `submit` would have nobody to work.
   func prepare() throws(HostCallError) {
-    if state.withLock({ $0.threads.isEmpty }) { try start() }
+    do throws(HostCallError) {
+      while try start() {}
+    } catch {
+      // A few are better than none.
+      if state.withLock({ $0.threads.isEmpty }) { throw error }
+    }
   }
 
   func submit(_ task: PoolTask) {
-    let needsThread = state.withLock { state in
+    state.withLock { state in
       if case .demand = task { state.demand.append(task) } else { state.prefetch.append(task) }
-      return state.idle < state.demand.count + state.prefetch.count && state.threads.count < threadLimit
     }
-    // Without another one, those that are there get to it.
-    if needsThread { try? start() }
     state.announceToOne()
   }
 
@@ -72,7 +73,9 @@ final class ProviderPool: Sendable {
     for thread in threads where thread.isCurrent || !thread.join(nanoseconds: nanoseconds) { thread.detach() }
   }
 
-  private func start() throws(HostCallError) {
+  /// Starts one more thread. False where that would be too many.
+  private func start() throws(HostCallError) -> Bool {
+    var hasStarted = false
     let failure = state.withLock { state -> HostCallError? in
       let slot = state.threads.count
       guard slot < threadLimit, !state.isStopping else { return nil }
@@ -83,28 +86,22 @@ final class ProviderPool: Sendable {
         }
         state.threads.append(thread)
         state.running.append(nil)
-        state.isIdle.append(false)
+        hasStarted = true
         return nil
       } catch {
         return error
       }
     }
     if let failure { throw failure }
+    return hasStarted
   }
 
   /// The next task for the thread with this slot; nil where it shall end.
   private func next(_ slot: Int) -> PoolTask? {
     let task = state.wait { state -> PoolTask?? in
-      // Idle, until something is found.
-      if state.running[slot] != nil || !state.isIdle[slot] {
-        state.running[slot] = nil
-        state.isIdle[slot] = true
-        state.idle += 1
-      }
+      state.running[slot] = nil
       guard let chosen = state.take(share: max(1, threadLimit - 1)) else { return state.isStopping ? .some(nil) : nil }
       state.running[slot] = chosen
-      state.isIdle[slot] = false
-      state.idle -= 1
       return .some(chosen)
     }
     return task ?? nil

@@ -14,7 +14,7 @@ extension SpeedRow {
     let placement: HandlerPlacement = plant == .placement ? .scheduler : .automatic
     return inThread(pages) + eventLoop(pages, placement) + large(many, most, advice)
       // A handler that waits for the sleeper takes so long that fewer pages say enough.
-      + threads(pages, placement, advice) + [sleeper(plant == .blocking ? pages / 16 : pages)] + awake(pages)
+      + threads(pages, placement, advice) + [sleeper(plant == .blocking ? pages / 16 : pages)] + awake(pages, isPlanted: plant == .placement)
   }
 
   private static let epoll = reference("c-epoll", CREFERENCE_EPOLL)
@@ -133,13 +133,13 @@ extension SpeedRow {
   }
 
   /// Nothing where that is not permitted.
-  private static func awake(_ pages: Int) -> [SpeedRow] {
+  private static func awake(_ pages: Int, isPlanted: Bool) -> [SpeedRow] {
     guard unsafe access("/dev/cpu_dma_latency", W_OK) == 0 else { return [] }
     return [
       SpeedRow(
         name: "cpus-awake", about: "a handler that the scheduler places, with keepsCPUsAwake, against without",
         statistic: .p50, pages: pages, isRandom: true,
-        subject: library("awake", .init(delivery: .eventLoop, placement: .scheduler, keepsCPUsAwake: true)),
+        subject: library("awake", .init(delivery: .eventLoop, placement: .scheduler, keepsCPUsAwake: !isPlanted)),
         yardsticks: [library("usual", .init(delivery: .eventLoop, placement: .scheduler))])
     ]
   }
