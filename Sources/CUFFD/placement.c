@@ -61,7 +61,13 @@ int cuffd_last_cpu(int thread_status) {
   // The name, in parentheses, may hold anything. Behind it is field 3; the CPU is field 39.
   char *at = strrchr(text, ')');
   for (int field = 2; at != NULL && field < 39; field++) at = strchr(at + 1, ' ');
-  return at != NULL ? atoi(at + 1) : -ENOTSUP;
+  if (at == NULL) return -ENOTSUP;
+  int cpu = atoi(at + 1);
+  // Field 41 is the scheduling class. Nobody else runs where a real-time thread computes.
+  for (int field = 39; at != NULL && field < 41; field++) at = strchr(at + 1, ' ');
+  int class = at != NULL ? atoi(at + 1) : SCHED_OTHER;
+  enum { DEADLINE = 6 };
+  return class == SCHED_FIFO || class == SCHED_RR || class == DEADLINE ? -EBUSY : cpu;
 }
 
 int64_t cuffd_thread_run_nanoseconds(uint32_t thread) {

@@ -336,12 +336,12 @@ struct PlacementTests {
     let isDone = Atomic<Bool>(false)
     let spinners = (0..<(3 * Self.cpus.count)).map { _ in TestThread { while !isDone.load(ordering: .relaxed) {} } }
     for (ignoresLoad, wanted) in [(false, nil), (true, HandlerRole.following)] {
-      // The placer confines the thread that asks.
       let asker = TestThread {
         var placer = HandlerPlacer(.withFaultingThread, knowsThreads: true, ignoresLoad: ignoresLoad)
         let next = placer.afterBatch(of: UInt32(cts_thread_id()))
         #expect(next == wanted)
-        #expect((CPUSet.ofCaller().count == 1) == (wanted == nil))
+        // Whoever is confined could be kept from running.
+        #expect(CPUSet.ofCaller().count == Self.cpus.count)
       }
       #expect(asker.join())
     }
@@ -356,7 +356,8 @@ struct PlacementTests {
         let runtime = try Self.runtime(.withFaultingThread)
         let region = try runtime.map(patternProvider(), byteCount: 40 * pageBytes)
         #expect(mismatches(in: region) == [])
-        #expect(Self.threads(named: "fault-").count == (Self.hasTwoCPUs ? 2 : 1))
+        // Those that have ended may still be there for a moment.
+        #expect(eventually { Self.threads(named: "fault-").count == (Self.hasTwoCPUs ? 2 : 1) })
       }
       #expect(eventually { Self.threads(named: "fault-").isEmpty })
     }

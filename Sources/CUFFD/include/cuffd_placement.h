@@ -27,7 +27,8 @@ int cuffd_run_when_idle(void);
 // Opens what `cuffd_last_cpu` reads of a thread of this process. Returns a descriptor or -errno.
 int cuffd_open_thread_status(uint32_t thread);
 
-// The CPU that the thread runs on, or last ran on. Returns it, or -errno; -ESRCH where the thread has ended.
+// The CPU that the thread runs on, or last ran on. Returns it, or -errno: -ESRCH where the thread has ended, -EBUSY where it
+// is a real-time thread, whose CPU is nobody else's.
 int cuffd_last_cpu(int thread_status);
 
 // How long a thread of this process has run, in nanoseconds; negative where it has ended.

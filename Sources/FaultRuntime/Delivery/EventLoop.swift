@@ -23,7 +23,7 @@ final class EventLoop: Sendable {
   let epoll: Epoll
   private let closeDeadline: UInt64
   private let wakeup: WakeDescriptor
-  /// The ordinary one, and the following one where there was a reason to start it.
+  /// The ordinary one, and the following one where the placement may need it.
   private let threads = Guarded<[FaultThread]>([])
   private let baton = Baton(holder: HandlerRole.ordinary.rawValue)
   private let box = ServiceBox()
@@ -175,11 +175,13 @@ final class EventLoop: Sendable {
   // MARK: Service, on the handler's threads
 
   private func run(as role: HandlerRole) {
-    let isAsWanted = role == .ordinary || cuffd_run_when_idle() == 0
+    var isInClass = role == .ordinary
     while true {
       baton.wait(as: role.rawValue)
       guard var service = box.take() else { return }
-      if !isAsWanted {
+      // Only now: who never had anything to do ends in the usual class, and is not waited for.
+      if !isInClass { isInClass = cuffd_run_when_idle() == 0 }
+      if !isInClass {
         service.giveUpIdle()
         box.put(service)
         baton.pass(to: HandlerRole.ordinary.rawValue)

@@ -114,7 +114,7 @@ struct FaultService: ~Copyable {
   private mutating func hand(_ run: borrowing FaultRun) {
     loop.inFlight.admit(
       run, batch,
-      submit: { [loop] in loop.pool.submit(.demand($0, loop)) },
+      submit: { [loop, region = run.region] in loop.pool.submit(.demand($0, region, loop)) },
       wake: { [loop] in try? loop.uffd.wake(AddressRange(start: $0, byteCount: loop.pageSize.bytes)) },
       resubmit: { [loop] in loop.pool.submit(.prefetch($0, loop)) })
     guard run.isWidest, stream.distance > 0 else { return }

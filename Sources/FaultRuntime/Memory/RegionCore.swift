@@ -5,6 +5,8 @@ internal import Synchronization
 /// comes late can never land in an address range that has been given to somebody else.
 @safe
 final class RegionCore: Sendable {
+  // Every fault in a thread of its own counts a reference, in front of this; what it then reads has to lie elsewhere.
+  private let padding = InlineArray<14, Int>(repeating: 0)
   let name: String
   /// The mapped range, whole pages.
   let range: AddressRange

@@ -35,9 +35,10 @@ final class RegionTable: @unchecked Sendable {
 
   /// The readers on some of the CPUs.
   private struct Readers: ~Copyable, Sendable {
+    // In front, because what every reader reads lies in front of all of them.
+    private let padding = InlineArray<14, Int>(repeating: 0)
     let even = Atomic<Int>(0)
     let odd = Atomic<Int>(0)
-    private let padding = InlineArray<14, Int>(repeating: 0)
 
     /// Those who came in a phase.
     func count(in phase: Int) -> Int {

@@ -53,7 +53,9 @@ final class SharedCounters: Sendable {
       sum.requests += parts[lane].otherRequests.load(ordering: .relaxed)
       sum.bytesFilled += parts[lane].bytesFilled.load(ordering: .relaxed)
     }
-    sum.requests += sum.faults
+    // A thread that changed its CPU between adding and taking back may have been seen with one of the two.
+    sum.requests = max(0, sum.requests + sum.faults)
+    sum.bytesFilled = max(0, sum.bytesFilled)
     sum.batches = sum.faults
     sum.largestBatch = min(sum.faults, 1)
     return sum

@@ -3,13 +3,14 @@
 ///
 /// Handler threads stay within the CPUs that the thread which makes the runtime may use.
 public enum HandlerPlacement: Hashable, Sendable {
-  /// On the CPU where the faulting thread was last seen, from the first fault on; as `withFaultingThread` where a CPU is
-  /// free, and in the usual class while every CPU is busy, or where that is faster: that is tried out after ever more faults.
+  /// As `withFaultingThread` from the fourth fault on, as long as a CPU is free. While every CPU is busy, in the usual class
+  /// beside the faulting thread; `SCHED_IDLE` is tried again after ever more faults, and kept where it is faster.
   case automatic
 
   /// On the CPU where the faulting thread was last seen (`UFFD_FEATURE_THREAD_ID`, `/proc/self/task`), which the handler
   /// follows, under `SCHED_IDLE`: the scheduler counts a CPU with such a thread as free, so the faulting thread stays where it
-  /// is when it is woken. A handler that has to wait for its CPU hands over to one in the usual class, which follows too.
+  /// is when it is woken. A handler that has to wait for its CPU hands over to one in the usual class, which goes where the
+  /// thread is as well, and is free to leave. Real-time threads are not followed.
   case withFaultingThread
 
   /// On a CPU other than the faulting thread's, looking for faults without sleeping, for up to this long after the last

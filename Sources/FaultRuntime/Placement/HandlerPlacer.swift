@@ -75,7 +75,7 @@ struct HandlerPlacer: ~Copyable {
     switch advice {
     case .goOn, .check: return nil
     case .look:
-      policy.looked(moved: locator.join(thread))
+      policy.looked(moved: locator.visit(thread))
       return nil
     case .leave:
       policy.left()
@@ -83,7 +83,7 @@ struct HandlerPlacer: ~Copyable {
       return .ordinary
     case .tryIdle where !ignoresLoad && isEveryCPUBusy:
       policy.postpone()
-      policy.looked(moved: locator.join(thread))
+      policy.looked(moved: locator.visit(thread))
       return nil
     case .tryIdle:
       policy.began()

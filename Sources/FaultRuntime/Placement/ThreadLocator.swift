@@ -22,11 +22,20 @@ struct ThreadLocator: ~Copyable {
     if status >= 0 { _ = cuffd_close(status) }
   }
 
-  /// Goes to the CPU of `thread`. True where that is not where the caller was.
+  /// Goes to the CPU of `thread`, and stays there. True where that is not where the caller was.
   mutating func join(_ thread: UInt32) -> Bool {
     guard let cpu = cpu(of: thread), allowed.contains(cpu), place != .on(cpu) else { return false }
     if CPUSet(only: cpu).confineCaller() { place = .on(cpu) }
     return true
+  }
+
+  /// Goes to the CPU of `thread`, and is free to leave it: who is confined to a CPU that somebody else takes waits, and finds
+  /// that out only when he runs again. True where the thread has moved since the last time.
+  mutating func visit(_ thread: UInt32) -> Bool {
+    guard let cpu = cpu(of: thread), allowed.contains(cpu) else { return false }
+    if Int(cuffd_current_cpu()) != cpu, CPUSet(only: cpu).confineCaller() { _ = allowed.confineCaller() }
+    defer { place = .on(cpu) }
+    return place != .on(cpu)
   }
 
   /// Keeps off the CPU of `thread`. True where the caller could have been there.
@@ -65,6 +74,7 @@ struct ThreadLocator: ~Copyable {
     guard status >= 0 else { return nil }
     let cpu = cuffd_last_cpu(status)
     if cpu >= 0 { return Int(cpu) }
+    if KernelErrno(returned: cpu) == .busy { return nil }
     // It has ended. Its number may be given to another.
     _ = cuffd_close(status)
     status = -1

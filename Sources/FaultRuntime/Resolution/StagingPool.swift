@@ -14,9 +14,9 @@ final class StagingPool: Sendable {
 
   /// The slots for threads on some of the CPUs.
   private struct Slots: ~Copyable, Sendable {
+    private let padding = InlineArray<15, Int>(repeating: 0)
     /// A set bit is a slot in use.
     let used = Atomic<UInt64>(0)
-    private let padding = InlineArray<15, Int>(repeating: 0)
   }
 
   init?() {

@@ -22,12 +22,13 @@ final class PoolRequest: @unchecked Sendable {
 
 /// What the pool works off: demand before prefetch.
 enum PoolTask: Sendable {
-  case demand(PoolRequest, EventLoop)
+  // The region by itself, because a request that has ended may have another one already.
+  case demand(PoolRequest, RegionCore, EventLoop)
   case prefetch(PoolPrefetch, EventLoop)
 
-  var region: RegionCore? {
+  var region: RegionCore {
     switch self {
-    case .demand(let request, _): request.region
+    case .demand(_, let region, _): region
     case .prefetch(let job, _): job.region
     }
   }

@@ -9,8 +9,8 @@ struct PoolWorker: ~Copyable {
 
   mutating func run(_ task: PoolTask, pool: ProviderPool) {
     switch task {
-    case .demand(let request, let loop):
-      serve(request, loop, pool)
+    case .demand(let request, let region, let loop):
+      serve(request, of: region, loop, pool)
     case .prefetch(let job, let loop):
       step(job, loop, pool)
     }
@@ -18,8 +18,7 @@ struct PoolWorker: ~Copyable {
 
   // MARK: Demand
 
-  private mutating func serve(_ request: PoolRequest, _ loop: EventLoop, _ pool: ProviderPool) {
-    let region = request.region!
+  private mutating func serve(_ request: PoolRequest, of region: RegionCore, _ loop: EventLoop, _ pool: ProviderPool) {
     let run = FaultRun(region: region, from: request.start, to: request.end, neededEnd: request.neededEnd)
     loop.inFlight.takeWaiting(for: request, into: &waiting)
     var filled = request.start..<request.start
