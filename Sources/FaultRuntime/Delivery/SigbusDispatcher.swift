@@ -6,7 +6,7 @@ final class SigbusDispatcher: Sendable {
   static let shared = SigbusDispatcher()
 
   /// The regions of all runtimes whose faulting threads serve themselves.
-  let table = RegionTable()
+  let table = RegionTable(isForManyThreads: true)
 
   private init() {}
 
@@ -24,12 +24,17 @@ final class SigbusDispatcher: Sendable {
 
   /// In the signal handler, on the thread that faulted. False where the signal is somebody else's.
   private func serve(_ address: UInt, isWrite: Bool) -> Bool {
-    guard let region = table.region(containing: address), let server = unsafe region.uncountedFaultingThreads else {
-      return false
+    guard let handle = table.handle(containing: address) else { return false }
+    return withExtendedLifetime(handle) {
+      guard let server = unsafe handle.region.uncountedFaultingThreads else { return false }
+      let fault = PendingFault(page: handle.region.pageSize.pageStart(of: address), isWrite: isWrite)
+      // The handle holds the region, and that the server. Counting either would have all threads that fault write to one
+      // place, so the run gets a reference that was never counted, and it is given back below.
+      var run = FaultRun(
+        region: unsafe Unmanaged.passUnretained(handle.region).takeRetainedValue(), fault: fault, index: 0)
+      let isServed = unsafe server._withUnsafeGuaranteedRef { $0.serve(&run, fault) }
+      _ = unsafe Unmanaged.passRetained(run.region)
+      return isServed
     }
-    let fault = PendingFault(page: region.pageSize.pageStart(of: address), isWrite: isWrite)
-    // It holds the region, and that the server: counting either once more would have all threads that fault write to one place.
-    var run = FaultRun(region: consume region, fault: fault, index: 0)
-    return unsafe server._withUnsafeGuaranteedRef { $0.serve(&run, fault) }
   }
 }

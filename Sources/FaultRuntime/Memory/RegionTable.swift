@@ -12,6 +12,7 @@ final class RegionTable: @unchecked Sendable {
   private struct Entry {
     let range: AddressRange
     let region: Unmanaged<RegionCore>
+    let handles: UnsafeMutablePointer<Unmanaged<RegionHandle>>?
   }
 
   @unsafe
@@ -51,9 +52,12 @@ final class RegionTable: @unchecked Sendable {
   private let changes = Atomic<Int>(0)
   private let readers = InlineArray<16, Readers> { _ in Readers() }
   /// Sorted by address; holds the regions that the snapshot points to without counting them.
-  private let regions = Guarded<[RegionCore]>([])
+  private let regions = Guarded<[TableEntry]>([])
+  private let isForManyThreads: Bool
 
-  init() {
+  /// - Parameter isForManyThreads: whether regions are looked up with ``handle(containing:)`` as well.
+  init(isForManyThreads: Bool = false) {
+    self.isForManyThreads = isForManyThreads
     unsafe current = Atomic(Self.snapshot(of: []))
   }
 
@@ -77,6 +81,17 @@ final class RegionTable: @unchecked Sendable {
       else { return nil }
       // Counted before this reader leaves: after that the table may let go of it.
       return unsafe candidate.pointee.region.retain().takeRetainedValue()
+    }
+  }
+
+  /// Holds the region that `address` lies in, counted where few other threads count. Lock-free, O(log regions).
+  @inline(__always)
+  func handle(containing address: UInt) -> RegionHandle? {
+    unsafe reading { snapshot in
+      guard let candidate = unsafe snapshot.pointee.last(startingAtOrBefore: address),
+        unsafe candidate.pointee.range.contains(address), let handles = unsafe candidate.pointee.handles
+      else { return nil }
+      return unsafe handles[Lane.current()].retain().takeRetainedValue()
     }
   }
 
@@ -109,7 +124,7 @@ final class RegionTable: @unchecked Sendable {
   func insert(_ region: RegionCore) {
     regions.withLock { regions in
       let index = Self.index(of: region.range.start, in: regions)
-      regions.insert(region, at: index)
+      regions.insert(TableEntry(region, isForManyThreads: isForManyThreads), at: index)
       publish(regions)
     }
   }
@@ -118,9 +133,11 @@ final class RegionTable: @unchecked Sendable {
   func remove(_ region: RegionCore) {
     regions.withLock { regions in
       let index = Self.index(of: region.range.start, in: regions)
-      guard index < regions.count, regions[index] === region else { return }
-      regions.remove(at: index)
+      guard index < regions.count, regions[index].region === region else { return }
+      // Let go of only when no reader can be on its way to a handle of it.
+      let removed = regions.remove(at: index)
       publish(regions)
+      _ = consume removed
     }
   }
 
@@ -143,7 +160,7 @@ final class RegionTable: @unchecked Sendable {
     return result
   }
 
-  private func publish(_ regions: [RegionCore]) {
+  private func publish(_ regions: [TableEntry]) {
     let old = unsafe current.exchange(Self.snapshot(of: regions), ordering: .sequentiallyConsistent)
     changes.wrappingAdd(1, ordering: .sequentiallyConsistent)
     // Twice, so that a steady stream of readers in one counter cannot keep the writer waiting.
@@ -157,20 +174,21 @@ final class RegionTable: @unchecked Sendable {
     unsafe Self.free(old)
   }
 
-  private static func index(of start: UInt, in regions: [RegionCore]) -> Int {
+  private static func index(of start: UInt, in regions: [TableEntry]) -> Int {
     var low = 0
     var high = regions.count
     while low < high {
       let middle = (low + high) / 2
-      if regions[middle].range.start < start { low = middle + 1 } else { high = middle }
+      if regions[middle].region.range.start < start { low = middle + 1 } else { high = middle }
     }
     return low
   }
 
-  private static func snapshot(of regions: [RegionCore]) -> UnsafeMutablePointer<Snapshot> {
+  private static func snapshot(of regions: [TableEntry]) -> UnsafeMutablePointer<Snapshot> {
     let entries = UnsafeMutablePointer<Entry>.allocate(capacity: max(1, regions.count))
-    for (index, region) in regions.enumerated() {
-      unsafe (entries + index).initialize(to: Entry(range: region.range, region: .passUnretained(region)))
+    for (index, entry) in regions.enumerated() {
+      unsafe (entries + index).initialize(
+        to: Entry(range: entry.region.range, region: .passUnretained(entry.region), handles: entry.handles))
     }
     let snapshot = UnsafeMutablePointer<Snapshot>.allocate(capacity: 1)
     unsafe snapshot.initialize(to: Snapshot(count: regions.count, entries: entries))
