@@ -43,7 +43,7 @@ struct FollowingPolicy {
   static let starvation: Int64 = 200_000
   private static let movesOfChase = 24
   /// A fault that takes much longer than usual counts like so many: the thread may have moved.
-  private static let weightOfSlow = 16
+  private static let weightOfSlow = 32
 
   init(isUnconditional: Bool) {
     self.isUnconditional = isUnconditional

@@ -21,6 +21,8 @@ struct HandlerPlacer: ~Copyable {
   private var policy: FollowingPolicy
   private var locator: ThreadLocator
   private var looks = LookSchedule()
+  /// Whose fault was the latest of the batch before.
+  private var latest: UInt32 = 0
   private let cpuCount = Int(cuffd_online_cpus())
   private let ignoresLoad: Bool
 
@@ -68,6 +70,10 @@ struct HandlerPlacer: ~Copyable {
       return nil
     }
     var advice = policy.served(at: cuffd_monotonic_nanoseconds())
+    // One fault of a thread that seldom makes one is no reason to leave the other. What is due stays due.
+    let isSame = thread == latest
+    latest = thread
+    if !isSame, advice == .check || advice == .look { return nil }
     if advice == .check {
       let starved = locator.starvedNanoseconds(for: thread)
       advice = policy.checked(starvedNanoseconds: starved, moved: locator.join(thread))

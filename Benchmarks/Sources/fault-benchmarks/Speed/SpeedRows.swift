@@ -14,7 +14,7 @@ extension SpeedRow {
     let placement: HandlerPlacement = plant == .placement ? .scheduler : .automatic
     return inThread(pages) + eventLoop(pages, placement) + large(many, most, advice)
       // A handler that waits for the sleeper takes so long that fewer pages say enough.
-      + threads(pages, placement, advice) + [sleeper(plant == .blocking ? pages / 16 : pages)]
+      + threads(pages, placement, advice) + [sleeper(plant == .blocking ? pages / 16 : 16384)]
       + awake(pages, isPlanted: plant == .placement)
   }
 
