@@ -98,10 +98,14 @@ static void on_sigbus(int number, siginfo_t *info, void *state) {
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)
   // ThreadSanitizer installs its own handler with every signal blocked, in spite of SA_NODEFER.
-  sigset_t own;
-  sigemptyset(&own);
-  sigaddset(&own, SIGBUS);
-  pthread_sigmask(SIG_UNBLOCK, &own, NULL);
+  sigset_t faults;
+  sigemptyset(&faults);
+  sigaddset(&faults, SIGBUS);
+  sigaddset(&faults, SIGSEGV);
+  sigaddset(&faults, SIGILL);
+  sigaddset(&faults, SIGFPE);
+  sigaddset(&faults, SIGTRAP);
+  pthread_sigmask(SIG_UNBLOCK, &faults, NULL);
 #endif
 #endif
   bool served = false;
