@@ -38,5 +38,7 @@ done
 if [ -w /dev/cpu_dma_latency ]; then
   expect placement "speed --quick --retries 0 --rounds 3 --row cpus-awake" "speed: cpus-awake:"
 fi
-expect blocking "speed --quick --retries 0 --rounds 3 --row sleeper" "speed: sleeper:"
+for row in sleeper sleeper-unpinned; do
+  expect blocking "speed --quick --retries 0 --rounds 3 --row $row" "speed: $row:"
+done
 exit "$missed"

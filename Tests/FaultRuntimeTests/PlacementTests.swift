@@ -94,8 +94,8 @@ struct FollowingPolicyTests {
     var now: UInt64 = 1
     _ = serve(&policy, 1, every: 10_000, from: &now)
     policy.began()
-    // The last look was at fault 127, and the next one is due at 191.
-    #expect(serve(&policy, 130, every: 10_000, from: &now) == .goOn)
+    // The last look was at fault 511, and the next one is due at 767.
+    #expect(serve(&policy, 520, every: 10_000, from: &now) == .goOn)
     var advice: [FollowingPolicy.Advice] = []
     for _ in 0..<2 {
       now += 80_000
@@ -138,15 +138,15 @@ struct FollowingPolicyTests {
     #expect(!policy.isIdle)
   }
 
-  @Test("Looks are at 1, 3, 7, and so on up to 64 apart, and begin anew after a move")
+  @Test("Looks are at 1, 3, 7, and so on up to 256 apart, and begin anew after a move")
   func looks() {
     var schedule = LookSchedule()
     var due: [Int] = []
-    for step in 1...300 where schedule.isDue() {
+    for step in 1...1400 where schedule.isDue() {
       due.append(step)
-      schedule.looked(moved: step == 127)
+      schedule.looked(moved: step == 1023)
     }
-    #expect(due == [1, 3, 7, 15, 31, 63, 127, 128, 130, 134, 142, 158, 190, 254])
+    #expect(due == [1, 3, 7, 15, 31, 63, 127, 255, 511, 767, 1023, 1024, 1026, 1030, 1038, 1054, 1086, 1150, 1278])
   }
 }
 

@@ -3,8 +3,8 @@ import FaultRuntime
 import Glibc
 
 /// Memory that both contenders copy from: whole pages, each filled with a byte of its own.
-// Safe to share: nobody writes after `init`.
 @safe
+// Safe to share: nobody writes after `init`.
 final class SourceMemory: @unchecked Sendable {
   static let multiplier: UInt8 = 7
 
@@ -46,8 +46,8 @@ struct LendingProvider: PageProvider {
 }
 
 /// Lends memory, exactly so many bytes for a fault.
-// Safe to share: nobody writes to the memory.
 @safe
+// Safe to share: nobody writes to the memory.
 struct FixedProvider: PageProvider, @unchecked Sendable {
   private let bytes: UnsafeRawBufferPointer
   let requestSize: RequestSize

@@ -4,8 +4,8 @@ import Synchronization
 
 /// Threads that touch their shares of the pages when they are told to. They are started before anything is counted and end
 /// after it, because starting and ending a thread allocates.
-// Safe to share: what is not atomic is never written after `init`, and the barrier locks itself.
 @safe
+// Safe to share: what is not atomic is never written after `init`, and the barrier locks itself.
 final class TouchCrew: @unchecked Sendable {
   private let base: UnsafeRawPointer
   private let order: TouchOrder

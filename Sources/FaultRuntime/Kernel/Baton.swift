@@ -1,8 +1,8 @@
 internal import CUFFD
 
-// Safe to share: the C object locks itself, and the pointer to it never changes.
 /// A right that one of several threads has at a time, and passes on.
 @safe
+// Safe to share: the C object locks itself, and the pointer to it never changes.
 final class Baton: @unchecked Sendable {
   private let baton: OpaquePointer
 

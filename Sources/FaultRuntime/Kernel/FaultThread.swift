@@ -37,9 +37,9 @@ struct FaultThread: Sendable {
   func detach() { _ = cuffd_thread_detach(thread) }
 }
 
-// Safe to share: the C object locks itself, and the pointer to it never changes.
 /// A moment that one thread waits for, with a time limit, and another announces.
 @safe
+// Safe to share: the C object locks itself, and the pointer to it never changes.
 final class OneShotEvent: @unchecked Sendable {
   private let event: OpaquePointer
 

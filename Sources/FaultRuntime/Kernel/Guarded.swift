@@ -1,10 +1,10 @@
 internal import CUFFD
 
-// Safe to share: the value is only reached while the lock is held.
 /// A value behind a lock, for what is off the fault path.
 ///
 /// Not `Synchronization.Mutex`: ThreadSanitizer does not see that lock on Linux, and reports every use of it as a race.
 @safe
+// Safe to share: the value is only reached while the lock is held.
 final class Guarded<Value: Sendable>: @unchecked Sendable {
   private let lock: OpaquePointer
   private var value: Value

@@ -1,8 +1,8 @@
 internal import CUFFD
 
-// Safe to share: the value is only reached while the lock is held.
 /// A value behind a lock, and threads that wait for it to change. Off the fault path, as `Guarded` is.
 @safe
+// Safe to share: the value is only reached while the lock is held.
 final class Monitor<Value: ~Copyable>: @unchecked Sendable {
   private let lock: OpaquePointer
   private let condition: OpaquePointer

@@ -9,8 +9,8 @@ final class RegionHandle: Sendable {
 }
 
 /// A region in a table, and its handles where the table is for many threads.
-// Safe to share: nothing changes after `init`.
 @safe
+// Safe to share: nothing changes after `init`.
 final class TableEntry: @unchecked Sendable {
   let region: RegionCore
   /// One for each lane, which this holds; nil where there are none.

@@ -1,12 +1,12 @@
 internal import Synchronization
 
-// Safe to share: snapshots are immutable once they are published, and freed when nobody can see them any more.
 /// All open regions of a runtime, found by address in O(log regions) without a lock.
 ///
 /// Readers search an immutable sorted snapshot. A writer publishes a new one and frees the old one when no reader can be
 /// in it any more: readers announce themselves in one of two counters (for each lane), and the writer waits for both in turn, as
 /// sleepable RCU does (McKenney, "Sleepable RCU", 2006). A reader never waits, so it may run in a signal handler.
 @safe
+// Safe to share: snapshots are immutable once they are published, and freed when nobody can see them any more.
 final class RegionTable: @unchecked Sendable {
   @unsafe
   private struct Entry {

@@ -42,8 +42,6 @@ struct FollowingPolicy {
   /// Waiting this long while the faulting thread did not run either is starving.
   static let starvation: Int64 = 200_000
   private static let movesOfChase = 24
-  /// A fault that takes much longer than usual counts like so many: the thread may have moved.
-  private static let weightOfSlow = 32
 
   init(isUnconditional: Bool) {
     self.isUnconditional = isUnconditional
@@ -60,7 +58,7 @@ struct FollowingPolicy {
     let isSlow = interval > 3 &* usual
     // Creeps up and comes down fast: what most faults take where handler and thread are together.
     usual = isSlow || interval > usual ? usual &+ usual / 64 &+ 1 : (usual &* 7 &+ interval) / 8
-    let isDue = looks.isDue(counting: isSlow ? Self.weightOfSlow : 1)
+    let isDue = looks.isDue(isSlow: isSlow)
     if isIdle { return servedIdle(interval, isDue) }
     if served >= nextTrial { return .tryIdle }
     return isDue ? .look : .goOn
@@ -136,17 +134,19 @@ struct FollowingPolicy {
   }
 }
 
-/// When to look where a faulting thread is: after 1, 2, 4 and up to 64 batches as long as it stays put, and after 1 again where
-/// it has moved. A look costs as much as half a fault.
+/// When to look where a faulting thread is: after 1, 2, 4 and up to 256 batches as long as it stays put, and after 1 again where
+/// it has moved. A look costs as much as a fault, so that looking more often would be seen in one fault of a hundred.
 struct LookSchedule {
   private var distance = 1
   private var left = 1
 
-  private static let largestDistance = 64
+  private static let largestDistance = 256
 
+  /// - Parameter isSlow: whether the batch took much longer than usual: two of those are reason enough, because the thread
+  ///   may have moved.
   @inline(__always)
-  mutating func isDue(counting batches: Int = 1) -> Bool {
-    left -= batches
+  mutating func isDue(isSlow: Bool = false) -> Bool {
+    left -= isSlow ? (distance + 1) / 2 : 1
     return left <= 0
   }
 

@@ -1,6 +1,6 @@
-// Safe to share: the memory is never written after `init`.
 /// Bytes that are already in memory, lent to the region page by page.
 @safe
+// Safe to share: the memory is never written after `init`.
 public final class MemoryProvider: SizedPageProvider, @unchecked Sendable {
   private let bytes: UnsafeRawBufferPointer
   private let isOwned: Bool

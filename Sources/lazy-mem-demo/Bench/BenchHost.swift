@@ -69,8 +69,8 @@ enum CPUs {
 }
 
 /// The bytes that every contender serves: a memfd, mapped and resident. No two of its pages are alike.
-// Safe to share: nobody writes after `init`.
 @safe
+// Safe to share: nobody writes after `init`.
 final class BenchSource: @unchecked Sendable {
   let base: UnsafeRawPointer
   let byteCount: Int

@@ -42,6 +42,8 @@ struct SpeedContender {
     case one
     /// The handler on the last one, who touches on the others.
     case apart
+    /// Who touches on the last one, and the rest wherever it is put.
+    case toucherOnOne
   }
 
   var name: String

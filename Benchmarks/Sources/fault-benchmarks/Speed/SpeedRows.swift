@@ -14,7 +14,7 @@ extension SpeedRow {
     let placement: HandlerPlacement = plant == .placement ? .scheduler : .automatic
     return inThread(pages) + eventLoop(pages, placement) + large(many, most, advice)
       // A handler that waits for the sleeper takes so long that fewer pages say enough.
-      + threads(pages, placement, advice) + [sleeper(plant == .blocking ? pages / 16 : 16384)]
+      + threads(pages, placement, advice) + sleeper(plant == .blocking ? pages / 16 : 16384)
       + awake(pages, isPlanted: plant == .placement)
   }
 
@@ -127,12 +127,19 @@ extension SpeedRow {
     }
   }
 
-  private static func sleeper(_ pages: Int) -> SpeedRow {
-    SpeedRow(
-      name: "sleeper", about: "a page through the event loop while another region's provider sleeps, against none",
-      statistic: .p99, pages: pages, isRandom: true,
-      subject: library("with", .init(delivery: .eventLoop, hasSleeper: true)),
-      yardsticks: [library("without", .init(delivery: .eventLoop))])
+  private static func sleeper(_ pages: Int) -> [SpeedRow] {
+    func row(_ name: String, _ about: String, _ cpus: SpeedContender.CPUs) -> SpeedRow {
+      SpeedRow(
+        name: name, about: about, statistic: .p99, pages: pages, isRandom: true,
+        subject: library("with", .init(delivery: .eventLoop, hasSleeper: true), cpus),
+        yardsticks: [library("without", .init(delivery: .eventLoop), cpus)])
+    }
+    return [
+      row(
+        "sleeper", "a page through the event loop while another region's provider sleeps, against none", .toucherOnOne),
+      // The tail has also what the scheduler does to a thread when another one wakes up.
+      row("sleeper-unpinned", "the same with nothing pinned", .any),
+    ]
   }
 
   /// Nothing where that is not permitted.

@@ -136,7 +136,7 @@ final class SpeedTrack {
   private func touch(
     _ contender: SpeedContender, _ row: SpeedRow, _ base: UnsafeMutableRawPointer, copiesItself: Bool
   ) throws -> SpeedSample {
-    try run(on: contender.cpus == .apart && cpus.count > 1 ? Array(cpus.dropLast()) : handlerCPUs(contender.cpus))
+    try run(on: toucherCPUs(contender.cpus))
     // The shuffled list is for all pages; a shorter row leaves those out that it does not have.
     let order = row.isRandom ? shuffled.filter { $0 < row.pages } : sequential
     let (touched, wrong) = unsafe order.withUnsafeBufferPointer { order in
@@ -157,8 +157,16 @@ final class SpeedTrack {
 
   private func handlerCPUs(_ cpus: SpeedContender.CPUs) -> [Int32] {
     switch cpus {
-    case .any: self.cpus
+    case .any, .toucherOnOne: self.cpus
     case .one, .apart: [self.cpus[self.cpus.count - 1]]
+    }
+  }
+
+  private func toucherCPUs(_ cpus: SpeedContender.CPUs) -> [Int32] {
+    switch cpus {
+    case .toucherOnOne: [self.cpus[self.cpus.count - 1]]
+    case .apart where self.cpus.count > 1: self.cpus.dropLast()
+    default: handlerCPUs(cpus)
     }
   }
 
