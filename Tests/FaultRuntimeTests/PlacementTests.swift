@@ -122,7 +122,7 @@ struct FollowingPolicyTests {
         policy.looked(moved: true)
       }
     }
-    #expect(looks == [1, 2, 3, 4, 5, 6, 7, 9, 13, 21, 37, 69, 133, 197])
+    #expect(looks == [1, 2, 3, 4, 5, 6, 7, 9, 13, 21, 37, 69, 133])
   }
 
   @Test("Without a thread for SCHED_IDLE it is never tried again, and the usual class follows")
