@@ -6,12 +6,14 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -334,9 +336,44 @@ const char *cuffd_error_text(int number, char *buffer, size_t capacity) {
   return strerror_r(number, buffer, capacity);
 }
 
+int cuffd_write_error(const void *text, size_t length) {
+  const char *rest = text;
+  while (length > 0) {
+    ssize_t count = write(STDERR_FILENO, rest, length);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return count < 0 ? -errno : -EIO;
+    rest += count;
+    length -= (size_t)count;
+  }
+  return 0;
+}
+
+const void *cuffd_zeros(void) {
+  // Never written, so it is the kernel's page of zeros.
+  static char zeros[64 << 10];
+  return zeros;
+}
+
 size_t cuffd_page_size(void) { return (size_t)sysconf(_SC_PAGESIZE); }
 
 int64_t cuffd_process_id(void) { return getpid(); }
+
+uint32_t cuffd_thread_id(void) { return (uint32_t)syscall(SYS_gettid); }
+
+int cuffd_thread_waits_in_fault(uint32_t thread) {
+  char path[64], place[64];
+  snprintf(path, sizeof path, "/proc/self/task/%u/wchan", thread);
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return -errno;
+  ssize_t length = read(fd, place, sizeof place - 1);
+  int error = errno;
+  close(fd);
+  if (length < 0) return -error;
+  place[length] = 0;
+  // "0" is what a kernel without symbols says of everything.
+  if (strcmp(place, "0") == 0) return -ENOSYS;
+  return strcmp(place, "handle_userfault") == 0;
+}
 
 uint64_t cuffd_monotonic_nanoseconds(void) {
   struct timespec now;

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "cuffd_sigbus.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -13,13 +14,16 @@
 
 // Written under the lock below, read by the handler: once set, `server` and `context` never change.
 static _Atomic(cuffd_fault_server) server;
+static _Atomic(cuffd_fault_explainer) explainer;
 static _Atomic(void *) context;
+static _Atomic uint64_t page_mask;
 
 // Who had the signal before us, and who took it from us later and lost it again at the next installation: newest last.
 // An entry is written before the count covers it, and never changes: a handler may be reading it.
 enum { TAKEOVERS = 16 };
 static struct sigaction takeovers[TAKEOVERS];
 static _Atomic bool spent[TAKEOVERS];  // of SA_RESETHAND
+static bool backtraces[TAKEOVERS];     // says where a program crashed, and lets it end
 static _Atomic unsigned takeover_count;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -28,6 +32,36 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 // signal from us may call us in turn: then it has to go on to the next older one, and not round in circles. A mark in the
 // signal's own memory is right even when a handler leaves by siglongjmp.
 enum { WITH_PREDECESSOR = 0x46520000 };
+
+// The faults that this thread is answering, the innermost last: a provider that touches lazy memory is interrupted by another.
+enum { NESTED = 16 };
+struct answering {
+  uint64_t page;
+  uintptr_t stack;  // of the handler
+  bool is_alternate;
+};
+static _Thread_local struct {
+  struct answering faults[NESTED];
+  unsigned count;
+} answering __attribute__((tls_model("initial-exec")));
+
+// Adds a fault. Returns 0, or the page whose answer would have to wait for itself.
+static uint64_t begin_answer(uint64_t page, const ucontext_t *state) {
+  struct answering own = {page, (uintptr_t)__builtin_frame_address(0), !(state->uc_stack.ss_flags & SS_DISABLE)};
+  // Those that a handler left by siglongjmp: an outer one lies above, or on the other stack where this one is alternate.
+  while (answering.count > 0) {
+    const struct answering *last = &answering.faults[answering.count - 1];
+    bool is_live = last->is_alternate == own.is_alternate ? last->stack > own.stack : own.is_alternate;
+    if (is_live) break;
+    answering.count--;
+  }
+  for (unsigned i = 0; i < answering.count; i++) {
+    if (answering.faults[i].page == page) return answering.faults[answering.count - 1].page;
+  }
+  if (answering.count == NESTED) return answering.faults[NESTED - 1].page;
+  answering.faults[answering.count++] = own;
+  return 0;
+}
 
 // 1 for a write, 0 for a read, or where the architecture does not say.
 static bool was_write(const ucontext_t *state) {
@@ -56,12 +90,18 @@ static void die(int number, siginfo_t *info) {
   syscall(SYS_rt_tgsigqueueinfo, getpid(), (pid_t)syscall(SYS_gettid), number, info);
 }
 
+static void explain(const siginfo_t *info) {
+  cuffd_fault_explainer call = atomic_load(&explainer);
+  if (call != NULL && info->si_code > 0) call(atomic_load(&context), (uint64_t)(uintptr_t)info->si_addr);
+}
+
 static void pass_on(int number, siginfo_t *info, void *state) {
   bool from_kernel = info->si_code > 0;
   int mark = info->si_errno;
   bool returned = mark >= WITH_PREDECESSOR && mark < WITH_PREDECESSOR + TAKEOVERS;
   unsigned newer = returned ? (unsigned)(mark - WITH_PREDECESSOR) : atomic_load(&takeover_count);
   if (newer == 0) {
+    if (mark == 0) explain(info);
     die(number, info);
     return;
   }
@@ -70,13 +110,17 @@ static void pass_on(int number, siginfo_t *info, void *state) {
   bool has_info = (before->sa_flags & SA_SIGINFO) != 0;
   if (!has_info && before->sa_handler == SIG_IGN) {
     // The kernel lets nobody ignore a fault of its own: without a handler it is the end.
-    if (from_kernel) die(number, info);
-    return;
-  }
-  if ((!has_info && before->sa_handler == SIG_DFL) || atomic_load(&spent[index])) {
+    if (!from_kernel) return;
+    explain(info);
     die(number, info);
     return;
   }
+  if ((!has_info && before->sa_handler == SIG_DFL) || atomic_load(&spent[index])) {
+    explain(info);
+    die(number, info);
+    return;
+  }
+  if (backtraces[index]) explain(info);
   if ((unsigned)before->sa_flags & (unsigned)SA_RESETHAND) atomic_store(&spent[index], true);
   // As the kernel would have called it: with its own mask, and the signal itself blocked unless it said otherwise.
   sigset_t mask = before->sa_mask, outer;
@@ -112,14 +156,29 @@ static void on_sigbus(int number, siginfo_t *info, void *state) {
   // BUS_ADRERR is what a missing page is; a poisoned one (BUS_MCEERR_AR) has been answered already.
   if (info->si_code == BUS_ADRERR && info->si_errno == 0) {
     cuffd_fault_server call = atomic_load(&server);
-    if (call != NULL) served = call(atomic_load(&context), (uint64_t)(uintptr_t)info->si_addr, was_write(state));
+    if (call != NULL) {
+      uint64_t address = (uint64_t)(uintptr_t)info->si_addr;
+      unsigned before = answering.count;
+      uint64_t outer = begin_answer(address & atomic_load(&page_mask), state);
+      served = call(atomic_load(&context), address, was_write(state), outer);
+      if (answering.count > before) answering.count = before;
+    }
   }
   errno = saved;
   if (!served) pass_on(number, info, state);
   errno = saved;
 }
 
-int cuffd_sigbus_install(cuffd_fault_server new_server, void *new_context) {
+// Whether a handler is that of Swift's runtime, which only says where the program crashed.
+static bool is_backtracer(const struct sigaction *action) {
+  Dl_info info;
+  const void *handler = (action->sa_flags & SA_SIGINFO) != 0 ? (const void *)action->sa_sigaction
+                                                             : (const void *)action->sa_handler;
+  return handler != NULL && dladdr(handler, &info) != 0 && info.dli_fname != NULL &&
+         strstr(info.dli_fname, "libswiftCore.so") != NULL;
+}
+
+int cuffd_sigbus_install(cuffd_fault_server new_server, cuffd_fault_explainer new_explainer, void *new_context) {
   struct sigaction action, current;
   memset(&action, 0, sizeof action);
   action.sa_sigaction = on_sigbus;
@@ -135,7 +194,9 @@ int cuffd_sigbus_install(cuffd_fault_server new_server, void *new_context) {
 
   int result = 0;
   pthread_mutex_lock(&lock);
+  atomic_store(&page_mask, ~((uint64_t)sysconf(_SC_PAGESIZE) - 1));
   atomic_store(&context, new_context);
+  atomic_store(&explainer, new_explainer);
   atomic_store(&server, new_server);
   if (sigaction(SIGBUS, NULL, &current) < 0) {
     result = -errno;
@@ -148,6 +209,7 @@ int cuffd_sigbus_install(cuffd_fault_server new_server, void *new_context) {
     } else {
       if (!known) {
         takeovers[count] = current;
+        backtraces[count] = is_backtracer(&current);
         atomic_store(&takeover_count, count + 1);
       }
       if (sigaction(SIGBUS, &action, NULL) < 0) result = -errno;

@@ -8,8 +8,9 @@ final class Engine: Sendable {
   private let hugePageByteCount = Int(cuffd_huge_page_size())
   private let table = RegionTable()
   private let pool: ProviderPool
-  /// None where the configuration says `sigbus`.
-  private let handlers: [EventLoop]
+  /// Nil where the configuration says `sigbus`.
+  private let handlers: Handlers?
+  private let watchdog: Watchdog?
   /// Nil where the configuration says `eventLoop`, or where system calls have to be served.
   private let faultingThreads: InThreadServer?
   private let configuration: FaultRuntimeConfiguration
@@ -27,18 +28,14 @@ final class Engine: Sendable {
     let wantsFaultingThreads = configuration.delivery != .eventLoop && !configuration.needsSystemCalls
     faultingThreads =
       wantsFaultingThreads ? try InThreadServer(configuration: configuration, pageSize: pageSize) : nil
-    pool = ProviderPool(threadLimit: configuration.providerThreads)
-    var handlers: [EventLoop] = []
-    do {
-      for number in 0..<(wantsHandlers ? configuration.handlerThreads : 0) {
-        try handlers.append(
-          EventLoop(configuration: configuration, table: table, pageSize: pageSize, pool: pool, number: number))
-      }
-    } catch {
-      for handler in handlers { handler.stop() }
-      throw error
-    }
-    self.handlers = handlers
+    let pool = ProviderPool(threadLimit: configuration.providerThreads, ownThreads: OwnThreads())
+    self.pool = pool
+    handlers =
+      wantsHandlers
+      ? try Handlers(count: configuration.handlerThreads) { [pageSize, table] number throws(FaultRuntimeError) in
+        try EventLoop(configuration: configuration, table: table, pageSize: pageSize, pool: pool, number: number)
+      } : nil
+    watchdog = handlers.map { Watchdog($0) }
   }
 
   private static func holdLatency(
@@ -53,7 +50,8 @@ final class Engine: Sendable {
   }
 
   deinit {
-    for handler in handlers { handler.stop() }
+    watchdog?.stop()
+    handlers?.stop()
     pool.stop(nanoseconds: configuration.closeDeadline.clampedNanoseconds)
   }
 
@@ -64,25 +62,34 @@ final class Engine: Sendable {
     guard cuffd_process_id() == ownerProcess else { throw .forkedChild() }
     let number = nextRegion.wrappingAdd(1, ordering: .relaxed).oldValue
     let name = options.name ?? "region \(number)"
-    let choice = choose(for: provider)
+    let choice = choose(for: provider, options: options)
     let server: RegionServer
+    var handler: EventLoop?
     if choice.delivery == .sigbus, let faultingThreads {
       guard provider.mayRunInFaultingThread else { throw .providerForbidsDelivery(name: name) }
+      guard options.deadline == nil else { throw .deadlineForbidsDelivery(name: name) }
       server = .faultingThreads(faultingThreads)
     } else {
-      server = .eventLoop(handlers[number % handlers.count])
+      let next = handlers!.next()
+      handler = next
+      server = .eventLoop(next)
     }
-    let core = try RegionCore(
-      provider: provider, byteCount: byteCount, options: options, name: name, pageSize: pageSize,
-      hugePageByteCount: hugePageByteCount,
-      handler: choice.delivery == .eventLoop ? number % handlers.count : nil,
-      faultingThreads: choice.delivery == .sigbus ? faultingThreads : nil)
-    try server.open(core)
-    return LazyRegion(core: core, server: server, engine: self)
+    do {
+      let core = try RegionCore(
+        provider: provider, byteCount: byteCount, options: options, name: name, pageSize: pageSize,
+        hugePageByteCount: hugePageByteCount, handler: handler?.number,
+        faultingThreads: handler == nil ? faultingThreads : nil)
+      if handler != nil { try watchdog?.watch(deadline: core.deadline) }
+      try server.open(core)
+      return LazyRegion(core: core, server: server, engine: self)
+    } catch {
+      handler?.regionEnded()
+      throw error
+    }
   }
 
   /// Which delivery a region over `provider` gets.
-  func choose(for provider: some PageProvider) -> DeliveryChoice {
+  func choose(for provider: some PageProvider, options: RegionOptions) -> DeliveryChoice {
     if configuration.delivery != .auto {
       return DeliveryChoice(delivery: configuration.delivery, reason: "the configuration says so")
     }
@@ -92,20 +99,23 @@ final class Engine: Sendable {
     guard provider.mayRunInFaultingThread else {
       return DeliveryChoice(delivery: .eventLoop, reason: "the provider does not permit the faulting thread")
     }
+    guard options.deadline == nil else {
+      return DeliveryChoice(delivery: .eventLoop, reason: "a deadline can only be kept by another thread")
+    }
     return DeliveryChoice(delivery: .sigbus, reason: "the provider permits the faulting thread, which is fastest")
   }
 
   /// The handlers' descriptor, or the other one where there are no handlers.
-  var descriptor: DescriptorKind { handlers.first?.uffd.kind ?? faultingThreads?.uffd.kind ?? .userModeOnly }
+  var descriptor: DescriptorKind { handlers?.all[0].uffd.kind ?? faultingThreads?.uffd.kind ?? .userModeOnly }
   var availableFeatures: UserfaultfdFeatures {
-    handlers.first?.uffd.available ?? faultingThreads?.uffd.available ?? []
+    handlers?.all[0].uffd.available ?? faultingThreads?.uffd.available ?? []
   }
 
   var regionCount: Int { table.count + (faultingThreads?.regionCount ?? 0) }
 
   var statistics: FaultStatistics {
     var sum = faultingThreads?.statistics ?? FaultStatistics()
-    for handler in handlers { sum.add(handler.statistics) }
+    for handler in handlers?.all ?? [] { sum.add(handler.statistics) }
     return sum
   }
 }

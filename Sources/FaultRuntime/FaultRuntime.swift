@@ -58,7 +58,9 @@ public final class FaultRuntime: Sendable {
   }
 
   /// Which delivery a region over `provider` gets from ``map(_:options:)``, and why.
-  public func deliveryChoice(for provider: some PageProvider) -> DeliveryChoice { engine.choose(for: provider) }
+  public func deliveryChoice(
+    for provider: some PageProvider, options: RegionOptions = RegionOptions()
+  ) -> DeliveryChoice { engine.choose(for: provider, options: options) }
 
   /// Which way to a userfaultfd the event loop took; without an event loop, which way the faulting threads' descriptor came.
   public var descriptor: DescriptorKind { engine.descriptor }

@@ -10,8 +10,11 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// Which ways to a userfaultfd may be tried.
   public var descriptor: DescriptorChoice
 
-  /// Number of handlers, 1 to 64, each with a userfaultfd of its own. Regions are dealt out to them in turn.
-  public var handlerThreads: Int
+  /// Number of handlers, 1 to 64, each with a userfaultfd and threads of its own. Regions are dealt out to them in turn.
+  ///
+  /// Nil: one handler at first, and one more with each further region that is open, up to the number of CPUs that the program
+  /// may use, and to four. Several handlers serve several regions at once; the faults of one region are always served by one.
+  public var handlerThreads: Int?
 
   /// Number of threads on which providers run that may block (``PageProvider/mayBlock``), 1 to 64. They are started with the
   /// first region over such a provider.
@@ -39,12 +42,23 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// How long the kernel may ask for another try of one resolution before that is reported as a failure.
   public var resolveDeadline: Duration
 
-  /// Called on a handler thread when a page could not be produced, before the access to it fails. Keep it short; it must
-  /// not touch lazy memory.
+  /// What to do with a page that cannot be produced, before Linux 6.6.
+  public var withoutPoison: PoisonFallback
+
+  /// Whether a program that dies of SIGBUS, because it touched a page that could not be produced and has no handler of its own,
+  /// first says so in one line on standard error: region, offset, provider and cause. It takes a handler of SIGBUS, which
+  /// passes on every signal to whoever had it before.
+  public var explainsFailures: Bool
+
+  /// Called when a page could not be produced, before the access to it fails: on a thread of the runtime's own, or with
+  /// `sigbus` on the faulting thread. Keep it short; it must not touch lazy memory.
   public var onFailure: (@Sendable (PageFailure) -> Void)?
 
   /// Features to switch on beyond those that the runtime needs itself; tests ask for events with it.
   var additionalFeatures: UserfaultfdFeatures = []
+
+  /// Features that are taken for missing; tests see with it what happens on older kernels.
+  var withheldFeatures: UserfaultfdFeatures = []
 
   /// How often a resolution that gets `EAGAIN` is tried again at once. The thread whose event was read has to run first,
   /// which takes up to a tenth of a millisecond on another CPU of a virtual machine.
@@ -64,13 +78,15 @@ public struct FaultRuntimeConfiguration: Sendable {
     delivery: Delivery = .auto,
     needsSystemCalls: Bool = false,
     descriptor: DescriptorChoice = .automatic,
-    handlerThreads: Int = 1,
+    handlerThreads: Int? = nil,
     providerThreads: Int = 4,
     placement: HandlerPlacement = .automatic,
     keepsCPUsAwake: Bool = false,
     batchCapacity: Int = 64,
     closeDeadline: Duration = .seconds(5),
     resolveDeadline: Duration = .seconds(10),
+    withoutPoison: PoisonFallback = .abort,
+    explainsFailures: Bool = true,
     onFailure: (@Sendable (PageFailure) -> Void)? = nil
   ) {
     self.delivery = delivery
@@ -83,13 +99,15 @@ public struct FaultRuntimeConfiguration: Sendable {
     self.batchCapacity = batchCapacity
     self.closeDeadline = closeDeadline
     self.resolveDeadline = resolveDeadline
+    self.withoutPoison = withoutPoison
+    self.explainsFailures = explainsFailures
     self.onFailure = onFailure
   }
 }
 
 extension FaultRuntimeConfiguration {
   func validate() throws(FaultRuntimeError) {
-    guard (1...64).contains(handlerThreads) else {
+    if let handlerThreads, !(1...64).contains(handlerThreads) {
       throw .invalidConfiguration("handlerThreads is \(handlerThreads); it has to be from 1 to 64")
     }
     guard (1...64).contains(providerThreads) else {

@@ -31,7 +31,7 @@ public struct FaultRuntimeError: Error, Sendable {
     public static let forkedChild = Code(kind: .forkedChild)
     /// The kernel lacks a feature that the configuration needs.
     public static let featureMissing = Code(kind: .featureMissing)
-    /// The provider does not permit the delivery that the configuration asks for.
+    /// The provider, or the region's deadline, does not permit the delivery that the configuration asks for.
     public static let providerForbidsDelivery = Code(kind: .providerForbidsDelivery)
     /// A range is not within its region.
     public static let rangeOutOfBounds = Code(kind: .rangeOutOfBounds)
@@ -140,6 +140,12 @@ extension FaultRuntimeError {
     Self(
       .providerForbidsDelivery, "the provider of region '\(name)' must not run on the faulting thread",
       advice: "use Delivery.auto or Delivery.eventLoop, or let it say mayRunInFaultingThread where it keeps the rules")
+  }
+
+  static func deadlineForbidsDelivery(name: String) -> Self {
+    Self(
+      .providerForbidsDelivery, "region '\(name)' has a deadline, which its faulting threads cannot keep",
+      advice: "use Delivery.auto or Delivery.eventLoop, or map it without a deadline")
   }
 
   static func rangeOutOfBounds(_ region: RegionCore, _ range: Range<Int>) -> Self {

@@ -41,12 +41,17 @@ __attribute__((constructor)) static void install(void) {
 }
 
 int cts_read_byte(uintptr_t address, uint8_t *value) {
+  // A provider that runs in a handler may call this while an outer call is under way.
+  sigjmp_buf outer;
+  memcpy(&outer, &escape, sizeof outer);
+  volatile sig_atomic_t was_armed = armed;
   int number = sigsetjmp(escape, 1);
   if (number == 0) {
     armed = 1;
     *value = *(volatile uint8_t *)address;
   }
-  armed = 0;
+  armed = was_armed;
+  memcpy(&escape, &outer, sizeof outer);
   return number;
 }
 

@@ -96,6 +96,7 @@ struct ConcurrencyTests {
     configuration.additionalFeatures = .eventRemove
     // Without immediate retries, every EAGAIN takes the way over the timer.
     if !retriesAtOnce { configuration.immediateRetries = 0 }
+    configuration.handlerThreads = 1
     let runtime = try FaultRuntime(configuration)
     let pages = 32
     let gate = Gate()
@@ -165,6 +166,8 @@ struct InterferenceTests {
     let holding: TestThread
 
     init(_ configuration: FaultRuntimeConfiguration = FaultRuntimeConfiguration()) throws {
+      var configuration = configuration
+      configuration.handlerThreads = 1
       runtime = try FaultRuntime(configuration)
       let entered = Requests()
       let region = try runtime.map(
@@ -250,6 +253,7 @@ struct InterferenceTests {
     var configuration = FaultRuntimeConfiguration(resolveDeadline: .zero)
     configuration.additionalFeatures = .eventRemove
     configuration.immediateRetries = 0
+    configuration.handlerThreads = 1
     let runtime = try FaultRuntime(configuration)
     let gate = Gate()
     let requests = Requests()
@@ -276,7 +280,7 @@ struct InterferenceTests {
 
   @Test("Closing one region is not held up by threads that keep faulting on another")
   func closeUnderLoad() throws {
-    let runtime = try FaultRuntime(FaultRuntimeConfiguration(closeDeadline: .seconds(25)))
+    let runtime = try FaultRuntime(FaultRuntimeConfiguration(handlerThreads: 1, closeDeadline: .seconds(25)))
     let pages = 100_000
     let readerCount = 3
     let isDone = Atomic<Bool>(false)

@@ -15,7 +15,8 @@ struct FailureTests {
   private let runtime: FaultRuntime
 
   init() throws {
-    runtime = try FaultRuntime(FaultRuntimeConfiguration(onFailure: { [failures] in failures.add($0) }))
+    runtime = try FaultRuntime(
+      FaultRuntimeConfiguration(handlerThreads: 1, onFailure: { [failures] in failures.add($0) }))
   }
 
   /// What the hook was told, in order.
@@ -283,7 +284,7 @@ struct FailureTests {
 
   @Test("Closing does not wait for a stuck handler longer than its deadline, and its waiters still read no zeros")
   func closeWithStuckHandler() throws {
-    let runtime = try FaultRuntime(FaultRuntimeConfiguration(closeDeadline: .milliseconds(50)))
+    let runtime = try FaultRuntime(FaultRuntimeConfiguration(handlerThreads: 1, closeDeadline: .milliseconds(50)))
     let gate = Gate()
     let requests = Requests()
     let region = try runtime.map(

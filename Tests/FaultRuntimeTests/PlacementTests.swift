@@ -357,7 +357,8 @@ struct PlacementTests {
         let region = try runtime.map(patternProvider(), byteCount: 40 * pageBytes)
         #expect(mismatches(in: region) == [])
         // Those that have ended may still be there for a moment.
-        #expect(eventually { Self.threads(named: "fault-").count == (Self.hasTwoCPUs ? 2 : 1) })
+        #expect(eventually { Self.threads(named: "fault-handler").count == 1 })
+        #expect(eventually { Self.threads(named: "fault-follower").count == (Self.hasTwoCPUs ? 1 : 0) })
       }
       #expect(eventually { Self.threads(named: "fault-").isEmpty })
     }

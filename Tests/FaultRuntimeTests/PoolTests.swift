@@ -43,6 +43,7 @@ struct PoolTests {
     var configuration = FaultRuntimeConfiguration(
       delivery: .eventLoop, providerThreads: threads, closeDeadline: closeDeadline)
     configuration.streamDistance = 0
+    configuration.handlerThreads = 1
     return try FaultRuntime(configuration)
   }
 
@@ -325,6 +326,7 @@ struct PoolTests {
   func streaming() throws {
     var configuration = FaultRuntimeConfiguration(delivery: .eventLoop)
     configuration.streamDistance = 20 * pageBytes
+    configuration.handlerThreads = 1
     let runtime = try FaultRuntime(configuration)
     let slow = Slow()
     let region = try runtime.map(slow.provider(largest: 4, isHeld: { _ in false }), byteCount: 100 * pageBytes)

@@ -12,7 +12,7 @@ struct PrefetchTests {
   private static let both: [Delivery] = [.eventLoop, .sigbus]
 
   private func runtime(_ delivery: Delivery) throws -> FaultRuntime {
-    try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))
+    try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery, handlerThreads: 1))
   }
 
   private func provider(

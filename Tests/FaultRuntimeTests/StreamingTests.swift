@@ -13,6 +13,7 @@ struct StreamingTests {
   private func runtime(pagesAhead: Int) throws -> FaultRuntime {
     var configuration = FaultRuntimeConfiguration(delivery: .eventLoop)
     configuration.streamDistance = pagesAhead * pageBytes
+    configuration.handlerThreads = 1
     return try FaultRuntime(configuration)
   }
 

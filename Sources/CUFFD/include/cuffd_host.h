@@ -113,8 +113,18 @@ int64_t cuffd_copy_if_readable(void *destination, const void *source, size_t len
 // strerror_r(3): the text for an error number, in `buffer` or in static memory.
 const char *cuffd_error_text(int number, char *buffer, size_t capacity);
 
+// Writes all of it to standard error, as far as that goes. Safe in a signal handler. Returns 0 or -errno.
+int cuffd_write_error(const void *text, size_t length);
+
+// As many zeros as the largest page of any Linux has bytes.
+const void *cuffd_zeros(void);
+
 size_t cuffd_page_size(void);
 int64_t cuffd_process_id(void);
+// gettid(2).
+uint32_t cuffd_thread_id(void);
+// 1 where a thread of this process sleeps in a fault of a userfaultfd, 0 where it does not, or -errno where /proc does not say.
+int cuffd_thread_waits_in_fault(uint32_t thread);
 CUFFD_NO_LOCKS uint64_t cuffd_monotonic_nanoseconds(void);
 
 // Sleeps, or only yields the CPU where `nanoseconds` is 0.

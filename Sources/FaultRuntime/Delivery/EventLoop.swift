@@ -1,4 +1,5 @@
 internal import CUFFD
+internal import Synchronization
 
 /// A handler: a userfaultfd of its own, and one thread at a time that serves its faults (`FaultService`).
 ///
@@ -12,13 +13,22 @@ final class EventLoop: Sendable {
   let inFlight = RequestsInFlight()
   let pooled: DirectResolver
   let pool: ProviderPool
-  let onFailure: (@Sendable (PageFailure) -> Void)?
+  let reporter: FailureReporter
   let deferralDeadline: UInt64
   /// How often a resolution that gets `EAGAIN` reads on and tries again at once, before it is put off for a millisecond.
   let immediateRetries: Int
 
+  let ownThreads: OwnThreads
+  /// The thread that serves, as the kernel numbers it.
+  private let server = Atomic<UInt32>(0)
+  /// What the provider is asked for on that thread.
+  private let askedAddress = Atomic<UInt>(0)
+  private let askedByteCount = Atomic<Int>(0)
+  private let explainsFailures: Bool
+
   /// Which of the runtime's handlers this is.
   let number: Int
+  private let regions = Atomic<Int>(0)
   let batchCapacity: Int
   let epoll: Epoll
   private let closeDeadline: UInt64
@@ -48,18 +58,21 @@ final class EventLoop: Sendable {
   ) throws(FaultRuntimeError) {
     do {
       uffd = try Userfaultfd.open(
-        configuration.handlerKinds, wanting: Self.wantedFeatures.union(configuration.additionalFeatures))
+        configuration.handlerKinds, wanting: Self.wantedFeatures.union(configuration.additionalFeatures),
+        without: configuration.withheldFeatures)
     } catch {
       throw .unavailable(error)
     }
     pooled = DirectResolver(
-      pageSize: pageSize, counters: SharedCounters(), onFailure: configuration.onFailure,
+      pageSize: pageSize, counters: SharedCounters(), reporter: FailureReporter(configuration),
       retryDeadline: configuration.resolveDeadline.clampedNanoseconds, wakes: true)
     self.pool = pool
+    ownThreads = pool.ownThreads
+    explainsFailures = configuration.explainsFailures
     self.table = table
     self.number = number
     self.pageSize = pageSize
-    onFailure = configuration.onFailure
+    reporter = FailureReporter(configuration)
     deferralDeadline = configuration.resolveDeadline.clampedNanoseconds
     immediateRetries = configuration.immediateRetries
     closeDeadline = configuration.closeDeadline.clampedNanoseconds
@@ -95,6 +108,11 @@ final class EventLoop: Sendable {
 
   // MARK: Control, on any thread
 
+  /// Regions that have been dealt to this handler and not ended.
+  var regionCount: Int { regions.load(ordering: .relaxed) }
+  func regionBegins() { regions.wrappingAdd(1, ordering: .relaxed) }
+  func regionEnded() { regions.wrappingSubtract(1, ordering: .relaxed) }
+
   /// Begins to serve faults of a region.
   func open(_ region: RegionCore) throws(FaultRuntimeError) {
     if region.mayBlock {
@@ -104,11 +122,19 @@ final class EventLoop: Sendable {
         throw .cannotStart(error)
       }
     }
+    if explainsFailures {
+      do {
+        try SigbusDispatcher.shared.explain(region)
+      } catch {
+        throw .cannotStart(error)
+      }
+    }
     table.insert(region)
     do {
       try uffd.register(region.range, mode: .missing)
     } catch {
       table.remove(region)
+      SigbusDispatcher.shared.forget(region)
       throw .cannotRegister(region, error.errno)
     }
   }
@@ -119,6 +145,8 @@ final class EventLoop: Sendable {
     drain()
     if region.mayBlock, !pool.isOnPoolThread { inFlight.waitUntilNothing(of: region, nanoseconds: closeDeadline) }
     region.withdraw(from: table, uffd)
+    SigbusDispatcher.shared.forget(region)
+    regionEnded()
   }
 
   /// Waits until the handler has served everything that was queued, or until the deadline.
@@ -172,13 +200,45 @@ final class EventLoop: Sendable {
     }
   }
 
+  // MARK: What the watchdog looks at
+
+  /// The thread that serves.
+  var servingThread: UInt32 { server.load(ordering: .relaxed) }
+
+  /// Changes with everything that is done.
+  var progress: Int {
+    let statistics = counters.statistics
+    return statistics.batches &+ statistics.requests
+  }
+
+  /// Whether the thread that serves sleeps in a fault. Where the kernel does not tell: whether it may.
+  var waitsInFault: Bool { cuffd_thread_waits_in_fault(servingThread) != 0 }
+
+  /// What the provider was asked for last on that thread.
+  var asking: (region: RegionCore, range: Range<Int>)? {
+    let address = askedAddress.load(ordering: .relaxed)
+    guard let region = table.region(containing: address) else { return nil }
+    let start = region.offset(of: address)
+    return (region, start..<(start + askedByteCount.load(ordering: .relaxed)))
+  }
+
+  /// The provider is about to be asked for this on the serving thread.
+  @inline(__always)
+  func note(_ range: AddressRange) {
+    askedAddress.store(range.start, ordering: .relaxed)
+    askedByteCount.store(range.byteCount, ordering: .relaxed)
+  }
+
   // MARK: Service, on the handler's threads
 
   private func run(as role: HandlerRole) {
+    ownThreads.addCaller()
+    defer { ownThreads.removeCaller() }
     var isInClass = role == .ordinary
     while true {
       baton.wait(as: role.rawValue)
       guard var service = box.take() else { return }
+      server.store(cuffd_thread_id(), ordering: .relaxed)
       // Only now: who never had anything to do ends in the usual class, and is not waited for.
       if !isInClass { isInClass = cuffd_run_when_idle() == 0 }
       if !isInClass {

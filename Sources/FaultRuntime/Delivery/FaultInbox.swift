@@ -29,7 +29,7 @@ struct FaultInbox: ~Copyable {
   /// Reads once, as many messages as are waiting. Returns their number.
   @inline(__always)
   mutating func read(
-    from uffd: borrowing Userfaultfd, counting counters: borrowing HandlerCounters
+    from uffd: borrowing Userfaultfd, ownThreads: OwnThreads, counting counters: borrowing HandlerCounters
   ) throws(UserfaultfdError) -> Int {
     try uffd.read(into: &messages)
     guard messages.count > 0 else { return 0 }
@@ -39,7 +39,10 @@ struct FaultInbox: ~Copyable {
       guard case .pagefault(let address, let flags, let thread) = messages[index] else { continue }
       count += 1
       latestThread = thread
-      faults.insert(PendingFault(page: pageSize.pageStart(of: address), isWrite: flags.contains(.write)))
+      faults.insert(
+        PendingFault(
+          page: pageSize.pageStart(of: address), isWrite: flags.contains(.write),
+          asker: ownThreads.contains(thread) ? thread : 0))
     }
     counters.countBatch(faults: count, messages: messages.count)
     return messages.count

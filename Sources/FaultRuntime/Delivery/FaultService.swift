@@ -49,7 +49,7 @@ struct FaultService: ~Copyable {
         if ready.hasError(EventLoop.Token.faults) { fatalError("FaultRuntime: the userfaultfd reports an error") }
         var messages = 0
         if ready.hasInput(EventLoop.Token.faults), inbox.hasRoom {
-          messages = try inbox.read(from: loop.uffd, counting: loop.counters)
+          messages = try inbox.read(from: loop.uffd, ownThreads: loop.ownThreads, counting: loop.counters)
         }
         if resolver.deferred.count > 0 { resolver.takeDeferred(into: &inbox) }
         try serve()
@@ -116,7 +116,11 @@ struct FaultService: ~Copyable {
       run, batch,
       submit: { [loop, region = run.region] in loop.pool.submit(.demand($0, region, loop)) },
       wake: { [loop] in try? loop.uffd.wake(AddressRange(start: $0, byteCount: loop.pageSize.bytes)) },
-      resubmit: { [loop] in loop.pool.submit(.prefetch($0, loop)) })
+      resubmit: { [loop] in loop.pool.submit(.prefetch($0, loop)) },
+      fail: { [loop, region = run.region] page, deadlock in
+        loop.pooled.fail(page, of: region, ResolutionError.deadlock(deadlock), loop.uffd)
+      })
+    if run.faults.contains(where: { batch[$0].asker != 0 }) { loop.pool.addThread() }
     guard run.isWidest, stream.distance > 0 else { return }
     let ahead = poolStream?.region === run.region ? poolStream! : PoolPrefetch(aheadOfReaderOf: run.region)
     poolStream = ahead
@@ -150,7 +154,7 @@ struct FaultService: ~Copyable {
     // What was queued before is read first; a read that was not filled has seen the end of it. The bound is for a crowd
     // of threads that fills every read: closing then relies on what it does after draining.
     for _ in 0..<Self.drainReads {
-      let count = try inbox.read(from: loop.uffd, counting: loop.counters)
+      let count = try inbox.read(from: loop.uffd, ownThreads: loop.ownThreads, counting: loop.counters)
       try serve()
       if count < loop.batchCapacity { break }
     }

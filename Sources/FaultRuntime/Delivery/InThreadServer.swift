@@ -17,7 +17,8 @@ final class InThreadServer: Sendable {
 
   init(configuration: FaultRuntimeConfiguration, pageSize: PageSize) throws(FaultRuntimeError) {
     do {
-      uffd = try Userfaultfd.open(configuration.descriptor.candidates, wanting: [.sigbus, .poison])
+      uffd = try Userfaultfd.open(
+        configuration.descriptor.candidates, wanting: [.sigbus, .poison], without: configuration.withheldFeatures)
     } catch {
       throw .unavailable(error)
     }
@@ -28,7 +29,7 @@ final class InThreadServer: Sendable {
     self.staging = staging
     self.pageSize = pageSize
     resolver = DirectResolver(
-      pageSize: pageSize, counters: counters, onFailure: configuration.onFailure,
+      pageSize: pageSize, counters: counters, reporter: FailureReporter(configuration),
       retryDeadline: configuration.resolveDeadline.clampedNanoseconds, wakes: false)
   }
 
@@ -94,17 +95,30 @@ final class InThreadServer: Sendable {
     }
   }
 
+  /// Fails a page without asking anybody.
+  func fail(_ page: UInt, of region: RegionCore, _ error: any Error) -> Bool {
+    resolver.fail(page, of: region, error, uffd)
+  }
+
   /// An error of a request that spans pages says little about the one that was touched: ask again for that.
   private func narrow(_ run: borrowing FaultRun, _ fault: PendingFault, _ error: any Error) -> Bool {
-    if run.isOnePage { return resolver.fail(fault.page, of: run.region, error, uffd) }
-    run.shrinkNext(at: run.start + run.region.requestUnit)
-    counters.countRequests()
-    do {
-      try answer(FaultRun(region: run.region, onlyPageOf: fault, index: 0), fault)
-      return true
-    } catch {
-      return resolver.fail(fault.page, of: run.region, error, uffd)
+    let region = run.region
+    var error = error
+    var attempts = RetryAttempts(region.retry)
+    let isFirstOfPage = !run.isOnePage
+    if isFirstOfPage { run.shrinkNext(at: run.start + region.requestUnit) }
+    var asksAgain = isFirstOfPage || attempts.mayGoOn(after: error, until: { region.isClosing })
+    while asksAgain {
+      counters.countRequests()
+      do {
+        try answer(FaultRun(region: region, onlyPageOf: fault, index: 0), fault)
+        return true
+      } catch let latest {
+        error = latest
+      }
+      asksAgain = attempts.mayGoOn(after: error, until: { region.isClosing })
     }
+    return resolver.fail(fault.page, of: region, error, uffd)
   }
 
   @inline(__always)

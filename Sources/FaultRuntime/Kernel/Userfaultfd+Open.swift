@@ -20,11 +20,14 @@ extension Userfaultfd {
   ///
   /// `UFFDIO_API` can be called only once on a descriptor, even when it only asks what there is; so the question is put
   /// to one that is thrown away.
-  static func open(_ kinds: [DescriptorKind], wanting wanted: UserfaultfdFeatures) throws(Unavailable) -> Userfaultfd {
+  static func open(
+    _ kinds: [DescriptorKind], wanting wanted: UserfaultfdFeatures,
+    without withheld: UserfaultfdFeatures = []
+  ) throws(Unavailable) -> Userfaultfd {
     var refusals: [Refusal] = []
     for kind in kinds {
       do {
-        let available = try probe(kind)
+        let available = try probe(kind).subtracting(withheld)
         let enabled = wanted.intersection(available)
         let descriptor = try openRaw(kind)
         let owner = Userfaultfd(descriptor: descriptor, kind: kind, enabled: enabled, available: available)

@@ -90,8 +90,8 @@ extension Userfaultfd {
   }
 
   /// `UFFDIO_POISON` (6.6): every access to these pages fails, with SIGBUS or EFAULT, until a `copy` cures them.
-  @_noLocks @_noAllocation
   func poison(_ range: AddressRange, mode: ResolveMode = ResolveMode()) throws(ResolveError) {
+    guard canPoison else { throw ResolveError(request: .poison, errno: .invalidArgument, completedByteCount: 0) }
     var done: Int64 = 0
     let bits = mode.contains(.doNotWake) ? CUFFD_POISON_MODE_DONTWAKE : 0
     let result = unsafe cuffd_ioctl_poison(descriptor, UInt64(range.start), UInt64(range.byteCount), bits, &done)
@@ -105,6 +105,14 @@ extension Userfaultfd {
       | (mode.contains(.doNotWake) ? CUFFD_WRITEPROTECT_MODE_DONTWAKE : 0)
     let result = cuffd_ioctl_writeprotect(descriptor, UInt64(range.start), UInt64(range.byteCount), bits)
     if result < 0 { throw ResolveError(request: .writeProtect, returned: result, 0) }
+  }
+}
+
+extension Userfaultfd {
+  /// Puts a page of zeros over a poisoned one, which `zeropage` takes for present. False where that is not what is there.
+  func cure(_ page: AddressRange) -> Bool {
+    guard cuffd_is_resident(UInt64(page.start)) == 0 else { return false }
+    return unsafe (try? copy(page, from: cuffd_zeros())) != nil
   }
 }
 

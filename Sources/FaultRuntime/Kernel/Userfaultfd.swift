@@ -14,11 +14,15 @@ struct Userfaultfd: ~Copyable, Sendable {
   /// The features that this kernel offers.
   let available: UserfaultfdFeatures
 
+  /// Whether `poison` can be had. By itself, because a set of options cannot be asked where nothing may be allocated.
+  let canPoison: Bool
+
   init(descriptor: CInt, kind: DescriptorKind, enabled: UserfaultfdFeatures, available: UserfaultfdFeatures) {
     self.descriptor = descriptor
     self.kind = kind
     self.enabled = enabled
     self.available = available
+    canPoison = available.contains(.poison)
   }
 
   deinit {

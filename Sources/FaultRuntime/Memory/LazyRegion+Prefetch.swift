@@ -1,3 +1,5 @@
+internal import CUFFD
+
 extension LazyRegion {
   /// Makes the pages that hold `range` resident, without a fault for each, and returns when they are.
   ///
@@ -17,17 +19,56 @@ extension LazyRegion {
   ///   `pageFailed`, whose ``FaultRuntimeError/failure`` says which page and why. Pages before that one are resident; the
   ///   page itself is not poisoned, and is asked for again when it is touched.
   public func prefetch(_ range: Range<Int>) throws(FaultRuntimeError) {
+    guard let pages = try pages(of: range) else { return }
+    try fill(pages)
+  }
+
+  /// The pages that hold a range, as offsets; nil where it is empty.
+  private func pages(of range: Range<Int>) throws(FaultRuntimeError) -> Range<Int>? {
     guard range.lowerBound >= 0, range.upperBound <= byteCount else { throw .rangeOutOfBounds(core, range) }
     guard !isClosed else { throw .regionClosed(core) }
     guard core.isInOwnerProcess else { throw .forkedChild() }
-    guard !range.isEmpty else { return }
-    let start = core.pageSize.roundDown(range.lowerBound)
+    guard !range.isEmpty else { return nil }
     let end = min(core.pageSize.roundUp(range.upperBound) ?? Int.max, core.range.byteCount)
-    guard let failure = try server.prefetch(core, start..<end) else { return }
+    return core.pageSize.roundDown(range.lowerBound)..<end
+  }
+
+  private func fill(_ pages: Range<Int>) throws(FaultRuntimeError) {
+    guard let failure = try server.prefetch(core, pages) else { return }
     if core.isClosing { throw .regionClosed(core) }
-    throw .pageFailed(
-      PageFailure(
-        region: name, offset: core.offset(of: failure.page), byteCount: pageSize, cause: failure.cause))
+    throw .pageFailed(core.failure(failure.cause, atPage: failure.page))
+  }
+
+  /// Asks again for the pages of `range` that have failed, and cures those that come: touching them works from then on. Pages
+  /// that have not failed are left alone. A page is also cured by an answer that covers it, and by ``prefetch(_:)``.
+  ///
+  /// Blocks as ``prefetch(_:)`` does.
+  ///
+  /// - Parameter range: offsets in bytes, within `0..<byteCount`.
+  /// - Throws: as ``prefetch(_:)`` does; pages that fail again stay poisoned, and those behind the first of them as they are.
+  public func retry(_ range: Range<Int>) throws(FaultRuntimeError) {
+    guard let pages = try pages(of: range) else { return }
+    for offset in core.failures.offsets(in: pages) {
+      do {
+        try fill(offset..<(offset + pageSize))
+        core.failures.forget(offset)
+      } catch {
+        if let failure = error.failure { core.failures.record(failure) }
+        throw error
+      }
+    }
+  }
+
+  /// Why the page that holds `offset` could not be produced, as long as it is not there; nil where nothing failed. Of a
+  /// region's failed pages the newest 16,384 are known. Takes a lock, and makes a system call for a page that failed.
+  public func failure(at offset: Int) -> PageFailure? {
+    let page = core.pageSize.roundDown(max(0, offset))
+    guard let failure = core.failures.failure(at: page) else { return nil }
+    guard cuffd_is_resident(UInt64(core.range.start) + UInt64(page)) == 0 else {
+      core.failures.forget(page)
+      return nil
+    }
+    return failure
   }
 
   /// Makes the whole region resident; as ``prefetch(_:)``.

@@ -34,6 +34,11 @@ final class RegionCore: Sendable {
   let mayBeAskedConcurrently: Bool
   let provide: @Sendable (PageRequest, inout PageBuffer) throws -> PageContents
   let failures = FailureLog()
+  /// The provider's name, for messages.
+  let providerName: String
+  let retry: RetryPolicy
+  /// How long a request may take, in nanoseconds; 0 for ever.
+  let deadline: UInt64
 
   private let closing = Atomic<Bool>(false)
   private let ownerProcess = cuffd_process_id()
@@ -53,7 +58,11 @@ final class RegionCore: Sendable {
 
     self.isWritable = options.access == .readWrite
     self.advice = options.advice
-    self.mayBlock = provider.mayBlock
+    self.retry = options.retry
+    self.deadline = options.deadline.map { max(1, $0.clampedNanoseconds) } ?? 0
+    // Who waits between attempts, or may have to be given up, must not be the handler.
+    self.mayBlock = provider.mayBlock || options.deadline != nil || options.retry.attempts > 1
+    self.providerName = (provider as? any CustomStringConvertible)?.description ?? "\(Provider.self)"
     // So that huge pages can be moved in.
     let alignment = mapped >= hugePageByteCount ? hugePageByteCount : 0
     var address: UnsafeMutableRawPointer?
@@ -99,9 +108,14 @@ final class RegionCore: Sendable {
 
   /// Keeps a failure, and tells the hook.
   func report(_ cause: any Error, atPage page: UInt, to hook: (@Sendable (PageFailure) -> Void)?) {
-    let failure = PageFailure(region: name, offset: offset(of: page), byteCount: pageSize.bytes, cause: cause)
+    let failure = failure(cause, atPage: page)
     failures.record(failure)
     hook?(failure)
+  }
+
+  func failure(_ cause: any Error, atPage page: UInt) -> PageFailure {
+    PageFailure(
+      region: name, offset: offset(of: page), byteCount: pageSize.bytes, provider: providerName, cause: cause)
   }
 
   /// Whether a fault met by the closing of its region is an old one: it was read, and then somebody else filled its page.

@@ -25,6 +25,9 @@ public struct FaultStatistics: Hashable, Sendable {
   /// Resolutions put off because the kernel wanted something else read first (`EAGAIN`).
   public var deferrals = 0
 
+  /// Answers of providers that came after their region's deadline, and were dropped.
+  public var lateAnswers = 0
+
   /// How often a handler went on with its other thread: to follow a faulting thread, or to stop that
   /// (``HandlerPlacement``).
   public var handovers = 0
@@ -40,6 +43,7 @@ extension FaultStatistics {
     pagesAlreadyPresent += other.pagesAlreadyPresent
     pagesFailed += other.pagesFailed
     deferrals += other.deferrals
+    lateAnswers += other.lateAnswers
     handovers += other.handovers
   }
 }

@@ -9,14 +9,17 @@ public struct PageFailure: Error, Sendable {
   /// The length of a page, in bytes.
   public var byteCount: Int
 
+  /// The provider: its own description where it has one (`CustomStringConvertible`), and its type's name otherwise.
+  public var provider: String
+
   /// What the provider threw, or a ``ResolutionError``.
   public var cause: any Error
 }
 
 extension PageFailure: CustomStringConvertible {
-  /// One line: region, offset and cause.
+  /// One line: region, offset, provider and cause.
   public var description: String {
-    "region '\(region)', page at offset \(offset): \(cause)"
+    "region '\(region)', page at offset \(offset), provider \(provider): \(cause)"
   }
 }
 
@@ -41,6 +44,12 @@ public enum ResolutionError: Error, Hashable, Sendable {
 
   /// The region was closed while the fault was waiting.
   case regionClosed
+
+  /// The provider did not answer within the region's deadline (``RegionOptions/deadline``).
+  case deadlineExceeded(Duration)
+
+  /// Waiting for the page would be for ever: the thread that would have to produce it waits for it itself.
+  case deadlock(SelfDeadlock)
 }
 
 extension ResolutionError: CustomStringConvertible {
@@ -63,21 +72,10 @@ extension ResolutionError: CustomStringConvertible {
       "the kernel asked for another try (EAGAIN) until the deadline"
     case .regionClosed:
       "the region was closed while the access waited"
-    }
-  }
-}
-
-/// The newest failures of a region.
-final class FailureLog: Sendable {
-  private static let capacity = 64
-  private let entries = Guarded<[PageFailure]>([])
-
-  var all: [PageFailure] { entries.withLock { $0 } }
-
-  func record(_ failure: PageFailure) {
-    entries.withLock { entries in
-      if entries.count == Self.capacity { entries.removeFirst() }
-      entries.append(failure)
+    case .deadlineExceeded(let deadline):
+      "the provider did not answer within \(deadline)"
+    case .deadlock(let deadlock):
+      "\(deadlock); a provider must not touch lazy memory that needs the thread it runs on"
     }
   }
 }

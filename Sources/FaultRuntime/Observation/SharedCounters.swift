@@ -16,6 +16,7 @@ final class SharedCounters: Sendable {
   private let pagesAlreadyPresent = Atomic<Int>(0)
   private let pagesFailed = Atomic<Int>(0)
   private let deferrals = Atomic<Int>(0)
+  private let lateAnswers = Atomic<Int>(0)
 
   /// A fault that makes one request: one locked instruction instead of two.
   @_noLocks @_noAllocation
@@ -41,12 +42,15 @@ final class SharedCounters: Sendable {
   @_noLocks @_noAllocation
   func countDeferral() { deferrals.wrappingAdd(1, ordering: .relaxed) }
 
+  func countLateAnswer() { lateAnswers.wrappingAdd(1, ordering: .relaxed) }
+
   /// Each fault is a batch of its own: its thread meets it alone.
   var statistics: FaultStatistics {
     var sum = FaultStatistics(
       pagesAlreadyPresent: pagesAlreadyPresent.load(ordering: .relaxed),
       pagesFailed: pagesFailed.load(ordering: .relaxed),
-      deferrals: deferrals.load(ordering: .relaxed)
+      deferrals: deferrals.load(ordering: .relaxed),
+      lateAnswers: lateAnswers.load(ordering: .relaxed)
     )
     for lane in 0..<Lane.count {
       sum.faults += parts[lane].faults.load(ordering: .relaxed)

@@ -8,9 +8,12 @@ internal import CUFFD
 ///
 /// For a local file and nothing else, plain `mmap(2)` is faster. This provider is for what `mmap` cannot do: errors in
 /// place of SIGBUS roulette, private snapshots, memory that mixes files with other sources.
-public final class FileProvider: SizedPageProvider {
+public final class FileProvider: SizedPageProvider, CustomStringConvertible {
   /// The path as it was given.
   public let path: String
+
+  /// The type and the path, as messages about a page name them.
+  public var description: String { "FileProvider(\(path))" }
 
   /// The length of the file when it was opened, in bytes.
   public let byteCount: Int

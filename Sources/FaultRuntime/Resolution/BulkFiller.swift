@@ -46,7 +46,7 @@ struct BulkFiller: ~Copyable {
   /// begins, at most `end`; both are multiples of the page size.
   mutating func step(
     _ region: RegionCore, from offset: Int, to end: Int, _ uffd: borrowing Userfaultfd,
-    forbidden: RegionTable?, counting count: (Int) -> Void
+    forbidden: RegionTable?, permit: AnswerPermit? = nil, counting count: (Int) -> Void
   ) throws(Failure) -> Int {
     let address = region.range.start &+ UInt(bitPattern: offset)
     let window = min(end - offset, residency.count * pageSize.bytes)
@@ -68,7 +68,9 @@ struct BulkFiller: ~Copyable {
     {
       // The kernel zeroes it, which takes as long as filling it: a step of its own.
       if !hasHugePage, getHugePage() { return start }
-      if try fillHuge(region, start, uffd, forbidden: forbidden, counting: count) { return start + hugePageByteCount }
+      if try fillHuge(region, start, uffd, forbidden: forbidden, permit, counting: count) {
+        return start + hugePageByteCount
+      }
     }
     // Up to the next place where a huge page may begin, so that the rest can be moved.
     let toBoundary =
@@ -76,7 +78,7 @@ struct BulkFiller: ~Copyable {
       ? missing
       : hugePageByteCount - Int((region.range.start &+ UInt(bitPattern: start)) % UInt(hugePageByteCount))
     let length = min(missing, region.largestRequest, toBoundary)
-    try fillPages(region, start, start + length, uffd, forbidden: forbidden, counting: count)
+    try fillPages(region, start, start + length, uffd, forbidden: forbidden, permit, counting: count)
     return start + length
   }
 
@@ -93,27 +95,42 @@ struct BulkFiller: ~Copyable {
 
   private mutating func fillPages(
     _ region: RegionCore, _ start: Int, _ end: Int, _ uffd: borrowing Userfaultfd, forbidden: RegionTable?,
-    counting count: (Int) -> Void
+    _ permit: AnswerPermit?, counting count: (Int) -> Void
   ) throws(Failure) {
     let run = FaultRun(region: region, from: start, to: end)
-    do {
-      guard let stage = unsafe staging.bytes(end - start, pageSize: pageSize) else {
-        throw ResolutionError.refused(.outOfMemory)
+    var attempts = RetryAttempts(region.retry)
+    while true {
+      do {
+        return try fill(run, uffd, forbidden: forbidden, permit, counting: count)
+      } catch {
+        if run.isOnePage || error is WithdrawnError {
+          let isOver = { region.isClosing || permit?.isWithdrawn ?? false }
+          if attempts.mayGoOn(after: error, until: isOver) { continue }
+          throw Failure(cause: error, page: run.range.start)
+        }
       }
-      let answer = unsafe try run.ask(
-        lastWanted: end - pageSize.bytes, isWrite: false, stage: stage,
-        isForbidden: { forbidden?.intersects($0) ?? false })
-      try unsafe put(answer.first, uffd, counting: count)
-      if let second = unsafe answer.second { try unsafe put(second, uffd, counting: count) }
-    } catch {
-      if run.isOnePage { throw Failure(cause: error, page: run.range.start) }
       // One of the pages is to blame: find out which.
-      var page = start
-      while page < end {
-        try fillPages(region, page, page + pageSize.bytes, uffd, forbidden: forbidden, counting: count)
-        page += pageSize.bytes
+      for page in stride(from: start, to: end, by: pageSize.bytes) {
+        try fillPages(region, page, page + pageSize.bytes, uffd, forbidden: forbidden, permit, counting: count)
       }
+      return
     }
+  }
+
+  private mutating func fill(
+    _ run: borrowing FaultRun, _ uffd: borrowing Userfaultfd, forbidden: RegionTable?, _ permit: AnswerPermit?,
+    counting count: (Int) -> Void
+  ) throws {
+    guard let stage = unsafe staging.bytes(run.end - run.start, pageSize: pageSize) else {
+      throw ResolutionError.refused(.outOfMemory)
+    }
+    permit?.ask()
+    let answer = unsafe try run.ask(
+      lastWanted: run.end - pageSize.bytes, isWrite: false, stage: stage,
+      isForbidden: { forbidden?.intersects($0) ?? false })
+    try permit?.beginPlacing()
+    try unsafe put(answer.first, uffd, counting: count)
+    if let second = unsafe answer.second { try unsafe put(second, uffd, counting: count) }
   }
 
   private func put(_ part: AnswerPart, _ uffd: borrowing Userfaultfd, counting count: (Int) -> Void) throws {
@@ -131,6 +148,9 @@ struct BulkFiller: ~Copyable {
       case .goOn(let completed):
         count(completed)
         done += completed
+      case .present where unsafe part.source == nil && uffd.cure(range.dropping(done).prefix(pageSize.bytes)):
+        count(pageSize.bytes)
+        done += pageSize.bytes
       case .present:
         // A fault was faster. Whoever waits there is woken by whoever filled it.
         done += pageSize.bytes
@@ -164,7 +184,7 @@ struct BulkFiller: ~Copyable {
   /// Assembles one huge page and moves it in. False where something stands against it, and copying has to do.
   private mutating func fillHuge(
     _ region: RegionCore, _ start: Int, _ uffd: borrowing Userfaultfd, forbidden: RegionTable?,
-    counting count: (Int) -> Void
+    _ permit: AnswerPermit?, counting count: (Int) -> Void
   ) throws(Failure) -> Bool {
     guard hasHugePage else { return false }
     let base = unsafe UnsafeMutableRawPointer(bitPattern: hugeStaging)!
@@ -174,10 +194,15 @@ struct BulkFiller: ~Copyable {
       let run = FaultRun(region: region, from: start + filled, to: start + filled + length)
       let stage = unsafe UnsafeMutableRawBufferPointer(start: base + filled, count: length)
       do {
+        permit?.ask()
         let answer = unsafe try run.ask(
           lastWanted: run.end - pageSize.bytes, isWrite: true, stage: stage,
           isForbidden: { forbidden?.intersects($0) ?? false })
         try unsafe assemble(answer, run, stage)
+        try permit?.beginPlacing()
+      } catch let error as WithdrawnError {
+        dropHugeStaging()
+        throw Failure(cause: error, page: run.range.start)
       } catch {
         // Page by page it will be clear which one is to blame.
         dropHugeStaging()

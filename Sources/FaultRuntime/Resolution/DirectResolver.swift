@@ -6,21 +6,23 @@ internal import CUFFD
 struct DirectResolver: Sendable {
   let pageSize: PageSize
   let counters: SharedCounters
-  let onFailure: (@Sendable (PageFailure) -> Void)?
+  let reporter: FailureReporter
   /// How long the kernel may ask for another try, in nanoseconds.
   let retryDeadline: UInt64
   /// Whether threads may be asleep on the pages. One that faulted itself is not.
   let wakes: Bool
 
   /// Asks the provider for a run, and puts the answer in place. Returns the offset where what is there ends. The request is
-  /// the caller's to count.
+  /// the caller's to count. Throws a `WithdrawnError` where `permit` was withdrawn meanwhile: nothing has changed then.
   @inline(__always)
   func answer(
     _ run: borrowing FaultRun, lastWanted: Int, isWrite: Bool, stage: UnsafeMutableRawBufferPointer,
-    forbidden: RegionTable?, _ uffd: borrowing Userfaultfd
+    forbidden: RegionTable?, permit: AnswerPermit? = nil, _ uffd: borrowing Userfaultfd
   ) throws -> Int {
+    permit?.ask()
     let answer = unsafe try run.ask(
       lastWanted: lastWanted, isWrite: isWrite, stage: stage, isForbidden: { forbidden?.intersects($0) ?? false })
+    try permit?.beginPlacing()
     var end = try unsafe put(answer.first, run, uffd)
     if let second = unsafe answer.second { end = try unsafe put(second, run, uffd) }
     return end
@@ -46,6 +48,8 @@ struct DirectResolver: Sendable {
         counters.countBytesFilled(done - range.byteCount)
         run.shrinkNext(at: offset + done)
         return offset + done
+      case .present where unsafe part.source == nil && uffd.cure(range.dropping(done).prefix(pageSize.bytes)):
+        done += pageSize.bytes
       case .present:
         counters.countAlreadyPresent()
         counters.countBytesFilled(-pageSize.bytes)
@@ -90,7 +94,7 @@ struct DirectResolver: Sendable {
       return true
     }
     counters.countFailure()
-    region.report(error, atPage: page, to: onFailure)
+    reporter.report(error, atPage: page, of: region)
     var patience = Patience(nanoseconds: retryDeadline)
     while true {
       do {
@@ -110,7 +114,7 @@ struct DirectResolver: Sendable {
         default:
           // Without poison (before Linux 6.6) the page stays missing. A thread that faulted itself gets its signal, and the
           // next touch asks again.
-          if wakes { error.cannotPoison() }
+          if wakes { reporter.cannotPoison(page, of: region) }
           return false
         }
       }
@@ -137,16 +141,5 @@ private struct Patience {
     if isFirst { start = cuffd_monotonic_nanoseconds() }
     backoff.pause()
     return cuffd_monotonic_nanoseconds() - start < nanoseconds
-  }
-}
-
-extension ResolveError {
-  /// Ends the program, because going on would show it zeros.
-  func cannotPoison() -> Never {
-    fatalError(
-      """
-      FaultRuntime: a page could not be produced, and the kernel cannot poison it (\(self)). Going on would show zeros \
-      to the program, so it ends here. UFFDIO_POISON needs Linux 6.6.
-      """)
   }
 }

@@ -86,6 +86,7 @@ struct Resolver: ~Copyable {
       throw ResolutionError.refused(.outOfMemory)
     }
     loop.counters.countRequest()
+    loop.note(run.range)
     let answer = unsafe try run.ask(
       lastWanted: run.region.offset(of: batch[run.faults.upperBound - 1].page),
       isWrite: batch[run.faults.lowerBound].isWrite,
@@ -117,7 +118,7 @@ struct Resolver: ~Copyable {
       case .later where retries < loop.immediateRetries && inbox.hasRoom:
         if retries == 0 { loop.counters.countDeferral() }
         retries += 1
-        _ = try inbox.read(from: loop.uffd, counting: loop.counters)
+        _ = try inbox.read(from: loop.uffd, ownThreads: loop.ownThreads, counting: loop.counters)
         // The thread whose event was read has to run before anything can be resolved.
         cuffd_pause(0)
       case .present where run.isBeyondNeed(range.start &+ UInt(bitPattern: done)):
@@ -214,14 +215,14 @@ struct Resolver: ~Copyable {
       // Present or gone: whoever waits meets what is there now.
       case .present, .gone: wake(page)
       case .targetGone, .done, .goOn: break
-      default: error.cannotPoison()
+      default: loop.reporter.cannotPoison(fault.page, of: region)
       }
     }
   }
 
   private func report(_ fault: PendingFault, of region: RegionCore, _ cause: any Error) {
     loop.counters.countFailure()
-    region.report(cause, atPage: fault.page, to: loop.onFailure)
+    loop.reporter.report(cause, atPage: fault.page, of: region)
   }
 
   /// Errors of a wake mean that nobody can be waiting there.

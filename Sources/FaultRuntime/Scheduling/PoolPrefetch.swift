@@ -42,28 +42,49 @@ final class PoolPrefetch: @unchecked Sendable {
     return true
   }
 
-  /// One step up to `limit`. True where nothing is left to do.
+  /// What a step came to.
+  enum Progress {
+    case goesOn, ended
+    /// Somebody has given the step up, and answered for it.
+    case withdrawn
+  }
+
+  /// One step up to `limit`.
   func step(
     _ filler: inout BulkFiller, to limit: Int, _ uffd: borrowing Userfaultfd, forbidden: RegionTable?,
-    counting count: (Int) -> Void
-  ) -> Bool {
+    permit: AnswerPermit, counting count: (Int) -> Void
+  ) -> Progress {
     do throws(BulkFiller.Failure) {
       guard !region.isClosing else {
+        guard (try? permit.beginPlacing()) != nil else { return .withdrawn }
         throw BulkFiller.Failure(
           cause: ResolutionError.regionClosed, page: region.range.start &+ UInt(bitPattern: offset))
       }
-      let reached = try filler.step(region, from: offset, to: limit, uffd, forbidden: forbidden, counting: count)
+      let reached = try filler.step(
+        region, from: offset, to: limit, uffd, forbidden: forbidden, permit: permit, counting: count)
+      guard (try? permit.beginPlacing()) != nil else { return .withdrawn }
       if isSpeculative {
         region.streams.move(goingOnAt: offset / region.requestUnit, to: reached / region.requestUnit)
       }
       offset = reached
     } catch {
-      // What is ahead of a reader is the business of whoever touches it.
-      failure = isSpeculative ? nil : error
-      isActive.store(false, ordering: .sequentiallyConsistent)
-      return true
+      guard !(error.cause is WithdrawnError), (try? permit.beginPlacing()) != nil else { return .withdrawn }
+      end(with: error)
+      return .ended
     }
-    return hasEnded
+    return hasEnded ? .ended : .goesOn
+  }
+
+  private func end(with error: BulkFiller.Failure) {
+    // What is ahead of a reader is the business of whoever touches it.
+    failure = isSpeculative ? nil : error
+    isActive.store(false, ordering: .sequentiallyConsistent)
+  }
+
+  /// Ends it for who waits, while a step that was withdrawn may still be under way.
+  func giveUp(_ cause: ResolutionError) {
+    end(with: BulkFiller.Failure(cause: cause, page: region.range.start &+ UInt(bitPattern: offset)))
+    done.signal()
   }
 
   private var hasEnded: Bool {

@@ -2,6 +2,12 @@
 // made it, before it is handed over.
 /// A piece of a region that a thread of the pool is asked for, or is working on. Reused, so that faults allocate nothing.
 final class PoolRequest: @unchecked Sendable {
+  /// A thread of the runtime's own that waits for a page.
+  struct Asker {
+    var page: UInt
+    var thread: UInt32
+  }
+
   /// Nil while it is not in use.
   var region: RegionCore?
   var start = 0
@@ -11,13 +17,36 @@ final class PoolRequest: @unchecked Sendable {
   var isWrite = false
   /// The pages that threads wait for. Grows while the request is under way.
   var waiting: [UInt] = []
+  /// Those of the waiting threads that the runtime needs itself.
+  var askers: [Asker] = []
   /// Prefetches that go on when this is done.
   var followers: [PoolPrefetch] = []
+  /// The prefetch that made it, if any.
+  var job: PoolPrefetch?
+  /// The thread that works on it; 0 while none does.
+  var runner: UInt32 = 0
+  let permit = AnswerPermit()
 
   init() { waiting.reserveCapacity(16) }
 
   @inline(__always)
   func covers(_ offset: Int, of other: RegionCore) -> Bool { region === other && offset >= start && offset < end }
+
+  /// Takes a page in that a thread waits for. A thread that is interrupted by signals asks again and again.
+  func await(_ fault: PendingFault) {
+    if !waiting.contains(fault.page) { waiting.append(fault.page) }
+    if fault.asker != 0 { askers.append(Asker(page: fault.page, thread: fault.asker)) }
+  }
+
+  /// Makes it ready for its next use.
+  func clear() {
+    region = nil
+    waiting.removeAll(keepingCapacity: true)
+    askers.removeAll(keepingCapacity: true)
+    followers.removeAll(keepingCapacity: true)
+    job = nil
+    runner = 0
+  }
 }
 
 /// What the pool works off: demand before prefetch.
@@ -30,6 +59,14 @@ enum PoolTask: Sendable {
     switch self {
     case .demand(_, let region, _): region
     case .prefetch(let job, _): job.region
+    }
+  }
+
+  /// Whether it is what `request` stands for.
+  func isFor(_ request: PoolRequest) -> Bool {
+    switch self {
+    case .demand(let own, _, _): own === request
+    case .prefetch(let job, _): job === request.job
     }
   }
 }

@@ -20,43 +20,72 @@ struct PoolWorker: ~Copyable {
 
   private mutating func serve(_ request: PoolRequest, of region: RegionCore, _ loop: EventLoop, _ pool: ProviderPool) {
     let run = FaultRun(region: region, from: request.start, to: request.end, neededEnd: request.neededEnd)
-    loop.inFlight.takeWaiting(for: request, into: &waiting)
+    loop.inFlight.take(request, waiting: &waiting)
+    if request.permit.isWithdrawn { return loop.inFlight.release(request) }
     var filled = request.start..<request.start
     do {
-      if region.isClosing { throw ResolutionError.regionClosed }
-      let last = waiting.max().map { region.offset(of: $0) } ?? request.start
-      filled = request.start..<(try answer(run, lastWanted: last, isWrite: request.isWrite, loop))
+      do {
+        if region.isClosing { throw ResolutionError.regionClosed }
+        let last = waiting.max().map { region.offset(of: $0) } ?? request.start
+        filled = request.start..<(try answer(run, lastWanted: last, isWrite: request.isWrite, request.permit, loop))
+      } catch let error where !(error is WithdrawnError) {
+        try narrow(run, error, request.permit, loop)
+      }
     } catch {
-      narrow(run, error, loop)
+      return drop(request, loop)
     }
     loop.finish(request, filled: filled, handled: filled.isEmpty ? waiting.count : 0, pool)
   }
 
+  /// The answer came after its deadline, and others have seen to those who waited.
+  private func drop(_ request: PoolRequest, _ loop: EventLoop) {
+    loop.pooled.counters.countLateAnswer()
+    loop.inFlight.release(request)
+  }
+
   /// An error of a request that spans pages says little about each of them: ask again for those that threads wait for.
-  private mutating func narrow(_ run: borrowing FaultRun, _ error: any Error, _ loop: EventLoop) {
-    let isFinal = run.isOnePage || run.region.isClosing
-    run.shrinkNext(at: run.start + run.region.requestUnit)
+  ///
+  /// - Throws: a `WithdrawnError` where the request was given up meanwhile, and nothing else.
+  private mutating func narrow(
+    _ run: borrowing FaultRun, _ error: any Error, _ permit: AnswerPermit, _ loop: EventLoop
+  ) throws {
+    let region = run.region
+    let isFirstOfPage = !run.isOnePage && !region.isClosing
+    run.shrinkNext(at: run.start + region.requestUnit)
     for page in Set(waiting).sorted() {
-      do {
-        guard !isFinal else { throw error }
-        let offset = run.region.offset(of: page)
-        let single = FaultRun(region: run.region, from: offset, to: offset + run.region.pageSize.bytes)
-        _ = try answer(single, lastWanted: offset, isWrite: true, loop)
-      } catch {
-        loop.pooled.fail(page, of: run.region, error, loop.uffd)
+      let offset = region.offset(of: page)
+      let single = FaultRun(region: region, from: offset, to: offset + region.pageSize.bytes)
+      var error = error
+      var attempts = RetryAttempts(region.retry)
+      let isOver = { region.isClosing || permit.isWithdrawn }
+      var asksAgain = isFirstOfPage || attempts.mayGoOn(after: error, until: isOver)
+      var isThere = false
+      while asksAgain, !isThere {
+        do {
+          _ = try answer(single, lastWanted: offset, isWrite: true, permit, loop)
+          isThere = true
+        } catch let latest {
+          if latest is WithdrawnError { throw latest }
+          error = latest
+          asksAgain = attempts.mayGoOn(after: error, until: isOver)
+        }
       }
+      if isThere { continue }
+      // So that it is not failed twice.
+      try permit.beginPlacing()
+      loop.pooled.fail(page, of: region, error, loop.uffd)
     }
   }
 
   private mutating func answer(
-    _ run: borrowing FaultRun, lastWanted: Int, isWrite: Bool, _ loop: EventLoop
+    _ run: borrowing FaultRun, lastWanted: Int, isWrite: Bool, _ permit: AnswerPermit, _ loop: EventLoop
   ) throws -> Int {
     guard let stage = unsafe staging.bytes(run.end - run.start, pageSize: run.region.pageSize) else {
       throw ResolutionError.refused(.outOfMemory)
     }
     loop.pooled.counters.countRequests()
     return unsafe try loop.pooled.answer(
-      run, lastWanted: lastWanted, isWrite: isWrite, stage: stage, forbidden: loop.table, loop.uffd)
+      run, lastWanted: lastWanted, isWrite: isWrite, stage: stage, forbidden: loop.table, permit: permit, loop.uffd)
   }
 
   // MARK: Prefetch
@@ -68,15 +97,27 @@ struct PoolWorker: ~Copyable {
     let stepEnd = min(job.end, filler!.boundary(in: job.region, after: start))
     guard let request = loop.inFlight.claim(for: job, from: start, to: stepEnd) else { return }
     loop.pooled.counters.countRequests()
-    let isDone = job.step(
-      &filler!, to: request.end, loop.uffd, forbidden: loop.table,
+    let progress = job.step(
+      &filler!, to: request.end, loop.uffd, forbidden: loop.table, permit: request.permit,
       counting: { loop.pooled.counters.countBytesFilled($0) })
+    if progress == .withdrawn { return drop(request, loop) }
     loop.finish(request, filled: start..<max(start, job.offset), handled: 0, pool)
-    if isDone { job.done.signal() } else { pool.submit(.prefetch(job, loop)) }
+    if progress == .ended { job.done.signal() } else { pool.submit(.prefetch(job, loop)) }
   }
 }
 
 extension EventLoop {
+  /// Fails what has taken longer than its region's deadline, and lets others work in the place of those who are stuck in it.
+  func giveUpOverdue() {
+    for overdue in inFlight.withdrawOverdue() {
+      let error = ResolutionError.deadlineExceeded(.nanoseconds(Int64(clamping: overdue.region.deadline)))
+      for page in Set(overdue.pages).sorted() { pooled.fail(page, of: overdue.region, error, uffd) }
+      overdue.job?.giveUp(error)
+      for job in overdue.followers { pool.submit(.prefetch(job, self)) }
+      if pool.giveUp(overdue.request) { inFlight.release(overdue.request) }
+    }
+  }
+
   /// Ends a request of the pool's.
   fileprivate func finish(_ request: PoolRequest, filled: Range<Int>, handled: Int, _ pool: ProviderPool) {
     inFlight.finish(

@@ -14,6 +14,10 @@ final class ProviderPool: Sendable {
     var prefetch: [PoolTask] = []
     /// What each thread is working on.
     var running: [PoolTask?] = []
+    /// Threads whose place another one has taken, because they are stuck or wait for the pool themselves.
+    var replaced: Set<Int> = []
+    /// Threads beyond the limit, for those that came to wait in faults.
+    var extra = 0
     var isStopping = false
     var threads: [FaultThread] = []
 
@@ -40,8 +44,16 @@ final class ProviderPool: Sendable {
   }
 
   private static let stackByteCount = 1 << 20
+  /// More threads than this that are stuck are not replaced.
+  private static let largestReplacement = 64
 
-  init(threadLimit: Int) { self.threadLimit = threadLimit }
+  /// The numbers of the threads, and of the handlers'.
+  let ownThreads: OwnThreads
+
+  init(threadLimit: Int, ownThreads: OwnThreads) {
+    self.threadLimit = threadLimit
+    self.ownThreads = ownThreads
+  }
 
   /// Whether the caller is a thread of the pool.
   var isOnPoolThread: Bool { state.withLock { $0.threads.contains { $0.isCurrent } } }
@@ -63,26 +75,62 @@ final class ProviderPool: Sendable {
     state.announceToOne()
   }
 
-  /// Ends the threads, each when its provider has returned; one that does not return within `nanoseconds` is left alone.
-  func stop(nanoseconds: UInt64) {
-    let threads = state.withLock { state in
-      state.isStopping = true
-      return state.threads
+  /// Somebody has given up a request. Where a thread works on it, another one takes that thread's place, which ends when its
+  /// provider returns. True where nobody works on it, and nobody will.
+  func giveUp(_ request: PoolRequest) -> Bool {
+    let isStuck = state.withLock { state -> Bool in
+      if let slot = state.running.firstIndex(where: { $0?.isFor(request) ?? false }) {
+        state.running[slot] = nil
+        state.replaced.insert(slot)
+        return true
+      }
+      state.demand.removeAll { $0.isFor(request) }
+      return false
     }
-    state.announce()
-    for thread in threads where thread.isCurrent || !thread.join(nanoseconds: nanoseconds) { thread.detach() }
+    // Without a thread, the others have to do.
+    if isStuck { _ = try? start() }
+    return !isStuck
   }
 
-  /// Starts one more thread. False where that would be too many.
-  private func start() throws(HostCallError) -> Bool {
+  /// A thread of the pool waits in a fault. Where all of them may come to wait so, nobody would be left to answer: one more.
+  func addThread() {
+    let hasIdle = state.withLock { state in
+      state.running.indices.contains { state.running[$0] == nil && !state.replaced.contains($0) }
+    }
+    if !hasIdle { _ = try? start(beyond: 1) }
+  }
+
+  /// Ends the threads, each when its provider has returned; what has not returned within `nanoseconds` is left alone.
+  func stop(nanoseconds: UInt64) {
+    let (threads, replaced) = state.withLock { state in
+      state.isStopping = true
+      return (state.threads, state.replaced)
+    }
+    state.announce()
+    let start = cuffd_monotonic_nanoseconds()
+    for (slot, thread) in threads.enumerated() {
+      let passed = cuffd_monotonic_nanoseconds() - start
+      // One that was replaced is known to be stuck, unless it has ended.
+      let patience = replaced.contains(slot) ? 0 : nanoseconds - min(passed, nanoseconds)
+      if thread.isCurrent || !thread.join(nanoseconds: patience) { thread.detach() }
+    }
+  }
+
+  /// Starts one more thread. False where that would be too many: as many as were replaced, and `extra`, are on top of the
+  /// limit.
+  private func start(beyond extra: Int = 0) throws(HostCallError) -> Bool {
     var hasStarted = false
     let failure = state.withLock { state -> HostCallError? in
       let slot = state.threads.count
-      guard slot < threadLimit, !state.isStopping else { return nil }
+      state.extra = min(state.extra + extra, Self.largestReplacement)
+      let limit = threadLimit + min(state.replaced.count + state.extra, Self.largestReplacement)
+      guard slot < limit, !state.isStopping else { return nil }
       do throws(HostCallError) {
         let thread = try FaultThread(name: "fault-provider\(slot)", stackByteCount: Self.stackByteCount) { [self] in
+          ownThreads.addCaller()
           var worker = PoolWorker()
           while let task = next(slot) { worker.run(task, pool: self) }
+          ownThreads.removeCaller()
         }
         state.threads.append(thread)
         state.running.append(nil)
@@ -99,6 +147,7 @@ final class ProviderPool: Sendable {
   /// The next task for the thread with this slot; nil where it shall end.
   private func next(_ slot: Int) -> PoolTask? {
     let task = state.wait { state -> PoolTask?? in
+      if state.replaced.contains(slot) { return .some(nil) }
       state.running[slot] = nil
       guard let chosen = state.take(share: max(1, threadLimit - 1)) else { return state.isStopping ? .some(nil) : nil }
       state.running[slot] = chosen

@@ -27,6 +27,22 @@ final class RequestsInFlight: Sendable {
       return low..<high
     }
 
+    /// The request that `thread` works on, where `request`, for which it waits, cannot be answered before that one is.
+    func deadlock(of thread: UInt32, waitingFor request: PoolRequest) -> PoolRequest? {
+      var current = request
+      for _ in 0...active.count {
+        if current.runner == thread { return active.first { $0.runner == thread } }
+        let runner = current.runner
+        // A page that has come since keeps nobody.
+        let next = active.first { other in
+          runner != 0 && other.askers.contains { $0.thread == runner && cuffd_is_resident(UInt64($0.page)) == 0 }
+        }
+        guard let next else { return nil }
+        current = next
+      }
+      return nil
+    }
+
     mutating func begin(_ region: RegionCore, _ range: Range<Int>, neededEnd: Int, isWrite: Bool) -> PoolRequest {
       let request = free.popLast() ?? PoolRequest()
       request.region = region
@@ -34,6 +50,7 @@ final class RequestsInFlight: Sendable {
       request.end = range.upperBound
       request.neededEnd = min(neededEnd, range.upperBound)
       request.isWrite = isWrite
+      request.permit.renew(expires: region.deadline != 0)
       active.append(request)
       return request
     }
@@ -42,10 +59,11 @@ final class RequestsInFlight: Sendable {
   private let state = Monitor(State())
 
   /// Takes the faults of a run in: those on pages that are being fetched wait for that, and the others become requests,
-  /// which `submit` gets. `wake` gets pages that have arrived since the fault was read, and `resubmit` is as in `finish`.
+  /// which `submit` gets. `wake` gets pages that have arrived since the fault was read, `resubmit` is as in `finish`, and
+  /// `fail` gets pages that their threads would wait for in vain.
   func admit(
     _ run: borrowing FaultRun, _ batch: borrowing FaultBatch, submit: (PoolRequest) -> Void, wake: (UInt) -> Void,
-    resubmit: (PoolPrefetch) -> Void
+    resubmit: (PoolPrefetch) -> Void, fail: (UInt, SelfDeadlock) -> Void
   ) {
     let region = run.region
     for index in run.faults {
@@ -53,16 +71,22 @@ final class RequestsInFlight: Sendable {
       let offset = region.offset(of: fault.page)
       let bounds = run.start..<run.end
       let neededEnd = run.neededEnd
+      var deadlock: SelfDeadlock?
       let request = state.withLock { state -> PoolRequest? in
         if let request = state.active.first(where: { $0.covers(offset, of: region) }) {
-          request.waiting.append(fault.page)
+          if fault.asker != 0, let own = state.deadlock(of: fault.asker, waitingFor: request) {
+            deadlock = SelfDeadlock(
+              region: own.region!.name, range: own.start..<own.end, touchedRegion: region.name, touchedOffset: offset)
+          }
+          request.await(fault)
           return nil
         }
         let gap = state.gap(around: offset, of: region, in: bounds)
         let request = state.begin(region, gap, neededEnd: max(neededEnd, offset + 1), isWrite: fault.isWrite)
-        request.waiting.append(fault.page)
+        request.await(fault)
         return request
       }
+      if let deadlock { fail(fault.page, deadlock) }
       guard let request else { continue }
       // It may have come since the fault was read. Looked at only now, when nobody else can be filling it.
       if cuffd_is_resident(UInt64(fault.page)) != 0, isCredible(fault.page) {
@@ -95,14 +119,59 @@ final class RequestsInFlight: Sendable {
         return nil
       }
       let gap = state.gap(around: offset, of: job.region, in: offset..<end)
-      return state.begin(job.region, gap, neededEnd: gap.upperBound, isWrite: false)
+      let request = state.begin(job.region, gap, neededEnd: gap.upperBound, isWrite: false)
+      request.job = job
+      request.runner = cuffd_thread_id()
+      return request
     }
   }
 
-  /// Puts the pages that threads wait for so far into `pages`. Copied, because a list that two hold is copied when it grows.
-  func takeWaiting(for request: PoolRequest, into pages: inout [UInt]) {
+  /// The calling thread begins to work on a request. Puts the pages that threads wait for so far into `pages`. Copied, because
+  /// a list that two hold is copied when it grows.
+  func take(_ request: PoolRequest, waiting pages: inout [UInt]) {
     pages.removeAll(keepingCapacity: true)
-    state.withLock { _ in pages.append(contentsOf: request.waiting) }
+    state.withLock { _ in
+      request.runner = cuffd_thread_id()
+      pages.append(contentsOf: request.waiting)
+    }
+  }
+
+  /// A request that took too long, and what has to be done about it.
+  struct Overdue {
+    let request: PoolRequest
+    let region: RegionCore
+    var pages: [UInt]
+    var followers: [PoolPrefetch]
+    var job: PoolPrefetch?
+  }
+
+  /// Withdraws the requests that are older than their region's deadline: what they would bring is not put in place any more,
+  /// and their pages can be asked for again. Each has to be given to `release` when nobody works on it.
+  func withdrawOverdue() -> [Overdue] {
+    let now = cuffd_monotonic_nanoseconds()
+    let overdue = state.withLock { state -> [Overdue] in
+      var overdue: [Overdue] = []
+      state.active.removeAll { request in
+        guard let region = request.region, request.permit.isOlder(than: region.deadline, at: now),
+          request.permit.withdraw()
+        else { return false }
+        overdue.append(
+          Overdue(
+            request: request, region: region, pages: request.waiting, followers: request.followers, job: request.job))
+        return true
+      }
+      return overdue
+    }
+    if !overdue.isEmpty { state.announce() }
+    return overdue
+  }
+
+  /// Nobody works any more on a request that was withdrawn.
+  func release(_ request: PoolRequest) {
+    state.withLock { state in
+      request.clear()
+      state.free.append(request)
+    }
   }
 
   /// Ends a request. `wake` gets the pages behind the first `handled` waiting ones that lie outside of what was filled, so that
@@ -118,9 +187,7 @@ final class RequestsInFlight: Sendable {
     for page in request.waiting.dropFirst(handled) where !filled.contains(region.offset(of: page)) { wake(page) }
     request.followers.forEach(resubmit)
     state.withLock { state in
-      request.region = nil
-      request.waiting.removeAll(keepingCapacity: true)
-      request.followers.removeAll(keepingCapacity: true)
+      request.clear()
       state.free.append(request)
     }
     state.announce()

@@ -1,0 +1,85 @@
+internal import CUFFD
+
+/// How often a provider that throws is asked again for a page before the page fails, and how long to wait in between.
+///
+/// The waits double from ``firstBackoff`` to ``largestBackoff``, each shortened by a random part of up to ``jitter``, so that
+/// pages that failed together are not asked for together again.
+public struct RetryPolicy: Hashable, Sendable {
+  /// How often a page is asked for at most, the first time included; at least 1. Whoever waits for the page waits as long.
+  public var attempts: Int
+
+  /// The wait after the first failure.
+  public var firstBackoff: Duration
+
+  /// The most that one wait takes.
+  public var largestBackoff: Duration
+
+  /// How much of a wait is left to chance, from 0 to 1.
+  public var jitter: Double
+
+  /// How long after the first failure the last attempt may begin; nil where only their number counts.
+  public var deadline: Duration?
+
+  /// A policy with the given values; those that are out of their range are brought into it.
+  public init(
+    attempts: Int, firstBackoff: Duration = .milliseconds(10), largestBackoff: Duration = .seconds(1),
+    jitter: Double = 0.5, deadline: Duration? = nil
+  ) {
+    self.attempts = max(1, attempts)
+    self.firstBackoff = max(.zero, firstBackoff)
+    self.largestBackoff = max(self.firstBackoff, largestBackoff)
+    self.jitter = jitter.isNaN ? 0 : min(1, max(0, jitter))
+    self.deadline = deadline
+  }
+
+  /// The first failure is final.
+  public static let never = RetryPolicy(attempts: 1)
+}
+
+/// The attempts at one page.
+struct RetryAttempts {
+  private let policy: RetryPolicy
+  private var made = 1
+  private var firstFailure: UInt64 = 0
+
+  init(_ policy: RetryPolicy) { self.policy = policy }
+
+  /// Waits as the policy says, and then says whether to ask again.
+  ///
+  /// - Parameter isOver: whether somebody has given up meanwhile; asked every few milliseconds.
+  mutating func mayGoOn(after error: any Error, until isOver: () -> Bool) -> Bool {
+    guard made < policy.attempts, Self.isWorthRepeating(error) else { return false }
+    let now = cuffd_monotonic_nanoseconds()
+    if firstFailure == 0 { firstFailure = now }
+    let wait = wait(after: made, chance: .random(in: 0...1))
+    if let deadline = policy.deadline, now - firstFailure + wait > deadline.clampedNanoseconds { return false }
+    made += 1
+    var left = wait
+    while left > 0, !isOver() {
+      let part = min(left, 2_000_000)
+      cuffd_pause(UInt32(part))
+      left -= part
+    }
+    return !isOver()
+  }
+
+  /// Nanoseconds between a failed attempt and the next. `chance` is from 0 to 1.
+  func wait(after attempt: Int, chance: Double) -> UInt64 {
+    let largest = policy.largestBackoff.clampedNanoseconds
+    var wait = policy.firstBackoff.clampedNanoseconds
+    for _ in 1..<max(1, attempt) {
+      guard wait > 0, wait < largest else { break }
+      wait = wait > largest / 2 ? largest : wait * 2
+    }
+    return UInt64(Double(wait) * (1 - policy.jitter * chance))
+  }
+
+  /// What a provider threw may be over the next time, and so may an answer that was too short. What the runtime or the
+  /// kernel refused is refused again.
+  private static func isWorthRepeating(_ error: any Error) -> Bool {
+    switch error as? ResolutionError {
+    case nil, .answerTooShort: true
+    default: false
+    }
+  }
+}

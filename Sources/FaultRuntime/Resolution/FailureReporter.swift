@@ -1,0 +1,40 @@
+internal import CUFFD
+
+/// What to do with a page that cannot be produced where the kernel cannot poison it (`UFFDIO_POISON` needs Linux 6.6). Zeros
+/// are never an answer.
+public enum PoisonFallback: String, Hashable, Sendable, CaseIterable {
+  /// The program ends, with a line on standard error that says which page and why.
+  case abort
+  /// A line on standard error, and the threads wait until ``LazyRegion/retry(_:)`` brings the page, or the region is closed.
+  case keepWaiting
+}
+
+/// Says why pages could not be produced, whichever thread finds out.
+struct FailureReporter: Sendable {
+  let onFailure: (@Sendable (PageFailure) -> Void)?
+  let withoutPoison: PoisonFallback
+
+  init(_ configuration: FaultRuntimeConfiguration) {
+    onFailure = configuration.onFailure
+    withoutPoison = configuration.withoutPoison
+  }
+
+  /// Keeps a failure, and tells the hook. Before the access fails, because the program may not survive that.
+  func report(_ cause: any Error, atPage page: UInt, of region: RegionCore) {
+    region.report(cause, atPage: page, to: onFailure)
+  }
+
+  /// A page that has been reported cannot be poisoned.
+  func cannotPoison(_ page: UInt, of region: RegionCore) {
+    _ = region.failures.explain(region.offset(of: page))
+    let reason = "FaultRuntime: this kernel cannot poison a page (Linux 6.6 can)"
+    switch withoutPoison {
+    case .abort:
+      fatalError(
+        "\(reason), and going on would show zeros to the program; PoisonFallback.keepWaiting is the other choice")
+    case .keepWaiting:
+      let line = Array("\(reason), so the threads that touch it wait until it is retried or its region closed\n".utf8)
+      _ = unsafe line.withUnsafeBytes { unsafe cuffd_write_error($0.baseAddress!, $0.count) }
+    }
+  }
+}

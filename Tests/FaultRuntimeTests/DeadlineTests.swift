@@ -1,0 +1,201 @@
+import CTestSupport
+import Glibc
+import Synchronization
+import Testing
+
+@testable import FaultRuntime
+
+private struct Broken: Error {}
+
+@Suite(
+  "Providers that do not return in time", .timeLimit(.minutes(2)),
+  .enabled(if: Host.features.contains(.poison), SkipReason.poison))
+struct DeadlineTests {
+  private let failures = Guarded<[PageFailure]>([])
+
+  private func runtime(threads: Int = 2) throws -> FaultRuntime {
+    var configuration = FaultRuntimeConfiguration(
+      providerThreads: threads, onFailure: { [failures] failure in failures.withLock { $0.append(failure) } })
+    configuration.streamDistance = 0
+    return try FaultRuntime(configuration)
+  }
+
+  /// A provider that does not answer for some pages until the gate opens. It says that it does not block, and that it may run
+  /// in the faulting thread; both do not matter where there is a deadline.
+  private func provider(
+    stuckAt stuck: Set<Int>, until gate: Gate, largest: Int = 1, entered: Requests = Requests()
+  ) -> ClosureProvider {
+    ClosureProvider(
+      requestSize: RequestSize(preferred: largest * pageBytes, largest: largest * pageBytes), mayBlock: false,
+      mayRunInFaultingThread: true
+    ) { request, page in
+      entered.add(request)
+      let pages = (request.range.lowerBound / pageBytes)..<((request.range.upperBound + pageBytes - 1) / pageBytes)
+      if pages.contains(where: stuck.contains) { gate.wait() }
+      unsafe page.appendUnsafely { free in
+        for index in 0..<free.count { unsafe free[index] = expectedByte(request.offset + index) }
+        return free.count
+      }
+      return .filled
+    }
+  }
+
+  private let options = RegionOptions(name: "slow", deadline: .milliseconds(20))
+
+  @Test("The page fails, every other works, and the late answer is dropped")
+  func lateAnswer() throws {
+    let gate = Gate()
+    let runtime = try runtime()
+    let region = try runtime.map(provider(stuckAt: [1], until: gate), byteCount: 4 * pageBytes, options: options)
+    #expect(region.delivery == .eventLoop)
+    #expect(region.access(pageBytes + 3) == .signal(SIGBUS))
+    for page in [0, 2, 3] { #expect(region.access(page * pageBytes) == .byte(expectedByte(page * pageBytes))) }
+    let failure = failures.withLock { $0 }
+    #expect(failure.map(\.offset) == [pageBytes])
+    #expect(failure.first?.cause as? ResolutionError == .deadlineExceeded(.milliseconds(20)))
+    #expect(region.failure(at: pageBytes)?.description.contains("did not answer within 0.02 seconds") == true)
+    gate.open()
+    #expect(eventually { runtime.statistics.lateAnswers == 1 })
+    #expect(!region.isResident(pageBytes))
+    #expect(region.access(pageBytes) == .signal(SIGBUS))
+    // Now that it answers, it can be cured.
+    try region.retry(0..<(4 * pageBytes))
+    #expect(mismatches(in: region) == [])
+  }
+
+  @Test("However many threads wait, for however many pages of a request, all are released")
+  func manyWaiters() throws {
+    let gate = Gate()
+    let runtime = try runtime()
+    let region = try runtime.map(
+      provider(stuckAt: [5], until: gate, largest: 8), byteCount: 8 * pageBytes, options: options)
+    let threads = (0..<8).map { page in TestThread { #expect(region.access(page * pageBytes) == .signal(SIGBUS)) } }
+    for thread in threads { #expect(thread.join()) }
+    gate.open()
+  }
+
+  @Test("Stuck calls do not use up the pool, for their region or another's")
+  func pool() throws {
+    let gate = Gate()
+    let runtime = try runtime(threads: 2)
+    let region = try runtime.map(
+      provider(stuckAt: Set(0..<12), until: gate), byteCount: 24 * pageBytes, options: options)
+    let other = try runtime.map(patternProvider(mayBlock: true), byteCount: 8 * pageBytes)
+    for page in 0..<12 { #expect(region.access(page * pageBytes) == .signal(SIGBUS)) }
+    for page in 12..<24 { #expect(region.access(page * pageBytes) == .byte(expectedByte(page * pageBytes))) }
+    #expect(mismatches(in: other) == [])
+    gate.open()
+    #expect(eventually { runtime.statistics.lateAnswers >= 1 })
+  }
+
+  @Test("Requests that wait for a thread for so long fail as well")
+  func queued() throws {
+    let gate = Gate()
+    let runtime = try runtime(threads: 1)
+    // Without a deadline of its own it keeps the only thread.
+    let stuck = try runtime.map(
+      ClosureProvider(mayBlock: true) { request, page in
+        gate.wait()
+        page.append(repeating: 1, count: request.byteCount)
+        return .filled
+      }, byteCount: pageBytes)
+    let holder = TestThread { #expect(stuck.access(0) == .byte(1)) }
+    #expect(eventually { waiters(on: stuck.descriptorNumber).all == 1 })
+    let asked = Requests()
+    let region = try runtime.map(
+      provider(stuckAt: [], until: gate, entered: asked), byteCount: pageBytes, options: options)
+    #expect(eventually { runtime.statistics.requests == 1 })
+    #expect(region.access(0) == .signal(SIGBUS))
+    gate.open()
+    #expect(holder.join())
+    #expect(asked.all == [])
+    try region.retry(0..<pageBytes)
+    #expect(region.access(0) == .byte(expectedByte(0)))
+  }
+
+  @Test("Attempts and their waits count", arguments: [Duration.milliseconds(5), .seconds(3600)])
+  func attempts(backoff: Duration) throws {
+    let runtime = try runtime()
+    var options = options
+    options.retry = RetryPolicy(attempts: .max, firstBackoff: backoff, largestBackoff: backoff)
+    let region = try runtime.map(
+      ClosureProvider(mayBlock: true) { _, _ in throw Broken() }, byteCount: pageBytes, options: options)
+    #expect(region.access(0) == .signal(SIGBUS))
+    #expect(failures.withLock { $0.map { $0.cause as? ResolutionError } } == [.deadlineExceeded(.milliseconds(20))])
+  }
+
+  @Test("A prefetch fails with the same error, and a fault that waits for it too", arguments: [1, 4])
+  func prefetch(largest: Int) throws {
+    let gate = Gate()
+    let runtime = try runtime()
+    let region = try runtime.map(
+      provider(stuckAt: [2], until: gate, largest: largest), byteCount: 8 * pageBytes, options: options)
+    let toucher = TestThread { #expect(region.access(2 * pageBytes) == .signal(SIGBUS)) }
+    let error = #expect(throws: FaultRuntimeError.self) { try region.populate() }
+    #expect(error?.code == .pageFailed)
+    #expect(error?.failure?.cause as? ResolutionError == .deadlineExceeded(.milliseconds(20)))
+    #expect(toucher.join())
+    gate.open()
+    #expect(eventually { runtime.statistics.lateAnswers >= 1 })
+    try region.populate()
+    #expect(mismatches(in: region) == [])
+  }
+
+  @Test("Huge pages that are assembled too late are not moved in")
+  func hugePages() throws {
+    let gate = Gate()
+    let runtime = try runtime()
+    let pages = (4 << 20) / pageBytes
+    let region = try runtime.map(
+      provider(stuckAt: [3], until: gate, largest: 8), byteCount: pages * pageBytes,
+      options: RegionOptions(deadline: .milliseconds(200)))
+    #expect(throws: FaultRuntimeError.self) { try region.populate() }
+    gate.open()
+    #expect(eventually { runtime.statistics.lateAnswers >= 1 })
+    for page in 0..<64 { #expect(!region.isResident(page * pageBytes)) }
+    try region.populate()
+    #expect(mismatches(in: region) == [])
+  }
+
+  @Test("Closing waits for nobody who has been given up, and the runtime ends while he is stuck")
+  func closing() async {
+    await #expect(processExitsWith: .success) {
+      let gate = Gate()
+      var runtime: FaultRuntime? = try FaultRuntime(FaultRuntimeConfiguration(closeDeadline: .seconds(3600)))
+      var region: LazyRegion? = try runtime!.map(
+        ClosureProvider(mayBlock: true) { _, _ in
+          gate.wait()
+          return .zero
+        }, byteCount: pageBytes, options: RegionOptions(deadline: .milliseconds(20)))
+      #expect(region!.access(0) == .signal(SIGBUS))
+      region!.close()
+      region = nil
+      runtime = nil
+      gate.open()
+    }
+  }
+
+  @Test("The faulting thread cannot keep a deadline: auto avoids it, and asking for it is an error")
+  func delivery() throws {
+    let error = #expect(throws: FaultRuntimeError.self) {
+      try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigbus)).map(ZeroProvider(), byteCount: 1, options: options)
+    }
+    #expect(error?.code == .providerForbidsDelivery)
+    let choice = try runtime().deliveryChoice(for: ZeroProvider(), options: options)
+    #expect(choice.delivery == .eventLoop)
+    #expect(choice.reason.contains("deadline"))
+  }
+
+  @Test("A permit is withdrawn while the provider is asked, and not while its answer is put in place")
+  func permit() throws {
+    let permit = AnswerPermit()
+    try permit.beginPlacing()
+    #expect(!permit.withdraw())
+    permit.ask()
+    #expect(permit.withdraw())
+    #expect(!permit.withdraw())
+    #expect(throws: WithdrawnError.self) { try permit.beginPlacing() }
+    permit.ask()
+    #expect(permit.isWithdrawn)
+  }
+}

@@ -1,0 +1,227 @@
+import CTestSupport
+import Glibc
+import Synchronization
+import Testing
+
+@testable import FaultRuntime
+
+@Suite(
+  "Providers that touch lazy memory which waits for them", .timeLimit(.minutes(2)),
+  .enabled(if: Host.features.contains(.poison), SkipReason.poison))
+struct DeadlockTests {
+  /// Where regions are, for providers that were made before them.
+  private final class Places: Sendable {
+    private let addresses = Guarded<[UInt]>([])
+    func add(_ region: LazyRegion) { addresses.withLock { $0.append(region.address) } }
+    subscript(index: Int) -> UInt { addresses.withLock { $0[index] } }
+  }
+
+  private struct Touched: Error { var signal: CInt }
+
+  /// Touches `page` of the region number `index`; what it reads is what it answers.
+  private static func toucher(
+    _ places: Places, _ index: Int, page: Int, mayBlock: Bool, inFaultingThread: Bool = false
+  ) -> ClosureProvider {
+    ClosureProvider(requestSize: .singlePage, mayBlock: mayBlock, mayRunInFaultingThread: inFaultingThread) {
+      request, buffer in
+      switch read(places[index] + UInt(page * pageBytes)) {
+      case .byte(let byte): buffer.append(repeating: byte, count: request.byteCount)
+      // What the runtime did about it is SIGBUS, where a program would have died.
+      case .signal(let signal): throw Touched(signal: signal)
+      }
+      return .filled
+    }
+  }
+
+  private func runtime(handlers: Int = 1, delivery: Delivery = .eventLoop) throws -> FaultRuntime {
+    try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery, handlerThreads: handlers))
+  }
+
+  private func deadlock(_ region: LazyRegion, at offset: Int) -> SelfDeadlock? {
+    for failure in region.failures where failure.offset == offset {
+      if case .deadlock(let found)? = failure.cause as? ResolutionError { return found }
+    }
+    return nil
+  }
+
+  @Test("A handler's provider that touches its own region", arguments: [0, 1])
+  func ownHandler(page: Int) throws {
+    let places = Places()
+    let region = try runtime().map(
+      Self.toucher(places, 0, page: page, mayBlock: false), byteCount: 4 * pageBytes,
+      options: RegionOptions(name: "self"))
+    places.add(region)
+    #expect(region.access(2 * pageBytes) == .signal(SIGBUS))
+    let found = deadlock(region, at: page * pageBytes)
+    #expect(
+      found
+        == SelfDeadlock(
+          region: "self", range: (2 * pageBytes)..<(3 * pageBytes), touchedRegion: "self",
+          touchedOffset: page * pageBytes))
+  }
+
+  @Test(
+    "A handler's provider that touches another region of the same handler, on the pool or not",
+    arguments: [false, true])
+  func sameHandler(mayBlock: Bool) throws {
+    let runtime = try runtime()
+    let places = Places()
+    let other = try runtime.map(
+      patternProvider(mayBlock: mayBlock), byteCount: pageBytes, options: RegionOptions(name: "other"))
+    places.add(other)
+    let region = try runtime.map(
+      Self.toucher(places, 0, page: 0, mayBlock: false), byteCount: pageBytes, options: RegionOptions(name: "one"))
+    #expect(region.access(0) == .signal(SIGBUS))
+    let found = deadlock(other, at: 0)
+    #expect(found == SelfDeadlock(region: "one", range: 0..<pageBytes, touchedRegion: "other", touchedOffset: 0))
+    // It can be had by somebody else.
+    try other.retry(0..<pageBytes)
+    #expect(mismatches(in: other) == [])
+  }
+
+  @Test(
+    "Two handlers' providers that touch each other's regions: one end fails, and the other gets its page or an error")
+  func twoHandlers() throws {
+    let runtime = try runtime(handlers: 2)
+    let places = Places()
+    let bothIn = Atomic<Int>(0)
+    let regions = try [1, 0].map { index in
+      let base = Self.toucher(places, index, page: 0, mayBlock: false)
+      return try runtime.map(
+        ClosureProvider(requestSize: .singlePage, mayBlock: false) { request, page in
+          bothIn.wrappingAdd(1, ordering: .relaxed)
+          _ = eventually { bothIn.load(ordering: .relaxed) >= 2 }
+          return try base.page(request, into: &page)
+        }, byteCount: 2 * pageBytes, options: RegionOptions(name: "region \(1 - index)"))
+    }
+    for region in regions { places.add(region) }
+    let threads = regions.map { region in TestThread { #expect(region.access(pageBytes) == .signal(SIGBUS)) } }
+    for thread in threads { #expect(thread.join()) }
+    let found = regions.compactMap { deadlock($0, at: 0) }
+    #expect(!found.isEmpty)
+    #expect(found.allSatisfy { $0.region != $0.touchedRegion })
+  }
+
+  @Test("A provider on the pool that touches the page that it is asked for")
+  func ownPage() throws {
+    let places = Places()
+    let region = try runtime().map(
+      Self.toucher(places, 0, page: 1, mayBlock: true), byteCount: 4 * pageBytes, options: RegionOptions(name: "pooled")
+    )
+    places.add(region)
+    #expect(region.access(pageBytes) == .signal(SIGBUS))
+    #expect(
+      deadlock(region, at: pageBytes)
+        == SelfDeadlock(
+          region: "pooled", range: pageBytes..<(2 * pageBytes), touchedRegion: "pooled", touchedOffset: pageBytes))
+  }
+
+  @Test("Two providers on the pool that touch each other's regions")
+  func poolCycle() throws {
+    let runtime = try runtime()
+    let places = Places()
+    let regions = try [1, 0].map { index in
+      try runtime.map(
+        Self.toucher(places, index, page: 0, mayBlock: true), byteCount: pageBytes,
+        options: RegionOptions(name: "region \(1 - index)"))
+    }
+    for region in regions { places.add(region) }
+    // Region 0 asks for region 1, whose provider asks for region 0: the second end is the one that is found.
+    #expect(regions[0].access(0) == .signal(SIGBUS))
+    #expect(
+      deadlock(regions[0], at: 0)
+        == SelfDeadlock(region: "region 1", range: 0..<pageBytes, touchedRegion: "region 0", touchedOffset: 0))
+  }
+
+  @Test("Providers on the pool may lean on one another, deeper than the pool has threads", arguments: [1, 2, 4])
+  func chain(threads: Int) throws {
+    let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .eventLoop, providerThreads: threads))
+    let places = Places()
+    let depth = 8
+    var regions: [LazyRegion] = []
+    regions.append(try runtime.map(patternProvider(mayBlock: true), byteCount: pageBytes))
+    places.add(regions[0])
+    for index in 1..<depth {
+      regions.append(
+        try runtime.map(Self.toucher(places, index - 1, page: 0, mayBlock: true), byteCount: pageBytes))
+      places.add(regions[index])
+    }
+    #expect(regions[depth - 1].access(0) == .byte(expectedByte(0)))
+    #expect(regions.allSatisfy { $0.failures.isEmpty })
+  }
+
+  @Test("A faulting thread whose provider comes back to the page that it is asked for", arguments: [0, 1])
+  func faultingThread(throughAnother: Int) throws {
+    let runtime = try runtime(delivery: .sigbus)
+    let places = Places()
+    // Each touches the other; or the only one touches itself.
+    let regions = try (0...throughAnother).map { index in
+      try runtime.map(
+        Self.toucher(places, throughAnother - index, page: 0, mayBlock: false, inFaultingThread: true),
+        byteCount: pageBytes, options: RegionOptions(name: "region \(index)"))
+    }
+    for region in regions { places.add(region) }
+    #expect(regions[0].access(0) == .signal(SIGBUS))
+    #expect(
+      deadlock(regions[0], at: 0)
+        == SelfDeadlock(
+          region: "region \(throughAnother)", range: 0..<pageBytes, touchedRegion: "region 0", touchedOffset: 0))
+  }
+
+  @Test("Faulting threads that go from page to page without end stop at a depth")
+  func endless() throws {
+    let runtime = try runtime(delivery: .sigbus)
+    let places = Places()
+    let region = try runtime.map(
+      ClosureProvider(requestSize: .singlePage, mayRunInFaultingThread: true) { request, page in
+        let next = request.offset / pageBytes + 1
+        guard case .byte(let byte) = read(places[0] + UInt(next * pageBytes)) else { throw Touched(signal: SIGBUS) }
+        page.append(repeating: byte, count: request.byteCount)
+        return .filled
+      }, byteCount: 100 * pageBytes)
+    places.add(region)
+    #expect(region.access(0) == .signal(SIGBUS))
+    #expect(region.failures.contains { if case .deadlock? = $0.cause as? ResolutionError { true } else { false } })
+  }
+
+  @Test("A provider that waits for a thread that faults is ended by the deadline")
+  func waitsForFaultingThread() throws {
+    let runtime = try runtime()
+    let places = Places()
+    let released = Gate()
+    let region = try runtime.map(
+      ClosureProvider(mayBlock: true) { request, page in
+        let waited = TestThread {
+          _ = read(places[0])
+          released.open()
+        }
+        released.wait()
+        waited.join()
+        page.append(repeating: 1, count: request.byteCount)
+        return .filled
+      }, byteCount: pageBytes, options: RegionOptions(deadline: .milliseconds(50)))
+    places.add(region)
+    #expect(region.access(0) == .signal(SIGBUS))
+    #expect(region.failure(at: 0)?.cause as? ResolutionError == .deadlineExceeded(.milliseconds(50)))
+  }
+
+  @Test("The runtime's own threads are told from others, and forgotten when they end")
+  func ownThreads() {
+    let own = OwnThreads()
+    let mine = UInt32(cts_thread_id())
+    #expect(!own.contains(mine))
+    own.addCaller()
+    #expect(own.contains(mine))
+    #expect(!own.contains(mine + 1))
+    let other = Atomic<UInt32>(0)
+    let thread = TestThread {
+      own.addCaller()
+      other.store(UInt32(cts_thread_id()), ordering: .relaxed)
+      #expect(own.contains(UInt32(cts_thread_id())))
+      own.removeCaller()
+    }
+    thread.join()
+    #expect(!own.contains(other.load(ordering: .relaxed)))
+    #expect(own.contains(mine))
+  }
+}

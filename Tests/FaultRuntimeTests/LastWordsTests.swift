@@ -1,0 +1,75 @@
+import CTestSupport
+import Glibc
+import Testing
+
+@testable import FaultRuntime
+
+private struct DiskOnFire: Error {}
+
+@Suite(
+  "A program that dies of a failed page says why", .timeLimit(.minutes(2)),
+  .enabled(if: Host.features.contains(.poison), SkipReason.poison))
+struct LastWordsTests {
+  private static let line =
+    "FaultRuntime: region 'weights', page at offset \(2 * pageBytes), provider ClosureProvider: DiskOnFire()\n"
+
+  /// Touches a page that cannot be had.
+  private static func touch(_ delivery: Delivery, explains: Bool = true) throws {
+    let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery, explainsFailures: explains))
+    let region = try runtime.map(
+      ClosureProvider(mayRunInFaultingThread: true) { _, _ in throw DiskOnFire() }, byteCount: 3 * pageBytes,
+      options: RegionOptions(name: "weights"))
+    let bytes = region.bytes
+    print(unsafe bytes.unsafeLoad(fromByteOffset: 2 * pageBytes + 5, as: UInt8.self))
+  }
+
+  private func text(_ result: ExitTest.Result?) -> String {
+    String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+  }
+
+  @Test("One line with region, offset, provider and cause, and then the default action")
+  func eventLoop() async {
+    let result = await #expect(processExitsWith: .signal(SIGBUS), observing: [\.standardErrorContent]) {
+      // The sanitizers and Swift's backtraces have handlers of their own.
+      signal(SIGBUS, SIG_DFL)
+      try Self.touch(.eventLoop)
+    }
+    #expect(text(result) == Self.line)
+  }
+
+  @Test("The same in the faulting thread")
+  func faultingThread() async {
+    let result = await #expect(processExitsWith: .signal(SIGBUS), observing: [\.standardErrorContent]) {
+      signal(SIGBUS, SIG_DFL)
+      try Self.touch(.sigbus)
+    }
+    #expect(text(result) == Self.line)
+  }
+
+  @Test("A program that ignores SIGBUS dies of a fault all the same, and says why")
+  func ignored() async {
+    let result = await #expect(processExitsWith: .signal(SIGBUS), observing: [\.standardErrorContent]) {
+      signal(SIGBUS, SIG_IGN)
+      try Self.touch(.eventLoop)
+    }
+    #expect(text(result) == Self.line)
+  }
+
+  @Test("A program with a handler of its own is told nothing")
+  func handled() async {
+    let result = await #expect(processExitsWith: .exitCode(42), observing: [\.standardErrorContent]) {
+      signal(SIGBUS) { _ in _exit(42) }
+      try Self.touch(.eventLoop)
+    }
+    #expect(!text(result).contains("FaultRuntime"))
+  }
+
+  @Test("Where it is not wanted nobody takes the signal")
+  func silent() async {
+    let result = await #expect(processExitsWith: .signal(SIGBUS), observing: [\.standardErrorContent]) {
+      signal(SIGBUS, SIG_DFL)
+      try Self.touch(.eventLoop, explains: false)
+    }
+    #expect(!text(result).contains("FaultRuntime"))
+  }
+}

@@ -1,0 +1,272 @@
+import CTestSupport
+import Glibc
+import Synchronization
+import Testing
+
+@testable import FaultRuntime
+
+private struct Broken: Error, Equatable { var attempt: Int }
+
+@Suite("How long to wait between attempts")
+struct RetryPolicyTests {
+  @Test("Waits double up to the largest, and chance shortens them by the jitter at most")
+  func waits() {
+    let attempts = RetryAttempts(
+      RetryPolicy(attempts: 9, firstBackoff: .milliseconds(10), largestBackoff: .milliseconds(65), jitter: 0.5))
+    let waits = (1...6).map { attempts.wait(after: $0, chance: 0) / 1_000_000 }
+    #expect(waits == [10, 20, 40, 65, 65, 65])
+    #expect(attempts.wait(after: 2, chance: 1) == 10_000_000)
+    #expect(attempts.wait(after: .max, chance: 0) == 65_000_000)
+  }
+
+  @Test("No first wait is no wait ever, and the largest duration does not overflow")
+  func extremes() {
+    let none = RetryAttempts(RetryPolicy(attempts: 3, firstBackoff: .zero))
+    #expect(none.wait(after: 1000, chance: 0) == 0)
+    let huge = RetryPolicy(
+      attempts: 3, firstBackoff: .seconds(Int64.max), largestBackoff: .seconds(Int64.max), jitter: 0)
+    #expect(RetryAttempts(huge).wait(after: 50, chance: 1) > 1 << 62)
+  }
+
+  @Test("Values out of their range are brought into it")
+  func ranges() {
+    let policy = RetryPolicy(attempts: -4, firstBackoff: .seconds(-1), largestBackoff: .seconds(-2), jitter: 7)
+    #expect(policy.attempts == 1)
+    #expect(policy.firstBackoff == .zero)
+    #expect(policy.largestBackoff == .zero)
+    #expect(policy.jitter == 1)
+    #expect(RetryPolicy(attempts: 2, jitter: .nan).jitter == 0)
+  }
+}
+
+@Suite(
+  "Failed pages are asked for again, and cured", .timeLimit(.minutes(2)),
+  .enabled(if: Host.features.contains(.poison), SkipReason.poison))
+struct RetryTests {
+  enum Asker: CaseIterable { case handler, pool, faultingThread }
+
+  /// A source whose bad pages fail until they are mended.
+  private final class Source: Sendable {
+    struct State: Sendable {
+      var bad: [Int: Int] = [:]
+      var asked: [Int: Int] = [:]
+    }
+    private let state = Guarded(State())
+    let isZero: Bool
+
+    /// `bad` says how often each page fails.
+    init(bad: [Int: Int], isZero: Bool = false) {
+      self.isZero = isZero
+      state.withLock { $0.bad = bad }
+    }
+
+    func mend() { state.withLock { $0.bad = [:] } }
+    func asked(_ page: Int) -> Int { state.withLock { $0.asked[page] ?? 0 } }
+
+    func answer(_ request: PageRequest, _ page: inout PageBuffer) throws -> PageContents {
+      let pages = (request.range.lowerBound / pageBytes)..<((request.range.upperBound + pageBytes - 1) / pageBytes)
+      let failed = state.withLock { state -> Int? in
+        var failed: Int?
+        for page in pages {
+          // Requests for several pages say nothing about one.
+          guard let left = state.bad[page], left > 0 else { continue }
+          if pages.count == 1 {
+            state.asked[page, default: 0] += 1
+            state.bad[page] = left - 1
+            failed = state.asked[page]
+          } else {
+            failed = 0
+          }
+        }
+        if failed == nil, pages.count == 1 { state.asked[pages.lowerBound, default: 0] += 1 }
+        return failed
+      }
+      if let failed { throw Broken(attempt: failed) }
+      if isZero { return .zero }
+      page.append(expectedBytes(request.range))
+      return .filled
+    }
+  }
+
+  private func region(
+    _ asker: Asker, _ source: Source, pages: Int = 8, unit: Int = 1, retry: RetryPolicy = .never, name: String? = nil
+  ) throws -> LazyRegion {
+    var configuration = FaultRuntimeConfiguration(delivery: asker == .faultingThread ? .sigbus : .eventLoop)
+    configuration.streamDistance = 0
+    let provider = ClosureProvider(
+      requestSize: RequestSize(preferred: unit * pageBytes, largest: unit * pageBytes), mayBlock: asker == .pool,
+      mayRunInFaultingThread: true
+    ) { try source.answer($0, &$1) }
+    return try FaultRuntime(configuration).map(
+      provider, byteCount: pages * pageBytes, options: RegionOptions(name: name, retry: retry))
+  }
+
+  private let quick = RetryPolicy(attempts: 4, firstBackoff: .microseconds(50), largestBackoff: .milliseconds(1))
+
+  @Test("A page that comes with a later attempt is no failure", arguments: Asker.allCases, [1, 4])
+  func laterAttempt(asker: Asker, unit: Int) throws {
+    let source = Source(bad: [2: 3])
+    let region = try region(asker, source, unit: unit, retry: quick)
+    #expect(mismatches(in: region) == [])
+    #expect(source.asked(2) == 4)
+    #expect(region.failures.isEmpty)
+    #expect(region.failure(at: 2 * pageBytes) == nil)
+  }
+
+  @Test("After the last attempt the page fails, and every other works", arguments: Asker.allCases, [1, 4])
+  func lastAttempt(asker: Asker, unit: Int) throws {
+    let source = Source(bad: [2: .max])
+    let region = try region(asker, source, unit: unit, retry: quick)
+    #expect(region.access(2 * pageBytes) == .signal(SIGBUS))
+    #expect(source.asked(2) == 4)
+    #expect(region.failures.map { $0.cause as? Broken } == [Broken(attempt: 4)])
+    for page in [0, 1, 3, 4, 5, 6, 7] {
+      #expect(region.access(page * pageBytes) == .byte(expectedByte(page * pageBytes)))
+    }
+  }
+
+  @Test("An attempt that would come after the policy's deadline is not made", arguments: Asker.allCases)
+  func retryDeadline(asker: Asker) throws {
+    let source = Source(bad: [0: .max])
+    let region = try region(
+      asker, source, retry: RetryPolicy(attempts: .max, firstBackoff: .seconds(3600), deadline: .seconds(1)))
+    #expect(region.access(0) == .signal(SIGBUS))
+    #expect(source.asked(0) == 1)
+  }
+
+  @Test("A prefetch makes as many attempts", arguments: Asker.allCases)
+  func prefetch(asker: Asker) throws {
+    let source = Source(bad: [3: 3, 5: .max])
+    let region = try region(asker, source, unit: 4, retry: quick)
+    try region.prefetch(0..<(4 * pageBytes))
+    #expect(source.asked(3) == 4)
+    let error = #expect(throws: FaultRuntimeError.self) { try region.populate() }
+    #expect(error?.failure?.offset == 5 * pageBytes)
+    #expect(error?.failure?.cause as? Broken == Broken(attempt: 4))
+  }
+
+  @Test("retry cures what comes, and leaves the rest as it is", arguments: Asker.allCases, [false, true])
+  func cure(asker: Asker, isZero: Bool) throws {
+    let source = Source(bad: [1: .max, 5: .max], isZero: isZero)
+    let region = try region(asker, source, name: "cured")
+    for page in [1, 5] { #expect(region.access(page * pageBytes + 9) == .signal(SIGBUS)) }
+    let failure = region.failure(at: 5 * pageBytes + 77)
+    #expect(failure?.offset == 5 * pageBytes)
+    #expect(failure?.region == "cured")
+    #expect(failure?.provider == "ClosureProvider")
+    #expect(failure?.cause is Broken)
+    #expect(region.failure(at: 4 * pageBytes) == nil)
+
+    let error = #expect(throws: FaultRuntimeError.self) { try region.retry(0..<(8 * pageBytes)) }
+    #expect(error?.code == .pageFailed)
+    #expect(error?.failure?.offset == pageBytes)
+    #expect(region.access(pageBytes) == .signal(SIGBUS))
+
+    source.mend()
+    try region.retry(pageBytes..<(2 * pageBytes))
+    #expect(region.access(pageBytes) == .byte(isZero ? 0 : expectedByte(pageBytes)))
+    #expect(region.failure(at: pageBytes) == nil)
+    // A faulting thread may ask again by itself, where the kernel does not tell a poisoned page from a missing one.
+    if asker != .faultingThread { #expect(region.access(5 * pageBytes) == .signal(SIGBUS)) }
+    // Written bytes of pages that did not fail stay.
+    #expect(write(7, to: region.address + UInt(2 * pageBytes)) == .byte(7))
+    try region.retry(0..<(8 * pageBytes))
+    #expect(region.access(5 * pageBytes) == .byte(isZero ? 0 : expectedByte(5 * pageBytes)))
+    #expect(region.access(2 * pageBytes) == .byte(7))
+    #expect(region.failure(at: 5 * pageBytes) == nil)
+  }
+
+  @Test("A later success cures as well", arguments: Asker.allCases, [false, true])
+  func laterSuccess(asker: Asker, isZero: Bool) throws {
+    let source = Source(bad: [2: .max], isZero: isZero)
+    let region = try region(asker, source)
+    #expect(region.access(2 * pageBytes) == .signal(SIGBUS))
+    source.mend()
+    try region.prefetch(pageBytes..<(4 * pageBytes))
+    #expect(region.failure(at: 2 * pageBytes) == nil)
+    #expect(region.access(2 * pageBytes) == .byte(isZero ? 0 : expectedByte(2 * pageBytes)))
+  }
+
+  @Test("Retrying a range that is not there is an error, and one without failures asks nobody")
+  func badRanges() throws {
+    let source = Source(bad: [:])
+    let region = try region(.pool, source)
+    try region.retry(0..<(8 * pageBytes))
+    #expect(source.asked(0) == 0)
+    for range in [-1..<1, 0..<(8 * pageBytes + 1), Int.min..<0, 0..<Int.max] {
+      let error = #expect(throws: FaultRuntimeError.self) { try region.retry(range) }
+      #expect(error?.code == .rangeOutOfBounds)
+    }
+    #expect(region.failure(at: -1) == nil)
+    #expect(region.failure(at: .max) == nil)
+    region.close()
+    #expect(throws: FaultRuntimeError.self) { try region.retry(0..<1) }
+  }
+
+  @Test("Of very many failed pages the newest are known, and memory stays bounded")
+  func manyFailures() {
+    let log = FailureLog()
+    for offset in 0..<50_000 {
+      log.record(
+        PageFailure(region: "r", offset: offset, byteCount: 1, provider: "p", cause: Broken(attempt: offset)))
+    }
+    #expect(log.failure(at: 49_999)?.cause as? Broken == Broken(attempt: 49_999))
+    #expect(log.failure(at: 40_000) != nil)
+    #expect(log.failure(at: 0) == nil)
+    #expect(log.offsets(in: 0..<50_000).count <= 16_384)
+    // One page again and again takes no room either, and its latest cause counts.
+    for attempt in 0..<50_000 {
+      log.record(PageFailure(region: "r", offset: 7, byteCount: 1, provider: "p", cause: Broken(attempt: attempt)))
+    }
+    #expect(log.failure(at: 7)?.cause as? Broken == Broken(attempt: 49_999))
+    #expect(log.failure(at: 49_999) != nil)
+    #expect(log.all.count == 64)
+  }
+
+  // MARK: Kernels that cannot poison
+
+  @Test("Without poison a program ends with a line that says why", arguments: [false, true])
+  func abort(mayBlock: Bool) async {
+    let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+      [mayBlock = mayBlock as Bool] in
+      var configuration = FaultRuntimeConfiguration(delivery: .eventLoop)
+      configuration.withheldFeatures = .poison
+      let region = try FaultRuntime(configuration).map(
+        ClosureProvider(mayBlock: mayBlock) { _, _ in throw Broken(attempt: 1) }, byteCount: pageBytes,
+        options: RegionOptions(name: "old"))
+      _ = region.access(0)
+    }
+    let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    #expect(text.contains("region 'old', page at offset 0, provider ClosureProvider: Broken(attempt: 1)"))
+    #expect(text.contains("cannot poison"))
+  }
+
+  @Test(
+    "Without poison threads can keep waiting, until a retry brings the page or the region is closed",
+    arguments: [false, true])
+  func keepWaiting(mayBlock: Bool) throws {
+    var configuration = FaultRuntimeConfiguration(delivery: .eventLoop, withoutPoison: .keepWaiting)
+    configuration.withheldFeatures = .poison
+    let source = Source(bad: [0: .max, 1: .max])
+    let region = try FaultRuntime(configuration).map(
+      ClosureProvider(mayBlock: mayBlock) { try source.answer($0, &$1) }, byteCount: 2 * pageBytes)
+    let outcomes = Guarded<[Access]>([])
+    let threads = [0, 1].map { page in
+      let address = region.address + UInt(page * pageBytes)
+      return TestThread {
+        let outcome = read(address)
+        outcomes.withLock { $0.append(outcome) }
+      }
+    }
+    #expect(eventually { region.failure(at: 0) != nil && region.failure(at: pageBytes) != nil })
+    #expect(waiters(on: region.descriptorNumber).all == 2)
+    #expect(outcomes.withLock { $0 }.isEmpty)
+    source.mend()
+    try region.retry(0..<pageBytes)
+    #expect(threads[0].join())
+    #expect(outcomes.withLock { $0 } == [.byte(expectedByte(0))])
+    region.close()
+    #expect(threads[1].join())
+    #expect(outcomes.withLock { $0 }.last == .signal(SIGSEGV))
+  }
+}
