@@ -336,6 +336,27 @@ const char *cuffd_error_text(int number, char *buffer, size_t capacity) {
   return strerror_r(number, buffer, capacity);
 }
 
+int cuffd_page_states(uint64_t address, size_t length, unsigned char *states) {
+  int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return -errno;
+  size_t page_size = cuffd_page_size(), count = length / page_size, done = 0;
+  int result = 0;
+  while (done < count) {
+    uint64_t entries[512];
+    size_t wanted = count - done < 512 ? count - done : 512;
+    off_t place = (off_t)((address / page_size + done) * sizeof entries[0]);
+    ssize_t got = pread(fd, entries, wanted * sizeof entries[0], place);
+    if (got < (ssize_t)sizeof entries[0]) {
+      result = got < 0 ? -errno : -EIO;
+      break;
+    }
+    // Bit 63 is a page, bit 62 one that was swapped out, or a marker.
+    for (size_t i = 0; i < (size_t)got / sizeof entries[0]; i++) states[done++] = (entries[i] >> 62) != 0;
+  }
+  close(fd);
+  return result;
+}
+
 int cuffd_write_error(const void *text, size_t length) {
   const char *rest = text;
   while (length > 0) {

@@ -88,6 +88,9 @@ final class Engine: Sendable {
     }
   }
 
+  /// In nanoseconds.
+  var closeDeadline: UInt64 { configuration.closeDeadline.clampedNanoseconds }
+
   /// Which delivery a region over `provider` gets.
   func choose(for provider: some PageProvider, options: RegionOptions) -> DeliveryChoice {
     if configuration.delivery != .auto {

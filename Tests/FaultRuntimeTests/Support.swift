@@ -92,7 +92,7 @@ extension LazyRegion {
   }
 
   /// Reads one byte as a program would, but survives the signal.
-  func access(_ offset: Int) -> Access { read(address + UInt(offset)) }
+  func access(_ offset: Int) -> Access { FaultRuntimeTests.read(address + UInt(offset)) }
 }
 
 /// The byte that belongs at `offset` of the source `seed`: different for neighbours, pages and sources, and never zero.

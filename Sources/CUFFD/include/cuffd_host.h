@@ -107,6 +107,10 @@ int cuffd_residency(uint64_t address, size_t length, unsigned char *residency);
 // 1 where mincore(2) says that the page is there; 0 for a page that is missing or poisoned.
 int cuffd_is_resident(uint64_t page);
 
+// /proc/self/pagemap: one byte for each page of the range, 1 where there is something in it (a page, or one that was swapped
+// out, or a marker such as poison), 0 where there is nothing. Returns 0 or -errno.
+int cuffd_page_states(uint64_t address, size_t length, unsigned char *states);
+
 // memcpy that answers -EFAULT, instead of a signal, where the source cannot be read.
 int64_t cuffd_copy_if_readable(void *destination, const void *source, size_t length);
 

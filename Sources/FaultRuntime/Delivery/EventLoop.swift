@@ -45,6 +45,7 @@ final class EventLoop: Sendable {
     /// Signalled when every message that was queued before has been served.
     var drains: [OneShotEvent] = []
     var prefetches: [PrefetchJob] = []
+    var peeks: [PeekJob] = []
   }
 
   enum Token {
@@ -181,6 +182,20 @@ final class EventLoop: Sendable {
     return job.failure
   }
 
+  /// Asks a provider for bytes that nobody touched, where it is asked for others.
+  func peek(_ job: PeekJob) throws(FaultRuntimeError) -> Bool {
+    guard !pool.isOnPoolThread, !isOnHandlerThread else { throw .prefetchFromProvider(job.region) }
+    if job.region.mayBlock {
+      pool.submit(.peek(job, self))
+    } else {
+      control.withLock { $0.peeks.append(job) }
+      wakeup.signal()
+    }
+    let hasAnswered = job.wait()
+    if !hasAnswered { pool.giveUp(job) }
+    return hasAnswered
+  }
+
   /// What the handler and the pool have done.
   var statistics: FaultStatistics {
     var sum = counters.statistics
@@ -285,6 +300,7 @@ final class EventLoop: Sendable {
       defer {
         control.drains = []
         control.prefetches = []
+        control.peeks = []
       }
       return control
     }

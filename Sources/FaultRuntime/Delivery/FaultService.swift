@@ -21,6 +21,8 @@ struct FaultService: ~Copyable {
   /// The same for a provider that may block; kept for the next time.
   private var poolStream: PoolPrefetch?
   private var placer: HandlerPlacer
+  /// For bytes that are not put into their region.
+  private var peeking = StagingBuffer()
 
   private static let drainReads = 64
 
@@ -148,6 +150,10 @@ struct FaultService: ~Copyable {
   private mutating func obey() throws(UserfaultfdError) -> Bool {
     let wishes = loop.takeWishes()
     jobs += wishes.prefetches
+    for peek in wishes.peeks {
+      loop.counters.countRequest()
+      peek.run(&peeking, forbidden: loop.table)
+    }
     guard !wishes.drains.isEmpty || wishes.isStopping else { return false }
     // Nothing keeps a region that is being closed.
     stream.stop()

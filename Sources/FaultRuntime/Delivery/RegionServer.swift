@@ -39,6 +39,18 @@ enum RegionServer: Sendable {
     }
   }
 
+  /// Asks the provider without putting the answer into the region. False where it did not answer in time.
+  func peek(_ job: PeekJob) throws(FaultRuntimeError) -> Bool {
+    switch self {
+    case .eventLoop(let loop): return try loop.peek(job)
+    case .faultingThreads:
+      // As a fault of the calling thread would.
+      var staging = StagingBuffer()
+      job.run(&staging, forbidden: nil)
+      return true
+    }
+  }
+
   func close(_ region: RegionCore) {
     switch self {
     case .eventLoop(let loop): loop.close(region)

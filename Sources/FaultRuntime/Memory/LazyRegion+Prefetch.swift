@@ -24,7 +24,7 @@ extension LazyRegion {
   }
 
   /// The pages that hold a range, as offsets; nil where it is empty.
-  private func pages(of range: Range<Int>) throws(FaultRuntimeError) -> Range<Int>? {
+  func pages(of range: Range<Int>) throws(FaultRuntimeError) -> Range<Int>? {
     guard range.lowerBound >= 0, range.upperBound <= byteCount else { throw .rangeOutOfBounds(core, range) }
     guard !isClosed else { throw .regionClosed(core) }
     guard core.isInOwnerProcess else { throw .forkedChild() }

@@ -92,6 +92,7 @@ public final class LazyRegion: Sendable {
   public func close() {
     // In a forked child the memory is not mapped and the descriptor belongs to the parent's faults.
     guard core.isInOwnerProcess, core.beginClosing() else { return }
+    core.pins.close(nanoseconds: engine.closeDeadline)
     server.close(core)
   }
 }

@@ -34,6 +34,7 @@ final class RegionCore: Sendable {
   let mayBeAskedConcurrently: Bool
   let provide: @Sendable (PageRequest, inout PageBuffer) throws -> PageContents
   let failures = FailureLog()
+  let pins = RegionPins()
   /// The provider's name, for messages.
   let providerName: String
   let retry: RetryPolicy

@@ -54,11 +54,13 @@ enum PoolTask: Sendable {
   // The region by itself, because a request that has ended may have another one already.
   case demand(PoolRequest, RegionCore, EventLoop)
   case prefetch(PoolPrefetch, EventLoop)
+  case peek(PeekJob, EventLoop)
 
   var region: RegionCore {
     switch self {
     case .demand(_, let region, _): region
     case .prefetch(let job, _): job.region
+    case .peek(let job, _): job.region
     }
   }
 
@@ -67,6 +69,11 @@ enum PoolTask: Sendable {
     switch self {
     case .demand(let own, _, _): own === request
     case .prefetch(let job, _): job === request.job
+    case .peek: false
     }
+  }
+
+  func isFor(_ job: PeekJob) -> Bool {
+    if case .peek(let own, _) = self { own === job } else { false }
   }
 }

@@ -13,6 +13,9 @@ struct PoolWorker: ~Copyable {
       serve(request, of: region, loop, pool)
     case .prefetch(let job, let loop):
       step(job, loop, pool)
+    case .peek(let job, let loop):
+      loop.pooled.counters.countRequests()
+      job.run(&staging, forbidden: loop.table)
     }
   }
 

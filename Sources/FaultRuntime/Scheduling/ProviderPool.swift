@@ -70,21 +70,26 @@ final class ProviderPool: Sendable {
 
   func submit(_ task: PoolTask) {
     state.withLock { state in
-      if case .demand = task { state.demand.append(task) } else { state.prefetch.append(task) }
+      // Whoever peeks waits, as whoever faults does.
+      if case .prefetch = task { state.prefetch.append(task) } else { state.demand.append(task) }
     }
     state.announceToOne()
   }
 
   /// Somebody has given up a request. Where a thread works on it, another one takes that thread's place, which ends when its
   /// provider returns. True where nobody works on it, and nobody will.
-  func giveUp(_ request: PoolRequest) -> Bool {
+  func giveUp(_ request: PoolRequest) -> Bool { giveUp { $0.isFor(request) } }
+
+  func giveUp(_ job: PeekJob) { _ = giveUp { $0.isFor(job) } }
+
+  private func giveUp(_ isMeant: (PoolTask) -> Bool) -> Bool {
     let isStuck = state.withLock { state -> Bool in
-      if let slot = state.running.firstIndex(where: { $0?.isFor(request) ?? false }) {
+      if let slot = state.running.firstIndex(where: { $0.map(isMeant) ?? false }) {
         state.running[slot] = nil
         state.replaced.insert(slot)
         return true
       }
-      state.demand.removeAll { $0.isFor(request) }
+      state.demand.removeAll(where: isMeant)
       return false
     }
     // Without a thread, the others have to do.

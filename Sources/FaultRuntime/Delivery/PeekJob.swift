@@ -1,0 +1,80 @@
+internal import CUFFD
+
+/// Bytes that somebody wants from a provider without having them put into the region. The fields belong to whoever asks the
+/// provider until `done` is signalled, and to the one who waits after that.
+@safe
+// Safe to share: handed over by a lock, and back by `done`; who gave up and who answers late agree by the permit.
+final class PeekJob: @unchecked Sendable {
+  let region: RegionCore
+  let range: Range<Int>
+  private let destination: UnsafeMutableRawBufferPointer
+  private(set) var failure: (any Error)?
+  let done = OneShotEvent()
+  private let permit = AnswerPermit()
+
+  /// - Parameters:
+  ///   - range: whole pages, and no more than one request may ask for.
+  ///   - destination: as long as the range. Nothing is written to it once `giveUp` has said so.
+  @unsafe
+  init(_ region: RegionCore, _ range: Range<Int>, into destination: UnsafeMutableRawBufferPointer) {
+    self.region = region
+    self.range = range
+    unsafe self.destination = destination
+  }
+
+  /// Asks the provider, on the calling thread.
+  func run(_ staging: inout StagingBuffer, forbidden: RegionTable?) {
+    var attempts = RetryAttempts(region.retry)
+    var outcome = Result { try ask(&staging, forbidden) }
+    while case .failure(let error) = outcome,
+      attempts.mayGoOn(after: error, until: { [region, permit] in region.isClosing || permit.isWithdrawn })
+    {
+      outcome = Result { try ask(&staging, forbidden) }
+    }
+    if case .failure(let error) = outcome {
+      guard (try? permit.beginPlacing()) != nil else { return }
+      failure = error
+    }
+    done.signal()
+  }
+
+  private func ask(_ staging: inout StagingBuffer, _ forbidden: RegionTable?) throws {
+    guard !region.isClosing else { throw ResolutionError.regionClosed }
+    guard let stage = unsafe staging.bytes(range.count, pageSize: region.pageSize) else {
+      throw ResolutionError.refused(.outOfMemory)
+    }
+    let run = FaultRun(region: region, from: range.lowerBound, to: range.upperBound)
+    let answer = unsafe try run.ask(
+      lastWanted: run.end - region.pageSize.bytes, isWrite: false, stage: stage,
+      isForbidden: { forbidden?.intersects($0) ?? false })
+    try permit.beginPlacing()
+    try unsafe copy(answer.first)
+    if let second = unsafe answer.second { try unsafe copy(second) }
+  }
+
+  private func copy(_ part: AnswerPart) throws(ResolutionError) {
+    let start = unsafe part.range.start &- region.range.start &- UInt(bitPattern: range.lowerBound)
+    let target = unsafe UnsafeMutableRawBufferPointer(rebasing: destination[Int(bitPattern: start)...])
+    let count = unsafe part.range.byteCount
+    guard let source = unsafe part.source else {
+      unsafe target.prefix(count).initializeMemory(as: UInt8.self, repeating: 0)
+      return
+    }
+    if unsafe cuffd_copy_if_readable(target.baseAddress!, source, count) < 0 { throw .refused(.badAddress) }
+  }
+
+  /// Waits for the answer, as long as the region's deadline. False where it has not come, and does not any more.
+  func wait() -> Bool {
+    let patience = region.deadline == 0 ? 5_000_000_000 : region.deadline
+    while !done.wait(nanoseconds: patience) {
+      if region.deadline != 0, permit.withdraw() { return false }
+    }
+    return true
+  }
+}
+
+extension UnsafeMutableRawBufferPointer {
+  fileprivate func prefix(_ count: Int) -> UnsafeMutableRawBufferPointer {
+    unsafe UnsafeMutableRawBufferPointer(rebasing: self[..<count])
+  }
+}
