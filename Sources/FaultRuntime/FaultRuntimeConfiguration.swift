@@ -54,6 +54,13 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// `sigbus` on the faulting thread. Keep it short; it must not touch lazy memory.
   public var onFailure: (@Sendable (PageFailure) -> Void)?
 
+  /// Called on a handler thread when the program has unmapped, moved or discarded memory of a region behind the runtime's back;
+  /// the system call that did so returns meanwhile. Keep it short; it must not touch lazy memory.
+  ///
+  /// Without it discarding (`MADV_DONTNEED` and the like) is not looked at, and costs what it does elsewhere; with it, whoever
+  /// discards waits for the handler.
+  public var onEvent: (@Sendable (RegionEvent) -> Void)?
+
   /// Features to switch on beyond those that the runtime needs itself; tests ask for events with it.
   var additionalFeatures: UserfaultfdFeatures = []
 
@@ -87,7 +94,8 @@ public struct FaultRuntimeConfiguration: Sendable {
     resolveDeadline: Duration = .seconds(10),
     withoutPoison: PoisonFallback = .abort,
     explainsFailures: Bool = true,
-    onFailure: (@Sendable (PageFailure) -> Void)? = nil
+    onFailure: (@Sendable (PageFailure) -> Void)? = nil,
+    onEvent: (@Sendable (RegionEvent) -> Void)? = nil
   ) {
     self.delivery = delivery
     self.needsSystemCalls = needsSystemCalls
@@ -102,6 +110,7 @@ public struct FaultRuntimeConfiguration: Sendable {
     self.withoutPoison = withoutPoison
     self.explainsFailures = explainsFailures
     self.onFailure = onFailure
+    self.onEvent = onEvent
   }
 }
 

@@ -351,3 +351,8 @@ int cts_take_sigbus_as(enum cts_taker kind, int also_blocked) {
 int cts_was_blocked(int number) { return sigismember(&mask_when_taken, number); }
 
 int cts_thread_id(void) { return (int)syscall(SYS_gettid); }
+
+uintptr_t cts_move_memory(uintptr_t address, size_t length, uintptr_t target) {
+  void *moved = mremap((void *)address, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)target);
+  return moved == MAP_FAILED ? 0 : (uintptr_t)moved;
+}

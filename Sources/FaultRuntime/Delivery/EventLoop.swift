@@ -18,6 +18,7 @@ final class EventLoop: Sendable {
   /// How often a resolution that gets `EAGAIN` reads on and tries again at once, before it is put off for a millisecond.
   let immediateRetries: Int
 
+  let events: EventReporter
   let ownThreads: OwnThreads
   /// The thread that serves, as the kernel numbers it.
   private let server = Atomic<UInt32>(0)
@@ -59,7 +60,7 @@ final class EventLoop: Sendable {
   ) throws(FaultRuntimeError) {
     do {
       uffd = try Userfaultfd.open(
-        configuration.handlerKinds, wanting: Self.wantedFeatures.union(configuration.additionalFeatures),
+        configuration.handlerKinds, wanting: Self.wantedFeatures(configuration),
         without: configuration.withheldFeatures)
     } catch {
       throw .unavailable(error)
@@ -69,6 +70,7 @@ final class EventLoop: Sendable {
       retryDeadline: configuration.resolveDeadline.clampedNanoseconds, wakes: true)
     self.pool = pool
     ownThreads = pool.ownThreads
+    events = EventReporter(table: table, onEvent: configuration.onEvent)
     explainsFailures = configuration.explainsFailures
     self.table = table
     self.number = number
@@ -97,8 +99,12 @@ final class EventLoop: Sendable {
     }
   }
 
-  /// Nothing here asks for events: fork, mremap and the like are not reported.
-  private static let wantedFeatures: UserfaultfdFeatures = [.poison, .threadID]
+  /// Without the events moved memory would read as zero, and closing would hit what lies in the place of unmapped memory.
+  private static func wantedFeatures(_ configuration: FaultRuntimeConfiguration) -> UserfaultfdFeatures {
+    var wanted: UserfaultfdFeatures = [.poison, .threadID, .eventRemap, .eventUnmap]
+    if configuration.onEvent != nil { wanted.insert(.eventRemove) }
+    return wanted.union(configuration.additionalFeatures)
+  }
 
   /// Virtual; a provider decides how much of it becomes memory.
   private static let stackByteCount = 1 << 20
@@ -147,6 +153,7 @@ final class EventLoop: Sendable {
     if region.mayBlock, !pool.isOnPoolThread { inFlight.waitUntilNothing(of: region, nanoseconds: closeDeadline) }
     region.withdraw(from: table, uffd)
     SigbusDispatcher.shared.forget(region)
+    events.forget(region)
     regionEnded()
   }
 

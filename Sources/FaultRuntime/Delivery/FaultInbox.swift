@@ -9,9 +9,11 @@ struct FaultInbox: ~Copyable {
   private(set) var faults: FaultBatch
   /// Who made the latest fault; 0 where the kernel does not say.
   private(set) var latestThread: UInt32 = 0
+  private let events: EventReporter
 
   /// For reads of up to `readCapacity` messages.
-  init(readCapacity: Int, pageSize: PageSize) {
+  init(readCapacity: Int, pageSize: PageSize, events: EventReporter) {
+    self.events = events
     messages = MessageBuffer(capacity: readCapacity)
     self.readCapacity = readCapacity
     self.pageSize = pageSize
@@ -35,8 +37,11 @@ struct FaultInbox: ~Copyable {
     guard messages.count > 0 else { return 0 }
     var count = 0
     for index in 0..<messages.count {
-      // Nothing is done about events: reading them is what lets the thread that caused them go on.
-      guard case .pagefault(let address, let flags, let thread) = messages[index] else { continue }
+      guard case .pagefault(let address, let flags, let thread) = messages[index] else {
+        // Reading it is what lets the thread that caused it go on.
+        events.handle(messages[index])
+        continue
+      }
       count += 1
       latestThread = thread
       faults.insert(

@@ -30,7 +30,7 @@ struct FaultService: ~Copyable {
   init(_ loop: EventLoop, configuration: FaultRuntimeConfiguration) {
     self.loop = loop
     lookup = RegionLookup(loop.table)
-    inbox = FaultInbox(readCapacity: loop.batchCapacity, pageSize: loop.pageSize)
+    inbox = FaultInbox(readCapacity: loop.batchCapacity, pageSize: loop.pageSize, events: loop.events)
     batch = FaultInbox.batch(readCapacity: loop.batchCapacity)
     resolver = Resolver(loop: loop, capacity: loop.batchCapacity)
     filler = BulkFiller(pageSize: loop.pageSize)
@@ -93,8 +93,7 @@ struct FaultService: ~Copyable {
     while index < batch.count {
       let fault = batch[index]
       guard let region = lookup.region(containing: fault.page), region.handler == loop.number else {
-        // The region was closed since, and its addresses may belong to another handler's. Whoever still waits meets what is there now.
-        try? loop.uffd.wake(AddressRange(start: fault.page, byteCount: loop.pageSize.bytes))
+        resolver.answerStray(fault.page)
         index += 1
         continue
       }

@@ -41,6 +41,9 @@ final class RegionCore: Sendable {
   /// How long a request may take, in nanoseconds; 0 for ever.
   let deadline: UInt64
 
+  /// Where the memory is.
+  let parts: Guarded<RegionParts>
+
   private let closing = Atomic<Bool>(false)
   private let ownerProcess = cuffd_process_id()
 
@@ -71,6 +74,7 @@ final class RegionCore: Sendable {
       throw .cannotMap(name, byteCount, errno)
     }
     self.range = AddressRange(start: UInt(bitPattern: address), byteCount: mapped)
+    parts = Guarded(RegionParts(range))
     self.name = name
     self.byteCount = byteCount
     self.pageSize = pageSize
@@ -88,8 +92,11 @@ final class RegionCore: Sendable {
 
   deinit {
     guard isInOwnerProcess else { return }
-    _ = cuffd_unmap(UInt64(range.start), range.byteCount)
+    for part in memory { _ = cuffd_unmap(UInt64(part.start), part.byteCount) }
   }
+
+  /// Where the memory is: nothing else may be touched, since it may be somebody else's by now.
+  private var memory: [AddressRange] { parts.withLock { $0.ranges } }
 
   /// Staging for one request is memory of the handler's own: a request beyond this is a mistake, not a wish.
   static let largestRequestLimit = 1 << 30
@@ -104,7 +111,10 @@ final class RegionCore: Sendable {
 
   /// Takes every access away: from now on a touch is SIGSEGV, and never a page of zeros.
   private func revokeAccess() -> KernelErrno? {
-    KernelErrno(returned: cuffd_protect_none(UInt64(range.start), range.byteCount))
+    for part in memory {
+      if let errno = KernelErrno(returned: cuffd_protect_none(UInt64(part.start), part.byteCount)) { return errno }
+    }
+    return nil
   }
 
   /// Keeps a failure, and tells the hook.
@@ -115,8 +125,9 @@ final class RegionCore: Sendable {
   }
 
   func failure(_ cause: any Error, atPage page: UInt) -> PageFailure {
-    PageFailure(
-      region: name, offset: offset(of: page), byteCount: pageSize.bytes, provider: providerName, cause: cause)
+    let place = range.contains(page) ? page : parts.withLock { $0.origin(of: page) } ?? page
+    return PageFailure(
+      region: name, offset: offset(of: place), byteCount: pageSize.bytes, provider: providerName, cause: cause)
   }
 
   /// Whether a fault met by the closing of its region is an old one: it was read, and then somebody else filled its page.
@@ -130,14 +141,16 @@ final class RegionCore: Sendable {
       return
     }
     table.remove(self)
-    try? uffd.unregister(range)
-    try? uffd.wake(range)
+    for part in memory {
+      try? uffd.unregister(part)
+      try? uffd.wake(part)
+    }
     discardPages()
   }
 
   /// Gives the pages back to the system. Access must have been revoked and the range unregistered.
   private func discardPages() {
-    _ = cuffd_discard(UInt64(range.start), range.byteCount)
+    for part in memory { _ = cuffd_discard(UInt64(part.start), part.byteCount) }
   }
 
   func offset(of address: UInt) -> Int { Int(bitPattern: address &- range.start) }

@@ -120,6 +120,14 @@ final class RegionTable: @unchecked Sendable {
     }
   }
 
+  /// Where the first region behind `address` starts. Takes a lock.
+  func next(after address: UInt) -> UInt? {
+    regions.withLock { regions in
+      let index = Self.index(of: address &+ 1, in: regions)
+      return index < regions.count ? regions[index].region.range.start : nil
+    }
+  }
+
   /// Adds a region. O(regions); takes a lock.
   func insert(_ region: RegionCore) {
     regions.withLock { regions in

@@ -48,6 +48,9 @@ public enum ResolutionError: Error, Hashable, Sendable {
   /// The provider did not answer within the region's deadline (``RegionOptions/deadline``).
   case deadlineExceeded(Duration)
 
+  /// The program has moved the memory with `mremap(2)`: a region is served where it was mapped only.
+  case memoryMoved
+
   /// Waiting for the page would be for ever: the thread that would have to produce it waits for it itself.
   case deadlock(SelfDeadlock)
 }
@@ -74,6 +77,8 @@ extension ResolutionError: CustomStringConvertible {
       "the region was closed while the access waited"
     case .deadlineExceeded(let deadline):
       "the provider did not answer within \(deadline)"
+    case .memoryMoved:
+      "the program has moved the memory away (mremap); a region is served where it was mapped only"
     case .deadlock(let deadlock):
       "\(deadlock); a provider must not touch lazy memory that needs the thread it runs on"
     }

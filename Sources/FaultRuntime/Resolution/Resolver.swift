@@ -192,6 +192,22 @@ struct Resolver: ~Copyable {
     for index in run.faults { fail(batch[index], of: run.region, error) }
   }
 
+  /// A fault where no region is: it was closed since, and its addresses may belong to another handler's, or its memory was moved.
+  mutating func answerStray(_ page: UInt) {
+    if let moved = loop.events.moved(to: page) {
+      loop.pooled.fail(page, of: moved.region, ResolutionError.memoryMoved, loop.uffd)
+      return
+    }
+    let range = AddressRange(start: page, byteCount: pageSize.bytes)
+    let now = cuffd_monotonic_nanoseconds()
+    // Whoever still waits meets what is there now; where that is nothing but the same fault, it is not for ever.
+    if reports.count(for: page, now: now) >= ResolutionStep.presentLimit, (try? loop.uffd.poison(range)) != nil {
+      return
+    }
+    reports.add(page, now: now)
+    wake(range)
+  }
+
   /// Says why a page cannot be produced, and makes the accesses to it fail.
   private mutating func fail(_ fault: PendingFault, of region: RegionCore, _ error: any Error) {
     if region.hasBeenServed(fault.page) {

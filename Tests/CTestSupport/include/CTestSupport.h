@@ -79,6 +79,9 @@ enum cts_taker { CTS_PLAIN, CTS_NODEFER, CTS_RESETHAND };
 int cts_take_sigbus_as(enum cts_taker kind, int also_blocked);
 int cts_was_blocked(int number);
 
+// mremap(2) to a fixed place, which is unmapped before. Returns where the memory is, or 0.
+uintptr_t cts_move_memory(uintptr_t address, size_t length, uintptr_t target);
+
 // gettid(2).
 int cts_thread_id(void);
 

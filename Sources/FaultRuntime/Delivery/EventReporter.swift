@@ -1,0 +1,70 @@
+/// Follows what the program does to the memory of a handler's regions, and tells it. Used on the handler's threads, seldom.
+struct EventReporter: Sendable {
+  private let onEvent: (@Sendable (RegionEvent) -> Void)?
+  private let table: RegionTable
+  /// Regions of which something was moved.
+  private let wanderers = Guarded<[RegionCore]>([])
+
+  init(table: RegionTable, onEvent: (@Sendable (RegionEvent) -> Void)?) {
+    self.table = table
+    self.onEvent = onEvent
+  }
+
+  func handle(_ message: FaultMessage) {
+    switch message {
+    case .remove(let start, let end):
+      note(start, end) { .discarded(region: $0.name, range: $1) }
+    case .unmap(let start, let end):
+      let range = AddressRange(start: start, byteCount: Int(end - start))
+      note(start, end) { .unmapped(region: $0.name, range: $1) }
+      for region in regions(of: range) { region.parts.withLock { $0.remove(range) } }
+    case .remap(let from, let to, let byteCount):
+      let range = AddressRange(start: from, byteCount: Int(byteCount))
+      note(from, range.end) { .moved(region: $0.name, range: $1, to: to) }
+      for region in regions(of: range) {
+        region.parts.withLock { $0.move(from: range, to: to) }
+        wanderers.withLock { wanderers in
+          if !wanderers.contains(where: { $0 === region }) { wanderers.append(region) }
+        }
+      }
+    case .pagefault, .fork, .unknown:
+      break
+    }
+  }
+
+  /// The region whose memory was moved to `address`, and the offset that is there.
+  func moved(to address: UInt) -> (region: RegionCore, offset: Int)? {
+    for region in wanderers.withLock({ $0 }) {
+      if let origin = region.parts.withLock({ $0.origin(of: address) }) { return (region, region.offset(of: origin)) }
+    }
+    return nil
+  }
+
+  func forget(_ region: RegionCore) { wanderers.withLock { $0.removeAll { $0 === region } } }
+
+  /// The kernel tells of one mapping at a time, which may be of two regions, as neighbours are merged.
+  private func regions(of range: AddressRange) -> [RegionCore] {
+    var found: [RegionCore] = []
+    var address = range.start
+    while address < range.end {
+      if let region = table.region(containing: address) ?? moved(to: address)?.region {
+        found.append(region)
+        address = max(address + 1, region.range.contains(address) ? region.range.end : range.end)
+      } else {
+        guard let next = table.next(after: address), next < range.end else { break }
+        address = next
+      }
+    }
+    return found
+  }
+
+  private func note(_ start: UInt, _ end: UInt, _ event: (RegionCore, Range<Int>) -> RegionEvent) {
+    guard let onEvent else { return }
+    let range = AddressRange(start: start, byteCount: Int(end - start))
+    for region in regions(of: range) {
+      guard let part = region.range.intersection(range) else { continue }
+      let offset = region.offset(of: part.start)
+      onEvent(event(region, offset..<(offset + part.byteCount)))
+    }
+  }
+}

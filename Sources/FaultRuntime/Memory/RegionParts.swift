@@ -1,0 +1,50 @@
+/// Where a region's memory is: all of its range, unless the program has unmapped or moved some of it.
+struct RegionParts: Sendable {
+  /// Not overlapping; without more of an order.
+  private(set) var ranges: [AddressRange]
+  /// Memory that was moved: where it is, and where it was.
+  private(set) var moved: [(to: AddressRange, from: UInt)] = []
+
+  init(_ range: AddressRange) { ranges = [range] }
+
+  /// What of `range` is not the region's any more.
+  mutating func remove(_ range: AddressRange) {
+    ranges = ranges.flatMap { $0.without(range) }
+    moved = moved.flatMap { move in
+      move.to.without(range).map { (to: $0, from: move.from &+ ($0.start &- move.to.start)) }
+    }
+  }
+
+  /// The memory at `from` is at `to` now.
+  mutating func move(from: AddressRange, to: UInt) {
+    // What was moved before may move on.
+    let origin = origin(of: from.start) ?? from.start
+    remove(from)
+    let new = AddressRange(start: to, byteCount: from.byteCount)
+    ranges.append(new)
+    moved.append((new, origin))
+  }
+
+  /// Where moved memory was at first; nil for memory that was not moved.
+  func origin(of address: UInt) -> UInt? {
+    moved.first { $0.to.contains(address) }.map { $0.from &+ (address &- $0.to.start) }
+  }
+}
+
+extension AddressRange {
+  /// What is left of it: up to two parts.
+  func without(_ other: AddressRange) -> [AddressRange] {
+    guard other.start < end, other.end > start else { return [self] }
+    var rest: [AddressRange] = []
+    if other.start > start { rest.append(AddressRange(start: start, byteCount: Int(other.start - start))) }
+    if other.end < end { rest.append(AddressRange(start: other.end, byteCount: Int(end - other.end))) }
+    return rest
+  }
+
+  /// The part that both have; nil where there is none.
+  func intersection(_ other: AddressRange) -> AddressRange? {
+    let low = max(start, other.start)
+    let high = min(end, other.end)
+    return low < high ? AddressRange(start: low, byteCount: Int(high - low)) : nil
+  }
+}

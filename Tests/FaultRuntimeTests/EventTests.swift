@@ -1,0 +1,169 @@
+import CTestSupport
+import Glibc
+import Testing
+
+@testable import FaultRuntime
+
+@Suite("Where a region's memory is")
+struct RegionPartsTests {
+  private func range(_ start: UInt, _ end: UInt) -> AddressRange {
+    AddressRange(start: start, byteCount: Int(end - start))
+  }
+
+  @Test("What is removed from the start, the end, the middle, around it, and beside it")
+  func removal() {
+    var parts = RegionParts(range(100, 200))
+    parts.remove(range(50, 100))
+    parts.remove(range(200, 300))
+    #expect(parts.ranges == [range(100, 200)])
+    parts.remove(range(90, 110))
+    parts.remove(range(190, 250))
+    parts.remove(range(140, 150))
+    #expect(parts.ranges == [range(110, 140), range(150, 190)])
+    parts.remove(range(0, 1000))
+    #expect(parts.ranges == [])
+  }
+
+  @Test("What is moved, moved on, and unmapped there, is known where it was at first")
+  func moves() {
+    var parts = RegionParts(range(100, 200))
+    parts.move(from: range(120, 160), to: 1000)
+    #expect(parts.ranges == [range(100, 120), range(160, 200), range(1000, 1040)])
+    #expect(parts.origin(of: 1005) == 125)
+    #expect(parts.origin(of: 1040) == nil)
+    #expect(parts.origin(of: 105) == nil)
+    parts.move(from: range(1010, 1040), to: 2000)
+    #expect(parts.origin(of: 2000) == 130)
+    #expect(parts.origin(of: 1009) == 129)
+    #expect(parts.origin(of: 1010) == nil)
+    parts.remove(range(2005, 2010))
+    #expect(parts.origin(of: 2004) == 134)
+    #expect(parts.origin(of: 2005) == nil)
+    #expect(parts.origin(of: 2010) == 140)
+    #expect(parts.ranges.reduce(0) { $0 + $1.byteCount } == 95)
+  }
+}
+
+@Suite(
+  "What the program does to regions behind the runtime's back", .timeLimit(.minutes(2)),
+  .enabled(if: Host.features.contains(.poison), SkipReason.poison))
+struct EventTests {
+  private final class Events: Sendable {
+    private let list = Guarded<[RegionEvent]>([])
+    func add(_ event: RegionEvent) { list.withLock { $0.append(event) } }
+    var all: [RegionEvent] { list.withLock { $0 } }
+  }
+
+  private let events = Events()
+
+  private func region(_ requests: Requests = Requests(), mayBlock: Bool = false) throws -> LazyRegion {
+    var configuration = FaultRuntimeConfiguration(delivery: .eventLoop)
+    configuration.onEvent = { [events] in events.add($0) }
+    let runtime = try FaultRuntime(configuration)
+    return try runtime.map(
+      ClosureProvider(requestSize: .singlePage, mayBlock: mayBlock) { request, page in
+        requests.add(request)
+        page.append(expectedBytes(request.range))
+        return .filled
+      }, byteCount: 8 * pageBytes, options: RegionOptions(name: "mine"))
+  }
+
+  private func pages(_ pages: Range<Int>) -> Range<Int> {
+    (pages.lowerBound * pageBytes)..<(pages.upperBound * pageBytes)
+  }
+
+  /// Memory of the program's own in the place of a part of the region.
+  private func take(_ pages: Range<Int>, of region: LazyRegion) -> UInt {
+    let start = unsafe UnsafeMutableRawPointer(bitPattern: region.address + UInt(pages.lowerBound * pageBytes))
+    let flags = MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS
+    let taken = unsafe mmap(start, pages.count * pageBytes, PROT_READ | PROT_WRITE, flags, -1, 0)
+    return UInt(bitPattern: taken)
+  }
+
+  @Test("A part that was unmapped is told of; what lies there then is left alone, also by closing")
+  func unmapped() throws {
+    let region = try region()
+    #expect(region.access(3 * pageBytes) == .byte(expectedByte(3 * pageBytes)))
+    let taken = take(2..<5, of: region)
+    #expect(eventually { events.all == [.unmapped(region: "mine", range: pages(2..<5))] })
+    #expect(write(77, to: taken + 5) == .byte(77))
+    #expect(read(taken + UInt(pageBytes)) == .byte(0))
+    for page in [0, 1, 5, 6, 7] {
+      #expect(region.access(page * pageBytes) == .byte(expectedByte(page * pageBytes)))
+    }
+    let start = region.address
+    region.close()
+    #expect(read(start) == .signal(SIGSEGV))
+    #expect(read(start + UInt(7 * pageBytes)) == .signal(SIGSEGV))
+    #expect(read(taken + 5) == .byte(77))
+    #expect(unsafe munmap(UnsafeMutableRawPointer(bitPattern: taken), 3 * pageBytes) == 0)
+  }
+
+  @Test("When the region's object goes, memory in the place of a part of it stays")
+  func unmappedAndGone() throws {
+    var region: LazyRegion? = try region()
+    let taken = take(1..<2, of: region!)
+    #expect(write(55, to: taken) == .byte(55))
+    region = nil
+    #expect(read(taken) == .byte(55))
+    #expect(unsafe munmap(UnsafeMutableRawPointer(bitPattern: taken), pageBytes) == 0)
+  }
+
+  @Test(
+    "Memory that was moved keeps what it has, and what it has not fails there: it never reads as zero",
+    arguments: [false, true])
+  func moved(mayBlock: Bool) throws {
+    let region = try region(mayBlock: mayBlock)
+    #expect(region.access(2 * pageBytes) == .byte(expectedByte(2 * pageBytes)))
+    // A place that nobody else takes.
+    let target = Scratch(pages: 3)
+    let start = unsafe UnsafeMutableRawPointer(bitPattern: region.address + UInt(2 * pageBytes))
+    let moved = cts_move_memory(UInt(bitPattern: start), 3 * pageBytes, target.range.start)
+    #expect(moved == target.range.start)
+    #expect(eventually { events.all.contains(.moved(region: "mine", range: pages(2..<5), to: moved)) })
+    #expect(read(moved + 9) == .byte(expectedByte(2 * pageBytes + 9)))
+    #expect(read(moved + UInt(pageBytes)) == .signal(SIGBUS))
+    #expect(region.failures.map(\.offset) == [3 * pageBytes])
+    #expect(region.failures.first?.cause as? ResolutionError == .memoryMoved)
+    #expect(region.access(3 * pageBytes) == .signal(SIGSEGV))
+    #expect(region.access(6 * pageBytes) == .byte(expectedByte(6 * pageBytes)))
+    // It is still the region's, so nobody reads zeros there after the end either.
+    region.close()
+    #expect(read(moved + UInt(2 * pageBytes)) == .signal(SIGSEGV))
+  }
+
+  @Test("Discarded pages are told of, and asked for again")
+  func discarded() throws {
+    let requests = Requests()
+    let region = try region(requests)
+    #expect(mismatches(in: region) == [])
+    #expect(write(1, to: region.address + UInt(4 * pageBytes)) == .byte(1))
+    let start = unsafe UnsafeMutableRawPointer(bitPattern: region.address + UInt(4 * pageBytes))
+    #expect(unsafe madvise(start, 2 * pageBytes, MADV_DONTNEED) == 0)
+    #expect(eventually { events.all == [.discarded(region: "mine", range: pages(4..<6))] })
+    #expect(mismatches(in: region) == [])
+    #expect(requests.all.map(\.offset) == ((0..<8) + [4, 5]).map { $0 * pageBytes })
+  }
+
+  @Test("Where nobody wants to know, whoever discards does not wait for the handler")
+  func discardedUnnoticed() throws {
+    let gate = Gate()
+    let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .eventLoop, handlerThreads: 1))
+    let region = try runtime.map(patternProvider(), byteCount: 2 * pageBytes)
+    let held = try runtime.map(
+      ClosureProvider(mayBlock: false) { request, page in
+        gate.wait()
+        page.append(repeating: 1, count: request.byteCount)
+        return .filled
+      }, byteCount: pageBytes)
+    #expect(region.access(0) == .byte(expectedByte(0)))
+    let address = held.address
+    let holder = TestThread { _ = read(address) }
+    #expect(eventually { waiters(on: held.descriptorNumber).all == 1 })
+    let start = unsafe UnsafeMutableRawPointer(bitPattern: region.address)
+    #expect(unsafe madvise(start, pageBytes, MADV_DONTNEED) == 0)
+    gate.open()
+    #expect(holder.join())
+    #expect(region.access(0) == .byte(expectedByte(0)))
+  }
+}
