@@ -6,6 +6,7 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <sched.h>
@@ -355,4 +356,79 @@ int cts_thread_id(void) { return (int)syscall(SYS_gettid); }
 uintptr_t cts_move_memory(uintptr_t address, size_t length, uintptr_t target) {
   void *moved = mremap((void *)address, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)target);
   return moved == MAP_FAILED ? 0 : (uintptr_t)moved;
+}
+
+static atomic_int signal_count;
+
+static void count_signal(int number) {
+  (void)number;
+  signal_count++;
+}
+
+int cts_count_signals(int thread) {
+  struct sigaction action = {.sa_handler = count_signal, .sa_flags = SA_RESTART};
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGUSR1, &action, NULL);
+  return syscall(SYS_tgkill, getpid(), thread, SIGUSR1) < 0 ? -errno : 0;
+}
+
+void cts_unblock_signals(void) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGUSR1);
+  pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
+int cts_signal_count(void) { return signal_count; }
+
+struct cts_reader {
+  pthread_t thread;
+  uintptr_t address;
+};
+
+static void *read_until_cancelled(void *context) {
+  struct cts_reader *reader = context;
+  int before;
+  pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &before);
+  uint8_t value = *(volatile uint8_t *)reader->address;
+  (void)value;
+  return NULL;
+}
+
+struct cts_reader *cts_start_reader(uintptr_t address) {
+  struct cts_reader *reader = malloc(sizeof *reader);
+  reader->address = address;
+  if (pthread_create(&reader->thread, NULL, read_until_cancelled, reader) != 0) abort();
+  return reader;
+}
+
+int cts_cancel_and_join(struct cts_reader *reader) {
+  void *result = NULL;
+  pthread_cancel(reader->thread);
+  pthread_join(reader->thread, &result);
+  free(reader);
+  return result == PTHREAD_CANCELED ? 0 : 1;
+}
+
+long cts_use_up_mappings(void) {
+  size_t size = (size_t)sysconf(_SC_PAGESIZE);
+  long count = 0;
+  // Neighbours with other rights cannot be merged.
+  while (mmap(NULL, size, count % 2 == 0 ? PROT_READ : PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED) {
+    count++;
+  }
+  return count;
+}
+
+void cts_keep_heap(void) {
+  enum { PIECES = 256, SIZE = 64 << 10 };
+  static void *pieces[PIECES];
+  mallopt(M_ARENA_MAX, 1);
+  mallopt(M_MMAP_THRESHOLD, 256 << 20);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  for (int i = 0; i < PIECES; i++) {
+    pieces[i] = malloc(SIZE);
+    if (pieces[i] != NULL) memset(pieces[i], 1, SIZE);
+  }
+  for (int i = 0; i < PIECES; i++) free(pieces[i]);
 }

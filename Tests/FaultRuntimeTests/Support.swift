@@ -48,6 +48,7 @@ enum SkipReason {
   static let pagemapScan: Comment = "SKIP-PAGEMAP-SCAN: needs PAGEMAP_SCAN (Linux 6.7)"
   static let twoCPUs: Comment = "SKIP-CPUS: needs two CPUs"
   static let cpuLatency: Comment = "SKIP-CPU-LATENCY: needs to write /dev/cpu_dma_latency"
+  static let cgroup: Comment = "SKIP-CGROUP: needs to write a memory cgroup of the first version"
   static let writeProtect: Comment = "SKIP-WP: needs write protection (Linux 5.7)"
 }
 

@@ -58,7 +58,7 @@ final class RegionTable: @unchecked Sendable {
   /// - Parameter isForManyThreads: whether regions are looked up with ``handle(containing:)`` as well.
   init(isForManyThreads: Bool = false) {
     self.isForManyThreads = isForManyThreads
-    unsafe current = Atomic(Self.snapshot(of: []))
+    unsafe current = Atomic(Self.snapshot(of: 0, UnsafeMutablePointer<Entry>.allocate(capacity: 1)))
   }
 
   deinit {
@@ -132,8 +132,9 @@ final class RegionTable: @unchecked Sendable {
   func insert(_ region: RegionCore) {
     regions.withLock { regions in
       let index = Self.index(of: region.range.start, in: regions)
-      regions.insert(TableEntry(region, isForManyThreads: isForManyThreads), at: index)
-      publish(regions)
+      let entry = TableEntry(region, isForManyThreads: isForManyThreads)
+      regions.insert(entry, at: index)
+      unsafe publish(snapshot(replacing: index..<index, by: entry))
     }
   }
 
@@ -144,7 +145,7 @@ final class RegionTable: @unchecked Sendable {
       guard index < regions.count, regions[index].region === region else { return }
       // Let go of only when no reader can be on its way to a handle of it.
       let removed = regions.remove(at: index)
-      publish(regions)
+      unsafe publish(snapshot(replacing: index..<(index + 1), by: nil))
       _ = consume removed
     }
   }
@@ -168,8 +169,8 @@ final class RegionTable: @unchecked Sendable {
     return result
   }
 
-  private func publish(_ regions: [TableEntry]) {
-    let old = unsafe current.exchange(Self.snapshot(of: regions), ordering: .sequentiallyConsistent)
+  private func publish(_ snapshot: UnsafeMutablePointer<Snapshot>) {
+    let old = unsafe current.exchange(snapshot, ordering: .sequentiallyConsistent)
     changes.wrappingAdd(1, ordering: .sequentiallyConsistent)
     // Twice, so that a steady stream of readers in one counter cannot keep the writer waiting.
     for _ in 0..<2 {
@@ -192,14 +193,26 @@ final class RegionTable: @unchecked Sendable {
     return low
   }
 
-  private static func snapshot(of regions: [TableEntry]) -> UnsafeMutablePointer<Snapshot> {
-    let entries = UnsafeMutablePointer<Entry>.allocate(capacity: max(1, regions.count))
-    for (index, entry) in regions.enumerated() {
-      unsafe (entries + index).initialize(
+  /// A copy of the current snapshot in which one entry is added or missing. With the lock held.
+  private func snapshot(replacing range: Range<Int>, by entry: TableEntry?) -> UnsafeMutablePointer<Snapshot> {
+    let old = unsafe current.load(ordering: .relaxed).pointee
+    let added = entry == nil ? 0 : 1
+    let count = unsafe old.count - range.count + added
+    let entries = UnsafeMutablePointer<Entry>.allocate(capacity: max(1, count))
+    unsafe entries.initialize(from: old.entries, count: range.lowerBound)
+    if let entry {
+      unsafe (entries + range.lowerBound).initialize(
         to: Entry(range: entry.region.range, region: .passUnretained(entry.region), handles: entry.handles))
     }
+    unsafe (entries + range.lowerBound + added).initialize(
+      from: old.entries + range.upperBound, count: old.count - range.upperBound)
+    return unsafe Self.snapshot(of: count, entries)
+  }
+
+  private static func snapshot(of count: Int, _ entries: UnsafeMutablePointer<Entry>) -> UnsafeMutablePointer<Snapshot>
+  {
     let snapshot = UnsafeMutablePointer<Snapshot>.allocate(capacity: 1)
-    unsafe snapshot.initialize(to: Snapshot(count: regions.count, entries: entries))
+    unsafe snapshot.initialize(to: Snapshot(count: count, entries: entries))
     return unsafe snapshot
   }
 

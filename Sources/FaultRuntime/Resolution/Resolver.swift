@@ -6,7 +6,7 @@ internal import CUFFD
 struct Resolver: ~Copyable {
   private let loop: EventLoop
   private let pageSize: PageSize
-  private var staging = StagingBuffer()
+  private var staging: StagingBuffer
   private var reports = PresentReports()
   private var free: FreeMemory
   private(set) var deferred: FaultBatch
@@ -16,6 +16,7 @@ struct Resolver: ~Copyable {
   init(loop: EventLoop, capacity: Int) {
     self.loop = loop
     pageSize = loop.pageSize
+    staging = StagingBuffer(reservingFor: loop.pageSize)
     free = FreeMemory(loop.table)
     deferred = FaultBatch(capacity: capacity)
     spare = FaultBatch(capacity: capacity)

@@ -5,6 +5,13 @@ struct StagingBuffer: ~Copyable {
   private var address: UInt = 0
   private var capacity = 0
 
+  private static let firstByteCount = 64 << 10
+
+  init() {}
+
+  /// With memory for small requests from the beginning: at the limit of mappings there is none to be had.
+  init(reservingFor pageSize: PageSize) { _ = grow(to: Self.firstByteCount, pageSize) }
+
   deinit {
     if capacity > 0 { _ = cuffd_unmap(UInt64(address), capacity) }
   }

@@ -1,6 +1,6 @@
 /// Works off tasks on a thread of the pool.
 struct PoolWorker: ~Copyable {
-  private var staging = StagingBuffer()
+  private var staging = StagingBuffer(reservingFor: PageSize.ofHost())
   private var filler: BulkFiller?
   /// The pages that threads wait for, of the request that is being served.
   private var waiting: [UInt] = []

@@ -193,6 +193,11 @@ final class RequestsInFlight: Sendable {
     state.announce()
   }
 
+  /// Pages of a region that are being fetched because threads wait for them.
+  func waitingPages(of region: RegionCore) -> Int {
+    state.withLock { $0.active.reduce(0) { $0 + ($1.region === region ? $1.waiting.count : 0) } }
+  }
+
   /// Waits until nothing of a region is being fetched, or until the time is up.
   func waitUntilNothing(of region: RegionCore, nanoseconds: UInt64) {
     _ = state.wait(nanoseconds: nanoseconds) { state in

@@ -82,6 +82,24 @@ int cts_was_blocked(int number);
 // mremap(2) to a fixed place, which is unmapped before. Returns where the memory is, or 0.
 uintptr_t cts_move_memory(uintptr_t address, size_t length, uintptr_t target);
 
+// Sends SIGUSR1 to a thread of this process, whose handler counts. Returns 0 or -errno.
+int cts_count_signals(int thread);
+// On that thread, before: the threads that start threads have their signals blocked.
+void cts_unblock_signals(void);
+int cts_signal_count(void);
+
+// A thread that reads a byte, and can be cancelled while it waits for it.
+struct cts_reader;
+struct cts_reader *cts_start_reader(uintptr_t address);
+// Returns 0 where the thread was cancelled.
+int cts_cancel_and_join(struct cts_reader *reader);
+
+// Makes mappings until the kernel permits no more. Returns their number.
+long cts_use_up_mappings(void);
+
+// From now on memory for small objects comes from what the process has already, as long as 16 MiB last.
+void cts_keep_heap(void);
+
 // gettid(2).
 int cts_thread_id(void);
 
