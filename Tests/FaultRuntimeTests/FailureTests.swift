@@ -167,6 +167,19 @@ struct FailureTests {
     #expect(inner.access(0) == .byte(expectedByte(0)))
   }
 
+  @Test("Lending memory at the very end of the address space is an error, not a crash")
+  func lentEndOfAddressSpace() throws {
+    let region = try runtime.map(
+      ClosureProvider { request, _ in
+        let start = UInt.max - UInt(request.byteCount) + 1
+        return unsafe .lent(
+          UnsafeRawBufferPointer(start: UnsafeRawPointer(bitPattern: start), count: request.byteCount))
+      }, byteCount: pageBytes)
+    #expect(region.access(0) == .signal(SIGBUS))
+    #expect(region.failures.count == 1)
+    #expect(region.failures.first?.cause is ResolutionError)
+  }
+
   @Test("Lending a last page that cannot be read is an error, not a crash")
   func lentUnreadableTail() throws {
     let scratch = Scratch(pages: 2)

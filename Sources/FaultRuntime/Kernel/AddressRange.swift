@@ -13,6 +13,14 @@ struct AddressRange: Hashable, Sendable {
   @inline(__always)
   var end: UInt { start &+ UInt(bitPattern: byteCount) }
 
+  /// The last address of a range that is not empty. One that goes beyond the end of the address space ends there: what a
+  /// provider lends may lie anywhere.
+  @inline(__always)
+  var last: UInt {
+    let (sum, overflow) = start.addingReportingOverflow(UInt(bitPattern: byteCount) &- 1)
+    return overflow ? .max : sum
+  }
+
   @_noLocks @_noAllocation
   @inline(__always)
   func contains(_ address: UInt) -> Bool { address &- start < UInt(bitPattern: byteCount) }
