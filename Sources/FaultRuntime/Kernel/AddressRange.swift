@@ -10,6 +10,13 @@ struct AddressRange: Hashable, Sendable {
     self.byteCount = byteCount
   }
 
+  /// Nil where no memory can be there: numbers from outside need not make sense.
+  init?(from start: UInt, byteCount: UInt) {
+    let (_, overflow) = start.addingReportingOverflow(byteCount)
+    guard byteCount > 0, byteCount <= UInt(Int.max), !overflow else { return nil }
+    self.init(start: start, byteCount: Int(byteCount))
+  }
+
   @inline(__always)
   var end: UInt { start &+ UInt(bitPattern: byteCount) }
 
