@@ -167,17 +167,19 @@ struct FailureTests {
     #expect(inner.access(0) == .byte(expectedByte(0)))
   }
 
-  @Test("Lending memory at the very end of the address space is an error, not a crash")
-  func lentEndOfAddressSpace() throws {
+  @Test(
+    "Lending memory where no program has any is an error, not a crash",
+    arguments: [UInt.max / 2 + 1, UInt.max - UInt(pageBytes) + 1])
+  func lentNowhere(start: UInt) throws {
     let region = try runtime.map(
       ClosureProvider { request, _ in
-        let start = UInt.max - UInt(request.byteCount) + 1
-        return unsafe .lent(
-          UnsafeRawBufferPointer(start: UnsafeRawPointer(bitPattern: start), count: request.byteCount))
+        unsafe .lent(UnsafeRawBufferPointer(start: UnsafeRawPointer(bitPattern: start), count: request.byteCount))
       }, byteCount: pageBytes)
     #expect(region.access(0) == .signal(SIGBUS))
+    let cause = region.failures.first?.cause as? ResolutionError
+    // Older kernels look at the address only when they read there.
+    #expect(cause == .refused(.invalidArgument) || cause == .refused(.badAddress))
     #expect(region.failures.count == 1)
-    #expect(region.failures.first?.cause is ResolutionError)
   }
 
   @Test("Lending a last page that cannot be read is an error, not a crash")
