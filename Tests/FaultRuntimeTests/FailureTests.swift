@@ -78,9 +78,11 @@ struct FailureTests {
   @Test(
     "A system call that meets a bad page gets EFAULT", .enabled(if: Host.kernelModeFaults, SkipReason.kernelModeFaults))
   func systemCall() throws {
-    let region = try runtime.map(ClosureProvider { _, _ in throw Refused(page: 0) }, byteCount: pageBytes)
+    let serving = try FaultRuntime(FaultRuntimeConfiguration(needsSystemCalls: true))
+    let region = try serving.map(ClosureProvider { _, _ in throw Refused(page: 0) }, byteCount: pageBytes)
     var copy = [UInt8](repeating: 0, count: 8)
     #expect(unsafe cts_write_to_pipe(region.address, 8, &copy) == Int(-EFAULT))
+    #expect(region.failures.count == 1)
   }
 
   @Test("Without a handler for SIGBUS, the access ends the program")
