@@ -285,19 +285,28 @@ int cuffd_map_huge_staging(size_t size, void **address) {
   return result;
 }
 
+static bool read_setting(const char *path, char *text, size_t capacity) {
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  ssize_t count = read(fd, text, capacity - 1);
+  close(fd);
+  text[count > 0 ? count : 0] = 0;
+  return count > 0;
+}
+
+size_t cuffd_parse_huge_page_size(const char *enabled, const char *size) {
+  if (strstr(enabled, "[never]") != NULL) return 0;
+  unsigned long long bytes = strtoull(size, NULL, 10);
+  // Addresses are aligned to it, and buffers are as large: anything that no kernel has would do harm.
+  bool is_possible = bytes >= cuffd_page_size() && bytes <= 1ull << 30 && (bytes & (bytes - 1)) == 0;
+  return is_possible ? (size_t)bytes : 0;
+}
+
 size_t cuffd_huge_page_size(void) {
-  char text[64] = {0};
-  int fd = open("/sys/kernel/mm/transparent_hugepage/enabled", O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return 0;
-  ssize_t count = read(fd, text, sizeof text - 1);
-  close(fd);
-  if (count <= 0 || strstr(text, "[never]") != NULL) return 0;
-  fd = open("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return 0;
-  memset(text, 0, sizeof text);
-  count = read(fd, text, sizeof text - 1);
-  close(fd);
-  return count > 0 ? (size_t)strtoull(text, NULL, 10) : 0;
+  char enabled[64], size[64];
+  bool is_known = read_setting("/sys/kernel/mm/transparent_hugepage/enabled", enabled, sizeof enabled) &&
+                  read_setting("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", size, sizeof size);
+  return is_known ? cuffd_parse_huge_page_size(enabled, size) : 0;
 }
 
 int cuffd_residency(uint64_t address, size_t length, unsigned char *residency) {

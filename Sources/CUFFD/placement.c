@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -54,20 +55,48 @@ int cuffd_open_thread_status(uint32_t thread) {
   return fd < 0 ? -errno : fd;
 }
 
+// The decimal number that starts at `at`, which may be NULL; -ENOTSUP where there is none, or where it is larger than `limit`.
+static int64_t number_at(const char *at, int64_t limit) {
+  if (at == NULL || *at < '0' || *at > '9') return -ENOTSUP;
+  int64_t number = 0;
+  for (; *at >= '0' && *at <= '9'; at++) {
+    int digit = *at - '0';
+    if (number > (limit - digit) / 10) return -ENOTSUP;
+    number = number * 10 + digit;
+  }
+  return number;
+}
+
+// What is behind the next `count` spaces; NULL where there are fewer.
+static const char *behind_spaces(const char *at, int count) {
+  for (int i = 0; at != NULL && i < count; i++) {
+    at = strchr(at, ' ');
+    if (at != NULL) at++;
+  }
+  return at;
+}
+
+int cuffd_parse_last_cpu(const char *status) {
+  // The name, in parentheses, may hold anything. Behind it is field 3; the CPU is field 39.
+  const char *at = behind_spaces(strrchr(status, ')'), 39 - 2);
+  int cpu = (int)number_at(at, INT_MAX);
+  if (cpu < 0) return cpu;
+  // Field 41 is the scheduling class. Nobody else runs where a real-time thread computes.
+  int64_t class = number_at(behind_spaces(at, 41 - 39), INT_MAX);
+  enum { DEADLINE = 6 };
+  return class == SCHED_FIFO || class == SCHED_RR || class == DEADLINE ? -EBUSY : cpu;
+}
+
+int64_t cuffd_parse_run_delay(const char *schedstat) { return number_at(behind_spaces(schedstat, 1), INT64_MAX); }
+
+int cuffd_parse_runnable_threads(const char *loadavg) {
+  return (int)number_at(behind_spaces(loadavg, 3), INT_MAX);
+}
+
 int cuffd_last_cpu(int thread_status) {
   char text[1024];
   ssize_t count = read_text(thread_status, text, sizeof text);
-  if (count < 0) return (int)count;
-  // The name, in parentheses, may hold anything. Behind it is field 3; the CPU is field 39.
-  char *at = strrchr(text, ')');
-  for (int field = 2; at != NULL && field < 39; field++) at = strchr(at + 1, ' ');
-  if (at == NULL) return -ENOTSUP;
-  int cpu = atoi(at + 1);
-  // Field 41 is the scheduling class. Nobody else runs where a real-time thread computes.
-  for (int field = 39; at != NULL && field < 41; field++) at = strchr(at + 1, ' ');
-  int class = at != NULL ? atoi(at + 1) : SCHED_OTHER;
-  enum { DEADLINE = 6 };
-  return class == SCHED_FIFO || class == SCHED_RR || class == DEADLINE ? -EBUSY : cpu;
+  return count < 0 ? (int)count : cuffd_parse_last_cpu(text);
 }
 
 int64_t cuffd_thread_run_nanoseconds(uint32_t thread) {
@@ -81,18 +110,13 @@ int64_t cuffd_thread_run_nanoseconds(uint32_t thread) {
 int64_t cuffd_run_delay_nanoseconds(void) {
   char text[128];
   ssize_t count = read_path("/proc/thread-self/schedstat", text, sizeof text);
-  if (count < 0) return count;
-  char *second = strchr(text, ' ');
-  return second != NULL ? strtoll(second, NULL, 10) : -ENOTSUP;
+  return count < 0 ? count : cuffd_parse_run_delay(text);
 }
 
 int cuffd_runnable_threads(void) {
   char text[128];
   ssize_t count = read_path("/proc/loadavg", text, sizeof text);
-  if (count < 0) return (int)count;
-  char *at = text;
-  for (int field = 1; at != NULL && field < 4; field++) at = strchr(at + 1, ' ');
-  return at != NULL ? atoi(at + 1) : -ENOTSUP;
+  return count < 0 ? (int)count : cuffd_parse_runnable_threads(text);
 }
 
 int cuffd_current_cpu(void) {

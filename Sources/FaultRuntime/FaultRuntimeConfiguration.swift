@@ -4,7 +4,8 @@ public struct FaultRuntimeConfiguration: Sendable {
   public var delivery: Delivery
 
   /// Whether system calls that touch lazy memory have to be served. Regions then get the event loop over a descriptor that
-  /// serves them, and making the runtime fails where there is none.
+  /// serves them, and making the runtime fails where there is none. Without it they fail with `EFAULT` where a page is not
+  /// resident: see ``LazyRegion/withResident(_:_:)``.
   public var needsSystemCalls: Bool
 
   /// Which ways to a userfaultfd may be tried.
@@ -125,7 +126,7 @@ extension FaultRuntimeConfiguration {
     guard !(needsSystemCalls && delivery == .sigbus) else {
       throw .invalidConfiguration("delivery is sigbus, which never serves system calls, and needsSystemCalls is true")
     }
-    guard !(needsSystemCalls && descriptor == .only(.userModeOnly)) else {
+    if needsSystemCalls, case .only(let kind) = descriptor, !kind.servesKernelModeFaults {
       throw .invalidConfiguration("a user-mode-only descriptor never serves system calls, and needsSystemCalls is true")
     }
     guard (1...4096).contains(batchCapacity) else {
@@ -137,6 +138,6 @@ extension FaultRuntimeConfiguration {
 extension FaultRuntimeConfiguration {
   /// The kinds of descriptor that handler threads may have.
   var handlerKinds: [DescriptorKind] {
-    descriptor.candidates.filter { !needsSystemCalls || $0.servesKernelModeFaults }
+    descriptor.candidates(servingSystemCalls: needsSystemCalls)
   }
 }

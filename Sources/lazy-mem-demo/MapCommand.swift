@@ -21,6 +21,7 @@ enum DeliveryArgument: String, CaseIterable, ExpressibleByArgument {
 enum DescriptorArgument: String, CaseIterable, ExpressibleByArgument {
   case auto, full, device
   case userModeOnly = "user-mode-only"
+  case deviceUserModeOnly = "device-user-mode-only"
 
   var choice: DescriptorChoice {
     switch self {
@@ -28,6 +29,7 @@ enum DescriptorArgument: String, CaseIterable, ExpressibleByArgument {
     case .full: .only(.full)
     case .device: .only(.device)
     case .userModeOnly: .only(.userModeOnly)
+    case .deviceUserModeOnly: .only(.deviceUserModeOnly)
     }
   }
 }

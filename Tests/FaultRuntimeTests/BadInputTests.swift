@@ -174,6 +174,38 @@ struct BadInputTests {
     }
   }
 
+  @Test("What is not needed is not asked for, and comes last where nothing else is to be had")
+  func leastDescriptor() throws {
+    let automatic = DescriptorChoice.automatic
+    // Before Linux 5.11 the first two are EINVAL and ENOENT.
+    #expect(automatic.candidates(servingSystemCalls: false) == [.userModeOnly, .deviceUserModeOnly, .full])
+    #expect(automatic.candidates(servingSystemCalls: true) == [.full, .device])
+    #expect(try FaultRuntime().descriptor == .userModeOnly)
+    #expect(try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigbus)).descriptor == .userModeOnly)
+    guard Host.kernelModeFaults else { return }
+    #expect(try FaultRuntime(FaultRuntimeConfiguration(needsSystemCalls: true)).descriptor == .full)
+  }
+
+  @Test(
+    "Where a filter forbids the system call the device gives as little",
+    .enabled(if: Host.shouldAllow(.deviceUserModeOnly), SkipReason.root))
+  func leastDescriptorOfDevice() async {
+    await #expect(processExitsWith: .success) {
+      #expect(cts_deny_userfaultfd(EPERM) == 0)
+      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .eventLoop))
+      #expect(runtime.descriptor == .deviceUserModeOnly)
+      #expect(!runtime.descriptor.servesKernelModeFaults)
+      let region = try runtime.map(patternProvider(), byteCount: 2 * pageBytes)
+      var copy = [UInt8](repeating: 0, count: 10)
+      #expect(unsafe cts_write_to_pipe(region.address, 10, &copy) == Int(-EFAULT))
+      #expect(mismatches(in: region).isEmpty)
+      let serving = try FaultRuntime(FaultRuntimeConfiguration(needsSystemCalls: true))
+      #expect(serving.descriptor == .device)
+      let served = try serving.map(patternProvider(), byteCount: 2 * pageBytes)
+      #expect(unsafe cts_write_to_pipe(served.address, 10, &copy) == 10)
+    }
+  }
+
   @Test("Without free descriptors the error says so")
   func noDescriptors() async {
     await #expect(processExitsWith: .success) {

@@ -42,6 +42,33 @@ struct RegionPartsTests {
     #expect(parts.origin(of: 2010) == 140)
     #expect(parts.ranges.reduce(0) { $0 + $1.byteCount } == 95)
   }
+
+  @Test("A move of more than the region has moves its memory only")
+  func movedNeighbours() {
+    var parts = RegionParts(range(100, 200))
+    parts.move(from: range(50, 120), to: 1000)
+    #expect(parts.ranges == [range(120, 200), range(1050, 1070)])
+    #expect(parts.origin(of: 1049) == nil)
+    #expect(parts.origin(of: 1050) == 100)
+    // Two parts of it at once, with what is not its own in between.
+    parts.move(from: range(150, 1060), to: 3000)
+    #expect(parts.ranges == [range(120, 150), range(1060, 1070), range(3000, 3050), range(3900, 3910)])
+    #expect(parts.origin(of: 3049) == 199)
+    #expect(parts.origin(of: 3900) == 100)
+    #expect(parts.origin(of: 3050) == nil)
+  }
+
+  @Test("Events that make no sense are nobody's")
+  func nonsense() {
+    let table = RegionTable()
+    let events = EventReporter(table: table, onEvent: { event in Issue.record("\(event)") })
+    for (start, end) in [(UInt(8), UInt(8)), (9, 8), (0, .max), (.max, 0)] {
+      events.handle(.remove(start: start, end: end))
+      events.handle(.unmap(start: start, end: end))
+      events.handle(.remap(from: start, to: end, byteCount: .max))
+      events.handle(.remap(from: end, to: .max - 8, byteCount: 16))
+    }
+  }
 }
 
 @Suite(

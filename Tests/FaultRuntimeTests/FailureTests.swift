@@ -78,9 +78,11 @@ struct FailureTests {
   @Test(
     "A system call that meets a bad page gets EFAULT", .enabled(if: Host.kernelModeFaults, SkipReason.kernelModeFaults))
   func systemCall() throws {
-    let region = try runtime.map(ClosureProvider { _, _ in throw Refused(page: 0) }, byteCount: pageBytes)
+    let serving = try FaultRuntime(FaultRuntimeConfiguration(needsSystemCalls: true))
+    let region = try serving.map(ClosureProvider { _, _ in throw Refused(page: 0) }, byteCount: pageBytes)
     var copy = [UInt8](repeating: 0, count: 8)
     #expect(unsafe cts_write_to_pipe(region.address, 8, &copy) == Int(-EFAULT))
+    #expect(region.failures.count == 1)
   }
 
   @Test("Without a handler for SIGBUS, the access ends the program")
@@ -165,6 +167,21 @@ struct FailureTests {
     #expect(outer.access(0) == .signal(SIGBUS))
     expectOneFailure(of: outer, at: 0, ResolutionError.lentLazyMemory)
     #expect(inner.access(0) == .byte(expectedByte(0)))
+  }
+
+  @Test(
+    "Lending memory where no program has any is an error, not a crash",
+    arguments: [UInt.max / 2 + 1, UInt.max - UInt(pageBytes) + 1])
+  func lentNowhere(start: UInt) throws {
+    let region = try runtime.map(
+      ClosureProvider { request, _ in
+        unsafe .lent(UnsafeRawBufferPointer(start: UnsafeRawPointer(bitPattern: start), count: request.byteCount))
+      }, byteCount: pageBytes)
+    #expect(region.access(0) == .signal(SIGBUS))
+    let cause = region.failures.first?.cause as? ResolutionError
+    // Older kernels look at the address only when they read there.
+    #expect(cause == .refused(.invalidArgument) || cause == .refused(.badAddress))
+    #expect(region.failures.count == 1)
   }
 
   @Test("Lending a last page that cannot be read is an error, not a crash")

@@ -1,4 +1,5 @@
 import CTestSupport
+import CUFFD
 import Glibc
 import Synchronization
 import Testing
@@ -361,6 +362,52 @@ struct PlacementTests {
         #expect(eventually { Self.threads(named: "fault-follower").count == (Self.hasTwoCPUs ? 1 : 0) })
       }
       #expect(eventually { Self.threads(named: "fault-").isEmpty })
+    }
+  }
+}
+
+@Suite("Texts of the kernel")
+struct KernelTextTests {
+  /// A stat with a name that looks like more of it, and `cpu` and `schedulingClass` in their fields.
+  private func stat(cpu: String, schedulingClass: String) -> String {
+    let fields = ["S"] + (4...38).map(String.init) + [cpu, "0", schedulingClass, "0"]
+    return "17 (a) R 1 (b) " + fields.joined(separator: " ") + "\n"
+  }
+
+  @Test("The CPU is found behind any name; a real-time thread has none, nor has a text that does not say")
+  func lastCPU() {
+    #expect(unsafe cuffd_parse_last_cpu(stat(cpu: "0", schedulingClass: "0")) == 0)
+    #expect(unsafe cuffd_parse_last_cpu(stat(cpu: "1023", schedulingClass: "5")) == 1023)
+    for schedulingClass in ["1", "2", "6"] {
+      #expect(unsafe cuffd_parse_last_cpu(stat(cpu: "3", schedulingClass: schedulingClass)) == -EBUSY)
+    }
+    // A number that is none, or too large, is no error number and no other CPU.
+    for cpu in ["", "-2", "x", "2147483648", "99999999999999999999"] {
+      #expect(unsafe cuffd_parse_last_cpu(stat(cpu: cpu, schedulingClass: "0")) == -ENOTSUP)
+    }
+    for text in ["", ")", "17 (name) S 1 2 3", "no parenthesis 1 2 3"] {
+      #expect(unsafe cuffd_parse_last_cpu(text) == -ENOTSUP)
+    }
+  }
+
+  @Test("Waiting times and runnable threads are read, and what is missing is said to be")
+  func numbers() {
+    #expect(unsafe cuffd_parse_run_delay("9153221 77 12\n") == 77)
+    #expect(unsafe cuffd_parse_run_delay("1 \(Int64.max) 1") == Int64.max)
+    #expect(unsafe cuffd_parse_run_delay("1 9223372036854775808 1") == -Int64(ENOTSUP))
+    #expect(unsafe cuffd_parse_run_delay("12") == -Int64(ENOTSUP))
+    #expect(unsafe cuffd_parse_runnable_threads("0.20 0.18 0.12 3/80 11206\n") == 3)
+    #expect(unsafe cuffd_parse_runnable_threads("0.20 0.18 0.12 -3/80 11206\n") == -ENOTSUP)
+    #expect(unsafe cuffd_parse_runnable_threads("0.20 0.18") == -ENOTSUP)
+  }
+
+  @Test("A size of huge pages that cannot be is none")
+  func hugePages() {
+    let enabled = "always [madvise] never\n"
+    #expect(unsafe cuffd_parse_huge_page_size(enabled, "2097152\n") == 2 << 20)
+    #expect(unsafe cuffd_parse_huge_page_size("always madvise [never]\n", "2097152\n") == 0)
+    for size in ["", "0", "1", "3145728", "-4096", "99999999999999999999", "2147483648"] {
+      #expect(unsafe cuffd_parse_huge_page_size(enabled, size) == 0)
     }
   }
 }

@@ -44,7 +44,7 @@ struct ResolutionStepTests {
 
   static let particular: [StepRow] = [
     // Alignment or mode is wrong: our mistake. MOVE says the same of a source that it cannot take.
-    StepRow(request: .copy, errno: .invalidArgument, step: .misuse(.invalidArgument)),
+    StepRow(request: .copy, errno: .invalidArgument, step: .fail(.invalidArgument)),
     StepRow(request: .zeropage, errno: .invalidArgument, step: .misuse(.invalidArgument)),
     StepRow(request: .continue, errno: .invalidArgument, step: .misuse(.invalidArgument)),
     StepRow(request: .poison, errno: .invalidArgument, step: .misuse(.invalidArgument)),

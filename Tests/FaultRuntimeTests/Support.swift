@@ -21,7 +21,7 @@ enum Host {
   static func shouldAllow(_ kind: DescriptorKind) -> Bool {
     switch kind {
     case .full: hasPtraceCapability || firstLine("/proc/sys/vm/unprivileged_userfaultfd") == "1"
-    case .device: unsafe Glibc.access(Userfaultfd.devicePath, R_OK | W_OK) == 0
+    case .device, .deviceUserModeOnly: unsafe Glibc.access(Userfaultfd.devicePath, R_OK | W_OK) == 0
     case .userModeOnly: true
     }
   }

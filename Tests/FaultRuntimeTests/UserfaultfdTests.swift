@@ -11,7 +11,7 @@ struct UserfaultfdTests {
   private func open(
     _ features: UserfaultfdFeatures = [], _ choice: DescriptorChoice = .automatic
   ) throws -> Userfaultfd {
-    try Userfaultfd.open(choice.candidates, wanting: features)
+    try Userfaultfd.open(choice.candidates(servingSystemCalls: false), wanting: features)
   }
 
   /// Calls `body`, which must fail as described.

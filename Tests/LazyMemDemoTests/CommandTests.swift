@@ -108,7 +108,7 @@ struct CommandTests {
     #expect(try #require(report["largestBatch"] as? Int) <= threads)
     #expect(try #require(report["wallSeconds"] as? Double) > 0)
     #expect(report["delivery"] as? String == "event-loop")
-    #expect(["full", "device", "user-mode-only"].contains(report["descriptor"] as? String))
+    #expect(["full", "user-mode-only", "device-user-mode-only"].contains(report["descriptor"] as? String))
     let latency = try #require(report["latencyNanoseconds"] as? [String: Int])
     #expect(Set(latency.keys) == ["p50", "p90", "p99", "p999", "max"])
     let ordered = ["p50", "p90", "p99", "p999", "max"].map { latency[$0] ?? 0 }

@@ -101,6 +101,9 @@ int cuffd_map_huge_staging(size_t size, void *_Nullable *_Nonnull address);
 // The size of a transparent huge page; 0 where there are none, or where the system never makes them.
 size_t cuffd_huge_page_size(void);
 
+// The same, of the texts of the two settings of the system, which end with a zero. 0 for a size that cannot be.
+size_t cuffd_parse_huge_page_size(const char *enabled, const char *size);
+
 // mincore(2): one byte for each page of the range, the lowest bit set where the page is there. Returns 0 or -errno.
 int cuffd_residency(uint64_t address, size_t length, unsigned char *residency);
 

@@ -41,6 +41,12 @@ int64_t cuffd_run_delay_nanoseconds(void);
 // How many threads of the machine run or want to, the caller included; negative where that is not known.
 int cuffd_runnable_threads(void);
 
+// The same three, of texts that were read: /proc/TID/stat, schedstat and loadavg. A text ends with a zero; what it does not
+// say, or not as a number, is -ENOTSUP.
+int cuffd_parse_last_cpu(const char *status);
+int64_t cuffd_parse_run_delay(const char *schedstat);
+int cuffd_parse_runnable_threads(const char *loadavg);
+
 // The CPU that the caller runs on just now; 0 where that is not known. Async-signal-safe.
 CUFFD_NO_LOCKS int cuffd_current_cpu(void);
 

@@ -13,14 +13,17 @@ struct EventReporter: Sendable {
   func handle(_ message: FaultMessage) {
     switch message {
     case .remove(let start, let end):
-      note(start, end) { .discarded(region: $0.name, range: $1) }
+      guard let range = AddressRange(from: start, byteCount: end &- start) else { return }
+      note(range) { .discarded(region: $0.name, range: $1) }
     case .unmap(let start, let end):
-      let range = AddressRange(start: start, byteCount: Int(end - start))
-      note(start, end) { .unmapped(region: $0.name, range: $1) }
+      guard let range = AddressRange(from: start, byteCount: end &- start) else { return }
+      note(range) { .unmapped(region: $0.name, range: $1) }
       for region in regions(of: range) { region.parts.withLock { $0.remove(range) } }
     case .remap(let from, let to, let byteCount):
-      let range = AddressRange(start: from, byteCount: Int(byteCount))
-      note(from, range.end) { .moved(region: $0.name, range: $1, to: to) }
+      guard let range = AddressRange(from: from, byteCount: UInt(byteCount)),
+        AddressRange(from: to, byteCount: UInt(byteCount)) != nil
+      else { return }
+      note(range) { .moved(region: $0.name, range: $1, to: to) }
       for region in regions(of: range) {
         region.parts.withLock { $0.move(from: range, to: to) }
         wanderers.withLock { wanderers in
@@ -58,9 +61,8 @@ struct EventReporter: Sendable {
     return found
   }
 
-  private func note(_ start: UInt, _ end: UInt, _ event: (RegionCore, Range<Int>) -> RegionEvent) {
+  private func note(_ range: AddressRange, _ event: (RegionCore, Range<Int>) -> RegionEvent) {
     guard let onEvent else { return }
-    let range = AddressRange(start: start, byteCount: Int(end - start))
     for region in regions(of: range) {
       guard let part = region.range.intersection(range) else { continue }
       let offset = region.offset(of: part.start)

@@ -18,7 +18,8 @@ final class InThreadServer: Sendable {
   init(configuration: FaultRuntimeConfiguration, pageSize: PageSize) throws(FaultRuntimeError) {
     do {
       uffd = try Userfaultfd.open(
-        configuration.descriptor.candidates, wanting: [.sigbus, .poison], without: configuration.withheldFeatures)
+        configuration.descriptor.candidates(servingSystemCalls: false), wanting: [.sigbus, .poison],
+        without: configuration.withheldFeatures)
     } catch {
       throw .unavailable(error)
     }

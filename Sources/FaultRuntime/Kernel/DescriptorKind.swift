@@ -1,4 +1,4 @@
-/// Which of the three ways to a userfaultfd was taken. They differ in the faults that they can serve.
+/// Which of the ways to a userfaultfd was taken. They differ in the faults that they can serve.
 public enum DescriptorKind: String, Hashable, Sendable, CaseIterable {
   /// `userfaultfd(2)` without restriction: faults of user code and of system calls. Needs `CAP_SYS_PTRACE`, or
   /// `vm.unprivileged_userfaultfd` at 1.
@@ -11,21 +11,28 @@ public enum DescriptorKind: String, Hashable, Sendable, CaseIterable {
   /// that meets a page which is not resident fails with `EFAULT` instead of waiting.
   case userModeOnly = "user-mode-only"
 
+  /// `/dev/userfaultfd` with `UFFD_USER_MODE_ONLY`: the same, where a filter forbids the system call.
+  case deviceUserModeOnly = "device-user-mode-only"
+
   /// Whether a system call that touches lazy memory is served.
-  public var servesKernelModeFaults: Bool { self != .userModeOnly }
+  public var servesKernelModeFaults: Bool { self == .full || self == .device }
 }
 
 /// Which ways to a userfaultfd a runtime may try.
 public enum DescriptorChoice: Hashable, Sendable {
-  /// Full, then the device, then user-mode-only: the most able one that the host allows.
+  /// No more than is needed. Where system calls have to be served (``FaultRuntimeConfiguration/needsSystemCalls``): full, then
+  /// the device. Otherwise user-mode-only, by the system call or else by the device; and full, on kernels before 5.11, which
+  /// know nothing else.
   case automatic
 
   /// This kind or an error.
   case only(DescriptorKind)
 
-  var candidates: [DescriptorKind] {
+  /// What to try, in this order.
+  func candidates(servingSystemCalls: Bool) -> [DescriptorKind] {
     switch self {
-    case .automatic: [.full, .device, .userModeOnly]
+    // A fault of the kernel's that a program can hold up as long as it likes is a tool for attacks on the kernel.
+    case .automatic: servingSystemCalls ? [.full, .device] : [.userModeOnly, .deviceUserModeOnly, .full]
     case .only(let kind): [kind]
     }
   }

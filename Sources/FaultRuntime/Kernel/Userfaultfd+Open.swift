@@ -54,9 +54,11 @@ extension Userfaultfd {
       case .full: cuffd_open(flags)
       case .device: unsafe cuffd_open_device(devicePath, flags)
       case .userModeOnly: cuffd_open(flags | CUFFD_USER_MODE_ONLY)
+      case .deviceUserModeOnly: unsafe cuffd_open_device(devicePath, flags | CUFFD_USER_MODE_ONLY)
       }
     if let errno = KernelErrno(returned: result) {
-      throw UserfaultfdError(call: kind == .device ? .openDevice : .userfaultfd, errno: errno)
+      let isDevice = kind == .device || kind == .deviceUserModeOnly
+      throw UserfaultfdError(call: isDevice ? .openDevice : .userfaultfd, errno: errno)
     }
     return result
   }

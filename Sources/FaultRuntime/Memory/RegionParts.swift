@@ -15,14 +15,18 @@ struct RegionParts: Sendable {
     }
   }
 
-  /// The memory at `from` is at `to` now.
+  /// The memory at `from` is at `to` now. Only what was the region's still is: the kernel merges neighbours, and moves them at
+  /// once.
   mutating func move(from: AddressRange, to: UInt) {
+    let own = ranges.compactMap { $0.intersection(from) }
     // What was moved before may move on.
-    let origin = origin(of: from.start) ?? from.start
+    let origins = own.map { origin(of: $0.start) ?? $0.start }
     remove(from)
-    let new = AddressRange(start: to, byteCount: from.byteCount)
-    ranges.append(new)
-    moved.append((new, origin))
+    for (part, origin) in zip(own, origins) {
+      let new = AddressRange(start: to &+ (part.start &- from.start), byteCount: part.byteCount)
+      ranges.append(new)
+      moved.append((new, origin))
+    }
   }
 
   /// Where moved memory was at first; nil for memory that was not moved.

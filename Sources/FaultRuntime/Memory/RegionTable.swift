@@ -100,7 +100,7 @@ final class RegionTable: @unchecked Sendable {
   func intersects(_ range: AddressRange) -> Bool {
     guard range.byteCount > 0 else { return false }
     return unsafe reading { snapshot in
-      guard let candidate = unsafe snapshot.pointee.last(startingAtOrBefore: range.end - 1) else { return false }
+      guard let candidate = unsafe snapshot.pointee.last(startingAtOrBefore: range.last) else { return false }
       return unsafe candidate.pointee.range.end > range.start
     }
   }
@@ -109,7 +109,7 @@ final class RegionTable: @unchecked Sendable {
   func gap(around range: AddressRange) -> AddressRange? {
     guard range.byteCount > 0 else { return range }
     return unsafe reading { snapshot in
-      let before = unsafe snapshot.pointee.last(startingAtOrBefore: range.end - 1)
+      let before = unsafe snapshot.pointee.last(startingAtOrBefore: range.last)
       let start = unsafe before?.pointee.range.end ?? 0
       guard start <= range.start else { return nil }
       let end = unsafe snapshot.pointee

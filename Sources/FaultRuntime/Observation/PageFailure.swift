@@ -69,6 +69,8 @@ extension ResolutionError: CustomStringConvertible {
       "the kernel has no memory for the page (ENOMEM); look at the memory cgroup's limit"
     case .refused(.badAddress):
       "the memory that the provider lent cannot be read (EFAULT); it has to stay mapped while the region is open"
+    case .refused(.invalidArgument):
+      "the memory that the provider lent is where no program has memory (EINVAL)"
     case .refused(let errno):
       "the kernel refused the page (\(errno))"
     case .timedOut:

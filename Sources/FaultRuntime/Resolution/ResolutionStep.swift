@@ -62,6 +62,8 @@ enum ResolutionStep: Hashable, Sendable {
     case .noSuchProcess: return .targetGone
     case .busy where request == .move: return .copyInstead
     case .invalidArgument where request == .move: return .copyInstead
+    // The source is what a provider lent: where no memory of a program can be, the kernel says this instead of EFAULT.
+    case .invalidArgument where request == .copy: return .fail(errno)
     case .invalidArgument, .badFileDescriptor: return .misuse(errno)
     default: return .fail(errno)
     }

@@ -1,0 +1,214 @@
+import CUFFD
+import Glibc
+
+@testable import FaultRuntime
+
+/// Where messages come from: a pipe, which `read(2)` cannot tell from a userfaultfd.
+private final class MessagePipe: Sendable {
+  let input: CInt
+  let uffd: Userfaultfd
+
+  init() {
+    var ends: [CInt] = [0, 0]
+    require(unsafe pipe(&ends) == 0, "no pipe")
+    for end in ends { require(fcntl(end, F_SETFL, O_NONBLOCK) == 0, "a pipe that blocks") }
+    input = ends[1]
+    uffd = Userfaultfd(descriptor: ends[0], kind: .userModeOnly, enabled: .threadID, available: .threadID)
+  }
+
+  deinit { close(input) }
+
+  /// Queues as many of the bytes as fit, and returns how many.
+  func send(_ bytes: [UInt8]) -> Int {
+    max(0, unsafe bytes.withUnsafeBytes { unsafe write(input, $0.baseAddress, $0.count) })
+  }
+}
+
+/// Arbitrary bytes as messages, read, put off and handed out as a handler does it, beside a dictionary that does the same.
+struct InboxModel: ~Copyable {
+  private var inbox: FaultInbox
+  private var batch: FaultBatch
+  private var deferred: FaultBatch
+  private let pipe = MessagePipe()
+  private let counters = HandlerCounters()
+  private let capacity: Int
+  private let table = RegionTable()
+  private let regions: [RegionCore]
+  private let ownThreads = OwnThreads()
+  private let ownThread = cuffd_thread_id()
+
+  private var queued: [UInt8] = []
+  private var waiting: [UInt: PendingFault] = [:]
+  private var putOff: [UInt: PendingFault] = [:]
+  private var thread: UInt32 = 0
+  private var faultCount = 0
+  private var largestRead = 0
+  private var clock: UInt64 = 1
+
+  static func check(_ input: inout FuzzInput) {
+    var model = InboxModel(capacity: 1 + input.below(8), regions: [input.region(), input.region()])
+    while !input.isEmpty { model.round(&input) }
+  }
+
+  private init(capacity: Int, regions: [RegionCore]) {
+    self.capacity = capacity
+    self.regions = regions
+    let table = table
+    for region in regions { table.insert(region) }
+    ownThreads.addCaller()
+    let events = EventReporter(table: table) { event in
+      let (name, range) =
+        switch event {
+        case .discarded(let region, let range), .unmapped(let region, let range), .moved(let region, let range, _):
+          (region, range)
+        }
+      let isWithin = regions.contains { $0.name == name && range.upperBound <= $0.range.byteCount }
+      require(isWithin && range.lowerBound >= 0 && !range.isEmpty, "\(event) is of no region")
+    }
+    inbox = FaultInbox(readCapacity: capacity, pageSize: .ofHost(), events: events)
+    batch = FaultInbox.batch(readCapacity: capacity)
+    deferred = FaultBatch(capacity: capacity)
+  }
+
+  deinit {
+    for region in regions {
+      table.remove(region)
+      // What was said to have been moved was not, and the places that were named are somebody else's.
+      region.parts.withLock { $0 = RegionParts(region.range) }
+    }
+  }
+
+  /// One turn of the loop in `FaultService.run`.
+  private mutating func round(_ input: inout FuzzInput) {
+    send(&input)
+    if inbox.hasRoom { read() }
+    if deferred.count > 0 { takeDeferred() }
+    serve(&input)
+    if input.byte() < 16 {
+      // Somebody waits for everything that was queued before.
+      read()
+      serve(&input)
+    }
+  }
+
+  private mutating func send(_ input: inout FuzzInput) {
+    let size = MemoryLayout<cuffd_msg>.size
+    var bytes = input.prefix(size * input.below(3 * capacity))
+    for start in stride(from: 0, to: bytes.count - size + 1, by: size) {
+      arrange(&bytes[start..<(start + size)])
+    }
+    queued += bytes.prefix(pipe.send(bytes))
+  }
+
+  /// Most messages are faults, and most faults are near each other, or few of them would ever meet. What a message does not
+  /// use says which of them are.
+  private func arrange(_ message: inout ArraySlice<UInt8>) {
+    let start = message.startIndex
+    let choice = message[start + 1]
+    if choice & 3 != 0 { message[start] = UInt8(CUFFD_EVENT_PAGEFAULT) }
+    let isFault = message[start] == UInt8(CUFFD_EVENT_PAGEFAULT)
+    if isFault {
+      if choice & 12 != 0 { Self.put(Self.number(message[(start + 16)..<(start + 18)]), into: &message, at: 16) }
+      if choice & 16 != 0 { Self.put(UInt64(ownThread), into: &message, at: 24) }
+    } else if choice & 12 != 0 {
+      message[start] = UInt8(CUFFD_EVENT_FORK) + (choice >> 4) % 4
+      let region = regions[Int(choice >> 7)]
+      let page = UInt64(PageSize.ofHost().bytes)
+      for field in [8, 16, 24] {
+        let pages = UInt64(message[start + field] & 0x7f)
+        let base = field == 24 ? 0 : UInt64(region.range.start) - 32 * page
+        Self.put(base + pages * page, into: &message, at: field)
+      }
+    }
+  }
+
+  private static func put(_ value: UInt64, into message: inout ArraySlice<UInt8>, at offset: Int) {
+    for index in 0..<8 {
+      message[message.startIndex + offset + index] = UInt8(truncatingIfNeeded: value >> UInt64(8 * index))
+    }
+  }
+
+  private mutating func read() {
+    let before = inbox.isEmpty
+    do {
+      let count = try inbox.read(from: pipe.uffd, ownThreads: ownThreads, counting: counters)
+      let expected = min(queued.count / 32, capacity)
+      require(count == expected, "\(count) messages of \(expected)")
+      expect(count)
+      require(before || count > 0 || !inbox.isEmpty, "faults got lost")
+    } catch {
+      require(false, "\(error)")
+    }
+  }
+
+  /// What reading `count` messages does.
+  private mutating func expect(_ count: Int) {
+    for start in stride(from: 0, to: 32 * count, by: 32) {
+      let message = Array(queued[start..<(start + 32)])
+      guard message[0] == UInt8(CUFFD_EVENT_PAGEFAULT) else { continue }
+      let page = UInt(Self.number(message[16..<24])) / UInt(PageSize.ofHost().bytes) * UInt(PageSize.ofHost().bytes)
+      thread = UInt32(Self.number(message[24..<28]))
+      let asker = thread == ownThread ? thread : 0
+      Self.merge(PendingFault(page: page, isWrite: message[8] & 1 != 0, asker: asker), into: &waiting)
+      faultCount += 1
+    }
+    queued.removeFirst(min(queued.count, 32 * capacity))
+    largestRead = max(largestRead, count)
+    let statistics = counters.statistics
+    require(inbox.latestThread == thread, "the thread is \(inbox.latestThread), not \(thread)")
+    require(statistics.faults == faultCount && statistics.largestBatch == largestRead, "wrong counts: \(statistics)")
+  }
+
+  private mutating func takeDeferred() {
+    compare(deferred, with: putOff)
+    for index in 0..<deferred.count { inbox.insert(deferred[index]) }
+    deferred.removeAll()
+    for fault in putOff.values { Self.merge(fault, into: &waiting) }
+    putOff = [:]
+  }
+
+  private mutating func serve(_ input: inout FuzzInput) {
+    inbox.take(for: &batch)
+    compare(batch, with: waiting)
+    require(inbox.isEmpty, "the inbox was handed out, and still has something")
+    waiting = [:]
+    for index in 0..<batch.count {
+      let choice = input.byte()
+      // A resolution that gets EAGAIN reads on.
+      if choice & 3 == 3, inbox.hasRoom { read() }
+      if choice & 12 == 12, !deferred.isFull {
+        var fault = batch[index]
+        clock += 1
+        if fault.deferredSince == 0 { fault.deferredSince = clock }
+        fault.hasFailed = fault.hasFailed || choice & 16 != 0
+        deferred.insert(fault)
+        Self.merge(fault, into: &putOff)
+      }
+    }
+    batch.removeAll()
+  }
+
+  private func compare(_ batch: borrowing FaultBatch, with model: [UInt: PendingFault]) {
+    let expected = model.values.sorted { $0.page < $1.page }
+    require(batch.count == expected.count, "\(batch.count) faults in place of \(expected.count)")
+    for index in 0..<batch.count {
+      require(batch[index] == expected[index], "fault \(index) is \(batch[index]), not \(expected[index])")
+    }
+  }
+
+  private static func merge(_ fault: PendingFault, into model: inout [UInt: PendingFault]) {
+    guard let other = model[fault.page] else {
+      model[fault.page] = fault
+      return
+    }
+    let times = [fault.deferredSince, other.deferredSince].filter { $0 != 0 }
+    model[fault.page] = PendingFault(
+      page: fault.page, isWrite: fault.isWrite || other.isWrite, asker: max(fault.asker, other.asker),
+      deferredSince: times.min() ?? 0,
+      hasFailed: fault.hasFailed || other.hasFailed)
+  }
+
+  private static func number(_ bytes: ArraySlice<UInt8>) -> UInt64 {
+    bytes.reversed().reduce(0) { $0 << 8 | UInt64($1) }
+  }
+}

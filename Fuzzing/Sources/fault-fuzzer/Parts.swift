@@ -1,0 +1,45 @@
+@testable import FaultRuntime
+
+/// Memory that is unmapped and moved by the page, beside a dictionary that says where each page came from.
+func checkParts(_ input: inout FuzzInput) {
+  let size = UInt(PageSize.ofHost().bytes)
+  func range(_ pages: Range<Int>) -> AddressRange {
+    AddressRange(start: UInt(pages.lowerBound) * size, byteCount: pages.count * Int(size))
+  }
+  let first = 32 + input.below(16)
+  var parts = RegionParts(range(first..<(first + 24)))
+  var model = Dictionary(uniqueKeysWithValues: (first..<(first + 24)).map { ($0, $0) })
+  var operations = 0
+  while !input.isEmpty {
+    let start = input.below(96)
+    let pages = start..<(start + 1 + input.below(16))
+    let target = input.below(112)
+    let targets = target..<(target + pages.count)
+    if input.bool() || pages.overlaps(targets) {
+      parts.remove(range(pages))
+      for page in pages { model[page] = nil }
+    } else {
+      // What is in the way is unmapped first.
+      parts.remove(range(targets))
+      for page in targets { model[page] = nil }
+      parts.move(from: range(pages), to: UInt(target) * size)
+      for (page, target) in zip(pages, targets) {
+        guard let origin = model.removeValue(forKey: page) else { continue }
+        model[target] = origin
+      }
+    }
+    operations += 1
+    if operations % 8 == 0 || input.isEmpty { check(parts, model, size) }
+  }
+}
+
+private func check(_ parts: RegionParts, _ model: [Int: Int], _ size: UInt) {
+  for page in 0..<128 {
+    let address = UInt(page) * size + 5
+    let count = parts.ranges.count { $0.contains(address) }
+    require(count == (model[page] == nil ? 0 : 1), "page \(page) is there \(count) times")
+    let origin = parts.origin(of: address)
+    require(origin == nil || origin == model[page].map { UInt($0) * size + 5 }, "page \(page) came from elsewhere")
+    require(origin != nil || model[page] == nil || model[page] == page, "page \(page) was moved, and is not known")
+  }
+}

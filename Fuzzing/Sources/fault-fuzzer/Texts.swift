@@ -1,0 +1,50 @@
+import CUFFD
+import Glibc
+
+@testable import FaultRuntime
+
+/// Texts of /proc and /sys, beside a reading of them that splits strings.
+func checkTexts(_ input: inout FuzzInput) {
+  let bytes = input.rest()
+  // What C sees ends at the first zero.
+  let text = Array(bytes.prefix { $0 != 0 })
+  let (cpu, delay, runnable, huge) = unsafe withText(bytes) { text in
+    unsafe (
+      cuffd_parse_last_cpu(text), cuffd_parse_run_delay(text), cuffd_parse_runnable_threads(text),
+      cuffd_parse_huge_page_size(text, text)
+    )
+  }
+  let missing = Int64(-ENOTSUP)
+
+  let afterName = text.lastIndex(of: UInt8(ascii: ")")).map { fields(of: text[$0...]) } ?? []
+  var expected = number(afterName, 37, limit: Int64(CInt.max)) ?? missing
+  let schedulingClass = number(afterName, 39, limit: Int64(CInt.max)) ?? 0
+  if expected >= 0, [1, 2, 6].contains(schedulingClass) { expected = Int64(-EBUSY) }
+  require(Int64(cpu) == expected, "the CPU is \(cpu), not \(expected)")
+
+  let all = fields(of: text[...])
+  require(delay == number(all, 1, limit: .max) ?? missing, "the delay is \(delay)")
+  require(Int64(runnable) == number(all, 3, limit: Int64(CInt.max)) ?? missing, "\(runnable) threads are runnable")
+  require(huge == 0 || (huge.nonzeroBitCount == 1 && huge <= 1 << 30), "a huge page of \(huge) bytes")
+}
+
+private func fields(of text: ArraySlice<UInt8>) -> [ArraySlice<UInt8>] {
+  text.split(separator: UInt8(ascii: " "), omittingEmptySubsequences: false)
+}
+
+/// The digits that a field begins with.
+private func number(_ fields: [ArraySlice<UInt8>], _ index: Int, limit: Int64) -> Int64? {
+  guard index < fields.count else { return nil }
+  let digits = fields[index].prefix { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
+  guard let value = Int64(String(decoding: digits, as: UTF8.self)), value <= limit else { return nil }
+  return value
+}
+
+/// In memory that ends with the zero, so that reading beyond it is seen.
+private func withText<Result>(_ bytes: [UInt8], _ body: (UnsafePointer<CChar>) -> Result) -> Result {
+  let copy = UnsafeMutablePointer<CChar>.allocate(capacity: bytes.count + 1)
+  defer { unsafe copy.deallocate() }
+  for index in 0..<bytes.count { unsafe copy[index] = CChar(bitPattern: bytes[index]) }
+  unsafe copy[bytes.count] = 0
+  return unsafe body(UnsafePointer(copy))
+}
