@@ -84,6 +84,8 @@ private func followChanges(_ kind: MemoryKind, writeProtected: Bool) throws {
   let dropping = Later { memory.drop(1) }
   #expect(try uffd.nextMessage() == .remove(start: memory.page(1).start, end: memory.page(1).end))
   #expect(try dropping.result() == nil)
+  // The protection outlives the page, except in anonymous memory; but missing comes first.
+  #expect(memory.page(1).isWriteProtected == (writeProtected && kind != .anon))
   try serve(memory.page(1), from: second, writeProtected: writeProtected, by: uffd)
 
   // The registration follows the memory, with what is there, what is missing and what is protected.

@@ -66,9 +66,7 @@ private func protected(
 }
 
 /// After the fork: the parent is as protected as it was.
-private func checkParent(
-  _ memory: Memory, pinned: Bool, of uffd: borrowing Userfaultfd
-) throws {
+private func checkParent(_ memory: Memory, of uffd: borrowing Userfaultfd) throws {
   let page = memory.page(0)
   #expect(page.isWriteProtected)
   let writer = Later { write(3, to: page.start) }
@@ -94,7 +92,7 @@ private func forkWriteProtected(_ kind: MemoryKind, pinned: Bool) throws {
   #expect(child.read(memory.page(0)) == .byte(1))
   #expect(child.write(2, to: memory.page(0)) == .byte(2))
   #expect(read(memory.page(0).start) == .byte(kind.isShared ? 2 : 1))
-  try checkParent(memory, pinned: pinned, of: uffd)
+  try checkParent(memory, of: uffd)
   #expect(child.read(memory.page(0)) == .byte(kind.isShared ? 3 : 2))
   if pinned { close(pin) }
 }
@@ -117,7 +115,7 @@ private func forkWriteProtectedWithEvent(_ kind: MemoryKind, pinned: Bool) throw
   #expect(child.finish() == .byte(2))
   #expect(!child.isWriteProtected(memory.page(0)))
   // Which is not the parent's.
-  try checkParent(memory, pinned: pinned, of: uffd)
+  try checkParent(memory, of: uffd)
   #expect(try !childUffd.hasMessage())
   if pinned { close(pin) }
 }

@@ -32,8 +32,11 @@ extension UffdUnitTests {
       let threads = (0..<threadCount).map { thread in
         Later { counters.count(countsPerThread, seed: UInt64(round * threadCount + thread)) }
       }
-      try serve(memory, from: store, writeProtected: writeProtected, by: uffd) { threads.allSatisfy(\.isDone) }
+      let lifted = try serve(memory, from: store, writeProtected: writeProtected, by: uffd) {
+        threads.allSatisfy(\.isDone)
+      }
       for thread in threads { #expect(try thread.result() == 0) }
+      #expect(writeProtected ? lifted >= counters.pageCount : lifted == 0)
       #expect(counters.total() == round * threadCount * countsPerThread)
       // The content goes to where the next faults find it.
       unsafe memcpy(UnsafeMutableRawPointer(mutating: store.pointer), memory.pointer, memory.range.byteCount)
@@ -41,11 +44,12 @@ extension UffdUnitTests {
     }
   }
 
-  /// Answers faults until `isFinished`.
+  /// Answers faults until `isFinished`. Returns how often it lifted a protection.
   private func serve(
     _ memory: Memory, from store: Memory, writeProtected: Bool, by uffd: borrowing Userfaultfd,
     until isFinished: () -> Bool
-  ) throws {
+  ) throws -> Int {
+    var lifted = 0
     var buffer = MessageBuffer(capacity: 8)
     try #require(
       try eventually {
@@ -55,6 +59,7 @@ extension UffdUnitTests {
           let page = memory.page(Int(address - memory.range.start) / memory.pageBytes)
           if flags.contains(.writeProtect) {
             try uffd.writeProtect(page, false)
+            lifted += 1
             continue
           }
           let source = unsafe store.pointer + Int(page.start - memory.range.start)
@@ -68,6 +73,7 @@ extension UffdUnitTests {
         }
         return isFinished()
       })
+    return lifted
   }
 }
 

@@ -193,12 +193,6 @@ func expect(
   }
 }
 
-/// Threads that wait in faults of this descriptor, as the kernel counts them.
-func waiterCount(_ descriptor: CInt) -> Int {
-  let line = lines("/proc/self/fdinfo/\(descriptor)").first { $0.hasPrefix("total:") } ?? ""
-  return Int(line.split(whereSeparator: { !$0.isNumber }).first ?? "") ?? 0
-}
-
 /// Whether an event or a fault of this descriptor waits to be read.
 func isReadable(_ descriptor: CInt) -> Bool {
   var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
