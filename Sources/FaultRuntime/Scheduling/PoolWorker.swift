@@ -29,7 +29,8 @@ struct PoolWorker: ~Copyable {
     } catch {
       narrow(run, error, loop)
     }
-    loop.finish(request, filled: filled, handled: filled.isEmpty ? waiting.count : 0, pool)
+    loop.finish(
+      request, filled: filled, handled: filled.isEmpty ? waiting.count : 0, known: waiting.count, pool)
   }
 
   /// An error of a request that spans pages says little about each of them: ask again for those that threads wait for.
@@ -71,16 +72,18 @@ struct PoolWorker: ~Copyable {
     let isDone = job.step(
       &filler!, to: request.end, loop.uffd, forbidden: loop.table,
       counting: { loop.pooled.counters.countBytesFilled($0) })
-    loop.finish(request, filled: start..<max(start, job.offset), handled: 0, pool)
+    loop.finish(request, filled: start..<max(start, job.offset), handled: 0, known: 0, pool)
     if isDone { job.done.signal() } else { pool.submit(.prefetch(job, loop)) }
   }
 }
 
 extension EventLoop {
   /// Ends a request of the pool's.
-  fileprivate func finish(_ request: PoolRequest, filled: Range<Int>, handled: Int, _ pool: ProviderPool) {
+  fileprivate func finish(
+    _ request: PoolRequest, filled: Range<Int>, handled: Int, known: Int, _ pool: ProviderPool
+  ) {
     inFlight.finish(
-      request, filled: filled, handled: handled,
+      request, filled: filled, handled: handled, known: known,
       wake: { try? uffd.wake(AddressRange(start: $0, byteCount: pageSize.bytes)) },
       resubmit: { pool.submit(.prefetch($0, self)) })
   }
