@@ -52,6 +52,12 @@ let package = Package(
       dependencies: ["FaultRuntime", "CUFFD", "CTestSupport"],
       swiftSettings: strictSwift
     ),
+    // The cases of the kernel's own uffd-unit-tests, under the same names: docs/conformance.md.
+    .testTarget(
+      name: "ConformanceTests",
+      dependencies: ["FaultRuntime", "CUFFD", "CTestSupport"],
+      swiftSettings: strictSwift
+    ),
     .testTarget(
       name: "LazyMemDemoTests",
       dependencies: ["lazy-mem-demo", "CTestSupport"],

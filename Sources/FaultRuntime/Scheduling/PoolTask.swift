@@ -32,9 +32,13 @@ final class PoolRequest: @unchecked Sendable {
   @inline(__always)
   func covers(_ offset: Int, of other: RegionCore) -> Bool { region === other && offset >= start && offset < end }
 
-  /// Takes a page in that a thread waits for. A thread that is interrupted by signals asks again and again.
+  /// How many of them whoever works on it knew when it began.
+  var known = 0
+
+  /// Takes a page in that a thread waits for. A thread that is interrupted by signals asks again and again; but one that asks
+  /// again for a page that has been put in place has lost it since.
   func await(_ fault: PendingFault) {
-    if !waiting.contains(fault.page) { waiting.append(fault.page) }
+    if !waiting[known...].contains(fault.page) { waiting.append(fault.page) }
     if fault.asker != 0 { askers.append(Asker(page: fault.page, thread: fault.asker)) }
   }
 
@@ -45,6 +49,7 @@ final class PoolRequest: @unchecked Sendable {
     askers.removeAll(keepingCapacity: true)
     followers.removeAll(keepingCapacity: true)
     job = nil
+    known = 0
     runner = 0
   }
 }

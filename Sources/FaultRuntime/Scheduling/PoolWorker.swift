@@ -37,7 +37,8 @@ struct PoolWorker: ~Copyable {
     } catch {
       return drop(request, loop)
     }
-    loop.finish(request, filled: filled, handled: filled.isEmpty ? waiting.count : 0, pool)
+    loop.finish(
+      request, filled: filled, handled: filled.isEmpty ? waiting.count : 0, known: waiting.count, pool)
   }
 
   /// The answer came after its deadline, and others have seen to those who waited.
@@ -104,7 +105,7 @@ struct PoolWorker: ~Copyable {
       &filler!, to: request.end, loop.uffd, forbidden: loop.table, permit: request.permit,
       counting: { loop.pooled.counters.countBytesFilled($0) })
     if progress == .withdrawn { return drop(request, loop) }
-    loop.finish(request, filled: start..<max(start, job.offset), handled: 0, pool)
+    loop.finish(request, filled: start..<max(start, job.offset), handled: 0, known: 0, pool)
     if progress == .ended { job.done.signal() } else { pool.submit(.prefetch(job, loop)) }
   }
 }
@@ -122,9 +123,11 @@ extension EventLoop {
   }
 
   /// Ends a request of the pool's.
-  fileprivate func finish(_ request: PoolRequest, filled: Range<Int>, handled: Int, _ pool: ProviderPool) {
+  fileprivate func finish(
+    _ request: PoolRequest, filled: Range<Int>, handled: Int, known: Int, _ pool: ProviderPool
+  ) {
     inFlight.finish(
-      request, filled: filled, handled: handled,
+      request, filled: filled, handled: handled, known: known,
       wake: { try? uffd.wake(AddressRange(start: $0, byteCount: pageSize.bytes)) },
       resubmit: { pool.submit(.prefetch($0, self)) })
   }

@@ -90,7 +90,7 @@ final class RequestsInFlight: Sendable {
       guard let request else { continue }
       // It may have come since the fault was read. Looked at only now, when nobody else can be filling it.
       if cuffd_is_resident(UInt64(fault.page)) != 0, isCredible(fault.page) {
-        finish(request, filled: 0..<0, handled: 0, wake: wake, resubmit: resubmit)
+        finish(request, filled: 0..<0, handled: 0, known: 0, wake: wake, resubmit: resubmit)
       } else {
         submit(request)
       }
@@ -132,6 +132,7 @@ final class RequestsInFlight: Sendable {
     pages.removeAll(keepingCapacity: true)
     state.withLock { _ in
       request.runner = cuffd_thread_id()
+      request.known = request.waiting.count
       pages.append(contentsOf: request.waiting)
     }
   }
@@ -174,17 +175,25 @@ final class RequestsInFlight: Sendable {
     }
   }
 
-  /// Ends a request. `wake` gets the pages behind the first `handled` waiting ones that lie outside of what was filled, so that
-  /// their threads ask again; `resubmit` the jobs that waited for it.
+  /// Ends a request. `wake` gets the pages that threads may still wait for, so that they ask again; `resubmit` the jobs that
+  /// waited for it.
+  ///
+  /// The first `handled` waiting pages need nothing. The first `known` were waiting when the answer was put in place, which
+  /// woke those inside of `filled`. For those that came later nothing is certain: somebody may have dropped the page again, and
+  /// the thread faulted anew.
   func finish(
-    _ request: PoolRequest, filled: Range<Int>, handled: Int, wake: (UInt) -> Void, resubmit: (PoolPrefetch) -> Void
+    _ request: PoolRequest, filled: Range<Int>, handled: Int, known: Int, wake: (UInt) -> Void,
+    resubmit: (PoolPrefetch) -> Void
   ) {
     let region = request.region!
     state.withLock { state in
       if let index = state.active.firstIndex(where: { $0 === request }) { state.active.remove(at: index) }
     }
     // Nobody else finds it now.
-    for page in request.waiting.dropFirst(handled) where !filled.contains(region.offset(of: page)) { wake(page) }
+    for index in handled..<max(handled, request.waiting.count) {
+      let page = request.waiting[index]
+      if index >= known || !filled.contains(region.offset(of: page)) { wake(page) }
+    }
     request.followers.forEach(resubmit)
     state.withLock { state in
       request.clear()

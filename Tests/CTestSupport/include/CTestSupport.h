@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "CTestMemory.h"
+
 #pragma clang assume_nonnull begin
 
 // Reads a byte. Returns 0, or the signal that the access raised (SIGBUS, SIGSEGV) instead of dying of it.
