@@ -75,7 +75,7 @@ extension LazyRegion {
     if let failure { throw failure }
   }
 
-  /// The bytes of a range, in an array of their own; as ``read(into:at:)``.
+  /// The bytes of a range, in an array of their own; as `read(into:at:)`.
   public func read(_ range: Range<Int>) throws(FaultRuntimeError) -> [UInt8] {
     guard range.lowerBound >= 0, range.upperBound <= byteCount else { throw .rangeOutOfBounds(core, range) }
     var failure: FaultRuntimeError?
@@ -93,7 +93,7 @@ extension LazyRegion {
     return bytes
   }
 
-  /// As ``read(into:at:)``, into memory behind a pointer, which must not be lazy memory that the caller's thread serves.
+  /// As `read(into:at:)`, into memory behind a pointer, which must not be lazy memory that the caller's thread serves.
   @unsafe
   public func read(into buffer: UnsafeMutableRawBufferPointer, at offset: Int = 0) throws(FaultRuntimeError) {
     for piece in try pieces(buffer.count, from: offset) {
@@ -111,7 +111,7 @@ extension LazyRegion {
   /// - Parameters:
   ///   - bytes: what to write.
   ///   - offset: where it goes, from the start of the region.
-  /// - Throws: as ``read(into:at:)`` does.
+  /// - Throws: as `read(into:at:)` does.
   public func write(_ bytes: RawSpan, at offset: Int = 0) throws(FaultRuntimeError) {
     precondition(core.isWritable, "LazyRegion '\(name)' is read-only: map it with RegionOptions(access: .readWrite)")
     for piece in try pieces(bytes.byteCount, from: offset) {
@@ -122,7 +122,7 @@ extension LazyRegion {
     }
   }
 
-  /// As ``write(_:at:)-(RawSpan,_)``, from an array.
+  /// As `write(_:at:)`, from an array.
   public func write(_ bytes: [UInt8], at offset: Int = 0) throws(FaultRuntimeError) {
     try unsafe write(bytes.span.bytes, at: offset)
   }

@@ -6,13 +6,13 @@ extension LazyRegion {
   ///
   /// Pages that are there are copied, written ones with what was written. For the others the provider is asked, as for a fault,
   /// but its answer goes into the buffer only; nothing keeps it from being asked for the same page by a fault at that moment.
-  /// For the other direction, `read(2)` into a buffer and ``write(_:at:)``: what is written has to be resident.
+  /// For the other direction, `read(2)` into a buffer and `write(_:at:)`: what is written has to be resident.
   ///
   /// Blocks as long as the provider takes, at most the region's deadline for each request. Allocates one buffer.
   ///
   /// - Parameters:
   ///   - range: offsets in bytes, within `0..<byteCount`.
-  ///   - byteCount: the most that one piece has; at least 1. It is rounded up to whole pages.
+  ///   - pieceByteCount: the most that one piece has; at least 1. It is rounded up to whole pages.
   ///   - body: gets each piece in turn, and where it starts in the region. The buffer is valid during the call only. Only the
   ///     first and the last piece may be shorter.
   /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `prefetchFromProvider` or `pageFailed`, or
