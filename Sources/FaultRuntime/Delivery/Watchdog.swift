@@ -85,13 +85,26 @@ struct DeadlockDetector: ~Copyable {
   private var messages = MessageBuffer(capacity: 64)
   /// What each handler had done at the last look.
   private var progress: [Int] = []
+  /// Those whose thread sleeps in a fault, and has done nothing since the last look.
+  private var stuck: [Int] = []
+
+  init() {
+    progress.reserveCapacity(64)
+    stuck.reserveCapacity(64)
+  }
 
   /// Fails one page of each cycle, whose thread gets SIGBUS in the provider.
   mutating func look(at loops: [EventLoop]) {
-    let latest = loops.map(\.progress)
-    defer { progress = latest }
-    let stuck = loops.indices.filter { index in
-      index < progress.count && progress[index] == latest[index] && loops[index].waitsInFault
+    // A look that finds nothing allocates nothing.
+    stuck.removeAll(keepingCapacity: true)
+    for (index, loop) in loops.enumerated() {
+      let latest = loop.progress
+      if index == progress.count {
+        progress.append(latest)
+      } else if progress[index] == latest, loop.waitsInFault {
+        stuck.append(index)
+      }
+      progress[index] = latest
     }
     guard !stuck.isEmpty else { return }
     var waits: [Wait] = []
