@@ -158,10 +158,11 @@ static void on_sigbus(int number, siginfo_t *info, void *state) {
     cuffd_fault_server call = atomic_load(&server);
     if (call != NULL) {
       uint64_t address = (uint64_t)(uintptr_t)info->si_addr;
-      unsigned before = answering.count;
       uint64_t outer = begin_answer(address & atomic_load(&page_mask), state);
+      // Those that were left have been taken out, so this is not what it was before.
+      unsigned own = answering.count;
       served = call(atomic_load(&context), address, was_write(state), outer);
-      if (answering.count > before) answering.count = before;
+      answering.count = outer == 0 ? own - 1 : own;
     }
   }
   errno = saved;

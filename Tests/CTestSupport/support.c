@@ -432,3 +432,5 @@ void cts_keep_heap(void) {
   }
   for (int i = 0; i < PIECES; i++) free(pieces[i]);
 }
+
+int cts_lock_memory(void) { return mlockall(MCL_CURRENT) < 0 ? -errno : 0; }

@@ -279,4 +279,32 @@ struct AccessTests {
     let error = #expect(throws: FaultRuntimeError.self) { try unsafe inner.forEachPiece(of: 0..<1) { _, _ in } }
     #expect(error?.code == .regionClosed)
   }
+
+  @Test("The page that is to blame is named, and pieces in front of it come", arguments: Asker.allCases)
+  func blamedPage(asker: Asker) throws {
+    let region = try region(asker, byteCount: 16 * pageBytes, bad: [13], largest: 16)
+    var pieces: [Int] = []
+    let error = #expect(throws: FaultRuntimeError.self) {
+      unsafe try region.forEachPiece(of: 0..<(16 * pageBytes), byteCount: 4 * pageBytes) {
+        pieces.append($1 / pageBytes)
+      }
+    }
+    #expect(error?.failure?.offset == 13 * pageBytes)
+    #expect(pieces == [0, 4, 8])
+  }
+
+  @Test("A provider that answers page by page is asked for each", arguments: Asker.allCases)
+  func shortAnswers(asker: Asker) throws {
+    let provider = ClosureProvider(
+      requestSize: RequestSize(preferred: pageBytes, largest: 8 * pageBytes), mayBlock: asker == .pool,
+      mayRunInFaultingThread: true
+    ) { request, page in
+      page.append(expectedBytes(request.offset..<(request.offset + pageBytes)))
+      return .filled
+    }
+    let region = try runtime(asker).map(provider, byteCount: 8 * pageBytes)
+    var bytes: [UInt8] = []
+    unsafe try region.forEachPiece(of: 0..<(8 * pageBytes)) { piece, _ in unsafe bytes += Array(piece) }
+    #expect(bytes == expectedBytes(0..<(8 * pageBytes)))
+  }
 }

@@ -90,6 +90,59 @@ struct DeadlineTests {
     #expect(eventually { runtime.statistics.lateAnswers >= 1 })
   }
 
+  @Test("An answer that comes while its failure is being told is dropped, and so are later ones")
+  func answersWhileFailing() throws {
+    let first = Gate()
+    let told = Gate()
+    let second = Gate()
+    let runtime = try FaultRuntime(
+      FaultRuntimeConfiguration(
+        providerThreads: 1,
+        onFailure: { failure in
+          guard failure.offset == 0 else { return }
+          first.open()
+          told.wait()
+        }))
+    let region = try runtime.map(
+      ClosureProvider(requestSize: .singlePage, mayBlock: true) { request, page in
+        if request.offset == 0 { first.wait() }
+        if request.offset == pageBytes { second.wait() }
+        page.append(expectedBytes(request.range))
+        return .filled
+      }, byteCount: 8 * pageBytes, options: RegionOptions(advice: .random, deadline: .milliseconds(100)))
+    let waiter = TestThread { #expect(region.access(0) == .signal(SIGBUS)) }
+    #expect(eventually { runtime.statistics.lateAnswers == 1 })
+    // The only thread has gone on to something else.
+    #expect(region.access(2 * pageBytes) == .byte(expectedByte(2 * pageBytes)))
+    told.open()
+    #expect(waiter.join())
+    #expect(region.access(pageBytes) == .signal(SIGBUS))
+    for page in 3..<6 { #expect(region.access(page * pageBytes) == .byte(expectedByte(page * pageBytes))) }
+    second.open()
+    #expect(eventually { runtime.statistics.lateAnswers == 2 || region.isResident(pageBytes) })
+    #expect(!region.isResident(pageBytes))
+    #expect(region.access(pageBytes) == .signal(SIGBUS))
+  }
+
+  @Test("However many calls have returned too late, the pool keeps its threads")
+  func manyLateAnswers() throws {
+    let gates = (0..<80).map { _ in Gate() }
+    let runtime = try runtime(threads: 1)
+    let region = try runtime.map(
+      ClosureProvider(requestSize: .singlePage, mayBlock: true) { request, page in
+        gates[request.offset / pageBytes].wait()
+        page.append(repeating: 1, count: request.byteCount)
+        return .filled
+      }, byteCount: gates.count * pageBytes, options: RegionOptions(advice: .random, deadline: .milliseconds(4)))
+    for (page, gate) in gates.enumerated() {
+      #expect(region.access(page * pageBytes) == .signal(SIGBUS))
+      gate.open()
+    }
+    let other = try runtime.map(patternProvider(mayBlock: true), byteCount: pageBytes)
+    let reader = TestThread { #expect(other.access(0) == .byte(expectedByte(0))) }
+    #expect(reader.join())
+  }
+
   @Test("Requests that wait for a thread for so long fail as well")
   func queued() throws {
     let gate = Gate()

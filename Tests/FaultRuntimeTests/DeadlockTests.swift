@@ -116,6 +116,61 @@ struct DeadlockTests {
           region: "pooled", range: pageBytes..<(2 * pageBytes), touchedRegion: "pooled", touchedOffset: pageBytes))
   }
 
+  @Test("Two providers on the pool that touch each other's regions, whose faults come to two handlers")
+  func poolCycleOverHandlers() throws {
+    let runtime = try runtime(handlers: 2)
+    let places = Places()
+    let regions = try [1, 0].map { index in
+      try runtime.map(
+        Self.toucher(places, index, page: 0, mayBlock: true), byteCount: pageBytes,
+        options: RegionOptions(name: "region \(1 - index)"))
+    }
+    for region in regions { places.add(region) }
+    let toucher = TestThread { #expect(regions[0].access(0) == .signal(SIGBUS)) }
+    #expect(toucher.join())
+    let found = regions.compactMap { deadlock($0, at: 0) }
+    #expect(found.count == 1)
+    #expect(found.allSatisfy { $0.region != $0.touchedRegion && $0.range == 0..<pageBytes })
+  }
+
+  @Test("A handler's provider and one on the pool that touch each other's regions")
+  func handlerAndPool() throws {
+    let runtime = try runtime(handlers: 2)
+    let places = Places()
+    let handled = try runtime.map(
+      Self.toucher(places, 1, page: 0, mayBlock: false), byteCount: 2 * pageBytes,
+      options: RegionOptions(name: "handled"))
+    let pooled = try runtime.map(
+      Self.toucher(places, 0, page: 1, mayBlock: true), byteCount: pageBytes, options: RegionOptions(name: "pooled"))
+    places.add(handled)
+    places.add(pooled)
+    let toucher = TestThread { #expect(handled.access(0) == .signal(SIGBUS)) }
+    #expect(toucher.join())
+    let found = [deadlock(handled, at: pageBytes), deadlock(pooled, at: 0)].compactMap(\.self)
+    #expect(!found.isEmpty)
+    #expect(found.allSatisfy { $0.region != $0.touchedRegion })
+  }
+
+  @Test("Pages of one region may lean on one another, deeper than the pool has threads", arguments: [1, 2, 4])
+  func chainInOneRegion(threads: Int) throws {
+    let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .eventLoop, providerThreads: threads))
+    let places = Places()
+    let region = try runtime.map(
+      ClosureProvider(requestSize: .singlePage, mayBlock: true) { request, page in
+        let next = request.offset + pageBytes
+        guard next < 8 * pageBytes else {
+          page.append(repeating: 9, count: request.byteCount)
+          return .filled
+        }
+        guard case .byte(let byte) = read(places[0] + UInt(next)) else { throw Touched(signal: SIGBUS) }
+        page.append(repeating: byte, count: request.byteCount)
+        return .filled
+      }, byteCount: 8 * pageBytes, options: RegionOptions(advice: .random))
+    places.add(region)
+    let toucher = TestThread { #expect(region.access(0) == .byte(9)) }
+    #expect(toucher.join())
+  }
+
   @Test("Two providers on the pool that touch each other's regions")
   func poolCycle() throws {
     let runtime = try runtime()

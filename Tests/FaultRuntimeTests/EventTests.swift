@@ -193,4 +193,82 @@ struct EventTests {
     #expect(holder.join())
     #expect(region.access(0) == .byte(expectedByte(0)))
   }
+
+  @Test("What is unmapped while a handler waits for itself is followed all the same")
+  func unmappedInDeadlock() throws {
+    let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .eventLoop, handlerThreads: 1))
+    let region = try runtime.map(patternProvider(), byteCount: 8 * pageBytes)
+    let descriptor = region.descriptorNumber
+    let place = Guarded<UInt>(0)
+    let taken = Guarded<UInt>(0)
+    let unmapper = Guarded<TestThread?>(nil)
+    let selfish = try runtime.map(
+      ClosureProvider(requestSize: .singlePage, mayBlock: false) { _, _ in
+        let thread = TestThread { [self] in
+          let address = take(2..<5, of: region)
+          taken.withLock { $0 = address }
+        }
+        unmapper.withLock { $0 = thread }
+        #expect(eventually { hasUnreadEvent(descriptor) })
+        _ = read(place.withLock { $0 })
+        return .zero
+      }, byteCount: 2 * pageBytes)
+    place.withLock { $0 = selfish.address }
+    #expect(selfish.access(pageBytes) == .byte(0))
+    #expect(unmapper.withLock { $0 }?.join() == true)
+    let address = taken.withLock { $0 }
+    #expect(write(77, to: address) == .byte(77))
+    region.close()
+    #expect(read(address) == .byte(77))
+    #expect(unsafe munmap(UnsafeMutableRawPointer(bitPattern: address), 3 * pageBytes) == 0)
+  }
+
+  @Test("A page that fails while the handler has an event to read fails when it has read it, and ends nothing")
+  func eventWhileFailing() async {
+    await #expect(processExitsWith: .success) {
+      let onFailure = Guarded<(@Sendable () -> Void)?>(nil)
+      var configuration = FaultRuntimeConfiguration(delivery: .eventLoop, handlerThreads: 1)
+      configuration.resolveDeadline = .milliseconds(300)
+      configuration.onFailure = { _ in onFailure.withLock { $0 }?() }
+      let runtime = try FaultRuntime(configuration)
+      let moving = try runtime.map(patternProvider(), byteCount: 4 * pageBytes)
+      let other = try runtime.map(patternProvider(), byteCount: 2 * pageBytes)
+      let target = Scratch(pages: 4)
+      let moved = cts_move_memory(moving.address, 4 * pageBytes, target.range.start)
+      #expect(moved == target.range.start)
+      let address = other.address
+      let descriptor = other.descriptorNumber
+      let unmapper = Guarded<TestThread?>(nil)
+      onFailure.withLock {
+        $0 = {
+          let thread = TestThread {
+            _ = unsafe munmap(UnsafeMutableRawPointer(bitPattern: address), pageBytes)
+          }
+          unmapper.withLock { $0 = thread }
+          #expect(eventually { hasUnreadEvent(descriptor) })
+        }
+      }
+      #expect(read(moved) == .signal(SIGBUS))
+      #expect(unmapper.withLock { $0 }?.join() == true)
+    }
+  }
+
+  @Test("Checked access refuses what is not the region's memory any more")
+  func checkedAccess() throws {
+    let region = try region()
+    let taken = take(2..<3, of: region)
+    #expect(eventually { events.all.count == 1 })
+    #expect(region.access(0) == .byte(expectedByte(0)))
+    #expect(write(77, to: taken) == .byte(77))
+    #expect(throws: FaultRuntimeError.self) { try region.read(pages(2..<3)) }
+    #expect(throws: FaultRuntimeError.self) { try region.read(pages(0..<8)) }
+    #expect(throws: FaultRuntimeError.self) { try region.write([1, 2, 3], at: 2 * pageBytes) }
+    #expect(throws: FaultRuntimeError.self) {
+      unsafe try region.forEachPiece(of: pages(1..<4)) { _, _ in }
+    }
+    #expect(read(taken) == .byte(77))
+    #expect(try region.read(pages(3..<8)) == expectedBytes(pages(3..<8)))
+    region.close()
+    #expect(unsafe munmap(UnsafeMutableRawPointer(bitPattern: taken), pageBytes) == 0)
+  }
 }

@@ -28,6 +28,19 @@ struct RetryPolicyTests {
     #expect(RetryAttempts(huge).wait(after: 50, chance: 1) > 1 << 62)
   }
 
+  @Test("Values that were set out of their range later do no harm", arguments: [-3, 1.5, 1e300, .infinity, .nan])
+  func setLater(jitter: Double) {
+    var policy = RetryPolicy(attempts: 3, firstBackoff: .seconds(1), largestBackoff: .seconds(2))
+    policy.jitter = jitter
+    policy.attempts = -5
+    policy.firstBackoff = .seconds(-1)
+    policy.firstBackoff = .seconds(7)
+    for chance in [0, 0.5, 1] {
+      let wait = RetryAttempts(policy).wait(after: 1, chance: chance)
+      #expect(wait <= 2_000_000_000)
+    }
+  }
+
   @Test("Values out of their range are brought into it")
   func ranges() {
     let policy = RetryPolicy(attempts: -4, firstBackoff: .seconds(-1), largestBackoff: .seconds(-2), jitter: 7)
@@ -268,5 +281,25 @@ struct RetryTests {
     region.close()
     #expect(threads[1].join())
     #expect(outcomes.withLock { $0 }.last == .signal(SIGSEGV))
+  }
+
+  @Test("An answer of zeros cures the failed pages that it covers", arguments: Asker.allCases)
+  func curedByZeros(asker: Asker) throws {
+    let isMended = Atomic<Bool>(false)
+    var configuration = FaultRuntimeConfiguration(delivery: asker == .faultingThread ? .sigbus : .eventLoop)
+    configuration.streamDistance = 0
+    let region = try FaultRuntime(configuration).map(
+      ClosureProvider(
+        requestSize: RequestSize(preferred: 4 * pageBytes, largest: 4 * pageBytes), mayBlock: asker == .pool,
+        mayRunInFaultingThread: true
+      ) { _, _ in
+        guard isMended.load(ordering: .relaxed) else { throw Broken(attempt: 0) }
+        return .zero
+      }, byteCount: 4 * pageBytes)
+    #expect(region.access(pageBytes) == .signal(SIGBUS))
+    isMended.store(true, ordering: .relaxed)
+    #expect(region.access(2 * pageBytes) == .byte(0))
+    #expect(region.access(pageBytes) == .byte(0))
+    #expect(region.failure(at: pageBytes) == nil)
   }
 }

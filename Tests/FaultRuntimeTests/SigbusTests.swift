@@ -441,4 +441,65 @@ struct SigbusTests {
       #expect(runtime.statistics.faults >= 1)
     }
   }
+
+  /// Calls `body` with at least so much more of the stack in use.
+  @inline(never)
+  private static func deep(_ levels: Int, _ body: () -> Access) -> Access {
+    guard levels > 0 else { return body() }
+    return withExtendedLifetime(InlineArray<64, Int>(repeating: levels)) { _ in deep(levels - 1, body) }
+  }
+
+  @Test("A handler that jumped out of a provider leaves nothing behind that a later fault is taken for")
+  func jumpedOut() throws {
+    let place = Guarded<UInt>(0)
+    let bad = try runtime.map(
+      ClosureProvider(requestSize: .singlePage, mayRunInFaultingThread: true) { _, _ in throw Refused() },
+      byteCount: pageBytes)
+    place.withLock { $0 = bad.address }
+    let left = try runtime.map(
+      ClosureProvider(requestSize: .singlePage, mayRunInFaultingThread: true) { request, page in
+        // Not a checked read: whoever handles the signal jumps over this provider.
+        let byte = unsafe UnsafePointer<UInt8>(bitPattern: place.withLock { $0 })!.pointee
+        page.append(repeating: byte, count: request.byteCount)
+        return .filled
+      }, byteCount: pageBytes)
+    let good = try runtime.map(patternProvider(inFaultingThread: true), byteCount: pageBytes)
+    let thread = TestThread {
+      #expect(Self.deep(20) { left.access(0) } == .signal(SIGBUS))
+      #expect(Self.deep(10) { good.access(0) } == .byte(expectedByte(0)))
+      #expect(unsafe madvise(UnsafeMutableRawPointer(bitPattern: good.address), pageBytes, MADV_DONTNEED) == 0)
+      #expect(Self.deep(40) { good.access(0) } == .byte(expectedByte(0)))
+    }
+    #expect(thread.join())
+    #expect(good.failures.isEmpty)
+  }
+
+  @Test("A child's runtime serves its regions where its parent had some")
+  func childOfItsOwn() async {
+    await #expect(processExitsWith: .success) {
+      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigbus))
+      let regions = try (0..<16).map { _ in
+        try runtime.map(patternProvider(inFaultingThread: true), byteCount: 1 << 30)
+      }
+      for region in regions { #expect(region.access(0) == .byte(expectedByte(0))) }
+      let result = unsafe cts_forked(
+        { _ in
+          alarm(20)
+          guard let runtime = try? FaultRuntime(FaultRuntimeConfiguration(delivery: .sigbus)) else { return 1 }
+          for _ in 0..<16 {
+            guard
+              let region = try? runtime.map(
+                patternProvider(seed: 1, inFaultingThread: true), byteCount: 1 << 30)
+            else { return 2 }
+            for offset in stride(from: 0, to: 1 << 30, by: 1 << 26) {
+              guard region.access(offset) == .byte(expectedByte(offset, seed: 1)) else { return 3 }
+            }
+            // Its place stays taken until the child's end.
+            _ = unsafe Unmanaged.passRetained(region)
+          }
+          return 0
+        }, UnsafeMutableRawPointer(bitPattern: 1)!)
+      #expect(result == 0)
+    }
+  }
 }

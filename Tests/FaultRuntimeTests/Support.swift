@@ -12,6 +12,8 @@ enum Host {
   static let kernelModeFaults = isAvailable(.full)
   static let userModeOnly = isAvailable(.userModeOnly)
   static let isRoot = geteuid() == 0
+  /// Whether a sanitizer is built in, which needs mappings and memory of its own.
+  static let isSanitized = unsafe dlsym(nil, "__tsan_init") != nil || dlsym(nil, "__asan_init") != nil
   /// Whether this process may open the device that keeps CPUs awake.
   static let cpuLatency = (try? CPULatencyHold()) != nil
   static let features: UserfaultfdFeatures =
@@ -48,6 +50,7 @@ enum SkipReason {
   static let pagemapScan: Comment = "SKIP-PAGEMAP-SCAN: needs PAGEMAP_SCAN (Linux 6.7)"
   static let twoCPUs: Comment = "SKIP-CPUS: needs two CPUs"
   static let cpuLatency: Comment = "SKIP-CPU-LATENCY: needs to write /dev/cpu_dma_latency"
+  static let sanitizer: Comment = "SKIP-SANITIZER: needs a process without a sanitizer"
   static let cgroup: Comment = "SKIP-CGROUP: needs to write a memory cgroup of the first version"
   static let writeProtect: Comment = "SKIP-WP: needs write protection (Linux 5.7)"
 }

@@ -1,4 +1,5 @@
-/// Follows what the program does to the memory of a handler's regions, and tells it. Used on the handler's threads, seldom.
+/// Follows what the program does to the memory of a handler's regions, and tells it. Used on the handler's threads, or on the
+/// watchdog's while those wait for themselves; seldom.
 struct EventReporter: Sendable {
   private let onEvent: (@Sendable (RegionEvent) -> Void)?
   private let table: RegionTable
@@ -17,8 +18,8 @@ struct EventReporter: Sendable {
       note(range) { .discarded(region: $0.name, range: $1) }
     case .unmap(let start, let end):
       guard let range = AddressRange(from: start, byteCount: end &- start) else { return }
-      note(range) { .unmapped(region: $0.name, range: $1) }
       for region in regions(of: range) { region.parts.withLock { $0.remove(range) } }
+      note(range) { .unmapped(region: $0.name, range: $1) }
     case .remap(let from, let to, let byteCount):
       guard let range = AddressRange(from: from, byteCount: UInt(byteCount)),
         AddressRange(from: to, byteCount: UInt(byteCount)) != nil

@@ -113,15 +113,18 @@ struct FaultService: ~Copyable {
 
   /// Lets the pool answer a run, and go on behind it where accesses run on.
   private mutating func hand(_ run: borrowing FaultRun) {
+    var deadlocks: [(page: UInt, ends: SelfDeadlock)] = []
     loop.inFlight.admit(
       run, batch,
       submit: { [loop, region = run.region] in loop.pool.submit(.demand($0, region, loop)) },
       wake: { [loop] in try? loop.uffd.wake(AddressRange(start: $0, byteCount: loop.pageSize.bytes)) },
       resubmit: { [loop] in loop.pool.submit(.prefetch($0, loop)) },
-      fail: { [loop, region = run.region] page, deadlock in
-        loop.pooled.fail(page, of: region, ResolutionError.deadlock(deadlock), loop.uffd)
-      })
-    if run.faults.contains(where: { batch[$0].asker != 0 }) { loop.pool.addThread() }
+      fail: { deadlocks.append(($0, $1)) })
+    for deadlock in deadlocks {
+      resolver.fail(
+        PendingFault(page: deadlock.page, isWrite: false), of: run.region, ResolutionError.deadlock(deadlock.ends))
+    }
+    for index in run.faults where batch[index].asker != 0 { loop.pool.addThread(for: batch[index].asker) }
     guard run.isWidest, stream.distance > 0 else { return }
     let ahead = poolStream?.region === run.region ? poolStream! : PoolPrefetch(aheadOfReaderOf: run.region)
     poolStream = ahead

@@ -104,17 +104,38 @@ private struct PieceReader: ~Copyable {
     let core = region.core
     for offset in stride(from: start, to: end, by: core.largestRequest) {
       let part = offset..<min(offset + core.largestRequest, end)
-      let job = unsafe PeekJob(
-        core, (range.lowerBound + part.lowerBound)..<(range.lowerBound + part.upperBound),
-        into: UnsafeMutableRawBufferPointer(rebasing: buffer[part]))
-      let hasAnswered = try region.server.peek(job)
-      if core.isClosing { throw .regionClosed(core) }
-      let cause =
-        hasAnswered
-        ? job.failure : ResolutionError.deadlineExceeded(.nanoseconds(Int64(clamping: core.deadline)))
-      if let cause {
-        throw .pageFailed(core.failure(cause, atPage: core.range.start &+ UInt(bitPattern: job.range.lowerBound)))
+      do throws(FaultRuntimeError) {
+        try ask(range, part)
+      } catch {
+        guard error.code == .pageFailed, part.count > region.pageSize, !error.isDeadline else { throw error }
+        // One of the pages is to blame, or the provider answers less at a time.
+        for page in stride(from: part.lowerBound, to: part.upperBound, by: region.pageSize) {
+          try ask(range, page..<(page + region.pageSize))
+        }
       }
     }
+  }
+
+  /// One request.
+  private func ask(_ range: Range<Int>, _ part: Range<Int>) throws(FaultRuntimeError) {
+    let core = region.core
+    let job = unsafe PeekJob(
+      core, (range.lowerBound + part.lowerBound)..<(range.lowerBound + part.upperBound),
+      into: UnsafeMutableRawBufferPointer(rebasing: buffer[part]))
+    let hasAnswered = try region.server.peek(job)
+    if core.isClosing { throw .regionClosed(core) }
+    let cause =
+      hasAnswered
+      ? job.failure : ResolutionError.deadlineExceeded(.nanoseconds(Int64(clamping: core.deadline)))
+    if let cause {
+      throw .pageFailed(core.failure(cause, atPage: core.range.start &+ UInt(bitPattern: job.range.lowerBound)))
+    }
+  }
+}
+
+extension FaultRuntimeError {
+  /// Asking for less would take as long again.
+  fileprivate var isDeadline: Bool {
+    if case .deadlineExceeded? = failure?.cause as? ResolutionError { true } else { false }
   }
 }

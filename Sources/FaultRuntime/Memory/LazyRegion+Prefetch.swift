@@ -30,7 +30,13 @@ extension LazyRegion {
     guard core.isInOwnerProcess else { throw .forkedChild() }
     guard !range.isEmpty else { return nil }
     let end = min(core.pageSize.roundUp(range.upperBound) ?? Int.max, core.range.byteCount)
-    return core.pageSize.roundDown(range.lowerBound)..<end
+    let pages = core.pageSize.roundDown(range.lowerBound)..<end
+    let start = core.range.start &+ UInt(bitPattern: pages.lowerBound)
+    // What lies there now is somebody else's.
+    guard core.parts.withLock({ $0.contain(AddressRange(start: start, byteCount: pages.count)) }) else {
+      throw .pageFailed(core.failure(ResolutionError.refused(.noSuchEntry), atPage: start))
+    }
+    return pages
   }
 
   private func fill(_ pages: Range<Int>) throws(FaultRuntimeError) {

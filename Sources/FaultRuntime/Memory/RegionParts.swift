@@ -29,6 +29,11 @@ struct RegionParts: Sendable {
     }
   }
 
+  /// Whether all of `range` is the region's.
+  func contain(_ range: AddressRange) -> Bool {
+    ranges.reduce([range]) { rest, own in rest.flatMap { $0.without(own) } }.isEmpty
+  }
+
   /// Where moved memory was at first; nil for memory that was not moved.
   func origin(of address: UInt) -> UInt? {
     moved.first { $0.to.contains(address) }.map { $0.from &+ (address &- $0.to.start) }

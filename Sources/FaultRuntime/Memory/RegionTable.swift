@@ -132,9 +132,23 @@ final class RegionTable: @unchecked Sendable {
   func insert(_ region: RegionCore) {
     regions.withLock { regions in
       let index = Self.index(of: region.range.start, in: regions)
+      // What a parent process had where a forked child maps its own is not there.
+      func isStale(_ other: Int) -> Bool {
+        let range = regions[other].region.range
+        return range.start < region.range.end && range.end > region.range.start
+          && !regions[other].region.isInOwnerProcess
+      }
+      var stale = index..<index
+      while stale.lowerBound > 0, isStale(stale.lowerBound - 1) { stale = (stale.lowerBound - 1)..<stale.upperBound }
+      while stale.upperBound < regions.count, isStale(stale.upperBound) {
+        stale = stale.lowerBound..<(stale.upperBound + 1)
+      }
       let entry = TableEntry(region, isForManyThreads: isForManyThreads)
-      regions.insert(entry, at: index)
-      unsafe publish(snapshot(replacing: index..<index, by: entry))
+      // Let go of only when no reader can be on its way to them.
+      let removed = Array(regions[stale])
+      regions.replaceSubrange(stale, with: [entry])
+      unsafe publish(snapshot(replacing: stale, by: entry))
+      _ = consume removed
     }
   }
 

@@ -66,12 +66,14 @@ struct RetryAttempts {
   /// Nanoseconds between a failed attempt and the next. `chance` is from 0 to 1.
   func wait(after attempt: Int, chance: Double) -> UInt64 {
     let largest = policy.largestBackoff.clampedNanoseconds
-    var wait = policy.firstBackoff.clampedNanoseconds
+    var wait = min(policy.firstBackoff.clampedNanoseconds, largest)
     for _ in 1..<max(1, attempt) {
       guard wait > 0, wait < largest else { break }
       wait = wait > largest / 2 ? largest : wait * 2
     }
-    return UInt64(Double(wait) * (1 - policy.jitter * chance))
+    // It may have been set to anything since.
+    let jitter = policy.jitter.isNaN ? 0 : min(1, max(0, policy.jitter))
+    return UInt64(Double(wait) * (1 - jitter * chance))
   }
 
   /// What a provider threw may be over the next time, and so may an answer that was too short. What the runtime or the

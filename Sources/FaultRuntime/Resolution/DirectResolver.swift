@@ -111,6 +111,10 @@ struct DirectResolver: Sendable {
           if wakes { wake(range, uffd) }
           return true
         case .targetGone: return true
+        case .later:
+          // Whoever waits asks again: this page fails when the kernel lets it.
+          if wakes { wake(range, uffd) }
+          return false
         default:
           // Without poison (before Linux 6.6) the page stays missing. A thread that faulted itself gets its signal, and the
           // next touch asks again.

@@ -29,7 +29,7 @@ struct Resolver: ~Copyable {
       let fault = spare[index]
       if !fault.hasFailed {
         inbox.insert(fault)
-      } else if let region = loop.table.region(containing: fault.page) {
+      } else if let region = loop.table.region(containing: fault.page) ?? loop.events.moved(to: fault.page)?.region {
         poison(fault, of: region)
       }
     }
@@ -127,6 +127,8 @@ struct Resolver: ~Copyable {
         loop.counters.countBytesFilled(done - range.byteCount)
         run.shrinkNext(at: run.region.offset(of: range.start) + done)
         return
+      case .present where unsafe part.source == nil && loop.uffd.cure(range.dropping(done).prefix(pageSize.bytes)):
+        done += pageSize.bytes
       default:
         let rest = range.dropping(done)
         try handle(step, at: rest, run, in: batch)
@@ -196,7 +198,8 @@ struct Resolver: ~Copyable {
   /// A fault where no region is: it was closed since, and its addresses may belong to another handler's, or its memory was moved.
   mutating func answerStray(_ page: UInt) {
     if let moved = loop.events.moved(to: page) {
-      loop.pooled.fail(page, of: moved.region, ResolutionError.memoryMoved, loop.uffd)
+      // Not as the pool would: while it waits for an event to be read, nobody would read it.
+      fail(PendingFault(page: page, isWrite: false), of: moved.region, ResolutionError.memoryMoved)
       return
     }
     let range = AddressRange(start: page, byteCount: pageSize.bytes)
@@ -210,7 +213,7 @@ struct Resolver: ~Copyable {
   }
 
   /// Says why a page cannot be produced, and makes the accesses to it fail.
-  private mutating func fail(_ fault: PendingFault, of region: RegionCore, _ error: any Error) {
+  mutating func fail(_ fault: PendingFault, of region: RegionCore, _ error: any Error) {
     if region.hasBeenServed(fault.page) {
       wake(AddressRange(start: fault.page, byteCount: pageSize.bytes))
       return

@@ -24,7 +24,7 @@ struct PoolWorker: ~Copyable {
   private mutating func serve(_ request: PoolRequest, of region: RegionCore, _ loop: EventLoop, _ pool: ProviderPool) {
     let run = FaultRun(region: region, from: request.start, to: request.end, neededEnd: request.neededEnd)
     loop.inFlight.take(request, waiting: &waiting)
-    if request.permit.isWithdrawn { return loop.inFlight.release(request) }
+    if request.permit.isWithdrawn { return }
     var filled = request.start..<request.start
     do {
       do {
@@ -35,16 +35,11 @@ struct PoolWorker: ~Copyable {
         try narrow(run, error, request.permit, loop)
       }
     } catch {
-      return drop(request, loop)
+      // Others have seen to those who waited.
+      return loop.pooled.counters.countLateAnswer()
     }
     loop.finish(
       request, filled: filled, handled: filled.isEmpty ? waiting.count : 0, known: waiting.count, pool)
-  }
-
-  /// The answer came after its deadline, and others have seen to those who waited.
-  private func drop(_ request: PoolRequest, _ loop: EventLoop) {
-    loop.pooled.counters.countLateAnswer()
-    loop.inFlight.release(request)
   }
 
   /// An error of a request that spans pages says little about each of them: ask again for those that threads wait for.
@@ -104,7 +99,7 @@ struct PoolWorker: ~Copyable {
     let progress = job.step(
       &filler!, to: request.end, loop.uffd, forbidden: loop.table, permit: request.permit,
       counting: { loop.pooled.counters.countBytesFilled($0) })
-    if progress == .withdrawn { return drop(request, loop) }
+    if progress == .withdrawn { return loop.pooled.counters.countLateAnswer() }
     loop.finish(request, filled: start..<max(start, job.offset), handled: 0, known: 0, pool)
     if progress == .ended { job.done.signal() } else { pool.submit(.prefetch(job, loop)) }
   }
@@ -118,7 +113,7 @@ extension EventLoop {
       for page in Set(overdue.pages).sorted() { pooled.fail(page, of: overdue.region, error, uffd) }
       overdue.job?.giveUp(error)
       for job in overdue.followers { pool.submit(.prefetch(job, self)) }
-      if pool.giveUp(overdue.request) { inFlight.release(overdue.request) }
+      pool.giveUp(overdue.request)
     }
   }
 

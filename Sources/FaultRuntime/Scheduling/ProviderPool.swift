@@ -14,10 +14,16 @@ final class ProviderPool: Sendable {
     var prefetch: [PoolTask] = []
     /// What each thread is working on.
     var running: [PoolTask?] = []
-    /// Threads whose place another one has taken, because they are stuck or wait for the pool themselves.
+    /// Threads whose place another one has taken, because they are stuck.
     var replaced: Set<Int> = []
+    /// Places of threads that were stuck, and have ended since.
+    var vacant: [Int] = []
     /// Threads beyond the limit, for those that came to wait in faults.
     var extra = 0
+    /// The kernel's numbers of the threads.
+    var numbers: [UInt32] = []
+    /// Threads whose task has come to wait in a fault: what they wait for may be their own region's.
+    var waiting: Set<Int> = []
     var isStopping = false
     var threads: [FaultThread] = []
 
@@ -34,7 +40,12 @@ final class ProviderPool: Sendable {
       return prefetch.removeFirst()
     }
 
-    func running(of region: RegionCore?) -> Int { running.count { $0 != nil && $0?.region === region } }
+    func running(of region: RegionCore) -> Int {
+      running.indices.count { running[$0]?.region === region && !waiting.contains($0) }
+    }
+
+    /// Threads that are not stuck in what was given up.
+    var useful: Int { threads.count - vacant.count - replaced.count }
 
     var runningPrefetches: Int {
       running.count { task in
@@ -76,33 +87,39 @@ final class ProviderPool: Sendable {
     state.announceToOne()
   }
 
-  /// Somebody has given up a request. Where a thread works on it, another one takes that thread's place, which ends when its
-  /// provider returns. True where nobody works on it, and nobody will.
-  func giveUp(_ request: PoolRequest) -> Bool { giveUp { $0.isFor(request) } }
+  /// Somebody has given up a request. Where a thread works on it, another one takes that thread's place.
+  func giveUp(_ request: PoolRequest) { giveUp { $0.isFor(request) } }
 
-  func giveUp(_ job: PeekJob) { _ = giveUp { $0.isFor(job) } }
+  func giveUp(_ job: PeekJob) { giveUp { $0.isFor(job) } }
 
-  private func giveUp(_ isMeant: (PoolTask) -> Bool) -> Bool {
+  private func giveUp(_ isMeant: (PoolTask) -> Bool) {
     let isStuck = state.withLock { state -> Bool in
       if let slot = state.running.firstIndex(where: { $0.map(isMeant) ?? false }) {
         state.running[slot] = nil
+        state.waiting.remove(slot)
         state.replaced.insert(slot)
         return true
       }
       state.demand.removeAll(where: isMeant)
       return false
     }
-    // Without a thread, the others have to do.
-    if isStuck { _ = try? start() }
-    return !isStuck
+    guard isStuck else { return }
+    // Without a thread, the others have to do: its region has one task less.
+    _ = try? start()
+    state.announce()
   }
 
-  /// A thread of the pool waits in a fault. Where all of them may come to wait so, nobody would be left to answer: one more.
-  func addThread() {
+  /// A thread of the runtime's own waits in a fault. Where all of the pool's may come to wait so, nobody would be left to
+  /// answer: one more.
+  func addThread(for asker: UInt32) {
     let hasIdle = state.withLock { state in
-      state.running.indices.contains { state.running[$0] == nil && !state.replaced.contains($0) }
+      if let slot = state.numbers.firstIndex(of: asker), state.running[slot] != nil { state.waiting.insert(slot) }
+      return state.running.indices.contains {
+        state.running[$0] == nil && !state.replaced.contains($0) && !state.vacant.contains($0)
+      }
     }
     if !hasIdle { _ = try? start(beyond: 1) }
+    state.announce()
   }
 
   /// Ends the threads, each when its provider has returned; what has not returned within `nanoseconds` is left alone.
@@ -126,19 +143,29 @@ final class ProviderPool: Sendable {
   private func start(beyond extra: Int = 0) throws(HostCallError) -> Bool {
     var hasStarted = false
     let failure = state.withLock { state -> HostCallError? in
-      let slot = state.threads.count
       state.extra = min(state.extra + extra, Self.largestReplacement)
       let limit = threadLimit + min(state.replaced.count + state.extra, Self.largestReplacement)
-      guard slot < limit, !state.isStopping else { return nil }
+      guard state.threads.count - state.vacant.count < limit, !state.isStopping else { return nil }
+      let slot = state.vacant.last ?? state.threads.count
       do throws(HostCallError) {
         let thread = try FaultThread(name: "fault-provider\(slot)", stackByteCount: Self.stackByteCount) { [self] in
           ownThreads.addCaller()
+          self.state.withLock { $0.numbers[slot] = cuffd_thread_id() }
           var worker = PoolWorker()
           while let task = next(slot) { worker.run(task, pool: self) }
           ownThreads.removeCaller()
         }
-        state.threads.append(thread)
-        state.running.append(nil)
+        if slot == state.threads.count {
+          state.threads.append(thread)
+          state.running.append(nil)
+          state.numbers.append(0)
+        } else {
+          // Nobody waits for the end of the one that was there.
+          state.threads[slot].detach()
+          state.threads[slot] = thread
+          state.numbers[slot] = 0
+          state.vacant.removeLast()
+        }
         hasStarted = true
         return nil
       } catch {
@@ -152,8 +179,13 @@ final class ProviderPool: Sendable {
   /// The next task for the thread with this slot; nil where it shall end.
   private func next(_ slot: Int) -> PoolTask? {
     let task = state.wait { state -> PoolTask?? in
-      if state.replaced.contains(slot) { return .some(nil) }
+      if state.replaced.remove(slot) != nil, state.useful > threadLimit + state.extra {
+        state.numbers[slot] = 0
+        state.vacant.append(slot)
+        return .some(nil)
+      }
       state.running[slot] = nil
+      state.waiting.remove(slot)
       guard let chosen = state.take(share: max(1, threadLimit - 1)) else { return state.isStopping ? .some(nil) : nil }
       state.running[slot] = chosen
       return .some(chosen)

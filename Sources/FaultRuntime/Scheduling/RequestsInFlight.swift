@@ -74,7 +74,10 @@ final class RequestsInFlight: Sendable {
       var deadlock: SelfDeadlock?
       let request = state.withLock { state -> PoolRequest? in
         if let request = state.active.first(where: { $0.covers(offset, of: region) }) {
+          var fault = fault
           if fault.asker != 0, let own = state.deadlock(of: fault.asker, waitingFor: request) {
+            // It goes on with an error.
+            fault.asker = 0
             deadlock = SelfDeadlock(
               region: own.region!.name, range: own.start..<own.end, touchedRegion: region.name, touchedOffset: offset)
           }
@@ -147,7 +150,7 @@ final class RequestsInFlight: Sendable {
   }
 
   /// Withdraws the requests that are older than their region's deadline: what they would bring is not put in place any more,
-  /// and their pages can be asked for again. Each has to be given to `release` when nobody works on it.
+  /// and their pages can be asked for again. They are never used again, because nobody knows how long others hold them.
   func withdrawOverdue() -> [Overdue] {
     let now = cuffd_monotonic_nanoseconds()
     let overdue = state.withLock { state -> [Overdue] in
@@ -167,14 +170,6 @@ final class RequestsInFlight: Sendable {
     return overdue
   }
 
-  /// Nobody works any more on a request that was withdrawn.
-  func release(_ request: PoolRequest) {
-    state.withLock { state in
-      request.clear()
-      state.free.append(request)
-    }
-  }
-
   /// Ends a request. `wake` gets the pages that threads may still wait for, so that they ask again; `resubmit` the jobs that
   /// waited for it.
   ///
@@ -186,9 +181,13 @@ final class RequestsInFlight: Sendable {
     resubmit: (PoolPrefetch) -> Void
   ) {
     let region = request.region!
-    state.withLock { state in
-      if let index = state.active.firstIndex(where: { $0 === request }) { state.active.remove(at: index) }
+    let isOurs = state.withLock { state in
+      guard let index = state.active.firstIndex(where: { $0 === request }) else { return false }
+      state.active.remove(at: index)
+      return true
     }
+    // One that was withdrawn has been answered for.
+    guard isOurs else { return }
     // Nobody else finds it now.
     for index in handled..<max(handled, request.waiting.count) {
       let page = request.waiting[index]
@@ -200,6 +199,44 @@ final class RequestsInFlight: Sendable {
       state.free.append(request)
     }
     state.announce()
+  }
+
+  /// A thread of the runtime's own that waits for a page, and the one that works on it.
+  struct Wait: Hashable {
+    var waiting: UInt32
+    var serving: UInt32
+    var page: UInt
+  }
+
+  /// All such waits.
+  var waits: [Wait] {
+    state.withLock { state in
+      state.active.flatMap { request in
+        request.askers.compactMap { asker in
+          guard request.runner != 0, cuffd_is_resident(UInt64(asker.page)) == 0 else { return nil }
+          return Wait(waiting: asker.thread, serving: request.runner, page: asker.page)
+        }
+      }
+    }
+  }
+
+  /// The thread of a wait does not wait any more: its page has failed.
+  func forget(_ wait: Wait) {
+    state.withLock { state in
+      for request in state.active {
+        request.askers.removeAll { $0.thread == wait.waiting && $0.page == wait.page }
+      }
+    }
+  }
+
+  /// What a thread works on.
+  func work(of thread: UInt32) -> (region: RegionCore, range: Range<Int>)? {
+    state.withLock { state in
+      guard let request = state.active.first(where: { $0.runner == thread }), let region = request.region else {
+        return nil
+      }
+      return (region, request.start..<request.end)
+    }
   }
 
   /// Pages of a region that are being fetched because threads wait for them.

@@ -101,6 +101,8 @@ long cts_use_up_mappings(void);
 
 // From now on memory for small objects comes from what the process has already, as long as 16 MiB last.
 void cts_keep_heap(void);
+// Everything that is mapped now is there, and stays: code and stacks too. Returns 0 or -errno.
+int cts_lock_memory(void);
 
 // gettid(2).
 int cts_thread_id(void);
