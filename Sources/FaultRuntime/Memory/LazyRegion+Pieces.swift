@@ -100,21 +100,31 @@ private struct PieceReader: ~Copyable {
       range.lowerBound + part.lowerBound, into: UnsafeMutableRawBufferPointer(rebasing: buffer[part]))
   }
 
+  /// Asks for what is missing, in requests as large as the provider likes; page by page where one of them fails, because an
+  /// error of a request that spans pages says little about each.
   private func ask(_ range: Range<Int>, _ start: Int, _ end: Int) throws(FaultRuntimeError) {
     let core = region.core
-    for offset in stride(from: start, to: end, by: core.largestRequest) {
-      let part = offset..<min(offset + core.largestRequest, end)
+    var offset = start
+    var narrowEnd = start
+    while offset < end {
+      let limit = offset < narrowEnd ? region.pageSize : core.largestRequest
+      let part = offset..<min(offset + limit, end)
       let job = unsafe PeekJob(
         core, (range.lowerBound + part.lowerBound)..<(range.lowerBound + part.upperBound),
         into: UnsafeMutableRawBufferPointer(rebasing: buffer[part]))
       let hasAnswered = try region.server.peek(job)
       if core.isClosing { throw .regionClosed(core) }
+      if hasAnswered, job.failure != nil, part.count > region.pageSize {
+        narrowEnd = part.upperBound
+        continue
+      }
       let cause =
         hasAnswered
         ? job.failure : ResolutionError.deadlineExceeded(.nanoseconds(Int64(clamping: core.deadline)))
       if let cause {
         throw .pageFailed(core.failure(cause, atPage: core.range.start &+ UInt(bitPattern: job.range.lowerBound)))
       }
+      offset = job.end - range.lowerBound
     }
   }
 }
