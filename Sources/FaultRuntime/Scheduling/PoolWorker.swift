@@ -95,7 +95,7 @@ struct PoolWorker: ~Copyable {
 
   /// One step of a prefetch, over what nobody else is fetching.
   private mutating func step(_ job: PoolPrefetch, _ loop: EventLoop, _ pool: ProviderPool) {
-    if filler == nil { filler = BulkFiller(pageSize: loop.pageSize) }
+    if filler == nil { filler = BulkFiller(pageSize: loop.pageSize, retryDeadline: loop.deferralDeadline) }
     let start = job.offset
     let stepEnd = min(job.end, filler!.boundary(in: job.region, after: start))
     guard let request = loop.inFlight.claim(for: job, from: start, to: stepEnd) else { return }
