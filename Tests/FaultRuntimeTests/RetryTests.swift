@@ -3,7 +3,7 @@ import Glibc
 import Synchronization
 import Testing
 
-@testable import FaultRuntime
+@_spi(Testing) @testable import FaultRuntime
 
 private struct Broken: Error, Equatable { var attempt: Int }
 
@@ -269,4 +269,34 @@ struct RetryTests {
     #expect(threads[1].join())
     #expect(outcomes.withLock { $0 }.last == .signal(SIGSEGV))
   }
+
+  #if DEBUG
+    @Test("A prefetch that the kernel has no memory for fails, instead of taking a poisoned page for one that is there")
+    func cureWithoutMemory() async {
+      await #expect(processExitsWith: .success) {
+        let asked = Guarded<Set<Int>>([])
+        let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigbus))
+        let region = try runtime.map(
+          ClosureProvider(requestSize: .singlePage, mayBlock: false, mayRunInFaultingThread: true) { request, _ in
+            if asked.withLock({ $0.insert(request.offset).inserted }) { throw Broken(attempt: 1) }
+            return .zero
+          }, byteCount: 64 * pageBytes)
+        for page in 0..<64 { #expect(region.access(page * pageBytes) == .signal(SIGBUS)) }
+        var failed = 0
+        for page in 0..<64 {
+          // Half of all requests to the kernel meet trouble; one thread makes them, so it is the same each time.
+          KernelTrouble.begin(seed: 7, perMillion: 500_000)
+          defer { KernelTrouble.begin(seed: 0, perMillion: 0) }
+          do throws(FaultRuntimeError) {
+            try region.prefetch((page * pageBytes)..<((page + 1) * pageBytes))
+            #expect(region.isResident(page * pageBytes))
+          } catch {
+            #expect(error.failure?.cause as? ResolutionError == .refused(.outOfMemory))
+            failed += 1
+          }
+        }
+        #expect(failed > 0 && failed < 64)
+      }
+    }
+  #endif
 }

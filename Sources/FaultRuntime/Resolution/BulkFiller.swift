@@ -159,7 +159,7 @@ struct BulkFiller: ~Copyable {
     while done < range.byteCount {
       // Counted before the threads that wait for it run.
       count(range.byteCount - done)
-      let step = unsafe uffd.put(part, after: done, earlierPresent: { 0 })
+      let step = unsafe uffd.putCuring(part, after: done, pageSize: pageSize)
       if step != .done { count(done - range.byteCount) }
       switch step {
       case .done:
@@ -167,9 +167,6 @@ struct BulkFiller: ~Copyable {
       case .goOn(let completed):
         count(completed)
         done += completed
-      case .present where unsafe part.source == nil && uffd.cure(range.dropping(done).prefix(pageSize.bytes)):
-        count(pageSize.bytes)
-        done += pageSize.bytes
       case .present:
         // A fault was faster. Whoever waits there is woken by whoever filled it.
         done += pageSize.bytes
