@@ -27,6 +27,9 @@ final class PoolRequest: @unchecked Sendable {
   var runner: UInt32 = 0
   let permit = AnswerPermit()
 
+  /// Whether somebody is giving it up, and whether its thread has left it meanwhile.
+  var isBeingGivenUp = false
+  var isReleased = false
   init() { waiting.reserveCapacity(16) }
 
   @inline(__always)
@@ -49,6 +52,8 @@ final class PoolRequest: @unchecked Sendable {
   }
 }
 
+    isBeingGivenUp = false
+    isReleased = false
 /// What the pool works off: demand before prefetch.
 enum PoolTask: Sendable {
   // The region by itself, because a request that has ended may have another one already.

@@ -117,7 +117,7 @@ extension EventLoop {
       for page in Set(overdue.pages).sorted() { pooled.fail(page, of: overdue.region, error, uffd) }
       overdue.job?.giveUp(error)
       for job in overdue.followers { pool.submit(.prefetch(job, self)) }
-      if pool.giveUp(overdue.request) { inFlight.release(overdue.request) }
+      inFlight.endGivingUp(overdue.request, isUnclaimed: pool.giveUp(overdue.request))
     }
   }
 

@@ -14,7 +14,7 @@ final class ProviderPool: Sendable {
     var prefetch: [PoolTask] = []
     /// What each thread is working on.
     var running: [PoolTask?] = []
-    /// Threads whose place another one has taken, because they are stuck or wait for the pool themselves.
+    /// Threads whose place another one has taken, because they are stuck.
     var replaced: Set<Int> = []
     /// Threads beyond the limit, for those that came to wait in faults.
     var extra = 0
@@ -27,8 +27,13 @@ final class ProviderPool: Sendable {
       prefetch.reserveCapacity(16)
     }
 
-    /// The next task of which not too many are running.
-    mutating func take(share: Int) -> PoolTask? {
+    /// How many threads may work at a time that are not stuck.
+    func workerLimit(_ threadLimit: Int) -> Int { threadLimit + extra }
+
+    /// The next task of which not too many are running. Threads that came back from where they were stuck are more than may work.
+    mutating func take(threadLimit: Int) -> PoolTask? {
+      guard running.count(where: { $0 != nil }) < workerLimit(threadLimit) else { return nil }
+      let share = max(1, threadLimit - 1)
       if let index = demand.firstIndex(where: { running(of: $0.region) < share }) { return demand.remove(at: index) }
       guard !prefetch.isEmpty, runningPrefetches < share else { return nil }
       return prefetch.removeFirst()
@@ -44,7 +49,7 @@ final class ProviderPool: Sendable {
   }
 
   private static let stackByteCount = 1 << 20
-  /// More threads than this that are stuck are not replaced.
+  /// More threads than this that are stuck at a time are not replaced.
   private static let largestReplacement = 64
 
   /// The numbers of the threads, and of the handlers'.
@@ -76,33 +81,35 @@ final class ProviderPool: Sendable {
     state.announceToOne()
   }
 
-  /// Somebody has given up a request. Where a thread works on it, another one takes that thread's place, which ends when its
-  /// provider returns. True where nobody works on it, and nobody will.
+  /// Somebody has given up a request. Where a thread works on it, another one takes that thread's place until its provider
+  /// returns. True where it was waiting for a thread, and does not any more.
   func giveUp(_ request: PoolRequest) -> Bool { giveUp { $0.isFor(request) } }
 
   func giveUp(_ job: PeekJob) { _ = giveUp { $0.isFor(job) } }
 
   private func giveUp(_ isMeant: (PoolTask) -> Bool) -> Bool {
-    let isStuck = state.withLock { state -> Bool in
+    let (isStuck, wasWaiting) = state.withLock { state -> (Bool, Bool) in
       if let slot = state.running.firstIndex(where: { $0.map(isMeant) ?? false }) {
         state.running[slot] = nil
         state.replaced.insert(slot)
-        return true
+        return (true, false)
       }
-      state.demand.removeAll(where: isMeant)
-      return false
+      guard let index = state.demand.firstIndex(where: isMeant) else { return (false, false) }
+      state.demand.remove(at: index)
+      return (false, true)
     }
     // Without a thread, the others have to do.
-    if isStuck { _ = try? start() }
-    return !isStuck
+    if isStuck, (try? start()) != true { state.announceToOne() }
+    return wasWaiting
   }
 
   /// A thread of the pool waits in a fault. Where all of them may come to wait so, nobody would be left to answer: one more.
   func addThread() {
     let hasIdle = state.withLock { state in
-      state.running.indices.contains { state.running[$0] == nil && !state.replaced.contains($0) }
+      state.running.count { $0 != nil } < state.workerLimit(threadLimit)
+        && state.running.indices.contains { state.running[$0] == nil && !state.replaced.contains($0) }
     }
-    if !hasIdle { _ = try? start(beyond: 1) }
+    if !hasIdle, (try? start(beyond: 1)) != true { state.announceToOne() }
   }
 
   /// Ends the threads, each when its provider has returned; what has not returned within `nanoseconds` is left alone.
@@ -149,12 +156,13 @@ final class ProviderPool: Sendable {
     return hasStarted
   }
 
-  /// The next task for the thread with this slot; nil where it shall end.
+  /// The next task for the thread with this slot, once it has come back from the last; nil where it shall end.
   private func next(_ slot: Int) -> PoolTask? {
     let task = state.wait { state -> PoolTask?? in
-      if state.replaced.contains(slot) { return .some(nil) }
+      // One that was stuck, and whose provider has returned, is as good as any.
+      state.replaced.remove(slot)
       state.running[slot] = nil
-      guard let chosen = state.take(share: max(1, threadLimit - 1)) else { return state.isStopping ? .some(nil) : nil }
+      guard let chosen = state.take(threadLimit: threadLimit) else { return state.isStopping ? .some(nil) : nil }
       state.running[slot] = chosen
       return .some(chosen)
     }

@@ -54,6 +54,12 @@ final class RequestsInFlight: Sendable {
       active.append(request)
       return request
     }
+
+    /// Makes a request that nobody knows any more ready for its next use.
+    mutating func recycle(_ request: PoolRequest) {
+      request.clear()
+      free.append(request)
+    }
   }
 
   private let state = Monitor(State())
@@ -146,7 +152,7 @@ final class RequestsInFlight: Sendable {
   }
 
   /// Withdraws the requests that are older than their region's deadline: what they would bring is not put in place any more,
-  /// and their pages can be asked for again. Each has to be given to `release` when nobody works on it.
+  /// and their pages can be asked for again. Each has to be given to `endGivingUp`, and is not used again before.
   func withdrawOverdue() -> [Overdue] {
     let now = cuffd_monotonic_nanoseconds()
     let overdue = state.withLock { state -> [Overdue] in
@@ -156,6 +162,7 @@ final class RequestsInFlight: Sendable {
           request.permit.withdraw()
         else { return false }
         overdue.append(
+        request.isBeingGivenUp = true
           Overdue(
             request: request, region: region, pages: request.waiting, followers: request.followers, job: request.job))
         return true
@@ -166,16 +173,26 @@ final class RequestsInFlight: Sendable {
     return overdue
   }
 
-  /// Nobody works any more on a request that was withdrawn.
+  /// Its thread does not work any more on a request that was withdrawn.
   func release(_ request: PoolRequest) {
     state.withLock { state in
-      request.clear()
-      state.free.append(request)
+      // Whoever gives it up still looks for it among the tasks: another request must not be found in its place.
+      request.isReleased = true
+      if !request.isBeingGivenUp { state.recycle(request) }
     }
   }
 
-  /// Ends a request. `wake` gets the pages behind the first `handled` waiting ones that lie outside of what was filled, so that
-  /// their threads ask again; `resubmit` the jobs that waited for it.
+  /// The request has been given up. `isUnclaimed` where no thread has begun to work on it, and none will.
+  func endGivingUp(_ request: PoolRequest, isUnclaimed: Bool) {
+    state.withLock { state in
+      request.isBeingGivenUp = false
+      if isUnclaimed || request.isReleased { state.recycle(request) }
+    }
+  }
+
+  /// Ends a request. `wake` gets the pages whose threads have to ask again: of those that its thread knew of, the ones behind
+  /// the first `handled` that lie outside of what was filled; and all that came later, because what was put in place may have
+  /// been discarded before they came. `resubmit` gets the jobs that waited for it.
   func finish(
     _ request: PoolRequest, filled: Range<Int>, handled: Int, wake: (UInt) -> Void, resubmit: (PoolPrefetch) -> Void
   ) {
@@ -186,10 +203,7 @@ final class RequestsInFlight: Sendable {
     // Nobody else finds it now.
     for page in request.waiting.dropFirst(handled) where !filled.contains(region.offset(of: page)) { wake(page) }
     request.followers.forEach(resubmit)
-    state.withLock { state in
-      request.clear()
-      state.free.append(request)
-    }
+    state.withLock { $0.recycle(request) }
     state.announce()
   }
 
