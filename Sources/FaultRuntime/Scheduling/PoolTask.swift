@@ -17,6 +17,8 @@ final class PoolRequest: @unchecked Sendable {
   var isWrite = false
   /// The pages that threads wait for. Grows while the request is under way.
   var waiting: [UInt] = []
+  /// How many of them its thread knows of. The others came later, perhaps after the answer was put in place and discarded again.
+  var knownCount = 0
   /// Those of the waiting threads that the runtime needs itself.
   var askers: [Asker] = []
   /// Prefetches that go on when this is done.
@@ -25,11 +27,11 @@ final class PoolRequest: @unchecked Sendable {
   var job: PoolPrefetch?
   /// The thread that works on it; 0 while none does.
   var runner: UInt32 = 0
-  let permit = AnswerPermit()
-
   /// Whether somebody is giving it up, and whether its thread has left it meanwhile.
   var isBeingGivenUp = false
   var isReleased = false
+  let permit = AnswerPermit()
+
   init() { waiting.reserveCapacity(16) }
 
   @inline(__always)
@@ -37,7 +39,7 @@ final class PoolRequest: @unchecked Sendable {
 
   /// Takes a page in that a thread waits for. A thread that is interrupted by signals asks again and again.
   func await(_ fault: PendingFault) {
-    if !waiting.contains(fault.page) { waiting.append(fault.page) }
+    if !waiting[knownCount...].contains(fault.page) { waiting.append(fault.page) }
     if fault.asker != 0 { askers.append(Asker(page: fault.page, thread: fault.asker)) }
   }
 
@@ -45,15 +47,16 @@ final class PoolRequest: @unchecked Sendable {
   func clear() {
     region = nil
     waiting.removeAll(keepingCapacity: true)
+    knownCount = 0
     askers.removeAll(keepingCapacity: true)
     followers.removeAll(keepingCapacity: true)
     job = nil
     runner = 0
+    isBeingGivenUp = false
+    isReleased = false
   }
 }
 
-    isBeingGivenUp = false
-    isReleased = false
 /// What the pool works off: demand before prefetch.
 enum PoolTask: Sendable {
   // The region by itself, because a request that has ended may have another one already.

@@ -139,6 +139,7 @@ final class RequestsInFlight: Sendable {
     state.withLock { _ in
       request.runner = cuffd_thread_id()
       pages.append(contentsOf: request.waiting)
+      request.knownCount = request.waiting.count
     }
   }
 
@@ -161,8 +162,8 @@ final class RequestsInFlight: Sendable {
         guard let region = request.region, request.permit.isOlder(than: region.deadline, at: now),
           request.permit.withdraw()
         else { return false }
-        overdue.append(
         request.isBeingGivenUp = true
+        overdue.append(
           Overdue(
             request: request, region: region, pages: request.waiting, followers: request.followers, job: request.job))
         return true
@@ -201,7 +202,8 @@ final class RequestsInFlight: Sendable {
       if let index = state.active.firstIndex(where: { $0 === request }) { state.active.remove(at: index) }
     }
     // Nobody else finds it now.
-    for page in request.waiting.dropFirst(handled) where !filled.contains(region.offset(of: page)) { wake(page) }
+    for (index, page) in request.waiting.enumerated().dropFirst(handled)
+    where index >= request.knownCount || !filled.contains(region.offset(of: page)) { wake(page) }
     request.followers.forEach(resubmit)
     state.withLock { $0.recycle(request) }
     state.announce()
