@@ -107,8 +107,8 @@ final class StressModel: Sendable {
   }
 
   /// The first byte that is not what it has to be, as an offset of the region. `before` is what was known before the bytes
-  /// were read, for each page.
-  func firstMismatch(_ bytes: [UInt8], at offset: Int, before: [StressPageState]) -> Int? {
+  /// were read, for each page, and `isResident` whether they were read from the pages themselves.
+  func firstMismatch(_ bytes: [UInt8], at offset: Int, before: [StressPageState], isResident: Bool) -> Int? {
     var done = 0
     let first = offset / pageSize
     while done < bytes.count {
@@ -122,7 +122,7 @@ final class StressModel: Sendable {
         unsafe cstress_compare($0.baseAddress! + done, UInt64(offset + done), count, &expected)
       }
       if place >= 0 { return offset + done + place }
-      noteThere(page, known)
+      if isResident { noteThere(page, known) }
       done += count
     }
     return nil

@@ -6,7 +6,7 @@ final class StressRegistry: Sendable {
   let tally: StressTally
   /// Whether the kernel makes trouble, so that it may have no memory.
   let kernelMakesTrouble: Bool
-  private let models = Mutex<[String: StressModel]>([:])
+  private let models = StressLock<[String: StressModel]>([:])
 
   init(_ tally: StressTally, kernelMakesTrouble: Bool) {
     self.tally = tally

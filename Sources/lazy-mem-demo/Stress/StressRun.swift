@@ -29,8 +29,8 @@ final class StressRun: Sendable {
   let registry: StressRegistry
   let watch: StressWatch
   let pageSize = Int(sysconf(CInt(_SC_PAGESIZE)))
-  private let slots: Mutex<[Slot]>
-  private let runtimes: Mutex<[FaultRuntime]>
+  private let slots: StressLock<[Slot]>
+  private let runtimes: StressLock<[FaultRuntime]>
   private let isOver = Atomic<Bool>(false)
 
   /// A few, so that threads meet.
@@ -42,8 +42,8 @@ final class StressRun: Sendable {
     self.registry = registry
     watch = StressWatch(threads: settings.threads + 1, patience: settings.patience)
     let made = try StressRuntimeKind.allCases.map { try Self.runtime($0, registry) }
-    runtimes = Mutex(made)
-    slots = Mutex([])
+    runtimes = StressLock(made)
+    slots = StressLock([])
     for slot in 0..<Self.slotCount {
       let region = try open(slot, 0)
       slots.withLock { $0.append(Slot(region: region)) }
@@ -105,7 +105,7 @@ final class StressRun: Sendable {
 
   /// Runs the threads to their end, checks every byte once more, and closes everything.
   func run() throws {
-    let watching = try StressThread { [watch] in watch.run() }
+    let watching = try StressThread { [self] in watch.run { region($0).model.describe(0) } }
     var threads: [StressThread] = []
     for number in 0..<settings.threads {
       threads.append(

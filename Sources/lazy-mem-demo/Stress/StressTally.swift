@@ -3,7 +3,8 @@ import Synchronization
 
 /// What threads do in a run.
 enum StressOperation: Int, CaseIterable {
-  case read, readPages, write, discard, prefetch, populate, retry, withResident, withMutableResident, readCopy, writeCopy
+  case read, readPages, write, discard, prefetch, populate, retry, withResident, withMutableResident, readCopy,
+    writeCopy
   case forEachPiece, failure, wrongRange, reopen, newRuntime, forkAndTouch, forkAndExit, forkAndExecute
 
   /// How often it comes, among all.
@@ -51,7 +52,7 @@ final class StressTally: Sendable {
   private let troubles = StressWords(count: StressTrouble.allCases.count)
   private let answers = StressWords(count: StressAnswer.allCases.count)
   private let mismatchCount = Atomic<Int>(0)
-  private let notes = Mutex(Notes())
+  private let notes = StressLock(Notes())
 
   private struct Notes {
     var failures: [String: Int] = [:]

@@ -25,8 +25,8 @@ final class StressWatch: Sendable {
 
   func stop() { isOver.store(true, ordering: .relaxed) }
 
-  /// Until `stop`. Ends the program where somebody hangs.
-  func run() {
+  /// Until `stop`. Ends the program where somebody hangs. `region` says what is in a slot.
+  func run(region: (Int) -> String) {
     while !isOver.load(ordering: .relaxed) {
       usleep(100_000)
       let now = UInt64(monotonicSeconds() * 1000)
@@ -34,7 +34,11 @@ final class StressWatch: Sendable {
         words.load(thread * 3) != 0 && now > words.load(thread * 3 + 2) + UInt64(patience * 1000)
       }
       guard hangs else { continue }
-      let lines = (0..<threads).map { describe($0, now) }
+      let lines = (0..<threads).map { thread in
+        words.load(thread * 3) == 0
+          ? "thread \(thread): between operations\n"
+          : describe(thread, now) + "  " + region(Int(words.load(thread * 3 + 1))) + "\n"
+      }
       Diagnostics.write("lazy-mem-demo: an operation takes longer than \(patience) s\n" + lines.joined())
       _exit(StressCommand.hangCode)
     }
@@ -42,7 +46,6 @@ final class StressWatch: Sendable {
 
   private func describe(_ thread: Int, _ now: UInt64) -> String {
     let operation = Int(words.load(thread * 3))
-    guard operation > 0 else { return "thread \(thread): between operations\n" }
     let name = StressOperation(rawValue: operation - 1)?.name ?? "unknown"
     let since = max(now, words.load(thread * 3 + 2)) - words.load(thread * 3 + 2)
     return "thread \(thread): \(name) of slot \(words.load(thread * 3 + 1)) for \(since) ms\n"

@@ -131,7 +131,9 @@ extension StressWorker {
     let first = range.lowerBound / region.model.pageSize
     var next = range.lowerBound
     do {
-      try unsafe region.region.forEachPiece(of: range, byteCount: 1 + Int(draw.second >> 8) % (20 * region.model.pageSize)) {
+      try unsafe region.region.forEachPiece(
+        of: range, byteCount: 1 + Int(draw.second >> 8) % (20 * region.model.pageSize)
+      ) {
         bytes, offset in
         if offset != next { run.tally.mismatch("forEachPiece: a piece at \(offset) instead of \(next)") }
         next = offset + bytes.count
