@@ -237,47 +237,6 @@ struct AccessTests {
     #expect(count == 2)
   }
 
-  @Test("A request of several pages that fails says nothing about those beside the bad one", arguments: Asker.allCases)
-  func narrowedPieces(asker: Asker) throws {
-    let region = try region(asker, byteCount: 16 * pageBytes, bad: [5], largest: 8)
-    var end = 0
-    let error = #expect(throws: FaultRuntimeError.self) {
-      try unsafe region.forEachPiece(of: 0..<(16 * pageBytes), byteCount: pageBytes) { bytes, offset in
-        let isRight = unsafe bytes.enumerated().allSatisfy { $1 == expectedByte(offset + $0) }
-        #expect(isRight)
-        end = offset + bytes.count
-      }
-    }
-    #expect(end == 5 * pageBytes)
-    #expect(error?.failure?.offset == 5 * pageBytes)
-    let all = #expect(throws: FaultRuntimeError.self) {
-      try unsafe region.forEachPiece(of: 0..<(16 * pageBytes)) { _, _ in Issue.record("called") }
-    }
-    #expect(all?.failure?.offset == 5 * pageBytes)
-    try unsafe region.forEachPiece(of: (6 * pageBytes)..<(16 * pageBytes)) { bytes, offset in
-      let isRight = unsafe bytes.enumerated().allSatisfy { $1 == expectedByte(offset + $0) }
-      #expect(isRight)
-    }
-  }
-
-  @Test("Pieces of a provider that answers with fewer pages than it is asked for", arguments: Asker.allCases)
-  func shortPieces(asker: Asker) throws {
-    let asked = Requests()
-    let provider = ClosureProvider(
-      requestSize: RequestSize(preferred: pageBytes, largest: 8 * pageBytes), mayBlock: asker == .pool,
-      mayRunInFaultingThread: true
-    ) { request, page in
-      asked.add(request)
-      page.append(expectedBytes(request.offset..<min(request.range.upperBound, request.offset + 3 * pageBytes)))
-      return .filled
-    }
-    let region = try runtime(asker).map(provider, byteCount: 16 * pageBytes - 9)
-    var all: [UInt8] = []
-    try unsafe region.forEachPiece(of: 0..<region.byteCount) { bytes, _ in unsafe all.append(contentsOf: bytes) }
-    #expect(all == expectedBytes(0..<region.byteCount))
-    #expect(asked.all.count == 6)
-  }
-
   @Test("Pieces keep the region's deadline, and what comes too late is written nowhere")
   func piecesDeadline() throws {
     let gate = Gate()

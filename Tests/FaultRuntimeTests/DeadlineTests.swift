@@ -212,63 +212,6 @@ struct DeadlineTests {
     #expect(mismatches(in: region) == [])
   }
 
-  @Test(
-    "Calls that return too late do not use up the pool, however many there are, and never run more than it has at once")
-  func comesBack() throws {
-    let current = Atomic<Int>(0)
-    let highest = Atomic<Int>(0)
-    let runtime = try runtime(threads: 1)
-    let pages = 80
-    let region = try runtime.map(
-      ClosureProvider(requestSize: .singlePage) { request, page in
-        usleep(12_000)
-        page.append(expectedBytes(request.range))
-        return .filled
-      }, byteCount: pages * pageBytes, options: RegionOptions(deadline: .milliseconds(4)))
-    // More than are replaced at a time.
-    for page in 0..<pages { #expect(region.access(page * pageBytes) == .signal(SIGBUS)) }
-    #expect(eventually { runtime.statistics.lateAnswers == pages })
-    let other = try runtime.map(
-      ClosureProvider(requestSize: .singlePage) { request, page in
-        highest.max(current.wrappingAdd(1, ordering: .relaxed).newValue, ordering: .relaxed)
-        usleep(1000)
-        current.wrappingSubtract(1, ordering: .relaxed)
-        page.append(expectedBytes(request.range))
-        return .filled
-      }, byteCount: 8 * pageBytes, options: RegionOptions(deadline: .seconds(5)))
-    let threads = (0..<8).map { page in
-      TestThread { #expect(other.access(page * pageBytes) == .byte(expectedByte(page * pageBytes))) }
-    }
-    for thread in threads { #expect(thread.join()) }
-    #expect(highest.load(ordering: .relaxed) == 1)
-  }
-
-  @Test("A request whose thread leaves it while it is being given up is not used by two")
-  func releasedOnce() throws {
-    let region = try runtime().map(
-      patternProvider(mayBlock: true), byteCount: 64 * pageBytes, options: RegionOptions(deadline: .milliseconds(1)))
-    let inFlight = RequestsInFlight()
-    func claim(_ page: Int) throws -> PoolRequest {
-      let range = (page * pageBytes)..<((page + 1) * pageBytes)
-      return try #require(
-        inFlight.claim(for: PoolPrefetch(region.core, range), from: range.lowerBound, to: range.upperBound))
-    }
-    let request = try claim(0)
-    usleep(3000)
-    let overdue = inFlight.withdrawOverdue()
-    #expect(overdue.count == 1)
-    // The thread is faster than whoever has withdrawn it.
-    inFlight.release(request)
-    var others = try (1..<16).map { try claim($0) }
-    // In variables, because an expectation that fails shows what it is made of, and not all of that can be shown.
-    let isShared = others.contains { $0 === request }
-    #expect(!isShared)
-    inFlight.endGivingUp(request, isUnclaimed: false)
-    others += try (16..<48).map { try claim($0) }
-    let count = Set(others.map { ObjectIdentifier($0) }).count
-    #expect(count == 47)
-  }
-
   @Test("A prefetch that is given up names the first page that is missing, not one that was there")
   func firstMissing() throws {
     let gate = Gate()

@@ -388,7 +388,7 @@ struct PoolTests {
       // The answer would be put in place here.
       if isDiscarded { admit([0]) }
       inFlight.finish(
-        made, filled: 0..<pageBytes, handled: 0, wake: { woken.append($0) }, resubmit: { _ in })
+        made, filled: 0..<pageBytes, handled: 0, known: 1, wake: { woken.append($0) }, resubmit: { _ in })
       #expect(woken == (isDiscarded ? [region.address] : []))
     }
   }

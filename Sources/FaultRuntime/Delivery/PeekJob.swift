@@ -9,8 +9,6 @@ final class PeekJob: @unchecked Sendable {
   let range: Range<Int>
   private let destination: UnsafeMutableRawBufferPointer
   private(set) var failure: (any Error)?
-  /// Where what came ends: a provider may answer with fewer pages than it was asked for, but with the first at least.
-  private(set) var end: Int
   let done = OneShotEvent()
   private let permit = AnswerPermit()
 
@@ -21,15 +19,14 @@ final class PeekJob: @unchecked Sendable {
   init(_ region: RegionCore, _ range: Range<Int>, into destination: UnsafeMutableRawBufferPointer) {
     self.region = region
     self.range = range
-    end = range.lowerBound
     unsafe self.destination = destination
   }
 
-  /// Asks the provider, on the calling thread; several times only for a page by itself.
+  /// Asks the provider, on the calling thread.
   func run(_ staging: inout StagingBuffer, forbidden: RegionTable?) {
     var attempts = RetryAttempts(region.retry)
     var outcome = Result { try ask(&staging, forbidden) }
-    while case .failure(let error) = outcome, range.count == region.pageSize.bytes,
+    while case .failure(let error) = outcome,
       attempts.mayGoOn(after: error, until: { [region, permit] in region.isClosing || permit.isWithdrawn })
     {
       outcome = Result { try ask(&staging, forbidden) }
@@ -48,7 +45,7 @@ final class PeekJob: @unchecked Sendable {
     }
     let run = FaultRun(region: region, from: range.lowerBound, to: range.upperBound)
     let answer = unsafe try run.ask(
-      lastWanted: run.start, isWrite: false, stage: stage,
+      lastWanted: run.end - region.pageSize.bytes, isWrite: false, stage: stage,
       isForbidden: { forbidden?.intersects($0) ?? false })
     try permit.beginPlacing()
     try unsafe copy(answer.first)
@@ -56,7 +53,6 @@ final class PeekJob: @unchecked Sendable {
   }
 
   private func copy(_ part: AnswerPart) throws(ResolutionError) {
-    defer { end = unsafe region.offset(of: part.range.start) + part.range.byteCount }
     let start = unsafe part.range.start &- region.range.start &- UInt(bitPattern: range.lowerBound)
     let target = unsafe UnsafeMutableRawBufferPointer(rebasing: destination[Int(bitPattern: start)...])
     let count = unsafe part.range.byteCount

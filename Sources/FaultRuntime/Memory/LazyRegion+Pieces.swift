@@ -100,8 +100,6 @@ private struct PieceReader: ~Copyable {
       range.lowerBound + part.lowerBound, into: UnsafeMutableRawBufferPointer(rebasing: buffer[part]))
   }
 
-  /// Asks for what is missing, in requests as large as the provider likes; page by page where one of them fails, because an
-  /// error of a request that spans pages says little about each.
   private func ask(_ range: Range<Int>, _ start: Int, _ end: Int) throws(FaultRuntimeError) {
     let core = region.core
     for offset in stride(from: start, to: end, by: core.largestRequest) {
@@ -115,7 +113,6 @@ private struct PieceReader: ~Copyable {
           try ask(range, page..<(page + region.pageSize))
         }
       }
-      offset = job.end - range.lowerBound
     }
   }
 

@@ -17,8 +17,6 @@ final class PoolRequest: @unchecked Sendable {
   var isWrite = false
   /// The pages that threads wait for. Grows while the request is under way.
   var waiting: [UInt] = []
-  /// How many of them its thread knows of. The others came later, perhaps after the answer was put in place and discarded again.
-  var knownCount = 0
   /// Those of the waiting threads that the runtime needs itself.
   var askers: [Asker] = []
   /// Prefetches that go on when this is done.
@@ -27,9 +25,6 @@ final class PoolRequest: @unchecked Sendable {
   var job: PoolPrefetch?
   /// The thread that works on it; 0 while none does.
   var runner: UInt32 = 0
-  /// Whether somebody is giving it up, and whether its thread has left it meanwhile.
-  var isBeingGivenUp = false
-  var isReleased = false
   let permit = AnswerPermit()
 
   init() { waiting.reserveCapacity(16) }
@@ -51,14 +46,11 @@ final class PoolRequest: @unchecked Sendable {
   func clear() {
     region = nil
     waiting.removeAll(keepingCapacity: true)
-    knownCount = 0
     askers.removeAll(keepingCapacity: true)
     followers.removeAll(keepingCapacity: true)
     job = nil
     known = 0
     runner = 0
-    isBeingGivenUp = false
-    isReleased = false
   }
 }
 

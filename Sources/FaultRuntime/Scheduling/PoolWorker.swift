@@ -105,9 +105,16 @@ struct PoolWorker: ~Copyable {
     let progress = job.step(
       &filler!, from: start, to: request.end, loop.uffd, forbidden: loop.table, permit: request.permit,
       counting: { loop.pooled.counters.countBytesFilled($0) })
-    if progress == .withdrawn { return loop.pooled.counters.countLateAnswer() }
-    loop.finish(request, filled: start..<max(start, job.offset), handled: 0, known: 0, pool)
-    if progress == .ended { job.done.signal() } else { pool.submit(.prefetch(job, loop)) }
+    switch progress {
+    case .withdrawn:
+      loop.pooled.counters.countLateAnswer()
+    case .ended(let reached):
+      loop.finish(request, filled: start..<max(start, reached), handled: 0, known: 0, pool)
+      job.done.signal()
+    case .goesOn(let reached):
+      loop.finish(request, filled: start..<max(start, reached), handled: 0, known: 0, pool)
+      pool.submit(.prefetch(job, loop))
+    }
   }
 }
 

@@ -33,13 +33,8 @@ final class ProviderPool: Sendable {
       prefetch.reserveCapacity(16)
     }
 
-    /// How many threads may work at a time that are not stuck.
-    func workerLimit(_ threadLimit: Int) -> Int { threadLimit + extra }
-
-    /// The next task of which not too many are running. Threads that came back from where they were stuck are more than may work.
-    mutating func take(threadLimit: Int) -> PoolTask? {
-      guard running.count(where: { $0 != nil }) < workerLimit(threadLimit) else { return nil }
-      let share = max(1, threadLimit - 1)
+    /// The next task of which not too many are running.
+    mutating func take(share: Int) -> PoolTask? {
       if let index = demand.firstIndex(where: { running(of: $0.region) < share }) { return demand.remove(at: index) }
       guard !prefetch.isEmpty, runningPrefetches < share else { return nil }
       return prefetch.removeFirst()
@@ -60,7 +55,7 @@ final class ProviderPool: Sendable {
   }
 
   private static let stackByteCount = 1 << 20
-  /// More threads than this that are stuck at a time are not replaced.
+  /// More threads than this that are stuck are not replaced.
   private static let largestReplacement = 64
 
   /// The numbers of the threads, and of the handlers'.
@@ -103,11 +98,10 @@ final class ProviderPool: Sendable {
         state.running[slot] = nil
         state.waiting.remove(slot)
         state.replaced.insert(slot)
-        return (true, false)
+        return true
       }
-      guard let index = state.demand.firstIndex(where: isMeant) else { return (false, false) }
-      state.demand.remove(at: index)
-      return (false, true)
+      state.demand.removeAll(where: isMeant)
+      return false
     }
     guard isStuck else { return }
     // Without a thread, the others have to do: its region has one task less.
@@ -182,7 +176,7 @@ final class ProviderPool: Sendable {
     return hasStarted
   }
 
-  /// The next task for the thread with this slot, once it has come back from the last; nil where it shall end.
+  /// The next task for the thread with this slot; nil where it shall end.
   private func next(_ slot: Int) -> PoolTask? {
     let task = state.wait { state -> PoolTask?? in
       if state.replaced.remove(slot) != nil, state.useful > threadLimit + state.extra {

@@ -54,12 +54,6 @@ final class RequestsInFlight: Sendable {
       active.append(request)
       return request
     }
-
-    /// Makes a request that nobody knows any more ready for its next use.
-    mutating func recycle(_ request: PoolRequest) {
-      request.clear()
-      free.append(request)
-    }
   }
 
   private let state = Monitor(State())
@@ -143,7 +137,6 @@ final class RequestsInFlight: Sendable {
       request.runner = cuffd_thread_id()
       request.known = request.waiting.count
       pages.append(contentsOf: request.waiting)
-      request.knownCount = request.waiting.count
     }
   }
 
@@ -166,7 +159,6 @@ final class RequestsInFlight: Sendable {
         guard let region = request.region, request.permit.isOlder(than: region.deadline, at: now),
           request.permit.withdraw()
         else { return false }
-        request.isBeingGivenUp = true
         overdue.append(
           Overdue(
             request: request, region: region, pages: request.waiting, followers: request.followers, job: request.job))
@@ -202,7 +194,10 @@ final class RequestsInFlight: Sendable {
       if index >= known || !filled.contains(region.offset(of: page)) { wake(page) }
     }
     request.followers.forEach(resubmit)
-    state.withLock { $0.recycle(request) }
+    state.withLock { state in
+      request.clear()
+      state.free.append(request)
+    }
     state.announce()
   }
 
