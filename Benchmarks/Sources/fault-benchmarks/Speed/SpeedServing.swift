@@ -82,7 +82,9 @@ final class SpeedTrack {
     try run(on: handlerCPUs(contender.cpus))
     let runtime = try FaultRuntime(
       FaultRuntimeConfiguration(
-        delivery: library.delivery, placement: library.placement, keepsCPUsAwake: library.keepsCPUsAwake,
+        delivery: library.delivery,
+        // A handler of its own would hide from the other region that a provider blocks it.
+        handlerThreads: plant == .blocking ? 1 : nil, placement: library.placement, keepsCPUsAwake: library.keepsCPUsAwake,
         onFailure: { failure in Diagnostics.failImmediately("\(failure)") }))
     let byteCount = row.pages * pageSize
     let options = RegionOptions(advice: library.advice)
