@@ -32,15 +32,22 @@ let package = Package(
     .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
   ],
   targets: [
-    .target(name: "CUFFD", cSettings: strictC),
+    .target(
+      name: "CUFFD",
+      // A kernel that makes trouble, for tests; release builds do not contain it.
+      cSettings: strictC + [.define("CUFFD_TROUBLE", .when(configuration: .debug))]
+    ),
     .target(name: "FaultRuntime", dependencies: ["CUFFD"], swiftSettings: strictSwift),
     // The C handlers that `lazy-mem-demo bench` measures against: the same files as in the package of the benchmarks.
     .target(name: "CFaultReference", path: "Benchmarks/Sources/CReference", cSettings: strictC),
+    // Accesses that survive their signals, for `lazy-mem-demo stress`.
+    .target(name: "CStressSupport", cSettings: strictC),
     .executableTarget(
       name: "lazy-mem-demo",
       dependencies: [
         "FaultRuntime",
         "CFaultReference",
+        "CStressSupport",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Histogram", package: "hdrhistogram-swift"),
       ],

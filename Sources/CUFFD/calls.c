@@ -1,4 +1,5 @@
 #include "cuffd_calls.h"
+#include "cuffd_trouble.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -67,36 +68,63 @@ int cuffd_ioctl_wake(int fd, uint64_t start, uint64_t length) {
   return result_of(ioctl(fd, NUMBER_WAKE, &range));
 }
 
-// Kernels before 6.15 leave the out field untouched on an early EAGAIN, and the field holds a negative errno on
-// other failures: both mean that nothing was resolved.
-static int resolved(int returned, int64_t reported, int64_t *done) {
-  *done = reported > 0 ? reported : 0;
-  return returned;
+enum {
+  MAY_STOP = 1 << CUFFD_TROUBLE_AGAIN | 1 << CUFFD_TROUBLE_PARTIAL | 1 << CUFFD_TROUBLE_NO_MEMORY,
+  MAY_BE_BUSY = MAY_STOP | 1 << CUFFD_TROUBLE_BUSY,
+  // Where there is no memory even for poison, the program ends.
+  MAY_WAIT = 1 << CUFFD_TROUBLE_AGAIN,
+  MAY_READ_LESS = 1 << CUFFD_TROUBLE_INTERRUPTED | 1 << CUFFD_TROUBLE_SHORT_READ,
+};
+
+// A resolving request. `length` and `reported` are fields of its argument. Kernels before 6.15 leave the out field untouched on
+// an early EAGAIN, and the field holds a negative errno on other failures: both mean that nothing was resolved.
+static int resolve(
+    int fd, unsigned long number, void *argument, uint64_t *length, const int64_t *reported, int64_t *done, uint32_t troubles) {
+  *done = 0;
+#ifdef CUFFD_TROUBLE
+  enum cuffd_trouble trouble = cuffd_trouble_next(troubles);
+  if (trouble == CUFFD_TROUBLE_NO_MEMORY) return -ENOMEM;
+  if (trouble == CUFFD_TROUBLE_BUSY) return -EBUSY;
+  if (trouble == CUFFD_TROUBLE_AGAIN) return -EAGAIN;
+  if (trouble == CUFFD_TROUBLE_PARTIAL) {
+    *length = cuffd_trouble_part(*length);
+    if (*length == 0) return -EAGAIN;
+  }
+#else
+  (void)length;
+  (void)troubles;
+#endif
+  int result = result_of(ioctl(fd, number, argument));
+  *done = *reported > 0 ? *reported : 0;
+#ifdef CUFFD_TROUBLE
+  if (trouble == CUFFD_TROUBLE_PARTIAL && result >= 0) result = -EAGAIN;
+#endif
+  return result;
 }
 
 int cuffd_ioctl_copy(int fd, uint64_t dst, const void *src, uint64_t length, uint64_t mode, int64_t *done) {
   struct cuffd_copy arg = {.dst = dst, .src = (uint64_t)(uintptr_t)src, .len = length, .mode = mode, .copy = 0};
-  return resolved(result_of(ioctl(fd, NUMBER_COPY, &arg)), arg.copy, done);
+  return resolve(fd, NUMBER_COPY, &arg, &arg.len, &arg.copy, done, MAY_STOP);
 }
 
 int cuffd_ioctl_zeropage(int fd, uint64_t start, uint64_t length, uint64_t mode, int64_t *done) {
   struct cuffd_zeropage arg = {.range = {.start = start, .len = length}, .mode = mode, .zeropage = 0};
-  return resolved(result_of(ioctl(fd, NUMBER_ZEROPAGE, &arg)), arg.zeropage, done);
+  return resolve(fd, NUMBER_ZEROPAGE, &arg, &arg.range.len, &arg.zeropage, done, MAY_STOP);
 }
 
 int cuffd_ioctl_move(int fd, uint64_t dst, uint64_t src, uint64_t length, uint64_t mode, int64_t *done) {
   struct cuffd_move arg = {.dst = dst, .src = src, .len = length, .mode = mode, .move = 0};
-  return resolved(result_of(ioctl(fd, NUMBER_MOVE, &arg)), arg.move, done);
+  return resolve(fd, NUMBER_MOVE, &arg, &arg.len, &arg.move, done, MAY_BE_BUSY);
 }
 
 int cuffd_ioctl_continue(int fd, uint64_t start, uint64_t length, uint64_t mode, int64_t *done) {
   struct cuffd_continue arg = {.range = {.start = start, .len = length}, .mode = mode, .mapped = 0};
-  return resolved(result_of(ioctl(fd, NUMBER_CONTINUE, &arg)), arg.mapped, done);
+  return resolve(fd, NUMBER_CONTINUE, &arg, &arg.range.len, &arg.mapped, done, MAY_STOP);
 }
 
 int cuffd_ioctl_poison(int fd, uint64_t start, uint64_t length, uint64_t mode, int64_t *done) {
   struct cuffd_poison arg = {.range = {.start = start, .len = length}, .mode = mode, .updated = 0};
-  return resolved(result_of(ioctl(fd, NUMBER_POISON, &arg)), arg.updated, done);
+  return resolve(fd, NUMBER_POISON, &arg, &arg.range.len, &arg.updated, done, MAY_WAIT);
 }
 
 int cuffd_ioctl_writeprotect(int fd, uint64_t start, uint64_t length, uint64_t mode) {
@@ -105,6 +133,11 @@ int cuffd_ioctl_writeprotect(int fd, uint64_t start, uint64_t length, uint64_t m
 }
 
 int cuffd_read(int fd, struct cuffd_msg *messages, size_t capacity) {
+#ifdef CUFFD_TROUBLE
+  enum cuffd_trouble trouble = cuffd_trouble_next(MAY_READ_LESS);
+  if (trouble == CUFFD_TROUBLE_INTERRUPTED) return -EINTR;
+  if (trouble == CUFFD_TROUBLE_SHORT_READ) capacity = 1;
+#endif
   ssize_t count = read(fd, messages, capacity * sizeof(struct cuffd_msg));
   return count < 0 ? -errno : (int)((size_t)count / sizeof(struct cuffd_msg));
 }

@@ -212,6 +212,35 @@ struct DeadlineTests {
     #expect(mismatches(in: region) == [])
   }
 
+  @Test("A prefetch that is given up names the first page that is missing, not one that was there")
+  func firstMissing() throws {
+    let gate = Gate()
+    let region = try runtime().map(
+      provider(stuckAt: [3], until: gate), byteCount: 8 * pageBytes, options: options)
+    for page in 0..<3 { #expect(region.access(page * pageBytes) == .byte(expectedByte(page * pageBytes))) }
+    let error = #expect(throws: FaultRuntimeError.self) { try region.populate() }
+    #expect(error?.failure?.offset == 3 * pageBytes)
+    gate.open()
+  }
+
+  @Test("A prefetch that is given up when every page of its step has come goes on, and is no failure")
+  func nothingMissing() throws {
+    let region = try runtime().map(
+      patternProvider(mayBlock: true), byteCount: 4 * pageBytes, options: RegionOptions(deadline: .seconds(5)))
+    #expect(mismatches(in: region) == [])
+    let job = PoolPrefetch(region.core, 0..<(4 * pageBytes))
+    let goesOn = job.giveUp(.timedOut, at: 2 * pageBytes)
+    let offset = job.offset
+    #expect(goesOn)
+    #expect(offset == 2 * pageBytes)
+    let goesOnFurther = job.giveUp(.timedOut, at: 4 * pageBytes)
+    let hasFailed = job.failure != nil
+    let isDone = job.done.wait(nanoseconds: 0)
+    #expect(!goesOnFurther)
+    #expect(!hasFailed)
+    #expect(isDone)
+  }
+
   @Test("Closing waits for nobody who has been given up, and the runtime ends while he is stuck")
   func closing() async {
     await #expect(processExitsWith: .success) {

@@ -126,6 +126,32 @@ struct EventTests {
     #expect(unsafe munmap(UnsafeMutableRawPointer(bitPattern: taken), 3 * pageBytes) == 0)
   }
 
+  @Test("A prefetch on the handler's thread goes on when an event comes that this thread has to read first")
+  func eventDuringPrefetch() throws {
+    let held = Guarded<LazyRegion?>(nil)
+    let discarding = Guarded<TestThread?>(nil)
+    var configuration = FaultRuntimeConfiguration(delivery: .eventLoop, handlerThreads: 1)
+    configuration.onEvent = { [events] in events.add($0) }
+    let region = try FaultRuntime(configuration).map(
+      ClosureProvider(requestSize: .singlePage, mayBlock: false) { request, page in
+        if request.offset == 4 * pageBytes, let region = held.withLock({ $0 }) {
+          held.withLock { $0 = nil }
+          let start = region.address
+          let thread = TestThread { unsafe cts_join(cts_discard_on_thread(start, pageBytes)) }
+          discarding.withLock { $0 = thread }
+          eventually { hasUnreadEvent(region.descriptorNumber) }
+        }
+        page.append(expectedBytes(request.range))
+        return .filled
+      }, byteCount: 8 * pageBytes, options: RegionOptions(name: "mine"))
+    held.withLock { $0 = region }
+    try region.populate()
+    #expect(try #require(discarding.withLock { $0 }).join())
+    // The program goes on as soon as the event is read, and it is reported after that.
+    #expect(eventually { events.all == [.discarded(region: "mine", range: pages(0..<1))] })
+    #expect(mismatches(in: region) == [])
+  }
+
   @Test("When the region's object goes, memory in the place of a part of it stays")
   func unmappedAndGone() throws {
     var region: LazyRegion? = try region()

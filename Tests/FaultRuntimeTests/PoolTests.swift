@@ -339,6 +339,60 @@ struct PoolTests {
     #expect(slow.requests.flatMap(\.self).sorted() == Array(0..<100))
   }
 
+  @Test("A stream that is set back to where another reader is, behind what it has done, ends there")
+  func streamSetBack() throws {
+    let region = try runtime().map(Slow().provider(isHeld: { _ in false }), byteCount: 32 * pageBytes)
+    guard case .eventLoop(let loop) = region.server else {
+      Issue.record("not the event loop")
+      return
+    }
+    let job = PoolPrefetch(aheadOfReaderOf: region.core)
+    // In variables, because an expectation that fails shows what it is made of, and not all of that can be shown.
+    var hasBegun = job.goOn(from: 8 * pageBytes, to: 16 * pageBytes)
+    #expect(hasBegun)
+    hasBegun = job.goOn(from: 0, to: 2 * pageBytes)
+    #expect(!hasBegun)
+    var worker = PoolWorker()
+    worker.run(.prefetch(job, loop), pool: loop.pool)
+    #expect(!region.isResident(8 * pageBytes))
+    hasBegun = job.goOn(from: 0, to: 2 * pageBytes)
+    #expect(hasBegun)
+    worker.run(.prefetch(job, loop), pool: loop.pool)
+    // The rest is done by the pool.
+    #expect(eventually { region.isResident(pageBytes) })
+  }
+
+  @Test("A thread whose page was discarded after the answer was put in place, and before its request ended, asks again")
+  func discardedAnswer() throws {
+    let region = try runtime().map(patternProvider(mayBlock: true), byteCount: 8 * pageBytes)
+    let inFlight = RequestsInFlight()
+    var request: PoolRequest?
+    var woken: [UInt] = []
+    func admit(_ pages: [Int]) {
+      var batch = FaultBatch(capacity: 8)
+      for page in pages {
+        batch.insert(PendingFault(page: region.address + UInt(page * pageBytes), isWrite: false))
+      }
+      var run = FaultRun(region: region.core, fault: batch[0], index: 0)
+      for index in 1..<batch.count { _ = run.absorb(batch[index]) }
+      inFlight.admit(
+        run, batch, submit: { request = $0 }, wake: { woken.append($0) }, resubmit: { _ in },
+        fail: { _, _ in Issue.record("deadlock") })
+    }
+    for isDiscarded in [false, true] {
+      admit([0])
+      let made = try #require(request)
+      var waiting: [UInt] = []
+      inFlight.take(made, waiting: &waiting)
+      #expect(waiting == [region.address])
+      // The answer would be put in place here.
+      if isDiscarded { admit([0]) }
+      inFlight.finish(
+        made, filled: 0..<pageBytes, handled: 0, known: 1, wake: { woken.append($0) }, resubmit: { _ in })
+      #expect(woken == (isDiscarded ? [region.address] : []))
+    }
+  }
+
   @Test("The number of threads is from 1 to 64", arguments: [0, -1, 65])
   func limits(threads: Int) {
     #expect {

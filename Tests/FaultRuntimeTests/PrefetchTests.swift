@@ -263,7 +263,7 @@ struct PrefetchTests {
     let first = PrefetchJob(region: region.core, from: 0, to: region.core.range.byteCount)
     let second = try #require(first.helper())
     for job in lowerFirst ? [first, second] : [second, first] {
-      job.run(server.uffd, .ofHost(), forbidden: nil, counting: SharedCounters())
+      job.run(server.uffd, .ofHost(), retryDeadline: 1_000_000_000, forbidden: nil, counting: SharedCounters())
     }
     let page = try #require(first.failure?.page)
     #expect(region.core.offset(of: page) == lower * pageBytes)

@@ -3,7 +3,7 @@ import Glibc
 import Synchronization
 import Testing
 
-@testable import FaultRuntime
+@_spi(Testing) @testable import FaultRuntime
 
 private struct Broken: Error, Equatable { var attempt: Int }
 

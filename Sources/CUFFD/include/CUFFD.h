@@ -8,5 +8,6 @@
 #include "cuffd_host.h"
 #include "cuffd_placement.h"
 #include "cuffd_sigbus.h"
+#include "cuffd_trouble.h"
 
 #endif

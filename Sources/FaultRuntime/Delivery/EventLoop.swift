@@ -175,7 +175,8 @@ final class EventLoop: Sendable {
     // The caller would only wait.
     let helper = job.helper()
     wakeup.signal()
-    helper?.run(uffd, pageSize, forbidden: table, counting: pooled.counters)
+    helper?.run(
+      uffd, pageSize, retryDeadline: deferralDeadline, forbidden: table, counting: pooled.counters)
     while !job.done.wait(nanoseconds: closeDeadline) {}
   }
 

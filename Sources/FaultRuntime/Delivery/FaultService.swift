@@ -33,7 +33,7 @@ struct FaultService: ~Copyable {
     inbox = FaultInbox(readCapacity: loop.batchCapacity, pageSize: loop.pageSize, events: loop.events)
     batch = FaultInbox.batch(readCapacity: loop.batchCapacity)
     resolver = Resolver(loop: loop, capacity: loop.batchCapacity)
-    filler = BulkFiller(pageSize: loop.pageSize)
+    filler = BulkFiller(pageSize: loop.pageSize, retryDeadline: loop.deferralDeadline)
     stream = StreamAhead(distance: configuration.streamDistance)
     placer = HandlerPlacer(
       configuration.placement, knowsThreads: loop.uffd.enabled.contains(.threadID),

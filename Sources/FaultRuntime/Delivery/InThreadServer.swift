@@ -13,6 +13,8 @@ final class InThreadServer: Sendable {
   private let staging: StagingPool
   private let counters = SharedCounters()
   private let resolver: DirectResolver
+  /// How long the kernel may ask for another try, in nanoseconds.
+  private let retryDeadline: UInt64
   private let open = Atomic<Int>(0)
 
   init(configuration: FaultRuntimeConfiguration, pageSize: PageSize) throws(FaultRuntimeError) {
@@ -29,9 +31,10 @@ final class InThreadServer: Sendable {
     }
     self.staging = staging
     self.pageSize = pageSize
+    retryDeadline = configuration.resolveDeadline.clampedNanoseconds
     resolver = DirectResolver(
       pageSize: pageSize, counters: counters, reporter: FailureReporter(configuration),
-      retryDeadline: configuration.resolveDeadline.clampedNanoseconds, wakes: false)
+      retryDeadline: retryDeadline, wakes: false)
   }
 
   var statistics: FaultStatistics { counters.statistics }
@@ -75,7 +78,9 @@ final class InThreadServer: Sendable {
     thread?.join()
   }
 
-  private func run(_ job: PrefetchJob) { job.run(uffd, pageSize, forbidden: nil, counting: counters) }
+  private func run(_ job: PrefetchJob) {
+    job.run(uffd, pageSize, retryDeadline: retryDeadline, forbidden: nil, counting: counters)
+  }
 
   // MARK: Service, in the signal handler
 

@@ -64,9 +64,10 @@ final class PrefetchJob: @unchecked Sendable {
 
   /// Every step, on the calling thread.
   func run(
-    _ uffd: borrowing Userfaultfd, _ pageSize: PageSize, forbidden: RegionTable?, counting counters: SharedCounters
+    _ uffd: borrowing Userfaultfd, _ pageSize: PageSize, retryDeadline: UInt64, forbidden: RegionTable?,
+    counting counters: SharedCounters
   ) {
-    var filler = BulkFiller(pageSize: pageSize)
+    var filler = BulkFiller(pageSize: pageSize, retryDeadline: retryDeadline)
     var isDone = false
     while !isDone {
       counters.countRequests()

@@ -109,10 +109,13 @@ extension Userfaultfd {
 }
 
 extension Userfaultfd {
-  /// Puts a page of zeros over a poisoned one, which `zeropage` takes for present. False where that is not what is there.
-  func cure(_ page: AddressRange) -> Bool {
-    guard cuffd_is_resident(UInt64(page.start)) == 0 else { return false }
-    return unsafe (try? copy(page, from: cuffd_zeros())) != nil
+  /// Puts a page of zeros over a poisoned one, which `zeropage` takes for present. Throws `exists` where that is not what is
+  /// there.
+  func cure(_ page: AddressRange) throws(ResolveError) {
+    guard cuffd_is_resident(UInt64(page.start)) == 0 else {
+      throw ResolveError(request: .zeropage, errno: .exists, completedByteCount: 0)
+    }
+    try unsafe copy(page, from: cuffd_zeros())
   }
 }
 

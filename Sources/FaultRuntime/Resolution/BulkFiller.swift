@@ -12,16 +12,23 @@ struct BulkFiller: ~Copyable {
     var page: UInt
   }
 
+  /// The kernel wants an event read, or its effects over, before anything is put in place: for whoever runs the steps to do.
+  private struct PutOff: Error {}
+
   private let pageSize: PageSize
   private let hugePageByteCount: Int
+  /// How long the kernel may ask for another try, in nanoseconds, and since when it does; 0 where it does not.
+  private let retryDeadline: UInt64
+  private var putOffSince: UInt64 = 0
   private var staging = StagingBuffer()
   private var hugeStaging: UInt = 0
   /// Whether the staging memory has its huge page: it is gone when it has been moved.
   private var hasHugePage = false
   private var residency: [UInt8]
 
-  init(pageSize: PageSize) {
+  init(pageSize: PageSize, retryDeadline: UInt64) {
     self.pageSize = pageSize
+    self.retryDeadline = retryDeadline
     hugePageByteCount = Int(cuffd_huge_page_size())
     // As many pages as a huge page has, so that one look decides.
     residency = Array(repeating: 0, count: max(512, hugePageByteCount / pageSize.bytes))
@@ -78,7 +85,18 @@ struct BulkFiller: ~Copyable {
       ? missing
       : hugePageByteCount - Int((region.range.start &+ UInt(bitPattern: start)) % UInt(hugePageByteCount))
     let length = min(missing, region.largestRequest, toBoundary)
-    try fillPages(region, start, start + length, uffd, forbidden: forbidden, permit, counting: count)
+    do throws(Failure) {
+      try fillPages(region, start, start + length, uffd, forbidden: forbidden, permit, counting: count)
+    } catch {
+      guard error.cause is PutOff else { throw error }
+      let now = cuffd_monotonic_nanoseconds()
+      if putOffSince == 0 { putOffSince = now }
+      // The next step begins with what is missing then. The handler reads events between steps.
+      if now - putOffSince < retryDeadline { return start }
+      putOffSince = 0
+      throw Failure(cause: ResolutionError.timedOut, page: error.page)
+    }
+    putOffSince = 0
     return start + length
   }
 
@@ -103,6 +121,7 @@ struct BulkFiller: ~Copyable {
       do {
         return try fill(run, uffd, forbidden: forbidden, permit, counting: count)
       } catch {
+        if error is PutOff { throw Failure(cause: error, page: run.range.start) }
         if run.isOnePage || error is WithdrawnError {
           let isOver = { region.isClosing || permit?.isWithdrawn ?? false }
           if attempts.mayGoOn(after: error, until: isOver) { continue }
@@ -140,7 +159,7 @@ struct BulkFiller: ~Copyable {
     while done < range.byteCount {
       // Counted before the threads that wait for it run.
       count(range.byteCount - done)
-      let step = unsafe uffd.put(part, after: done, earlierPresent: { 0 })
+      let step = unsafe uffd.putCuring(part, after: done, pageSize: pageSize)
       if step != .done { count(done - range.byteCount) }
       switch step {
       case .done:
@@ -148,17 +167,14 @@ struct BulkFiller: ~Copyable {
       case .goOn(let completed):
         count(completed)
         done += completed
-      case .present where unsafe part.source == nil && uffd.cure(range.dropping(done).prefix(pageSize.bytes)):
-        count(pageSize.bytes)
-        done += pageSize.bytes
       case .present:
         // A fault was faster. Whoever waits there is woken by whoever filled it.
         done += pageSize.bytes
-      case .later where retries < 10_000:
+      case .later where retries < 256:
         retries += 1
         cuffd_pause(0)
       case .later:
-        throw ResolutionError.timedOut
+        throw PutOff()
       case .fail(let errno):
         throw ResolutionError.refused(errno)
       case .gone, .targetGone, .endlesslyPresent:

@@ -38,7 +38,7 @@ struct DirectResolver: Sendable {
     var done = 0
     var patience = Patience(nanoseconds: retryDeadline)
     while done < range.byteCount {
-      switch unsafe uffd.put(part, after: done, earlierPresent: { 0 }) {
+      switch unsafe uffd.putCuring(part, after: done, pageSize: pageSize) {
       case .done:
         return offset + range.byteCount
       case .goOn(let completed):
@@ -48,8 +48,6 @@ struct DirectResolver: Sendable {
         counters.countBytesFilled(done - range.byteCount)
         run.shrinkNext(at: offset + done)
         return offset + done
-      case .present where unsafe part.source == nil && uffd.cure(range.dropping(done).prefix(pageSize.bytes)):
-        done += pageSize.bytes
       case .present:
         counters.countAlreadyPresent()
         counters.countBytesFilled(-pageSize.bytes)

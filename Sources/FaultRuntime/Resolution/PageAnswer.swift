@@ -108,6 +108,20 @@ extension Userfaultfd {
         earlierPresent: error.errno == .exists ? earlierPresent() : 0)
     }
   }
+
+  /// As `put`. Zeros also go over a page that is poisoned, which the kernel takes for present; what stands against that is a step
+  /// as any other, because the page must not be taken for resident.
+  @inline(__always)
+  func putCuring(_ part: AnswerPart, after done: Int, pageSize: PageSize) -> ResolutionStep {
+    let step = unsafe put(part, after: done, earlierPresent: { 0 })
+    guard step == .present, unsafe part.source == nil else { return step }
+    do {
+      try cure(unsafe part.range.dropping(done).prefix(pageSize.bytes))
+      return .goOn(completed: pageSize.bytes)
+    } catch {
+      return .after(error.request, completed: error.completedByteCount, errno: error.errno)
+    }
+  }
 }
 
 extension AddressRange {

@@ -127,7 +127,8 @@ struct Resolver: ~Copyable {
         loop.counters.countBytesFilled(done - range.byteCount)
         run.shrinkNext(at: run.region.offset(of: range.start) + done)
         return
-      case .present where unsafe part.source == nil && loop.uffd.cure(range.dropping(done).prefix(pageSize.bytes)):
+      case .present
+      where unsafe part.source == nil && (try? loop.uffd.cure(range.dropping(done).prefix(pageSize.bytes))) != nil:
         done += pageSize.bytes
       default:
         let rest = range.dropping(done)

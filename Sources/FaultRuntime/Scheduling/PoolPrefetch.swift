@@ -1,3 +1,4 @@
+internal import CUFFD
 internal import Synchronization
 
 /// A range that the pool fills between faults, a step at a time. One thread works on it at a time, because it is submitted
@@ -44,35 +45,36 @@ final class PoolPrefetch: @unchecked Sendable {
 
   /// What a step came to.
   enum Progress {
-    case goesOn, ended
+    /// Where it got to. Who has ended it must not look at `offset` any more: it may be going on elsewhere.
+    case goesOn(Int)
+    case ended(Int)
     /// Somebody has given the step up, and answered for it.
     case withdrawn
   }
 
-  /// One step up to `limit`.
+  /// One step from `start`, which is where it is, up to `limit`. Whoever withdraws the permit may be changing that already.
   func step(
-    _ filler: inout BulkFiller, to limit: Int, _ uffd: borrowing Userfaultfd, forbidden: RegionTable?,
+    _ filler: inout BulkFiller, from start: Int, to limit: Int, _ uffd: borrowing Userfaultfd, forbidden: RegionTable?,
     permit: AnswerPermit, counting count: (Int) -> Void
   ) -> Progress {
     do throws(BulkFiller.Failure) {
       guard !region.isClosing else {
-        guard (try? permit.beginPlacing()) != nil else { return .withdrawn }
         throw BulkFiller.Failure(
-          cause: ResolutionError.regionClosed, page: region.range.start &+ UInt(bitPattern: offset))
+          cause: ResolutionError.regionClosed, page: region.range.start &+ UInt(bitPattern: start))
       }
       let reached = try filler.step(
-        region, from: offset, to: limit, uffd, forbidden: forbidden, permit: permit, counting: count)
+        region, from: start, to: limit, uffd, forbidden: forbidden, permit: permit, counting: count)
       guard (try? permit.beginPlacing()) != nil else { return .withdrawn }
       if isSpeculative {
-        region.streams.move(goingOnAt: offset / region.requestUnit, to: reached / region.requestUnit)
+        region.streams.move(goingOnAt: start / region.requestUnit, to: reached / region.requestUnit)
       }
       offset = reached
+      return hasEnded ? .ended(reached) : .goesOn(reached)
     } catch {
       guard !(error.cause is WithdrawnError), (try? permit.beginPlacing()) != nil else { return .withdrawn }
       end(with: error)
-      return .ended
+      return .ended(start)
     }
-    return hasEnded ? .ended : .goesOn
   }
 
   private func end(with error: BulkFiller.Failure) {
@@ -81,17 +83,30 @@ final class PoolPrefetch: @unchecked Sendable {
     isActive.store(false, ordering: .sequentiallyConsistent)
   }
 
-  /// Ends it for who waits, while a step that was withdrawn may still be under way.
-  func giveUp(_ cause: ResolutionError) {
-    end(with: BulkFiller.Failure(cause: cause, page: region.range.start &+ UInt(bitPattern: offset)))
+  /// Ends it for who waits, while a step up to `limit` that was withdrawn may still be under way. True where every page of that
+  /// step is there, so that it goes on behind them: it has to be submitted.
+  func giveUp(_ cause: ResolutionError, at limit: Int) -> Bool {
+    let pageByteCount = region.pageSize.bytes
+    // A step begins with pages that are there already.
+    while offset < limit, cuffd_is_resident(UInt64(region.range.start) + UInt64(offset)) != 0 {
+      offset += pageByteCount
+    }
+    if offset < limit {
+      end(with: BulkFiller.Failure(cause: cause, page: region.range.start &+ UInt(bitPattern: offset)))
+    } else if !hasEnded {
+      return true
+    }
     done.signal()
+    return false
   }
 
-  private var hasEnded: Bool {
-    guard offset >= currentEnd.load(ordering: .sequentiallyConsistent) else { return false }
+  /// Whether nothing is left to do. Who is told so must not work on it any more: it may be going on elsewhere.
+  var hasEnded: Bool {
+    let reached = offset
+    guard reached >= currentEnd.load(ordering: .sequentiallyConsistent) else { return false }
     isActive.store(false, ordering: .sequentiallyConsistent)
     // The end may have been moved just now.
-    guard offset < currentEnd.load(ordering: .sequentiallyConsistent) else { return true }
+    guard reached < currentEnd.load(ordering: .sequentiallyConsistent) else { return true }
     return isActive.exchange(true, ordering: .sequentiallyConsistent)
   }
 }

@@ -91,17 +91,30 @@ struct PoolWorker: ~Copyable {
 
   /// One step of a prefetch, over what nobody else is fetching.
   private mutating func step(_ job: PoolPrefetch, _ loop: EventLoop, _ pool: ProviderPool) {
-    if filler == nil { filler = BulkFiller(pageSize: loop.pageSize) }
+    if filler == nil { filler = BulkFiller(pageSize: loop.pageSize, retryDeadline: loop.deferralDeadline) }
     let start = job.offset
-    let stepEnd = min(job.end, filler!.boundary(in: job.region, after: start))
+    let end = job.end
+    guard start < end else {
+      // It was ahead of one reader, and has been set to where another one is.
+      if job.hasEnded { job.done.signal() } else { pool.submit(.prefetch(job, loop)) }
+      return
+    }
+    let stepEnd = min(end, filler!.boundary(in: job.region, after: start))
     guard let request = loop.inFlight.claim(for: job, from: start, to: stepEnd) else { return }
     loop.pooled.counters.countRequests()
     let progress = job.step(
-      &filler!, to: request.end, loop.uffd, forbidden: loop.table, permit: request.permit,
+      &filler!, from: start, to: request.end, loop.uffd, forbidden: loop.table, permit: request.permit,
       counting: { loop.pooled.counters.countBytesFilled($0) })
-    if progress == .withdrawn { return loop.pooled.counters.countLateAnswer() }
-    loop.finish(request, filled: start..<max(start, job.offset), handled: 0, known: 0, pool)
-    if progress == .ended { job.done.signal() } else { pool.submit(.prefetch(job, loop)) }
+    switch progress {
+    case .withdrawn:
+      loop.pooled.counters.countLateAnswer()
+    case .ended(let reached):
+      loop.finish(request, filled: start..<max(start, reached), handled: 0, known: 0, pool)
+      job.done.signal()
+    case .goesOn(let reached):
+      loop.finish(request, filled: start..<max(start, reached), handled: 0, known: 0, pool)
+      pool.submit(.prefetch(job, loop))
+    }
   }
 }
 
@@ -111,7 +124,7 @@ extension EventLoop {
     for overdue in inFlight.withdrawOverdue() {
       let error = ResolutionError.deadlineExceeded(.nanoseconds(Int64(clamping: overdue.region.deadline)))
       for page in Set(overdue.pages).sorted() { pooled.fail(page, of: overdue.region, error, uffd) }
-      overdue.job?.giveUp(error)
+      if let job = overdue.job, job.giveUp(error, at: overdue.request.end) { pool.submit(.prefetch(job, self)) }
       for job in overdue.followers { pool.submit(.prefetch(job, self)) }
       pool.giveUp(overdue.request)
     }

@@ -1,0 +1,127 @@
+#define _GNU_SOURCE
+#include "CStressSupport.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static _Thread_local sigjmp_buf escape;
+static _Thread_local volatile sig_atomic_t armed;
+
+static void on_signal(int number) {
+  if (armed) siglongjmp(escape, number);
+  signal(number, SIG_DFL);
+  raise(number);
+}
+
+int cstress_take_signals(void) {
+  struct sigaction action = {.sa_handler = on_signal};
+  sigemptyset(&action.sa_mask);
+  if (sigaction(SIGBUS, &action, NULL) < 0 || sigaction(SIGSEGV, &action, NULL) < 0) return -errno;
+  return 0;
+}
+
+// Several threads use the same bytes at a time, on purpose: no sanitizer shall look. The words are read and written whole.
+__attribute__((noinline, no_sanitize("thread", "address"))) static void copy_words(
+    volatile uint64_t *to, const volatile uint64_t *from, size_t count) {
+  for (size_t i = 0; i < count; i++) to[i] = from[i];
+}
+
+__attribute__((noinline, no_sanitize("thread", "address"))) static void copy_bytes(
+    volatile uint8_t *to, const volatile uint8_t *from, size_t count) {
+  if ((((uintptr_t)to | (uintptr_t)from | count) & 7) == 0) {
+    copy_words((volatile uint64_t *)(volatile void *)to, (const volatile uint64_t *)(const volatile void *)from, count / 8);
+    return;
+  }
+  for (size_t i = 0; i < count; i++) to[i] = from[i];
+}
+
+int cstress_read(uintptr_t address, uint8_t *bytes, size_t count) {
+  int number = sigsetjmp(escape, 1);
+  if (number == 0) {
+    armed = 1;
+    copy_bytes(bytes, (const uint8_t *)address, count);
+  }
+  armed = 0;
+  return number;
+}
+
+int cstress_write(uintptr_t address, const uint8_t *bytes, size_t count) {
+  int number = sigsetjmp(escape, 1);
+  if (number == 0) {
+    armed = 1;
+    copy_bytes((uint8_t *)address, bytes, count);
+  }
+  armed = 0;
+  return number;
+}
+
+static uint64_t word_at(uint64_t seed, uint64_t offset) {
+  uint64_t x = seed + offset * 0x9e3779b97f4a7c15u;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  return (x ^ (x >> 31)) | 0x0101010101010101u;
+}
+
+void cstress_make(uint64_t seed, uint64_t offset, uint8_t *bytes, size_t count) {
+  size_t done = 0;
+  for (; count - done >= 8; done += 8) {
+    uint64_t word = word_at(seed, offset + done);
+    memcpy(bytes + done, &word, 8);
+  }
+  if (done < count) {
+    uint64_t word = word_at(seed, offset + done);
+    memcpy(bytes + done, &word, count - done);
+  }
+}
+
+static uint8_t byte_of(uint64_t word, uint64_t offset) { return (uint8_t)(word >> (8 * (offset % 8))); }
+
+static bool is_right(uint8_t byte, uint64_t offset, const struct cstress_page *page, uint64_t source, uint64_t written) {
+  uint8_t first = byte_of(source, offset), second = byte_of(written, offset);
+  if (page->is_racing) return byte == first || byte == second;
+  uint64_t part = offset % page->page_size / (page->page_size / 64);
+  return byte == ((page->mask >> part & 1) != 0 ? second : first);
+}
+
+ptrdiff_t cstress_compare(const uint8_t *bytes, uint64_t offset, size_t count, const struct cstress_page *page) {
+  uint64_t source = 0, written = 0, made_for = UINT64_MAX;
+  for (size_t i = 0; i < count; i++) {
+    uint64_t at = offset + i;
+    if (at >= page->end) {
+      if (bytes[i] != 0) return (ptrdiff_t)i;
+      continue;
+    }
+    if (at / 8 != made_for) {
+      made_for = at / 8;
+      source = page->source == 0 ? 0 : word_at(page->source, made_for * 8);
+      written = word_at(page->written, made_for * 8);
+    }
+    if (!is_right(bytes[i], at, page, source, written)) return (ptrdiff_t)i;
+  }
+  return -1;
+}
+
+int cstress_fork(enum cstress_child kind, uintptr_t address) {
+  pid_t child = fork();
+  if (child < 0) return -1000 - errno;
+  if (child == 0) {
+    signal(SIGBUS, SIG_DFL);
+    signal(SIGSEGV, SIG_DFL);
+    if (kind == CSTRESS_TOUCH) _exit(100 + *(volatile uint8_t *)address % 100);
+    if (kind == CSTRESS_EXECUTE) {
+      char *const arguments[] = {(char[]){"true"}, NULL};
+      execv("/bin/true", arguments);
+      _exit(99);
+    }
+    _exit(0);
+  }
+  int status = 0;
+  while (waitpid(child, &status, 0) < 0) {
+    if (errno != EINTR) return -1000 - errno;
+  }
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}

@@ -1,0 +1,124 @@
+import FaultRuntime
+
+/// What a provider does wrong with a page, as often as its number says.
+enum StressTrouble: UInt8, CaseIterable {
+  case none
+  case throwsError
+  case throwsForEver
+  /// Returns in time, if late.
+  case stallsShort
+  /// Returns after the region's deadline, where there is one.
+  case stallsLong
+  /// Answers with the pages before this one only, which it may.
+  case endsBefore
+  /// Answers with half of the page, which is too little.
+  case answersHalf
+  /// Lends more than was asked for.
+  case lendsTooMuch
+
+  /// What it is called in the report.
+  var name: String {
+    switch self {
+    case .none: "none"
+    case .throwsError: "provider throws"
+    case .throwsForEver: "provider throws for ever"
+    case .stallsShort: "provider stalls"
+    case .stallsLong: "provider stalls past the deadline"
+    case .endsBefore: "answer ends early"
+    case .answersHalf: "answer of half a page"
+    case .lendsTooMuch: "answer too long"
+    }
+  }
+}
+
+/// The runtimes of a run differ in this.
+enum StressRuntimeKind: Int, CaseIterable {
+  case automatic, eventLoop, eventLoopWithEvents, manyThreads, sigbus
+
+  var configuration: FaultRuntimeConfiguration {
+    switch self {
+    case .automatic: FaultRuntimeConfiguration()
+    case .eventLoop: FaultRuntimeConfiguration(delivery: .eventLoop, handlerThreads: 1, batchCapacity: 2)
+    // Whoever discards then waits for the handler, and the kernel asks for another try meanwhile.
+    case .eventLoopWithEvents: FaultRuntimeConfiguration(delivery: .eventLoop, onEvent: { _ in })
+    case .manyThreads: FaultRuntimeConfiguration(delivery: .eventLoop, handlerThreads: 3, providerThreads: 8)
+    case .sigbus: FaultRuntimeConfiguration(delivery: .sigbus)
+    }
+  }
+}
+
+/// Everything about a region, which follows from the seed, its slot, and how many regions the slot has had before.
+struct StressPlan {
+  let seed: UInt64
+  let name: String
+  let runtime: StressRuntimeKind
+  let byteCount: Int
+  let options: RegionOptions
+  let requestSize: RequestSize
+  /// Microseconds that are longer than the deadline.
+  let longStall: UInt32
+  let mayBlock: Bool
+  let mayRunInFaultingThread: Bool
+  /// Whether it lends the bytes where it can, instead of filling them in.
+  let lends: Bool
+  /// Pages in a hundred that meet trouble.
+  let troublePercent: UInt64
+
+  init(seed runSeed: UInt64, slot: Int, generation: Int, pageSize: Int) {
+    var random = StressRandom(runSeed, 1000 + UInt64(slot), UInt64(generation))
+    seed = random.next() | 1
+    name = "slot \(slot), region \(generation)"
+    runtime = random.among(StressRuntimeKind.allCases)
+
+    let pages =
+      switch random.within(0...7) {
+      case 0: 1
+      case 1...3: random.within(2...16)
+      case 4...6: random.within(17...256)
+      default: random.within(257...1024)
+      }
+    byteCount = pages * pageSize - (random.percent(50) ? 0 : random.within(1...(pageSize - 1)))
+
+    let isSigbus = runtime == .sigbus
+    let milliseconds: Int? = !isSigbus && random.percent(40) ? random.within(10...60) : nil
+    let deadline = milliseconds.map { Duration.milliseconds($0) }
+    longStall = UInt32((milliseconds.map { 3 * $0 } ?? 8) * 1000)
+    options = RegionOptions(
+      name: name,
+      access: random.percent(12) ? .readOnly : .readWrite,
+      advice: random.among(RegionOptions.Advice.allCases),
+      retry: random.percent(60)
+        ? .never
+        : RetryPolicy(
+          attempts: random.within(2...4), firstBackoff: .microseconds(random.within(0...2000)),
+          largestBackoff: .milliseconds(4), deadline: random.percent(30) ? .milliseconds(10) : nil),
+      deadline: deadline)
+
+    let preferred = random.percent(60) ? 1 : random.within(1...8)
+    requestSize = RequestSize(preferred: preferred * pageSize, largest: random.among([1, 4, 16, 64]) * pageSize)
+    mayBlock = random.percent(60)
+    mayRunInFaultingThread = isSigbus || random.percent(50)
+    lends = random.percent(40)
+    troublePercent = UInt64(random.among([0, 0, 2, 10, 30]))
+  }
+
+  /// What the provider does wrong with a page, and how often.
+  func trouble(ofPage page: Int) -> (kind: StressTrouble, count: UInt64) {
+    var random = StressRandom(seed, 1, UInt64(page))
+    guard random.percent(troublePercent) else { return (.none, 0) }
+    let kind = random.among(StressTrouble.allCases)
+    switch kind {
+    case .none: return (.none, 0)
+    case .throwsForEver: return (kind, .max)
+    // Each one keeps a thread for a while.
+    case .stallsShort, .stallsLong: return (kind, 1)
+    default: return (kind, UInt64(random.within(1...6)))
+    }
+  }
+
+  /// Whether a page is zero, by the word of its provider. Some neighbours are, so that whole requests are.
+  func isZero(page: Int) -> Bool {
+    var random = StressRandom(seed, 2, UInt64(page / 16))
+    return random.percent(12)
+  }
+}

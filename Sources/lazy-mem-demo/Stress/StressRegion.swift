@@ -1,0 +1,140 @@
+import FaultRuntime
+import Glibc
+import Synchronization
+
+/// A region under stress, and the judgement of what it does.
+final class StressRegion: Sendable {
+  let model: StressModel
+  let region: LazyRegion
+  /// Where its memory is; it stays reserved after the closing, as long as this object is held.
+  let address: UInt
+  private let registry: StressRegistry
+
+  init(_ model: StressModel, _ runtime: FaultRuntime, _ registry: StressRegistry, plant: StressPlant?)
+    throws(FaultRuntimeError)
+  {
+    self.model = model
+    self.registry = registry
+    registry.add(model)
+    region = try runtime.map(
+      StressProvider(model, registry.tally, plant: plant), byteCount: model.plan.byteCount,
+      options: model.plan.options)
+    address = unsafe UInt(bitPattern: region.unsafeBytes.baseAddress)
+  }
+
+  deinit {
+    // Whoever drops the last reference closes the region.
+    model.isClosing.store(true, ordering: .sequentiallyConsistent)
+    region.close()
+    registry.remove(model)
+  }
+
+  func close() {
+    model.isClosing.store(true, ordering: .sequentiallyConsistent)
+    region.close()
+    model.isClosed.store(true, ordering: .sequentiallyConsistent)
+  }
+
+  var isClosing: Bool { model.isClosing.load(ordering: .sequentiallyConsistent) }
+  private var isClosed: Bool { model.isClosed.load(ordering: .sequentiallyConsistent) }
+
+  /// The pages that hold a range, from their start to their end, within the exact length of the region.
+  func clipped(_ pages: Range<Int>) -> Range<Int> {
+    (pages.lowerBound * model.pageSize)..<min(pages.upperBound * model.pageSize, model.plan.byteCount)
+  }
+
+  // MARK: Judgement
+
+  private func mismatch(_ what: String, _ page: Int, _ doing: StressOperation) {
+    registry.tally.mismatch("\(doing): \(what); \(model.describe(page))")
+  }
+
+  /// Judges what a raw access to a page came to. `wasClosed` is what was so before it, and `before` what was known.
+  ///
+  /// - Returns: whether the bytes are there to be compared.
+  func judge(signal: CInt, page: Int, before: StressPageState, isWrite: Bool, wasClosed: Bool, _ doing: StressOperation)
+    -> Bool
+  {
+    let mayWrite = model.plan.options.access == .readWrite
+    switch signal {
+    case 0:
+      if wasClosed { mismatch("an access after the closing succeeds", page, doing) }
+      if isWrite, !mayWrite { mismatch("a write to read-only memory succeeds", page, doing) }
+      if model.isNeverGiven(page) { mismatch("a page is there that nobody gave", page, doing) }
+      return true
+    case SIGSEGV where isClosing:
+      registry.tally.failure("SIGSEGV after the closing")
+    case SIGSEGV where isWrite && !mayWrite:
+      registry.tally.failure("SIGSEGV of a write to read-only memory")
+    case SIGBUS where isClosing && !wasClosed:
+      registry.tally.failure("SIGBUS while the region closes")
+    case SIGBUS where before.isThere && model.isUnchanged(page, since: before):
+      mismatch("SIGBUS from a page that was there", page, doing)
+    case SIGBUS where !model.hasMark(StressModel.wasReported, page):
+      mismatch("SIGBUS from a page of which no failure was reported", page, doing)
+    case SIGBUS where !wasClosed:
+      registry.tally.failure("SIGBUS")
+    default:
+      mismatch("signal \(signal)", page, doing)
+    }
+    return false
+  }
+
+  /// Whether the closing had ended; to be asked before an access.
+  func wasClosed() -> Bool { isClosed }
+
+  /// Compares bytes that were read at `offset` with the model.
+  func judge(_ bytes: [UInt8], at offset: Int, before: [StressPageState], _ doing: StressOperation) {
+    // Pieces leave nothing resident.
+    let isResident = doing != .forEachPiece
+    if let place = model.firstMismatch(bytes, at: offset, before: before, isResident: isResident) {
+      mismatch("the byte at \(place) is \(bytes[place - offset])", place / model.pageSize, doing)
+    }
+    for page in model.pages(of: offset..<(offset + bytes.count)) where model.isNeverGiven(page) {
+      mismatch("a page was had that nobody gave", page, doing)
+    }
+  }
+
+  /// Judges what a call threw for a range.
+  func judge(_ error: any Error, _ range: Range<Int>, before: [StressPageState], _ doing: StressOperation) {
+    guard let error = error as? FaultRuntimeError else {
+      registry.tally.mismatch("\(doing): threw \(error)")
+      return
+    }
+    switch error.code {
+    case .regionClosed:
+      if !isClosing { registry.tally.mismatch("\(doing): regionClosed from a region that is open: \(error)") }
+      registry.tally.failure("error regionClosed")
+    case .pageFailed:
+      guard let failure = error.failure else {
+        registry.tally.mismatch("\(doing): pageFailed without a page: \(error)")
+        return
+      }
+      let page = failure.offset / model.pageSize
+      let pages = model.pages(of: range)
+      guard pages.contains(page) else {
+        registry.tally.mismatch("\(doing) of \(range): \(failure)")
+        return
+      }
+      let known = before[page - pages.lowerBound]
+      if known.isThere, model.isUnchanged(page, since: known) { mismatch("a page that was there fails", page, doing) }
+      registry.judge(failure, model, doing.name)
+      registry.tally.failure("error pageFailed, \(registry.name(ofCause: failure.cause))")
+    default:
+      registry.tally.mismatch("\(doing) of \(range): \(error)")
+    }
+  }
+}
+
+extension StressModel {
+  /// What is known of a page, in words.
+  func describe(_ page: Int) -> String {
+    let state = state(ofPage: page)
+    return """
+      \(plan.name), page \(page) of \(pageCount), \(plan.runtime), trouble \(plan.trouble(ofPage: page).kind.name), \
+      state \(state.word), mask \(String(state.mask, radix: 16)), deadline \(plan.options.deadline.map { "\($0)" } ?? "none"), \
+      attempts \(plan.options.retry.attempts), request \(plan.requestSize.preferred)...\(plan.requestSize.largest), \
+      \(plan.lends ? "lends" : "fills"), \(plan.mayBlock ? "may block" : "does not block"), \(plan.options.advice)
+      """
+  }
+}

@@ -1,0 +1,72 @@
+import FaultRuntime
+import Synchronization
+
+/// The models of all open regions, by name, for failures that the runtime reports.
+final class StressRegistry: Sendable {
+  let tally: StressTally
+  /// Whether the kernel makes trouble, so that it may have no memory.
+  let kernelMakesTrouble: Bool
+  private let models = StressLock<[String: StressModel]>([:])
+
+  init(_ tally: StressTally, kernelMakesTrouble: Bool) {
+    self.tally = tally
+    self.kernelMakesTrouble = kernelMakesTrouble
+  }
+
+  func add(_ model: StressModel) { models.withLock { $0[model.plan.name] = model } }
+  func remove(_ model: StressModel) { models.withLock { $0[model.plan.name] = nil } }
+
+  /// What a runtime says before an access fails.
+  func note(_ failure: PageFailure) {
+    guard let model = models.withLock({ $0[failure.region] }) else {
+      // Its region is gone by now.
+      tally.failure("reported after the region's end")
+      return
+    }
+    judge(failure, model, "report")
+    model.mark(StressModel.wasReported, failure.offset / model.pageSize)
+    tally.failure("reported, \(name(ofCause: failure.cause))")
+  }
+
+  /// Whether a page may fail of this.
+  func judge(_ failure: PageFailure, _ model: StressModel, _ doing: String) {
+    let page = failure.offset / model.pageSize
+    let isClosing = model.isClosing.load(ordering: .sequentiallyConsistent)
+    guard failure.region == model.plan.name, failure.offset >= 0, page < model.pageCount,
+      failure.offset % model.pageSize == 0, failure.byteCount == model.pageSize
+    else {
+      tally.mismatch("\(doing): \(failure) for \(model.plan.name)")
+      return
+    }
+    let isAllowed =
+      switch failure.cause {
+      case let error as StressError:
+        // A request of several pages that meets the closing is not narrowed down any more.
+        error.region == model.plan.seed && model.hasMark(StressModel.threwError, error.page)
+          && (error.page == page || isClosing)
+      case ResolutionError.answerTooShort, ResolutionError.answerTooLong:
+        model.hasMark(StressModel.answeredBadly, page) || isClosing
+      case ResolutionError.deadlineExceeded(let deadline):
+        deadline == model.plan.options.deadline
+      case ResolutionError.regionClosed:
+        isClosing
+      case ResolutionError.refused(.outOfMemory):
+        kernelMakesTrouble
+      default:
+        false
+      }
+    if !isAllowed { tally.mismatch("\(doing): page fails for no reason: \(failure); \(model.describe(page))") }
+  }
+
+  func name(ofCause cause: any Error) -> String {
+    switch cause {
+    case is StressError: "provider's error"
+    case ResolutionError.answerTooShort: "answer too short"
+    case ResolutionError.answerTooLong: "answer too long"
+    case ResolutionError.deadlineExceeded: "deadline"
+    case ResolutionError.regionClosed: "closing"
+    case ResolutionError.refused(let errno): "kernel's \(errno)"
+    default: "\(cause)"
+    }
+  }
+}

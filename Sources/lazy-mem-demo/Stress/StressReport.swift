@@ -1,0 +1,59 @@
+import FoundationEssentials
+
+/// What a run came to, for people and for programs.
+struct StressReport: Encodable {
+  var seed: UInt64
+  var threads: Int
+  var seconds: Double
+  var operations: [String: Int]
+  var answers: [String: Int]
+  /// What providers did wrong.
+  var providerTroubles: [String: Int]
+  /// What the kernel was made to do; nil in release builds, which cannot.
+  var kernelTroubles: [String: Int]?
+  /// Failures that the model allows.
+  var failures: [String: Int]
+  var mismatches: Int
+  var firstMismatches: [String]
+
+  init(_ run: StressRun, seconds: Double, kernelTroubles: [String: Int]?) {
+    seed = run.settings.seed
+    threads = run.settings.threads
+    self.seconds = seconds
+    operations = run.tally.operationsDone
+    answers = run.tally.answersGiven
+    providerTroubles = run.tally.troublesMade
+    self.kernelTroubles = kernelTroubles
+    failures = run.tally.failuresSeen
+    (mismatches, firstMismatches) = run.tally.mismatches
+  }
+
+  func json() throws -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .prettyPrinted]
+    return String(decoding: try encoder.encode(self), as: UTF8.self)
+  }
+
+  func text() -> String {
+    var lines = ["time        \(fixed(seconds, 1)) s, \(threads) \(threads == 1 ? "thread" : "threads")"]
+    lines += Self.section("operations", operations)
+    lines += Self.section("answers of providers", answers)
+    lines += Self.section("faults injected into providers", providerTroubles)
+    if let kernelTroubles {
+      lines += Self.section("faults injected into the kernel's answers", kernelTroubles)
+    } else {
+      lines.append("faults injected into the kernel's answers: none, this is a release build")
+    }
+    lines += Self.section("failures seen, all of them allowed", failures)
+    lines.append("mismatches  \(mismatches)")
+    return lines.joined(separator: "\n")
+  }
+
+  private static func section(_ name: String, _ counts: [String: Int]) -> [String] {
+    ["\(name): \(counts.values.reduce(0, +))"]
+      + counts.sorted { $0.key < $1.key }.map { name, count in
+        let number = "\(count)"
+        return String(repeating: " ", count: max(1, 12 - number.count)) + number + "  " + name
+      }
+  }
+}

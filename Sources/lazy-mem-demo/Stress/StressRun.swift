@@ -1,0 +1,180 @@
+import FaultRuntime
+import Glibc
+import Synchronization
+
+/// How a run shall be.
+struct StressSettings: Sendable {
+  var seed: UInt64
+  var threads: Int
+  /// Nil where the threads run until their operations are done.
+  var seconds: Double?
+  /// For each thread; nil where they run until their time is up.
+  var operations: Int?
+  var plant: StressPlant?
+  /// Of a million requests to the kernel, how many meet trouble.
+  var troublePerMillion: UInt64
+  /// Seconds that one operation may take.
+  var patience: Double
+}
+
+/// The slots in which regions are opened and closed, and the runtimes that serve them.
+final class StressRun: Sendable {
+  private struct Slot: Sendable {
+    var region: StressRegion
+    var generation = 0
+  }
+
+  let settings: StressSettings
+  let tally = StressTally()
+  let registry: StressRegistry
+  let watch: StressWatch
+  let pageSize = Int(sysconf(CInt(_SC_PAGESIZE)))
+  private let slots: StressLock<[Slot]>
+  private let runtimes: StressLock<[FaultRuntime]>
+  private let isOver = Atomic<Bool>(false)
+
+  /// A few, so that threads meet.
+  static let slotCount = 6
+
+  init(_ settings: StressSettings) throws {
+    self.settings = settings
+    let registry = StressRegistry(tally, kernelMakesTrouble: settings.troublePerMillion > 0)
+    self.registry = registry
+    watch = StressWatch(threads: settings.threads + 1, patience: settings.patience)
+    let made = try StressRuntimeKind.allCases.map { try Self.runtime($0, registry) }
+    runtimes = StressLock(made)
+    slots = StressLock([])
+    for slot in 0..<Self.slotCount {
+      let region = try open(slot, 0)
+      slots.withLock { $0.append(Slot(region: region)) }
+    }
+  }
+
+  private static func runtime(_ kind: StressRuntimeKind, _ registry: StressRegistry) throws -> FaultRuntime {
+    var configuration = kind.configuration
+    configuration.onFailure = { failure in registry.note(failure) }
+    return try FaultRuntime(configuration)
+  }
+
+  private func open(_ slot: Int, _ generation: Int) throws(FaultRuntimeError) -> StressRegion {
+    let plan = StressPlan(seed: settings.seed, slot: slot, generation: generation, pageSize: pageSize)
+    let runtime = runtimes.withLock { $0[plan.runtime.rawValue] }
+    return try StressRegion(
+      StressModel(plan, pageSize: pageSize), runtime, registry, plant: slot == 0 ? settings.plant : nil)
+  }
+
+  var isDone: Bool { isOver.load(ordering: .relaxed) }
+
+  /// The region that a slot has now.
+  func region(_ slot: Int) -> StressRegion { slots.withLock { $0[slot].region } }
+
+  /// Puts a new region into a slot, and closes the old one: by hand, or by dropping it.
+  func reopen(_ slot: Int, closesByHand: Bool) {
+    // Numbered first, so that two threads which do this make different regions.
+    let generation = slots.withLock { slots in
+      slots[slot].generation += 1
+      return slots[slot].generation
+    }
+    do {
+      let new = try open(slot, generation)
+      let old = slots.withLock { slots in
+        let old = slots[slot].region
+        slots[slot].region = new
+        return old
+      }
+      if closesByHand { old.close() }
+    } catch {
+      tally.mismatch("reopen: \(error)")
+    }
+  }
+
+  /// Puts a new runtime into the place of one that goes on for as long as it has regions.
+  func replaceRuntime(_ number: Int) {
+    do {
+      let new = try Self.runtime(StressRuntimeKind.allCases[number], registry)
+      let old = runtimes.withLock { runtimes in
+        let old = runtimes[number]
+        runtimes[number] = new
+        return old
+      }
+      withExtendedLifetime(old) {}
+    } catch {
+      tally.mismatch("newRuntime: \(error)")
+    }
+  }
+
+  /// Runs the threads to their end, checks every byte once more, and closes everything.
+  func run() throws {
+    let watching = try StressThread { [self] in watch.run { region($0).model.describe(0) } }
+    var threads: [StressThread] = []
+    for number in 0..<settings.threads {
+      threads.append(
+        try StressThread { [self] in
+          var worker = StressWorker(self, number: number)
+          var done = 0
+          while !isDone, settings.operations.map({ done < $0 }) ?? true {
+            worker.step()
+            done += 1
+          }
+        })
+    }
+    if let seconds = settings.seconds {
+      let end = monotonicSeconds() + seconds
+      while monotonicSeconds() < end { usleep(20_000) }
+      isOver.store(true, ordering: .relaxed)
+    }
+    for thread in threads { thread.join() }
+    finish()
+    watch.stop()
+    watching.join()
+  }
+
+  /// Nobody else is there any more, so everything is known exactly.
+  private func finish() {
+    var worker = StressWorker(self, number: settings.threads)
+    for slot in 0..<Self.slotCount { worker.checkAll(slot) }
+    // The regions first: each waits for its handler.
+    slots.withLock { slots in
+      let all = slots
+      slots = []
+      return all
+    }.forEach { $0.region.close() }
+    let runtimes = runtimes.withLock { $0 }
+    for (kind, runtime) in zip(StressRuntimeKind.allCases, runtimes) where kind != .automatic && kind != .sigbus {
+      if runtime.regionCount != 0 { tally.mismatch("\(runtime.regionCount) regions of \(kind) are open at the end") }
+    }
+  }
+}
+
+/// A thread outside Swift's cooperative pool: one that waits in a fault must not keep a task from running.
+final class StressThread {
+  private final class Start: Sendable {
+    let body: @Sendable () -> Void
+    init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+  }
+
+  private var handle = pthread_t()
+
+  init(_ body: @escaping @Sendable () -> Void) throws {
+    let start = unsafe Unmanaged.passRetained(Start(body))
+    let result = unsafe pthread_create(
+      &handle, nil,
+      { context in
+        unsafe Unmanaged<Start>.fromOpaque(context!).takeRetainedValue().body()
+        return nil
+      }, start.toOpaque())
+    guard result == 0 else {
+      unsafe start.release()
+      throw CommandFailure(message: "cannot start a thread: \(unsafe String(cString: strerror(result)))")
+    }
+  }
+
+  func join() { pthread_join(handle, nil) }
+}
+
+/// Seconds of the clock that nobody sets.
+func monotonicSeconds() -> Double {
+  var now = timespec()
+  unsafe clock_gettime(CLOCK_MONOTONIC, &now)
+  return Double(now.tv_sec) + Double(now.tv_nsec) / 1e9
+}

@@ -1,0 +1,108 @@
+import Glibc
+import Synchronization
+
+/// What threads do in a run.
+enum StressOperation: Int, CaseIterable {
+  case read, readPages, write, discard, prefetch, populate, retry, withResident, withMutableResident, readCopy,
+    writeCopy
+  case forEachPiece, failure, wrongRange, reopen, newRuntime, forkAndTouch, forkAndExit, forkAndExecute
+
+  /// How often it comes, among all.
+  var weight: Int {
+    switch self {
+    case .read: 300
+    case .readPages: 100
+    case .write: 150
+    case .discard: 100
+    case .prefetch: 70
+    case .populate: 8
+    case .retry: 40
+    case .withResident, .withMutableResident, .readCopy, .writeCopy, .forEachPiece: 40
+    case .failure: 40
+    case .wrongRange: 10
+    case .reopen: 15
+    case .newRuntime: 1
+    case .forkAndTouch, .forkAndExit, .forkAndExecute: 1
+    }
+  }
+
+  static let totalWeight = allCases.reduce(0) { $0 + $1.weight }
+
+  /// The operation for a random number.
+  static func chosen(by number: UInt64) -> StressOperation {
+    var rest = Int(number % UInt64(totalWeight))
+    for operation in allCases {
+      rest -= operation.weight
+      if rest < 0 { return operation }
+    }
+    return .read
+  }
+
+  var name: String { "\(self)" }
+}
+
+/// How a provider gave what it was asked for.
+enum StressAnswer: Int, CaseIterable {
+  case filled, lent, zero
+}
+
+/// What has been done and seen, by kind.
+final class StressTally: Sendable {
+  private let operations = StressWords(count: StressOperation.allCases.count)
+  private let troubles = StressWords(count: StressTrouble.allCases.count)
+  private let answers = StressWords(count: StressAnswer.allCases.count)
+  private let mismatchCount = Atomic<Int>(0)
+  private let notes = StressLock(Notes())
+
+  private struct Notes {
+    var failures: [String: Int] = [:]
+    var mismatches: [String] = []
+  }
+
+  /// More than these are counted only.
+  private static let mismatchesKept = 20
+
+  func count(_ operation: StressOperation) { operations.add(1, operation.rawValue) }
+  func count(_ trouble: StressTrouble) { troubles.add(1, Int(trouble.rawValue)) }
+  func count(_ answer: StressAnswer) { answers.add(1, answer.rawValue) }
+
+  /// A failure that is allowed.
+  func failure(_ kind: String) { notes.withLock { $0.failures[kind, default: 0] += 1 } }
+
+  /// Something that must not be.
+  func mismatch(_ text: String) {
+    mismatchCount.add(1, ordering: .relaxed)
+    let isNew = notes.withLock { notes in
+      guard notes.mismatches.count < Self.mismatchesKept else { return false }
+      notes.mismatches.append(text)
+      return true
+    }
+    // At once, because the program may not get to its report.
+    if isNew { Diagnostics.write("mismatch: \(text)\n") }
+  }
+
+  var mismatches: (count: Int, texts: [String]) {
+    (mismatchCount.load(ordering: .relaxed), notes.withLock { $0.mismatches })
+  }
+
+  var failuresSeen: [String: Int] { notes.withLock { $0.failures } }
+
+  var operationsDone: [String: Int] {
+    Dictionary(
+      uniqueKeysWithValues: StressOperation.allCases.map { ($0.name, Int(operations.load($0.rawValue))) })
+  }
+
+  var troublesMade: [String: Int] {
+    Dictionary(
+      uniqueKeysWithValues: StressTrouble.allCases.filter { $0 != .none }.map {
+        ($0.name, Int(troubles.load(Int($0.rawValue))))
+      })
+  }
+
+  var answersGiven: [String: Int] {
+    Dictionary(uniqueKeysWithValues: StressAnswer.allCases.map { ("\($0)", Int(answers.load($0.rawValue))) })
+  }
+}
+
+/// Lets others run who have to be waited for.
+func stressPause() { usleep(50) }

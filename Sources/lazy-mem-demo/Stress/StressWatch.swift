@@ -1,0 +1,53 @@
+import Glibc
+import Synchronization
+
+/// Looks whether every thread gets on.
+final class StressWatch: Sendable {
+  /// For each thread its operation plus 1, its slot, and since when, in milliseconds; 0 while it does nothing.
+  private let words: StressWords
+  private let threads: Int
+  private let patience: Double
+  private let isOver = Atomic<Bool>(false)
+
+  init(threads: Int, patience: Double) {
+    self.threads = threads
+    self.patience = patience
+    words = StressWords(count: threads * 3)
+  }
+
+  func begin(_ thread: Int, _ operation: StressOperation, _ slot: Int) {
+    words.store(UInt64(slot), thread * 3 + 1)
+    words.store(UInt64(monotonicSeconds() * 1000), thread * 3 + 2)
+    words.store(UInt64(operation.rawValue + 1), thread * 3)
+  }
+
+  func end(_ thread: Int) { words.store(0, thread * 3) }
+
+  func stop() { isOver.store(true, ordering: .relaxed) }
+
+  /// Until `stop`. Ends the program where somebody hangs. `region` says what is in a slot.
+  func run(region: (Int) -> String) {
+    while !isOver.load(ordering: .relaxed) {
+      usleep(100_000)
+      let now = UInt64(monotonicSeconds() * 1000)
+      let hangs = (0..<threads).contains { thread in
+        words.load(thread * 3) != 0 && now > words.load(thread * 3 + 2) + UInt64(patience * 1000)
+      }
+      guard hangs else { continue }
+      let lines = (0..<threads).map { thread in
+        words.load(thread * 3) == 0
+          ? "thread \(thread): between operations\n"
+          : describe(thread, now) + "  " + region(Int(words.load(thread * 3 + 1))) + "\n"
+      }
+      Diagnostics.write("lazy-mem-demo: an operation takes longer than \(patience) s\n" + lines.joined())
+      _exit(StressCommand.hangCode)
+    }
+  }
+
+  private func describe(_ thread: Int, _ now: UInt64) -> String {
+    let operation = Int(words.load(thread * 3))
+    let name = StressOperation(rawValue: operation - 1)?.name ?? "unknown"
+    let since = max(now, words.load(thread * 3 + 2)) - words.load(thread * 3 + 2)
+    return "thread \(thread): \(name) of slot \(words.load(thread * 3 + 1)) for \(since) ms\n"
+  }
+}
