@@ -109,7 +109,7 @@ struct StressTests {
       let outcome = try stress("--seconds", "60", "--seed", "3", "--plant", "hang", "--patience", "1")
       #expect(outcome.code == 2)
       #expect(outcome.errors.contains("an operation takes longer than 1.0 s"))
-      #expect(outcome.errors.contains(" of slot 0 for "))
+      #expect(outcome.errors.contains(" of slot 0, region "))
     }
   #endif
 }

@@ -124,9 +124,10 @@ extension EventLoop {
     for overdue in inFlight.withdrawOverdue() {
       let error = ResolutionError.deadlineExceeded(.nanoseconds(Int64(clamping: overdue.region.deadline)))
       for page in Set(overdue.pages).sorted() { pooled.fail(page, of: overdue.region, error, uffd) }
+      // Before the job goes on elsewhere, where it would be taken for the one that is stuck.
+      pool.giveUp(overdue.request)
       if let job = overdue.job, job.giveUp(error, at: overdue.request.end) { pool.submit(.prefetch(job, self)) }
       for job in overdue.followers { pool.submit(.prefetch(job, self)) }
-      pool.giveUp(overdue.request)
     }
   }
 

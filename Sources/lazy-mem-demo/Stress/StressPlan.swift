@@ -51,6 +51,8 @@ enum StressRuntimeKind: Int, CaseIterable {
 struct StressPlan {
   let seed: UInt64
   let name: String
+  let slot: Int
+  let generation: Int
   let runtime: StressRuntimeKind
   let byteCount: Int
   let options: RegionOptions
@@ -67,7 +69,9 @@ struct StressPlan {
   init(seed runSeed: UInt64, slot: Int, generation: Int, pageSize: Int) {
     var random = StressRandom(runSeed, 1000 + UInt64(slot), UInt64(generation))
     seed = random.next() | 1
-    name = "slot \(slot), region \(generation)"
+    name = Self.name(slot: slot, generation: generation)
+    self.slot = slot
+    self.generation = generation
     runtime = random.among(StressRuntimeKind.allCases)
 
     let pages =
@@ -101,6 +105,8 @@ struct StressPlan {
     lends = random.percent(40)
     troublePercent = UInt64(random.among([0, 0, 2, 10, 30]))
   }
+
+  static func name(slot: Int, generation: Int) -> String { "slot \(slot), region \(generation)" }
 
   /// What the provider does wrong with a page, and how often.
   func trouble(ofPage page: Int) -> (kind: StressTrouble, count: UInt64) {

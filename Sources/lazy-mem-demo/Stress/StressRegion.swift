@@ -29,6 +29,9 @@ final class StressRegion: Sendable {
     registry.remove(model)
   }
 
+  /// As the watch counts regions.
+  var number: UInt64 { UInt64(model.plan.slot) | UInt64(model.plan.generation) << 8 }
+
   func close() {
     model.isClosing.store(true, ordering: .sequentiallyConsistent)
     region.close()

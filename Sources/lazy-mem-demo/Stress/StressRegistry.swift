@@ -16,6 +16,13 @@ final class StressRegistry: Sendable {
   func add(_ model: StressModel) { models.withLock { $0[model.plan.name] = model } }
   func remove(_ model: StressModel) { models.withLock { $0[model.plan.name] = nil } }
 
+  /// What is known of a region, and of its first page.
+  func describe(_ name: String) -> String {
+    guard let model = models.withLock({ $0[name] }) else { return "not there any more" }
+    let isClosing = model.isClosing.load(ordering: .sequentiallyConsistent)
+    return model.describe(0) + (isClosing ? ", closing" : "")
+  }
+
   /// What a runtime says before an access fails.
   func note(_ failure: PageFailure) {
     guard let model = models.withLock({ $0[failure.region] }) else {

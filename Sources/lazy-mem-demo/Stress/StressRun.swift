@@ -68,8 +68,8 @@ final class StressRun: Sendable {
   /// The region that a slot has now.
   func region(_ slot: Int) -> StressRegion { slots.withLock { $0[slot].region } }
 
-  /// Puts a new region into a slot, and closes the old one: by hand, or by dropping it.
-  func reopen(_ slot: Int, closesByHand: Bool) {
+  /// Puts a new region into a slot, and closes the old one: by hand, or by dropping it. `use` has the new one before others do.
+  func reopen(_ slot: Int, closesByHand: Bool, use: (StressRegion) -> Void) {
     // Numbered first, so that two threads which do this make different regions.
     let generation = slots.withLock { slots in
       slots[slot].generation += 1
@@ -77,6 +77,7 @@ final class StressRun: Sendable {
     }
     do {
       let new = try open(slot, generation)
+      use(new)
       let old = slots.withLock { slots in
         let old = slots[slot].region
         slots[slot].region = new
@@ -105,7 +106,7 @@ final class StressRun: Sendable {
 
   /// Runs the threads to their end, checks every byte once more, and closes everything.
   func run() throws {
-    let watching = try StressThread { [self] in watch.run { region($0).model.describe(0) } }
+    let watching = try StressThread { [watch, registry] in watch.run(registry) }
     var threads: [StressThread] = []
     for number in 0..<settings.threads {
       threads.append(

@@ -3,7 +3,7 @@ import Synchronization
 
 /// Looks whether every thread gets on.
 final class StressWatch: Sendable {
-  /// For each thread its operation plus 1, its slot, and since when, in milliseconds; 0 while it does nothing.
+  /// For each thread its operation plus 1, the number of its region, and since when, in milliseconds; 0 while it does nothing.
   private let words: StressWords
   private let threads: Int
   private let patience: Double
@@ -15,8 +15,9 @@ final class StressWatch: Sendable {
     words = StressWords(count: threads * 3)
   }
 
-  func begin(_ thread: Int, _ operation: StressOperation, _ slot: Int) {
-    words.store(UInt64(slot), thread * 3 + 1)
+  /// `region` is a slot, and how many regions it had before, in the bits from 8 on.
+  func begin(_ thread: Int, _ operation: StressOperation, region: UInt64) {
+    words.store(region, thread * 3 + 1)
     words.store(UInt64(monotonicSeconds() * 1000), thread * 3 + 2)
     words.store(UInt64(operation.rawValue + 1), thread * 3)
   }
@@ -25,8 +26,8 @@ final class StressWatch: Sendable {
 
   func stop() { isOver.store(true, ordering: .relaxed) }
 
-  /// Until `stop`. Ends the program where somebody hangs. `region` says what is in a slot.
-  func run(region: (Int) -> String) {
+  /// Until `stop`. Ends the program where somebody hangs. `describe` says what is known of a region.
+  func run(_ registry: StressRegistry) {
     while !isOver.load(ordering: .relaxed) {
       usleep(100_000)
       let now = UInt64(monotonicSeconds() * 1000)
@@ -37,17 +38,18 @@ final class StressWatch: Sendable {
       let lines = (0..<threads).map { thread in
         words.load(thread * 3) == 0
           ? "thread \(thread): between operations\n"
-          : describe(thread, now) + "  " + region(Int(words.load(thread * 3 + 1))) + "\n"
+          : describe(thread, now, registry)
       }
       Diagnostics.write("lazy-mem-demo: an operation takes longer than \(patience) s\n" + lines.joined())
       _exit(StressCommand.hangCode)
     }
   }
 
-  private func describe(_ thread: Int, _ now: UInt64) -> String {
-    let operation = Int(words.load(thread * 3))
-    let name = StressOperation(rawValue: operation - 1)?.name ?? "unknown"
+  private func describe(_ thread: Int, _ now: UInt64, _ registry: StressRegistry) -> String {
+    let operation = StressOperation(rawValue: Int(words.load(thread * 3)) - 1)?.name ?? "unknown"
     let since = max(now, words.load(thread * 3 + 2)) - words.load(thread * 3 + 2)
-    return "thread \(thread): \(name) of slot \(words.load(thread * 3 + 1)) for \(since) ms\n"
+    let region = words.load(thread * 3 + 1)
+    let name = StressPlan.name(slot: Int(region & 0xff), generation: Int(region >> 8))
+    return "thread \(thread): \(operation) of \(name) for \(since) ms\n  \(registry.describe(name))\n"
   }
 }

@@ -179,7 +179,7 @@ extension StressWorker {
     let region = run.region(slot)
     let size = region.model.pageSize
     for page in 0..<region.model.pageCount {
-      run.watch.begin(number, .readPages, slot)
+      run.watch.begin(number, .readPages, region: region.number)
       defer { run.watch.end(number) }
       guard readBytes(region, page, 0, size, .readPages) == SIGBUS else { continue }
       guard region.region.failure(at: page * size) != nil else {

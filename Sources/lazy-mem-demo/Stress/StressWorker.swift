@@ -40,17 +40,23 @@ struct StressWorker {
     let operation = StressOperation.chosen(by: random.next())
     let slot = Int(random.next() % UInt64(StressRun.slotCount))
     let draw = Draw(first: random.next(), second: random.next(), third: random.next())
-    run.watch.begin(number, operation, slot)
-    perform(operation, slot, draw)
+    let region = run.region(slot)
+    run.watch.begin(number, operation, region: region.number)
+    perform(operation, slot, on: region, draw)
     run.tally.count(operation)
     run.watch.end(number)
   }
 
-  private func perform(_ operation: StressOperation, _ slot: Int, _ draw: Draw) {
+  private func perform(_ operation: StressOperation, _ slot: Int, on region: StressRegion, _ draw: Draw) {
     switch operation {
-    case .reopen: run.reopen(slot, closesByHand: draw.third & 1 == 0)
+    case .reopen:
+      run.reopen(slot, closesByHand: draw.third & 1 == 0) { new in
+        // Huge pages are moved only where nothing has come yet.
+        guard draw.third & 6 == 0 else { return }
+        prefetch(new, 0..<new.model.plan.byteCount, .populate, holds: true)
+      }
     case .newRuntime: run.replaceRuntime(Int(draw.first % UInt64(StressRuntimeKind.allCases.count)))
-    default: perform(operation, on: run.region(slot), draw)
+    default: perform(operation, on: region, draw)
     }
   }
 
