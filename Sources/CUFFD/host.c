@@ -322,12 +322,17 @@ int cuffd_is_resident(uint64_t page) {
   return mincore((void *)(uintptr_t)page, 1, &residency) == 0 && (residency & 1) != 0;
 }
 
-int64_t cuffd_copy_if_readable(void *destination, const void *source, size_t length) {
+int cuffd_try_copy(void *destination, const void *source, size_t length) {
   struct iovec to = {.iov_base = destination, .iov_len = length};
   struct iovec from = {.iov_base = (void *)(uintptr_t)source, .iov_len = length};
   ssize_t copied = process_vm_readv(getpid(), &to, 1, &from, 1, 0);
   if (copied == (ssize_t)length) return 0;
-  if (copied >= 0 || errno == EFAULT) return -EFAULT;
+  return copied >= 0 ? -EFAULT : -errno;
+}
+
+int64_t cuffd_copy_if_readable(void *destination, const void *source, size_t length) {
+  int result = cuffd_try_copy(destination, source, length);
+  if (result == 0 || result == -EFAULT) return result;
   // A sandbox may forbid the call; then a source that cannot be read is fatal.
   memcpy(destination, source, length);
   return 0;

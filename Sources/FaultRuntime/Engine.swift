@@ -74,18 +74,30 @@ final class Engine: Sendable {
       handler = next
       server = .eventLoop(next)
     }
-    do {
+    do throws(FaultRuntimeError) {
       let core = try RegionCore(
         provider: provider, byteCount: byteCount, options: options, name: name, pageSize: pageSize,
         hugePageByteCount: hugePageByteCount, handler: handler?.number,
-        faultingThreads: handler == nil ? faultingThreads : nil)
+        faultingThreads: handler == nil ? faultingThreads : nil,
+        isTaken: { [table] in table.intersects($0) || SigbusDispatcher.shared.isTaken($0) })
       if handler != nil { try watchdog?.watch(deadline: core.deadline) }
-      try server.open(core)
+      do throws(FaultRuntimeError) {
+        try server.open(core)
+      } catch {
+        watchdog?.regionEnded(deadline: core.deadline)
+        throw error
+      }
       return LazyRegion(core: core, server: server, engine: self)
     } catch {
       handler?.regionEnded()
       throw error
     }
+  }
+
+  /// Ends the service of a region.
+  func close(_ region: RegionCore, _ server: RegionServer) {
+    server.close(region)
+    watchdog?.regionEnded(deadline: region.deadline)
   }
 
   /// In nanoseconds.

@@ -390,6 +390,34 @@ struct RegionTableTests {
     #expect(removed == nil)
   }
 
+  @Test("A child that was forked while others were reading can change the table")
+  func forkedWhileRead() throws {
+    let table = RegionTable()
+    let staying = try core(3)
+    table.insert(staying)
+    let isDone = Atomic<Bool>(false)
+    let readers = (0..<3).map { _ in
+      TestThread {
+        while !isDone.load(ordering: .relaxed) { _ = table.region(containing: staying.range.start + 5) }
+      }
+    }
+    let added = try core(1)
+    for _ in 0..<100 {
+      let result = unsafe withUnsafePointer(to: (table, added)) { pointer in
+        unsafe cts_forked(
+          { context in
+            alarm(20)
+            let (table, added) = unsafe context.assumingMemoryBound(to: (RegionTable, RegionCore).self).pointee
+            table.insert(added)
+            return 42
+          }, UnsafeMutableRawPointer(mutating: UnsafeRawPointer(pointer)))
+      }
+      #expect(result == 42)
+    }
+    isDone.store(true, ordering: .relaxed)
+    for reader in readers { #expect(reader.join()) }
+  }
+
   @Test("Reports of present pages are counted for each page, and are forgotten after a quiet second")
   func presentReports() {
     var reports = PresentReports()

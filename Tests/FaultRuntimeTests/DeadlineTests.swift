@@ -168,6 +168,33 @@ struct DeadlineTests {
     #expect(region.access(0) == .byte(expectedByte(0)))
   }
 
+  @Test("The watchdog looks as often as the shortest deadline of the open regions wants")
+  func period() throws {
+    let pool = ProviderPool(threadLimit: 1, ownThreads: OwnThreads())
+    let handlers = try Handlers(count: 1) { number throws(FaultRuntimeError) in
+      try EventLoop(
+        configuration: FaultRuntimeConfiguration(), table: RegionTable(), pageSize: .ofHost(), pool: pool,
+        number: number)
+    }
+    defer { handlers.stop() }
+    let watchdog = Watchdog(handlers)
+    defer { watchdog.stop() }
+    let long = watchdog.period
+    try watchdog.watch(deadline: 0)
+    #expect(watchdog.period == long)
+    try watchdog.watch(deadline: 80_000_000)
+    try watchdog.watch(deadline: 8_000_000)
+    try watchdog.watch(deadline: 8_000_000)
+    #expect(watchdog.period == 2_000_000)
+    watchdog.regionEnded(deadline: 8_000_000)
+    #expect(watchdog.period == 2_000_000)
+    watchdog.regionEnded(deadline: 8_000_000)
+    #expect(watchdog.period == 20_000_000)
+    watchdog.regionEnded(deadline: 0)
+    watchdog.regionEnded(deadline: 80_000_000)
+    #expect(watchdog.period == long)
+  }
+
   @Test("Attempts and their waits count", arguments: [Duration.milliseconds(5), .seconds(3600)])
   func attempts(backoff: Duration) throws {
     let runtime = try runtime()

@@ -171,6 +171,31 @@ struct DeadlockTests {
     #expect(toucher.join())
   }
 
+  @Test("Pages that lean on one another deeper than the pool may grow are an error, with both ends")
+  func endlessOnPool() throws {
+    let deadlocks = Guarded<[SelfDeadlock]>([])
+    var configuration = FaultRuntimeConfiguration(delivery: .eventLoop, providerThreads: 1)
+    configuration.onFailure = { failure in
+      if case .deadlock(let found)? = failure.cause as? ResolutionError { deadlocks.withLock { $0.append(found) } }
+    }
+    let runtime = try FaultRuntime(configuration)
+    let places = Places()
+    let region = try runtime.map(
+      ClosureProvider(requestSize: .singlePage, mayBlock: true) { request, page in
+        guard case .byte(let byte) = read(places[0] + UInt(request.offset + pageBytes)) else {
+          throw Touched(signal: SIGBUS)
+        }
+        page.append(repeating: byte, count: request.byteCount)
+        return .filled
+      }, byteCount: 200 * pageBytes, options: RegionOptions(advice: .random))
+    places.add(region)
+    let toucher = TestThread { #expect(region.access(0) == .signal(SIGBUS)) }
+    #expect(toucher.join())
+    let deepest = try #require(deadlocks.withLock { $0.first })
+    #expect(deepest.touchedOffset == deepest.range.lowerBound + pageBytes)
+    #expect(deepest.touchedOffset > 60 * pageBytes)
+  }
+
   @Test("Two providers on the pool that touch each other's regions")
   func poolCycle() throws {
     let runtime = try runtime()

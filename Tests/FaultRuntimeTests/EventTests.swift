@@ -126,6 +126,38 @@ struct EventTests {
     #expect(unsafe munmap(UnsafeMutableRawPointer(bitPattern: taken), 3 * pageBytes) == 0)
   }
 
+  @Test("No runtime maps a region where the program has unmapped a part of an open one")
+  func hole() async {
+    // Nobody else must take the hole.
+    await #expect(processExitsWith: .success) {
+      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .eventLoop))
+      let region = try runtime.map(patternProvider(), byteCount: 8 * pageBytes)
+      let hole = region.address + UInt(2 * pageBytes)
+      let end = region.address + UInt(8 * pageBytes)
+      func anywhere() -> UInt {
+        UInt(bitPattern: unsafe mmap(nil, 4 * pageBytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))
+      }
+      #expect(unsafe munmap(UnsafeMutableRawPointer(bitPattern: hole), 4 * pageBytes) == 0)
+      // The places that the kernel likes better are filled, so that it takes the hole next.
+      var tries = 0
+      while anywhere() != hole {
+        tries += 1
+        try #require(tries < 10_000)
+      }
+      #expect(unsafe munmap(UnsafeMutableRawPointer(bitPattern: hole), 4 * pageBytes) == 0)
+      for delivery in [Delivery.eventLoop, .sigbus] {
+        let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))
+        let other = try runtime.map(
+          patternProvider(seed: 1, inFaultingThread: true), byteCount: 4 * pageBytes)
+        #expect(other.address + UInt(4 * pageBytes) <= region.address || other.address >= end)
+        #expect(other.access(0) == .byte(expectedByte(0, seed: 1)))
+      }
+      // It is given back.
+      #expect(anywhere() == hole)
+      #expect(region.access(7 * pageBytes) == .byte(expectedByte(7 * pageBytes)))
+    }
+  }
+
   @Test("A prefetch on the handler's thread goes on when an event comes that this thread has to read first")
   func eventDuringPrefetch() throws {
     let held = Guarded<LazyRegion?>(nil)

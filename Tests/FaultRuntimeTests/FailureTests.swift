@@ -159,6 +159,25 @@ struct FailureTests {
     expectOneFailure(of: region, at: 0, ResolutionError.refused(.badAddress))
   }
 
+  @Test("Lending memory that cannot be read to a prefetch of huge pages is an error, not a crash")
+  func lentUnreadableHuge() throws {
+    let huge = max(Int(cuffd_huge_page_size()), pageBytes)
+    let scratch = Scratch(pages: 2 * huge / pageBytes)
+    scratch.fill(6)
+    let bad = huge + 3 * pageBytes
+    #expect(cuffd_protect_none(UInt64(scratch.page(bad / pageBytes).start), pageBytes) == 0)
+    let region = try runtime.map(
+      ClosureProvider(requestSize: RequestSize(preferred: pageBytes, largest: huge)) { request, _ in
+        unsafe .lent(UnsafeRawBufferPointer(start: scratch.pointer + request.offset, count: request.byteCount))
+      }, byteCount: 2 * huge)
+    let error = #expect(throws: FaultRuntimeError.self) { try region.populate() }
+    #expect(error?.failure?.offset == bad)
+    #expect(error?.failure?.cause as? ResolutionError == .refused(.badAddress))
+    #expect(region.access(bad - 1) == .byte(6))
+    #expect(region.access(bad + pageBytes) == .byte(6))
+    #expect(region.access(bad) == .signal(SIGBUS))
+  }
+
   @Test("Lending lazy memory of the same runtime is refused, because the copy would wait for itself")
   func lentLazy() throws {
     let inner = try runtime.map(patternProvider(), byteCount: pageBytes)

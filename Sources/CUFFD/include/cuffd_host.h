@@ -114,7 +114,11 @@ int cuffd_is_resident(uint64_t page);
 // out, or a marker such as poison), 0 where there is nothing. Returns 0 or -errno.
 int cuffd_page_states(uint64_t address, size_t length, unsigned char *states);
 
-// memcpy that answers -EFAULT, instead of a signal, where the source cannot be read.
+// memcpy by the kernel (process_vm_readv(2)): -EFAULT, instead of a signal, where the source cannot be read; another -errno where
+// a sandbox forbids the call. Returns 0 or -errno.
+int cuffd_try_copy(void *destination, const void *source, size_t length);
+
+// The same, or memcpy where that is forbidden.
 int64_t cuffd_copy_if_readable(void *destination, const void *source, size_t length);
 
 // strerror_r(3): the text for an error number, in `buffer` or in static memory.

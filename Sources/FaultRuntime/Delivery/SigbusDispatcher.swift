@@ -21,6 +21,9 @@ final class SigbusDispatcher: Sendable {
 
   func forget(_ region: RegionCore) { explained.remove(region) }
 
+  /// Whether a byte of `range` lies in a region that is known here. Lock-free.
+  func isTaken(_ range: AddressRange) -> Bool { table.intersects(range) || explained.intersects(range) }
+
   /// In the signal handler, when nothing is left but the default action.
   private func lastWords(_ address: UInt) {
     guard let region = explained.region(containing: address) ?? table.region(containing: address) else { return }

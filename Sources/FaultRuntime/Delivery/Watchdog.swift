@@ -4,7 +4,9 @@ internal import CUFFD
 /// that would never end. Nothing on the way of a fault knows of it.
 final class Watchdog: Sendable {
   private struct State: Sendable {
-    var period: UInt64
+    /// The periods that open regions want, in nanoseconds, and how many of them do.
+    var wanted: [UInt64: Int] = [:]
+    var period: UInt64 { wanted.keys.min() ?? Watchdog.longestPeriod }
     var isStopping = false
     var thread: FaultThread?
   }
@@ -13,17 +15,22 @@ final class Watchdog: Sendable {
   private static let longestPeriod: UInt64 = 500_000_000
   private static let shortestPeriod: UInt64 = 1_000_000
 
-  private let state = Monitor(State(period: longestPeriod))
+  private let state = Monitor(State())
   private let handlers: Handlers
 
   init(_ handlers: Handlers) { self.handlers = handlers }
 
+  /// How long it waits between two looks, in nanoseconds.
+  var period: UInt64 { state.withLock { $0.period } }
+
+  private static func period(for deadline: UInt64) -> UInt64 { max(shortestPeriod, min(deadline / 4, longestPeriod)) }
+
   /// Looks after a region with this deadline as well, in nanoseconds; 0 where it has none. Without a thread for it, throws.
   func watch(deadline: UInt64) throws(FaultRuntimeError) {
-    let wanted = deadline == 0 ? Self.longestPeriod : max(Self.shortestPeriod, min(deadline / 4, Self.longestPeriod))
     let (failure, isSooner) = state.withLock { state -> (HostCallError?, Bool) in
-      let isSooner = wanted < state.period
-      if isSooner { state.period = wanted }
+      let before = state.period
+      if deadline != 0 { state.wanted[Self.period(for: deadline), default: 0] += 1 }
+      let isSooner = state.period < before
       guard state.thread == nil, !state.isStopping else { return (nil, isSooner) }
       do throws(HostCallError) {
         state.thread = try FaultThread(name: "fault-watchdog", stackByteCount: 1 << 18) { [self] in run() }
@@ -33,7 +40,20 @@ final class Watchdog: Sendable {
       }
     }
     if isSooner { state.announce() }
-    if let failure { throw .cannotStart(failure) }
+    if let failure {
+      regionEnded(deadline: deadline)
+      throw .cannotStart(failure)
+    }
+  }
+
+  /// A region with this deadline has ended.
+  func regionEnded(deadline: UInt64) {
+    guard deadline != 0 else { return }
+    let period = Self.period(for: deadline)
+    state.withLock { state in
+      let count = state.wanted[period, default: 0]
+      state.wanted[period] = count > 1 ? count - 1 : nil
+    }
   }
 
   func stop() {
@@ -87,6 +107,8 @@ struct DeadlockDetector: ~Copyable {
   private var progress: [Int] = []
   /// The waits for the pool at the last look.
   private var earlier: Set<Wait> = []
+  /// Those for which no thread was left.
+  private var unserved: Set<Wait> = []
 
   init() { progress.reserveCapacity(64) }
 
@@ -106,8 +128,18 @@ struct DeadlockDetector: ~Copyable {
       waits.removeAll { $0 == wait }
       fail(wait, loops)
     }
+    failUnserved(loops)
     // They ask again, and are read by whoever reads then.
     for wait in others + faults.filter(waits.contains) { wake(wait, loops) }
+  }
+
+  /// Where every thread that the pool may have waits in a fault, nobody is left to answer what one of them waits for.
+  private mutating func failUnserved(_ loops: [EventLoop]) {
+    let now = Set(loops.indices.flatMap { loop in loops[loop].inFlight.unserved.map { Wait(threads: $0, loop: loop) } })
+    defer { unserved = now }
+    // One is enough: its thread goes on, and answers others.
+    guard let wait = now.first(where: unserved.contains), loops[wait.loop].pool.allWaitInFaults else { return }
+    fail(wait, loops)
   }
 
   /// The faults that nobody reads because the thread that should sleeps.

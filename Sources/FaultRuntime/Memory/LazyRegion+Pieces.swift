@@ -74,23 +74,37 @@ private struct PieceReader: ~Copyable {
     if let errno = KernelErrno(returned: result) {
       throw .pageFailed(core.failure(ResolutionError.refused(errno), atPage: address))
     }
-    // A poisoned page looks like one that was swapped out.
-    for offset in core.failures.offsets(in: range) where states[(offset - range.lowerBound) / pageSize] == 1 {
+    for offset in core.failures.offsets(in: range)
+    where states[(offset - range.lowerBound) / pageSize] == State.something {
       if cuffd_is_resident(UInt64(core.range.start) + UInt64(offset)) == 0 {
-        states[(offset - range.lowerBound) / pageSize] = 0
+        states[(offset - range.lowerBound) / pageSize] = copyUnlessPoisoned(offset, offset - range.lowerBound)
       }
     }
     var page = 0
     while page < count {
       var end = page + 1
       while end < count, states[end] == states[page] { end += 1 }
-      if states[page] != 0 {
+      if states[page] == State.something {
         try copy(range, page, end)
-      } else {
+      } else if states[page] == State.nothing {
         try ask(range, page * pageSize, end * pageSize)
       }
       page = end
     }
+  }
+
+  /// What is known of a page: the first two by `cuffd_page_states`.
+  private enum State {
+    static let nothing: UInt8 = 0
+    static let something: UInt8 = 1
+    static let copied: UInt8 = 2
+  }
+
+  /// A poisoned page looks like one that came in the end and was swapped out. The kernel can read the one and not the other.
+  private func copyUnlessPoisoned(_ offset: Int, _ place: Int) -> UInt8 {
+    let source = unsafe UnsafeRawPointer(bitPattern: region.core.range.start &+ UInt(bitPattern: offset))!
+    let result = unsafe cuffd_try_copy(buffer.baseAddress! + place, source, region.pageSize)
+    return result == 0 ? State.copied : State.nothing
   }
 
   private func copy(_ range: Range<Int>, _ page: Int, _ end: Int) throws(FaultRuntimeError) {

@@ -93,6 +93,6 @@ public final class LazyRegion: Sendable {
     // In a forked child the memory is not mapped and the descriptor belongs to the parent's faults.
     guard core.isInOwnerProcess, core.beginClosing() else { return }
     core.pins.close(nanoseconds: engine.closeDeadline)
-    server.close(core)
+    engine.close(core, server)
   }
 }

@@ -47,10 +47,11 @@ final class RegionCore: Sendable {
   private let closing = Atomic<Bool>(false)
   private let ownerProcess = cuffd_process_id()
 
-  /// Maps memory for `byteCount` bytes over `provider`.
+  /// Maps memory for `byteCount` bytes over `provider`, where `isTaken` does not say that it is another region's.
   init<Provider: PageProvider>(
     provider: Provider, byteCount: Int, options: RegionOptions, name: String, pageSize: PageSize,
-    hugePageByteCount: Int = 0, handler: Int?, faultingThreads: InThreadServer? = nil
+    hugePageByteCount: Int = 0, handler: Int?, faultingThreads: InThreadServer? = nil,
+    isTaken: (AddressRange) -> Bool = { _ in false }
   ) throws(FaultRuntimeError) {
     guard byteCount > 0 else { throw .emptyRegion(name: name, byteCount: byteCount) }
     guard let mapped = pageSize.roundUp(byteCount) else { throw .cannotMap(name, byteCount, .outOfMemory) }
@@ -69,11 +70,11 @@ final class RegionCore: Sendable {
     self.providerName = (provider as? any CustomStringConvertible)?.description ?? "\(Provider.self)"
     // So that huge pages can be moved in.
     let alignment = mapped >= hugePageByteCount ? hugePageByteCount : 0
-    var address: UnsafeMutableRawPointer?
-    if let errno = unsafe KernelErrno(returned: cuffd_map_lazy(mapped, alignment, isWritable, &address)) {
-      throw .cannotMap(name, byteCount, errno)
+    do throws(HostCallError) {
+      range = try Self.map(mapped, alignment: alignment, isWritable: isWritable, isTaken: isTaken)
+    } catch {
+      throw .cannotMap(name, byteCount, error.errno)
     }
-    self.range = AddressRange(start: UInt(bitPattern: address), byteCount: mapped)
     parts = Guarded(RegionParts(range))
     self.name = name
     self.byteCount = byteCount
@@ -88,6 +89,24 @@ final class RegionCore: Sendable {
     self.widestRequest = max(unit, min(largest, limit) / unit * unit)
     self.mayBeAskedConcurrently = provider.mayRunInFaultingThread
     self.provide = { request, buffer in try provider.page(request, into: &buffer) }
+  }
+
+  private static func map(
+    _ byteCount: Int, alignment: Int, isWritable: Bool, isTaken: (AddressRange) -> Bool
+  ) throws(HostCallError) -> AddressRange {
+    // The program may have unmapped a part of an open region. What that region's requests bring must not land in another one.
+    var holes: [AddressRange] = []
+    defer { for hole in holes { _ = cuffd_unmap(UInt64(hole.start), hole.byteCount) } }
+    while true {
+      var address: UnsafeMutableRawPointer?
+      if let errno = unsafe KernelErrno(returned: cuffd_map_lazy(byteCount, alignment, isWritable, &address)) {
+        throw HostCallError(call: "mmap", errno: errno)
+      }
+      let range = AddressRange(start: UInt(bitPattern: address), byteCount: byteCount)
+      guard isTaken(range) else { return range }
+      // Kept until another place is found, or the kernel would name it again.
+      holes.append(range)
+    }
   }
 
   deinit {

@@ -1,3 +1,4 @@
+internal import CUFFD
 internal import Synchronization
 
 /// All open regions of a runtime, found by address in O(log regions) without a lock.
@@ -54,6 +55,8 @@ final class RegionTable: @unchecked Sendable {
   /// Sorted by address; holds the regions that the snapshot points to without counting them.
   private let regions = Guarded<[TableEntry]>([])
   private let isForManyThreads: Bool
+  /// The process whose threads are counted as readers.
+  private let ownerProcess = Atomic(cuffd_process_id())
 
   /// - Parameter isForManyThreads: whether regions are looked up with ``handle(containing:)`` as well.
   init(isForManyThreads: Bool = false) {
@@ -128,27 +131,13 @@ final class RegionTable: @unchecked Sendable {
     }
   }
 
-  /// Adds a region. O(regions); takes a lock.
+  /// Adds a region, where none is: ``RegionCore`` is not mapped over another. O(regions); takes a lock.
   func insert(_ region: RegionCore) {
     regions.withLock { regions in
       let index = Self.index(of: region.range.start, in: regions)
-      // What a parent process had where a forked child maps its own is not there.
-      func isStale(_ other: Int) -> Bool {
-        let range = regions[other].region.range
-        return range.start < region.range.end && range.end > region.range.start
-          && !regions[other].region.isInOwnerProcess
-      }
-      var stale = index..<index
-      while stale.lowerBound > 0, isStale(stale.lowerBound - 1) { stale = (stale.lowerBound - 1)..<stale.upperBound }
-      while stale.upperBound < regions.count, isStale(stale.upperBound) {
-        stale = stale.lowerBound..<(stale.upperBound + 1)
-      }
       let entry = TableEntry(region, isForManyThreads: isForManyThreads)
-      // Let go of only when no reader can be on its way to them.
-      let removed = Array(regions[stale])
-      regions.replaceSubrange(stale, with: [entry])
-      unsafe publish(snapshot(replacing: stale, by: entry))
-      _ = consume removed
+      regions.insert(entry, at: index)
+      unsafe publish(snapshot(replacing: index..<index, by: entry))
     }
   }
 
@@ -183,7 +172,18 @@ final class RegionTable: @unchecked Sendable {
     return result
   }
 
+  /// A forked child has none of the threads that its parent had, and those of them that were reading never leave.
+  private func forgetParentsReaders() {
+    let process = cuffd_process_id()
+    guard ownerProcess.exchange(process, ordering: .relaxed) != process else { return }
+    for lane in 0..<Lane.count {
+      readers[lane].even.store(0, ordering: .sequentiallyConsistent)
+      readers[lane].odd.store(0, ordering: .sequentiallyConsistent)
+    }
+  }
+
   private func publish(_ snapshot: UnsafeMutablePointer<Snapshot>) {
+    forgetParentsReaders()
     let old = unsafe current.exchange(snapshot, ordering: .sequentiallyConsistent)
     changes.wrappingAdd(1, ordering: .sequentiallyConsistent)
     // Twice, so that a steady stream of readers in one counter cannot keep the writer waiting.

@@ -253,8 +253,9 @@ struct BulkFiller: ~Copyable {
       unsafe stage.initializeMemory(as: UInt8.self, repeating: 0)
       return
     }
-    if unsafe source != UnsafeRawPointer(stage.baseAddress!) {
-      unsafe stage.copyMemory(from: UnsafeRawBufferPointer(start: source, count: length))
+    if unsafe source == UnsafeRawPointer(stage.baseAddress!) { return }
+    if unsafe cuffd_copy_if_readable(stage.baseAddress!, source, length) < 0 {
+      throw ResolutionError.refused(.badAddress)
     }
   }
 }

@@ -69,6 +69,17 @@ final class ProviderPool: Sendable {
   /// Whether the caller is a thread of the pool.
   var isOnPoolThread: Bool { state.withLock { $0.threads.contains { $0.isCurrent } } }
 
+  /// Whether each thread sleeps in a fault, so that none is left to answer one. Where the kernel does not tell: whether each has
+  /// come to wait in one since it began its task.
+  var allWaitInFaults: Bool {
+    let threads = state.withLock { state -> [(number: UInt32, waits: Bool)] in
+      state.running.indices
+        .filter { !state.replaced.contains($0) && !state.vacant.contains($0) }
+        .map { (state.numbers[$0], state.waiting.contains($0)) }
+    }
+    return threads.allSatisfy { $0.waits && cuffd_thread_waits_in_fault($0.number) != 0 }
+  }
+
   /// Starts the threads, unless they are there. Throws where there is none in the end: `submit` would have nobody to work.
   func prepare() throws(HostCallError) {
     do throws(HostCallError) {

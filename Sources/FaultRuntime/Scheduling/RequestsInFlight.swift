@@ -201,19 +201,24 @@ final class RequestsInFlight: Sendable {
     state.announce()
   }
 
-  /// A thread of the runtime's own that waits for a page, and the one that works on it.
+  /// A thread of the runtime's own that waits for a page, and the one that works on it; 0 where none does.
   struct Wait: Hashable {
     var waiting: UInt32
     var serving: UInt32
     var page: UInt
   }
 
-  /// All such waits.
-  var waits: [Wait] {
+  /// The waits for requests that somebody works on.
+  var waits: [Wait] { waits { $0.runner != 0 } }
+
+  /// The waits for requests that nobody works on yet.
+  var unserved: [Wait] { waits { $0.runner == 0 } }
+
+  private func waits(where isMeant: (PoolRequest) -> Bool) -> [Wait] {
     state.withLock { state in
       state.active.flatMap { request in
         request.askers.compactMap { asker in
-          guard request.runner != 0, cuffd_is_resident(UInt64(asker.page)) == 0 else { return nil }
+          guard isMeant(request), cuffd_is_resident(UInt64(asker.page)) == 0 else { return nil }
           return Wait(waiting: asker.thread, serving: request.runner, page: asker.page)
         }
       }

@@ -52,7 +52,7 @@ struct StressWorker {
     case .reopen:
       run.reopen(slot, closesByHand: draw.third & 1 == 0) { new in
         // Huge pages are moved only where nothing has come yet.
-        guard draw.third & 6 == 0 else { return }
+        guard new.model.plan.byteCount >= 2 << 20 || draw.third & 6 == 0 else { return }
         prefetch(new, 0..<new.model.plan.byteCount, .populate, holds: true)
       }
     case .newRuntime: run.replaceRuntime(Int(draw.first % UInt64(StressRuntimeKind.allCases.count)))
