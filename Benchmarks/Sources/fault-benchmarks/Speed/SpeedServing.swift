@@ -84,7 +84,8 @@ final class SpeedTrack {
       FaultRuntimeConfiguration(
         delivery: library.delivery,
         // A handler of its own would hide from the other region that a provider blocks it.
-        handlerThreads: plant == .blocking ? 1 : nil, placement: library.placement, keepsCPUsAwake: library.keepsCPUsAwake,
+        handlerThreads: plant == .blocking ? 1 : nil, placement: library.placement,
+        keepsCPUsAwake: library.keepsCPUsAwake,
         onFailure: { failure in Diagnostics.failImmediately("\(failure)") }))
     let byteCount = row.pages * pageSize
     let options = RegionOptions(advice: library.advice)
