@@ -413,6 +413,8 @@ struct RegionTableTests {
           }, UnsafeMutableRawPointer(mutating: UnsafeRawPointer(pointer)))
       }
       #expect(result == 42)
+      // Each one that hangs takes as long as its alarm.
+      if result != 42 { break }
     }
     isDone.store(true, ordering: .relaxed)
     for reader in readers { #expect(reader.join()) }

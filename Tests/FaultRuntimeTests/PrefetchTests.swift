@@ -1,3 +1,4 @@
+import CTestSupport
 import CUFFD
 import Glibc
 import Synchronization
@@ -350,5 +351,33 @@ struct PrefetchTests {
     region.close()
     #expect(prefetcher.join())
     #expect(code.withLock { $0 } == .regionClosed)
+  }
+
+  @Test("What the kernel puts off for as long as the runtime tries ends a prefetch, and a quiet second starts anew")
+  func putOff() throws {
+    let uffd = try Userfaultfd.open(DescriptorKind.allCases, wanting: .eventRemove)
+    let core = try RegionCore(
+      provider: patternProvider(), byteCount: 4 * pageBytes, options: RegionOptions(), name: "r", pageSize: .ofHost(),
+      handler: 0)
+    try uffd.register(core.range, mode: .missing)
+    var filler = BulkFiller(pageSize: .ofHost(), retryDeadline: 30_000_000)
+    var patient = BulkFiller(pageSize: .ofHost(), retryDeadline: .max)
+    // An event that nobody reads.
+    let discard = unsafe cts_discard_on_thread(core.range.start + UInt(3 * pageBytes), pageBytes)
+    #expect(eventually { hasUnreadEvent(uffd.descriptor) })
+    var steps = 0
+    let error = #expect(throws: BulkFiller.Failure.self) {
+      while try filler.step(core, from: 0, to: pageBytes, uffd, forbidden: nil, counting: { _ in }) == 0 { steps += 1 }
+    }
+    #expect(error?.cause as? ResolutionError == .timedOut)
+    #expect(error?.page == core.range.start)
+    #expect(steps > 0)
+    #expect(try patient.step(core, from: 0, to: pageBytes, uffd, forbidden: nil, counting: { _ in }) == 0)
+    var messages = MessageBuffer(capacity: 1)
+    try uffd.read(into: &messages)
+    unsafe cts_join(discard)
+    #expect(try filler.step(core, from: 0, to: pageBytes, uffd, forbidden: nil, counting: { _ in }) == pageBytes)
+    #expect(read(core.range.start) == .byte(expectedByte(0)))
+    try uffd.unregister(core.range)
   }
 }

@@ -15,11 +15,26 @@ struct BulkFiller: ~Copyable {
   /// The kernel wants an event read, or its effects over, before anything is put in place: for whoever runs the steps to do.
   private struct PutOff: Error {}
 
+  /// How long a page has been put off. Others may go on with it meanwhile, and it may be asked for again much later.
+  private struct PutOffs {
+    private var page: UInt = 0
+    private var first: UInt64 = 0
+    private var latest: UInt64 = 0
+
+    /// Nanoseconds for which the kernel has been asking for another try, without a quiet second.
+    mutating func duration(at page: UInt, now: UInt64) -> UInt64 {
+      if page != self.page || now - latest > 1_000_000_000 { first = now }
+      self.page = page
+      latest = now
+      return now - first
+    }
+  }
+
   private let pageSize: PageSize
   private let hugePageByteCount: Int
-  /// How long the kernel may ask for another try, in nanoseconds, and since when it does; 0 where it does not.
+  /// How long the kernel may ask for another try, in nanoseconds.
   private let retryDeadline: UInt64
-  private var putOffSince: UInt64 = 0
+  private var putOff = PutOffs()
   private var staging = StagingBuffer()
   private var hugeStaging: UInt = 0
   /// Whether the staging memory has its huge page: it is gone when it has been moved.
@@ -89,14 +104,10 @@ struct BulkFiller: ~Copyable {
       try fillPages(region, start, start + length, uffd, forbidden: forbidden, permit, counting: count)
     } catch {
       guard error.cause is PutOff else { throw error }
-      let now = cuffd_monotonic_nanoseconds()
-      if putOffSince == 0 { putOffSince = now }
       // The next step begins with what is missing then. The handler reads events between steps.
-      if now - putOffSince < retryDeadline { return start }
-      putOffSince = 0
+      if putOff.duration(at: error.page, now: cuffd_monotonic_nanoseconds()) < retryDeadline { return start }
       throw Failure(cause: ResolutionError.timedOut, page: error.page)
     }
-    putOffSince = 0
     return start + length
   }
 
