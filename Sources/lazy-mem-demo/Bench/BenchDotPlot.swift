@@ -72,7 +72,7 @@ struct BenchDotPlot {
     func dot(_ value: Double, _ kind: String, radius: String) -> String {
       "<circle class=\"dot \(kind) \(classes)\" cx=\"\(scale.percent(value))\" cy=\"50%\" r=\"\(radius)\"/>"
     }
-    func ratio(_ value: Double?) -> String { value.map { fixed($0, 2) } ?? "-" }
+    func ratio(_ value: Double?) -> String { value.map(shortRatio) ?? "-" }
     let about = "\(contender.name): \(contender.about)"
     let isChosen = contender.name == BenchContender.defaultChoice
     return """

@@ -66,7 +66,7 @@ extension BenchReport {
       "<div class=\"tile\"><div class=\"title\">\(escaped(title))</div><div class=\"number\">\(escaped(value))</div>"
         + "<div class=\"text\">\(escaped(text))</div></div>"
     }
-    func times(_ ratio: Double?) -> String { ratio.map { fixed($0, 2) + " x" } ?? "-" }
+    func times(_ ratio: Double?) -> String { ratio.map { shortRatio($0) + " x" } ?? "-" }
     var tiles: [String] = []
     if let chosen, let choice = chosen.choice {
       tiles += [

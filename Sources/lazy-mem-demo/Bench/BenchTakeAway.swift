@@ -32,7 +32,7 @@ extension BenchReport {
 
   private static func cost(_ row: Row) -> String {
     let ratios = [(row.ratioToKernel, "x kernel"), (row.ratioToSigsegv, "x sigsegv")]
-      .compactMap { ratio, name in ratio.map { fixed($0, 2) + " " + name } }
+      .compactMap { ratio, name in ratio.map { shortRatio($0) + " " + name } }
     return ([shortMicroseconds(row.nanosecondsPerPage) + " us a page"] + ratios).joined(separator: ", ")
   }
 }

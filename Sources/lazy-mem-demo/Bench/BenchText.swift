@@ -44,8 +44,8 @@ extension BenchReport {
     Column(head: ("us", "p99.9"), title: "p99.9 us") { shortMicroseconds(Double($0.p999)) },
     Column(head: ("us/", "page"), title: "us/page") { shortMicroseconds($0.nanosecondsPerPage) },
     Column(head: ("pages/", "second"), title: "pages/second") { thousands($0.pagesPerSecond) },
-    Column(head: ("x", "kernel"), title: "x kernel") { $0.ratioToKernel.map { fixed($0, 2) } ?? "-" },
-    Column(head: ("x", "sigsegv"), title: "x sigsegv") { $0.ratioToSigsegv.map { fixed($0, 2) } ?? "-" },
+    Column(head: ("x", "kernel"), title: "x kernel") { $0.ratioToKernel.map(shortRatio) ?? "-" },
+    Column(head: ("x", "sigsegv"), title: "x sigsegv") { $0.ratioToSigsegv.map(shortRatio) ?? "-" },
     Column(head: ("", "+-%"), title: "spread %") { fixed($0.spread * 100, 0) },
   ]
 
@@ -119,6 +119,9 @@ extension BenchReport.Row {
 func shortMicroseconds(_ nanoseconds: Double) -> String {
   fixed(nanoseconds / 1000, nanoseconds < 99_995 ? 2 : nanoseconds < 999_950 ? 1 : 0)
 }
+
+/// A ratio with three digits or more, however large it gets where the machine has other things to do.
+func shortRatio(_ ratio: Double) -> String { fixed(ratio, ratio < 9.995 ? 2 : ratio < 99.95 ? 1 : 0) }
 
 /// Thousands with at least three digits, such as `13.8k`.
 private func thousands(_ value: Double) -> String { fixed(value / 1000, value < 99_950 ? 1 : 0) + "k" }
