@@ -395,19 +395,30 @@ int64_t cuffd_process_id(void) { return getpid(); }
 
 uint32_t cuffd_thread_id(void) { return (uint32_t)syscall(SYS_gettid); }
 
-int cuffd_thread_waits_in_fault(uint32_t thread) {
-  char path[64], place[64];
-  snprintf(path, sizeof path, "/proc/self/task/%u/wchan", thread);
+// The start of a file that says something of a thread of this process, ended with a zero. Returns 0 or -errno.
+static int read_thread_file(uint32_t thread, const char *name, char *text, size_t capacity) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/self/task/%u/%s", thread, name);
   int fd = open(path, O_RDONLY | O_CLOEXEC);
   if (fd < 0) return -errno;
-  ssize_t length = read(fd, place, sizeof place - 1);
+  ssize_t length = read(fd, text, capacity - 1);
   int error = errno;
   close(fd);
   if (length < 0) return -error;
-  place[length] = 0;
-  // "0" is what a kernel without symbols says of everything.
-  if (strcmp(place, "0") == 0) return -ENOSYS;
-  return strcmp(place, "handle_userfault") == 0;
+  text[length] = 0;
+  return 0;
+}
+
+int cuffd_thread_waits_in_fault(uint32_t thread) {
+  char text[256];
+  int result = read_thread_file(thread, "wchan", text, sizeof text);
+  if (result < 0) return result;
+  if (strcmp(text, "0") != 0) return strcmp(text, "handle_userfault") == 0;
+  // That is said of a thread that runs, or would if it had a CPU, and of everything by a kernel without symbols.
+  result = read_thread_file(thread, "stat", text, sizeof text);
+  if (result < 0) return result;
+  const char *name_end = strrchr(text, ')');
+  return name_end != NULL && strncmp(name_end, ") R", 3) == 0 ? 0 : -ENOSYS;
 }
 
 uint64_t cuffd_monotonic_nanoseconds(void) {

@@ -149,6 +149,25 @@ struct AccessTests {
     #expect(order.withLock { $0 } == ["left", "closed"])
   }
 
+  @Test("Whoever is done with the memory, or could not have it, is not waited for by closing")
+  func leaving() throws {
+    struct Bad: Error {}
+    let region = try region(.pool, byteCount: 4 * pageBytes)
+    let pins = region.core.pins
+    try unsafe region.withResident(0..<pageBytes) { _ in #expect(pins.count == 1) }
+    #expect(pins.count == 0)
+    #expect(throws: Bad.self) { try unsafe region.withResident(0..<pageBytes) { _ in throw Bad() } }
+    #expect(pins.count == 0)
+    try unsafe region.withMutableResident(0..<pageBytes) { _ in #expect(pins.count == 1) }
+    #expect(pins.count == 0)
+    #expect(throws: FaultRuntimeError.self) { try unsafe region.withResident(0..<(5 * pageBytes)) { _ in } }
+    #expect(pins.count == 0)
+    _ = try region.read(0..<(2 * pageBytes))
+    #expect(pins.count == 0)
+    try region.write([1, 2, 3], at: 5)
+    #expect(pins.count == 0)
+  }
+
   @Test("A closure that closes its own region waits for itself no longer than the deadline")
   func closesItself() throws {
     let region = try region(.pool, byteCount: pageBytes, closeDeadline: .milliseconds(20))

@@ -1,4 +1,5 @@
 import CTestSupport
+import CUFFD
 import Glibc
 import Synchronization
 import Testing
@@ -283,6 +284,46 @@ struct DeadlockTests {
     places.add(region)
     #expect(region.access(0) == .signal(SIGBUS))
     #expect(region.failure(at: 0)?.cause as? ResolutionError == .deadlineExceeded(.milliseconds(50)))
+  }
+
+  @Test("Only a thread that sleeps in a fault is taken for one that does")
+  func waitsInFault() throws {
+    let gate = Gate()
+    let region = try runtime().map(
+      ClosureProvider(mayBlock: true) { request, page in
+        gate.wait()
+        page.append(repeating: 1, count: request.byteCount)
+        return .filled
+      }, byteCount: pageBytes)
+    let address = region.address
+    let sleeping = Atomic<UInt32>(0)
+    let sleeper = TestThread {
+      sleeping.store(UInt32(cts_thread_id()), ordering: .relaxed)
+      #expect(read(address) == .byte(1))
+    }
+    #expect(eventually { waiters(on: region.descriptorNumber).all == 1 })
+    #expect(
+      eventually {
+        let found = cuffd_thread_waits_in_fault(sleeping.load(ordering: .relaxed))
+        // A kernel without symbols does not tell.
+        return found == 1 || found == -ENOSYS
+      })
+    // More than there are CPUs: some of them only would run if they could.
+    let isOver = Atomic<Bool>(false)
+    let spinning = Guarded<[UInt32]>([])
+    let spinners = (0..<4).map { _ in
+      TestThread {
+        spinning.withLock { $0.append(UInt32(cts_thread_id())) }
+        while !isOver.load(ordering: .relaxed) {}
+      }
+    }
+    #expect(eventually { spinning.withLock { $0.count } == spinners.count })
+    for _ in 0..<100 {
+      for number in spinning.withLock({ $0 }) { #expect(cuffd_thread_waits_in_fault(number) == 0) }
+    }
+    isOver.store(true, ordering: .relaxed)
+    gate.open()
+    for thread in spinners + [sleeper] { #expect(thread.join()) }
   }
 
   @Test("The runtime's own threads are told from others, and forgotten when they end")

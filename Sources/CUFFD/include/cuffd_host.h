@@ -134,7 +134,8 @@ size_t cuffd_page_size(void);
 int64_t cuffd_process_id(void);
 // gettid(2).
 uint32_t cuffd_thread_id(void);
-// 1 where a thread of this process sleeps in a fault of a userfaultfd, 0 where it does not, or -errno where /proc does not say.
+// 1 where a thread of this process sleeps in a fault of a userfaultfd, 0 where it does not, or -errno where /proc does not say:
+// -ENOSYS of a thread that sleeps somewhere, on a kernel without symbols.
 int cuffd_thread_waits_in_fault(uint32_t thread);
 CUFFD_NO_LOCKS uint64_t cuffd_monotonic_nanoseconds(void);
 

@@ -171,6 +171,9 @@ final class RegionPins: Sendable {
     if isLast { state.announce() }
   }
 
+  /// How many are in.
+  var count: Int { state.withLock { $0.count } }
+
   /// Lets nobody in from now on, and waits until all are out, or until the time is up.
   func close(nanoseconds: UInt64) {
     _ = state.wait(nanoseconds: nanoseconds) { state in

@@ -159,7 +159,7 @@ final class ProviderPool: Sendable {
       guard state.threads.count - state.vacant.count < limit, !state.isStopping else { return nil }
       let slot = state.vacant.last ?? state.threads.count
       do throws(HostCallError) {
-        let thread = try FaultThread(name: "fault-provider\(slot)", stackByteCount: Self.stackByteCount) { [self] in
+        let thread = try FaultThread(name: "fault-pool\(slot)", stackByteCount: Self.stackByteCount) { [self] in
           ownThreads.addCaller()
           self.state.withLock { $0.numbers[slot] = cuffd_thread_id() }
           var worker = PoolWorker()
