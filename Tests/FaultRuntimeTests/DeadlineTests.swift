@@ -1,4 +1,5 @@
 import CTestSupport
+import CUFFD
 import Glibc
 import Synchronization
 import Testing
@@ -221,6 +222,41 @@ struct DeadlineTests {
     #expect(eventually { runtime.statistics.lateAnswers >= 1 })
     try region.populate()
     #expect(mismatches(in: region) == [])
+  }
+
+  @Test("What a prefetch is told too late is not put in place")
+  func latePrefetch() throws {
+    let gate = Gate()
+    let runtime = try runtime()
+    let region = try runtime.map(
+      provider(stuckAt: [2], until: gate), byteCount: 4 * pageBytes, options: options)
+    #expect(throws: FaultRuntimeError.self) { try region.prefetch((2 * pageBytes)..<(3 * pageBytes)) }
+    gate.open()
+    #expect(eventually { runtime.statistics.lateAnswers == 1 })
+    #expect(cuffd_is_resident(UInt64(region.address) + UInt64(2 * pageBytes)) == 0)
+    #expect(mismatches(in: region) == [])
+  }
+
+  @Test("What a copy is told too late is not written to memory that its caller has back")
+  func latePeek() throws {
+    let gate = Gate()
+    let region = try runtime().map(
+      provider(stuckAt: [0], until: gate), byteCount: pageBytes, options: options)
+    let buffer = Scratch(pages: 1)
+    buffer.fill(7)
+    let job = unsafe PeekJob(
+      region.core, 0..<pageBytes,
+      into: UnsafeMutableRawBufferPointer(
+        start: UnsafeMutableRawPointer(bitPattern: buffer.range.start), count: pageBytes))
+    let late = TestThread {
+      var staging = StagingBuffer()
+      job.run(&staging, forbidden: nil)
+    }
+    let hasAnswered = job.wait()
+    #expect(!hasAnswered)
+    gate.open()
+    #expect(late.join())
+    for offset in 0..<pageBytes { #expect(read(buffer.range.start + UInt(offset)) == .byte(7)) }
   }
 
   @Test("Huge pages that are assembled too late are not moved in")

@@ -1,4 +1,5 @@
 import CTestSupport
+import CUFFD
 import Glibc
 import Synchronization
 import Testing
@@ -235,6 +236,48 @@ struct RetryTests {
     #expect(log.failure(at: 49_999) != nil)
     #expect(log.all.count == 64)
   }
+
+  @Test("A page that failed again lately is not forgotten for its first failure")
+  func failedAgain() {
+    let log = FailureLog()
+    func record(_ offset: Int) {
+      log.record(PageFailure(region: "r", offset: offset, byteCount: 1, provider: "p", cause: Broken(attempt: offset)))
+    }
+    for offset in 0..<16_384 { record(offset) }
+    record(0)
+    record(16_384)
+    #expect(log.offsets(in: 0..<20_000).count < 16_384)
+    #expect(log.failure(at: 0) != nil)
+    #expect(log.failure(at: 1) == nil)
+    #expect(log.failure(at: 16_384) != nil)
+  }
+
+  #if DEBUG
+    @Test("Zeros that the kernel did not put over a poisoned page are not taken for there")
+    func curedByZeros() async {
+      await #expect(processExitsWith: .success) {
+        let uffd = try Userfaultfd.open(DescriptorKind.allCases, wanting: .poison)
+        let core = try RegionCore(
+          provider: ZeroProvider(), byteCount: pageBytes, options: RegionOptions(), name: "r", pageSize: .ofHost(),
+          handler: 0)
+        try uffd.register(core.range, mode: .missing)
+        var filler = BulkFiller(pageSize: .ofHost(), retryDeadline: 1_000_000_000)
+        KernelTrouble.begin(seed: 1, perMillion: 500_000)
+        var cured = 0
+        for _ in 0..<200 {
+          #expect(cuffd_discard(UInt64(core.range.start), pageBytes) == 0)
+          guard (try? uffd.poison(core.range)) != nil else { continue }
+          guard let reached = try? filler.step(core, from: 0, to: pageBytes, uffd, forbidden: nil, counting: { _ in })
+          else { continue }
+          if reached == pageBytes {
+            cured += 1
+            #expect(read(core.range.start) == .byte(0))
+          }
+        }
+        #expect(cured > 20)
+      }
+    }
+  #endif
 
   // MARK: Kernels that cannot poison
 
