@@ -322,6 +322,19 @@ int cuffd_is_resident(uint64_t page) {
   return mincore((void *)(uintptr_t)page, 1, &residency) == 0 && (residency & 1) != 0;
 }
 
+bool cuffd_is_mapped(uint64_t address, size_t length) {
+  enum { PAGES = 512 };
+  unsigned char residency[PAGES];
+  size_t page = cuffd_page_size(), step = PAGES * page;
+  uint64_t end = address + length;
+  if (end < address) return false;
+  for (uint64_t at = address - address % page; at < end; at += step) {
+    size_t part = end - at < step ? (size_t)(end - at) : step;
+    if (mincore((void *)(uintptr_t)at, part, residency) < 0) return false;
+  }
+  return true;
+}
+
 int cuffd_try_copy(void *destination, const void *source, size_t length) {
   struct iovec to = {.iov_base = destination, .iov_len = length};
   struct iovec from = {.iov_base = (void *)(uintptr_t)source, .iov_len = length};

@@ -159,23 +159,38 @@ struct FailureTests {
     expectOneFailure(of: region, at: 0, ResolutionError.refused(.badAddress))
   }
 
-  @Test("Lending memory that cannot be read to a prefetch of huge pages is an error, not a crash")
-  func lentUnreadableHuge() throws {
-    let huge = max(Int(cuffd_huge_page_size()), pageBytes)
-    let scratch = Scratch(pages: 2 * huge / pageBytes)
-    scratch.fill(6)
-    let bad = huge + 3 * pageBytes
-    #expect(cuffd_protect_none(UInt64(scratch.page(bad / pageBytes).start), pageBytes) == 0)
-    let region = try runtime.map(
-      ClosureProvider(requestSize: RequestSize(preferred: pageBytes, largest: huge)) { request, _ in
-        unsafe .lent(UnsafeRawBufferPointer(start: scratch.pointer + request.offset, count: request.byteCount))
-      }, byteCount: 2 * huge)
-    let error = #expect(throws: FaultRuntimeError.self) { try region.populate() }
-    #expect(error?.failure?.offset == bad)
-    #expect(error?.failure?.cause as? ResolutionError == .refused(.badAddress))
-    #expect(region.access(bad - 1) == .byte(6))
-    #expect(region.access(bad + pageBytes) == .byte(6))
-    #expect(region.access(bad) == .signal(SIGBUS))
+  @Test("Lending memory that has been unmapped to a prefetch of huge pages is an error, not a crash")
+  func lentUnmappedHuge() async {
+    // Nobody else must map anything there.
+    await #expect(processExitsWith: .success) {
+      let huge = max(Int(cuffd_huge_page_size()), pageBytes)
+      let scratch = Scratch(pages: 2 * huge / pageBytes)
+      scratch.fill(6)
+      let bad = huge + 3 * pageBytes
+      let runtime = try FaultRuntime()
+      let region = try runtime.map(
+        ClosureProvider(requestSize: RequestSize(preferred: pageBytes, largest: huge)) { request, _ in
+          unsafe .lent(UnsafeRawBufferPointer(start: scratch.pointer + request.offset, count: request.byteCount))
+        }, byteCount: 2 * huge)
+      #expect(cuffd_unmap(UInt64(scratch.page(bad / pageBytes).start), pageBytes) == 0)
+      let error = #expect(throws: FaultRuntimeError.self) { try region.populate() }
+      #expect(error?.failure?.offset == bad)
+      #expect(error?.failure?.cause as? ResolutionError == .refused(.badAddress))
+      #expect(region.access(bad - 1) == .byte(6))
+      #expect(region.access(bad + pageBytes) == .byte(6))
+      #expect(region.access(bad) == .signal(SIGBUS))
+    }
+  }
+
+  @Test("Whether there is memory is known to the byte")
+  func isMapped() {
+    let scratch = Scratch(pages: 3)
+    #expect(cuffd_is_mapped(UInt64(scratch.range.start), 3 * pageBytes))
+    #expect(cuffd_is_mapped(UInt64(scratch.range.start) + 5, 3 * pageBytes - 5))
+    #expect(cuffd_is_mapped(UInt64(scratch.range.start), 0))
+    #expect(!cuffd_is_mapped(UInt64.max - 10, 5))
+    #expect(!cuffd_is_mapped(UInt64.max - 10, 50))
+    #expect(!cuffd_is_mapped(0, pageBytes))
   }
 
   @Test("Lending lazy memory of the same runtime is refused, because the copy would wait for itself")

@@ -114,6 +114,9 @@ int cuffd_is_resident(uint64_t page);
 // out, or a marker such as poison), 0 where there is nothing. Returns 0 or -errno.
 int cuffd_page_states(uint64_t address, size_t length, unsigned char *states);
 
+// mincore(2): whether there is memory in all of a range. Whether it can be read is not known.
+bool cuffd_is_mapped(uint64_t address, size_t length);
+
 // memcpy by the kernel (process_vm_readv(2)): -EFAULT, instead of a signal, where the source cannot be read; another -errno where
 // a sandbox forbids the call. Returns 0 or -errno.
 int cuffd_try_copy(void *destination, const void *source, size_t length);

@@ -265,8 +265,8 @@ struct BulkFiller: ~Copyable {
       return
     }
     if unsafe source == UnsafeRawPointer(stage.baseAddress!) { return }
-    if unsafe cuffd_copy_if_readable(stage.baseAddress!, source, length) < 0 {
-      throw ResolutionError.refused(.badAddress)
-    }
+    // Memory that was unmapped since is found. Having the kernel copy, which finds everything, takes half as long again.
+    guard cuffd_is_mapped(UInt64(UInt(bitPattern: source)), length) else { throw ResolutionError.refused(.badAddress) }
+    unsafe stage.copyMemory(from: UnsafeRawBufferPointer(start: source, count: length))
   }
 }

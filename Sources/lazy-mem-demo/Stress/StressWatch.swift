@@ -40,7 +40,8 @@ final class StressWatch: Sendable {
           ? "thread \(thread): between operations\n"
           : describe(thread, now, registry)
       }
-      Diagnostics.write("lazy-mem-demo: an operation takes longer than \(patience) s\n" + lines.joined() + ThreadStates.text)
+      Diagnostics.write(
+        "lazy-mem-demo: an operation takes longer than \(patience) s\n" + lines.joined() + ThreadStates.text)
       _exit(StressCommand.hangCode)
     }
   }
