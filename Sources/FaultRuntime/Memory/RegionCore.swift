@@ -45,6 +45,8 @@ final class RegionCore: Sendable {
   let parts: Guarded<RegionParts>
 
   private let closing = Atomic<Bool>(false)
+  /// Whether closing could not take the memory away.
+  let isLeftBehind = Atomic<Bool>(false)
   private let ownerProcess = cuffd_process_id()
 
   /// Maps memory for `byteCount` bytes over `provider`, where `isTaken` does not say that it is another region's.
@@ -157,6 +159,9 @@ final class RegionCore: Sendable {
     // Unregistering wakes who waits, and the kernel would answer them with zeros. So access goes first.
     if revokeAccess() != nil {
       // At the limit of mappings. The region stays in the table, and each fault of it is poisoned.
+      isLeftBehind.store(true, ordering: .releasing)
+      // Without poison nobody has answered those who wait. They ask again.
+      if !uffd.canPoison { for part in memory { try? uffd.wake(part) } }
       return
     }
     table.remove(self)
