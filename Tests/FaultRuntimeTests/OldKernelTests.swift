@@ -307,7 +307,7 @@ struct OldKernelTests {
       let address = regions[1].address
       #expect(cts_use_up_mappings() > 0)
       regions[1].close()
-      try #require(regions[1].core.isLeftBehind.load(ordering: .relaxed))
+      try #require(regions[1].core.isLeftBehind)
       #expect(regions[0].access(0) == .byte(expectedByte(0)))
       _ = read(address)
       _exit(0)
