@@ -95,8 +95,8 @@ extension FaultRuntimeError {
     }
     if reasons[.userModeOnly] == .operationNotPermitted {
       return """
-        a seccomp filter forbids the system call; start the container with --device /dev/userfaultfd, or allow \
-        userfaultfd in its profile
+        a seccomp filter forbids the system call; start the container with --device /dev/userfaultfd (Linux 6.1), or \
+        allow userfaultfd in its profile
         """
     }
     if reasons[.userModeOnly] == .invalidArgument {
@@ -104,6 +104,12 @@ extension FaultRuntimeError {
     }
     if reasons[.full] == .operationNotPermitted {
       return "run with CAP_SYS_PTRACE, set sysctl vm.unprivileged_userfaultfd=1, or accept a user-mode-only descriptor"
+    }
+    if reasons[.device] == .noSuchEntry || reasons[.deviceUserModeOnly] == .noSuchEntry {
+      return """
+        \(Userfaultfd.devicePath) came with Linux 6.1; on a newer kernel start the container with --device \
+        \(Userfaultfd.devicePath)
+        """
     }
     return "give the user access to \(Userfaultfd.devicePath), or accept a user-mode-only descriptor"
   }

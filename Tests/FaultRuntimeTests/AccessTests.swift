@@ -8,8 +8,7 @@ import Testing
 
 private struct Broken: Error {}
 
-@Suite(
-  "Checked access", .timeLimit(.minutes(2)), .enabled(if: Host.features.contains(.poison), SkipReason.poison))
+@Suite("Checked access", .timeLimit(.minutes(2)))
 struct AccessTests {
   enum Asker: CaseIterable { case handler, pool, faultingThread }
 
@@ -75,7 +74,9 @@ struct AccessTests {
     #expect(region.access(0) == .byte(0))
   }
 
-  @Test("A page that cannot be had is an error, and the closure is not called", arguments: Asker.allCases)
+  @Test(
+    "A page that cannot be had is an error, and the closure is not called",
+    .enabled(if: Host.features.contains(.poison), SkipReason.poison), arguments: Asker.allCases)
   func failure(asker: Asker) throws {
     let region = try region(asker, byteCount: 8 * pageBytes, bad: [3])
     let error = #expect(throws: FaultRuntimeError.self) {
@@ -243,7 +244,9 @@ struct AccessTests {
     #expect(!region.isResident(6 * pageBytes))
   }
 
-  @Test("A bad page ends the pieces with its error, poisoned before or not", arguments: Asker.allCases, [false, true])
+  @Test(
+    "A bad page ends the pieces with its error, poisoned before or not",
+    .enabled(if: Host.features.contains(.poison), SkipReason.poison), arguments: Asker.allCases, [false, true])
   func badPieces(asker: Asker, isPoisoned: Bool) throws {
     let region = try region(asker, byteCount: 8 * pageBytes, bad: [5], largest: 1)
     if isPoisoned { #expect(region.access(5 * pageBytes) == .signal(SIGBUS)) }

@@ -71,9 +71,7 @@ struct RegionPartsTests {
   }
 }
 
-@Suite(
-  "What the program does to regions behind the runtime's back", .timeLimit(.minutes(2)),
-  .enabled(if: Host.features.contains(.poison), SkipReason.poison))
+@Suite("What the program does to regions behind the runtime's back", .timeLimit(.minutes(2)))
 struct EventTests {
   private final class Events: Sendable {
     private let list = Guarded<[RegionEvent]>([])
@@ -196,6 +194,7 @@ struct EventTests {
 
   @Test(
     "Memory that was moved keeps what it has, and what it has not fails there: it never reads as zero",
+    .enabled(if: Host.features.contains(.poison), SkipReason.poison),
     arguments: [false, true])
   func moved(mayBlock: Bool) throws {
     let region = try region(mayBlock: mayBlock)
@@ -281,7 +280,9 @@ struct EventTests {
     #expect(unsafe munmap(UnsafeMutableRawPointer(bitPattern: address), 3 * pageBytes) == 0)
   }
 
-  @Test("A page that fails while the handler has an event to read fails when it has read it, and ends nothing")
+  @Test(
+    "A page that fails while the handler has an event to read fails when it has read it, and ends nothing",
+    .enabled(if: Host.features.contains(.poison), SkipReason.poison))
   func eventWhileFailing() async {
     await #expect(processExitsWith: .success) {
       let onFailure = Guarded<(@Sendable () -> Void)?>(nil)

@@ -8,9 +8,7 @@ import Testing
 
 private struct Broken: Error {}
 
-@Suite(
-  "Life and death around a fault", .timeLimit(.minutes(3)),
-  .enabled(if: Host.features.contains(.poison), SkipReason.poison))
+@Suite("Life and death around a fault", .timeLimit(.minutes(3)))
 struct LifeTests {
   /// A provider that waits at a gate for page 0, and knows every other.
   private static func gated(_ gate: Gate, asked: Requests = Requests(), mayBlock: Bool = true) -> ClosureProvider {
@@ -262,6 +260,7 @@ struct LifeTests {
 
   @Test(
     "At the limit of a memory cgroup the page fails with an error that names it, and comes when there is room",
+    .enabled(if: Host.features.contains(.poison), SkipReason.poison),
     .enabled(if: Cgroup.isWritable, SkipReason.cgroup), .enabled(if: !Host.isSanitized, SkipReason.sanitizer))
   func memoryLimit() async {
     await #expect(processExitsWith: .success) {

@@ -53,9 +53,7 @@ struct RetryPolicyTests {
   }
 }
 
-@Suite(
-  "Failed pages are asked for again, and cured", .timeLimit(.minutes(2)),
-  .enabled(if: Host.features.contains(.poison), SkipReason.poison))
+@Suite("Failed pages are asked for again, and cured", .timeLimit(.minutes(2)))
 struct RetryTests {
   enum Asker: CaseIterable { case handler, pool, faultingThread }
 
@@ -127,7 +125,9 @@ struct RetryTests {
     #expect(region.failure(at: 2 * pageBytes) == nil)
   }
 
-  @Test("After the last attempt the page fails, and every other works", arguments: Asker.allCases, [1, 4])
+  @Test(
+    "After the last attempt the page fails, and every other works",
+    .enabled(if: Host.features.contains(.poison), SkipReason.poison), arguments: Asker.allCases, [1, 4])
   func lastAttempt(asker: Asker, unit: Int) throws {
     let source = Source(bad: [2: .max])
     let region = try region(asker, source, unit: unit, retry: quick)
@@ -139,7 +139,9 @@ struct RetryTests {
     }
   }
 
-  @Test("An attempt that would come after the policy's deadline is not made", arguments: Asker.allCases)
+  @Test(
+    "An attempt that would come after the policy's deadline is not made",
+    .enabled(if: Host.features.contains(.poison), SkipReason.poison), arguments: Asker.allCases)
   func retryDeadline(asker: Asker) throws {
     let source = Source(bad: [0: .max])
     let region = try region(
@@ -159,7 +161,9 @@ struct RetryTests {
     #expect(error?.failure?.cause as? Broken == Broken(attempt: 4))
   }
 
-  @Test("retry cures what comes, and leaves the rest as it is", arguments: Asker.allCases, [false, true])
+  @Test(
+    "retry cures what comes, and leaves the rest as it is",
+    .enabled(if: Host.features.contains(.poison), SkipReason.poison), arguments: Asker.allCases, [false, true])
   func cure(asker: Asker, isZero: Bool) throws {
     let source = Source(bad: [1: .max, 5: .max], isZero: isZero)
     let region = try region(asker, source, name: "cured")
@@ -190,7 +194,9 @@ struct RetryTests {
     #expect(region.failure(at: 5 * pageBytes) == nil)
   }
 
-  @Test("A later success cures as well", arguments: Asker.allCases, [false, true])
+  @Test(
+    "A later success cures as well", .enabled(if: Host.features.contains(.poison), SkipReason.poison),
+    arguments: Asker.allCases, [false, true])
   func laterSuccess(asker: Asker, isZero: Bool) throws {
     let source = Source(bad: [2: .max], isZero: isZero)
     let region = try region(asker, source)
@@ -253,8 +259,10 @@ struct RetryTests {
   }
 
   #if DEBUG
-    @Test("Zeros that the kernel did not put over a poisoned page are not taken for there")
-    func curedByZeros() async {
+    @Test(
+      "Zeros that the kernel did not put over a poisoned page are not taken for there",
+      .enabled(if: Host.features.contains(.poison), SkipReason.poison))
+    func zerosNotPut() async {
       await #expect(processExitsWith: .success) {
         let uffd = try Userfaultfd.open(DescriptorKind.allCases, wanting: .poison)
         let core = try RegionCore(
@@ -279,54 +287,9 @@ struct RetryTests {
     }
   #endif
 
-  // MARK: Kernels that cannot poison
-
-  @Test("Without poison a program ends with a line that says why", arguments: [false, true])
-  func abort(mayBlock: Bool) async {
-    let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
-      [mayBlock = mayBlock as Bool] in
-      var configuration = FaultRuntimeConfiguration(delivery: .eventLoop)
-      configuration.withheldFeatures = .poison
-      let region = try FaultRuntime(configuration).map(
-        ClosureProvider(mayBlock: mayBlock) { _, _ in throw Broken(attempt: 1) }, byteCount: pageBytes,
-        options: RegionOptions(name: "old"))
-      _ = region.access(0)
-    }
-    let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
-    #expect(text.contains("region 'old', page at offset 0, provider ClosureProvider: Broken(attempt: 1)"))
-    #expect(text.contains("cannot poison"))
-  }
-
   @Test(
-    "Without poison threads can keep waiting, until a retry brings the page or the region is closed",
-    arguments: [false, true])
-  func keepWaiting(mayBlock: Bool) throws {
-    var configuration = FaultRuntimeConfiguration(delivery: .eventLoop, withoutPoison: .keepWaiting)
-    configuration.withheldFeatures = .poison
-    let source = Source(bad: [0: .max, 1: .max])
-    let region = try FaultRuntime(configuration).map(
-      ClosureProvider(mayBlock: mayBlock) { try source.answer($0, &$1) }, byteCount: 2 * pageBytes)
-    let outcomes = Guarded<[Access]>([])
-    let threads = [0, 1].map { page in
-      let address = region.address + UInt(page * pageBytes)
-      return TestThread {
-        let outcome = read(address)
-        outcomes.withLock { $0.append(outcome) }
-      }
-    }
-    #expect(eventually { region.failure(at: 0) != nil && region.failure(at: pageBytes) != nil })
-    #expect(waiters(on: region.descriptorNumber).all == 2)
-    #expect(outcomes.withLock { $0 }.isEmpty)
-    source.mend()
-    try region.retry(0..<pageBytes)
-    #expect(threads[0].join())
-    #expect(outcomes.withLock { $0 } == [.byte(expectedByte(0))])
-    region.close()
-    #expect(threads[1].join())
-    #expect(outcomes.withLock { $0 }.last == .signal(SIGSEGV))
-  }
-
-  @Test("An answer of zeros cures the failed pages that it covers", arguments: Asker.allCases)
+    "An answer of zeros cures the failed pages that it covers",
+    .enabled(if: Host.features.contains(.poison), SkipReason.poison), arguments: Asker.allCases)
   func curedByZeros(asker: Asker) throws {
     let isMended = Atomic<Bool>(false)
     var configuration = FaultRuntimeConfiguration(delivery: asker == .faultingThread ? .sigbus : .eventLoop)

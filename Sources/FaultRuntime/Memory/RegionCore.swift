@@ -45,6 +45,7 @@ final class RegionCore: Sendable {
   let parts: Guarded<RegionParts>
 
   private let closing = Atomic<Bool>(false)
+  private let leftBehind = Atomic<Bool>(false)
   private let ownerProcess = cuffd_process_id()
 
   /// Maps memory for `byteCount` bytes over `provider`, where `isTaken` does not say that it is another region's.
@@ -125,6 +126,9 @@ final class RegionCore: Sendable {
 
   var isClosing: Bool { closing.load(ordering: .acquiring) }
 
+  /// Whether closing could not take the memory away.
+  var isLeftBehind: Bool { leftBehind.load(ordering: .acquiring) }
+
   /// True for the one caller that begins the closing.
   func beginClosing() -> Bool { !closing.exchange(true, ordering: .acquiringAndReleasing) }
 
@@ -144,9 +148,13 @@ final class RegionCore: Sendable {
   }
 
   func failure(_ cause: any Error, atPage page: UInt) -> PageFailure {
-    let place = range.contains(page) ? page : parts.withLock { $0.origin(of: page) } ?? page
-    return PageFailure(
-      region: name, offset: offset(of: place), byteCount: pageSize.bytes, provider: providerName, cause: cause)
+    PageFailure(
+      region: name, offset: originalOffset(of: page), byteCount: pageSize.bytes, provider: providerName, cause: cause)
+  }
+
+  /// The offset of a page that may have been moved.
+  func originalOffset(of page: UInt) -> Int {
+    offset(of: range.contains(page) ? page : parts.withLock { $0.origin(of: page) } ?? page)
   }
 
   /// Whether a fault met by the closing of its region is an old one: it was read, and then somebody else filled its page.
@@ -157,6 +165,9 @@ final class RegionCore: Sendable {
     // Unregistering wakes who waits, and the kernel would answer them with zeros. So access goes first.
     if revokeAccess() != nil {
       // At the limit of mappings. The region stays in the table, and each fault of it is poisoned.
+      leftBehind.store(true, ordering: .releasing)
+      // Without poison nobody has answered those who wait. They ask again.
+      if !uffd.canPoison { for part in memory { try? uffd.wake(part) } }
       return
     }
     table.remove(self)

@@ -26,7 +26,9 @@ struct FailureReporter: Sendable {
 
   /// A page that has been reported cannot be poisoned.
   func cannotPoison(_ page: UInt, of region: RegionCore) {
-    _ = region.failures.explain(region.offset(of: page))
+    // Closing takes the memory away, which ends the access as poison would.
+    guard !region.isClosing || region.isLeftBehind else { return }
+    _ = region.failures.explain(region.originalOffset(of: page))
     let reason = "FaultRuntime: this kernel cannot poison a page (Linux 6.6 can)"
     switch withoutPoison {
     case .abort:

@@ -45,7 +45,7 @@ struct Resolver: ~Copyable {
   ) throws(UserfaultfdError) {
     if run.region.isClosing {
       // Without poison, closing itself ends these accesses, when it takes the memory away.
-      guard loop.uffd.available.contains(.poison) else { return }
+      guard loop.uffd.canPoison || run.region.isLeftBehind else { return }
       failEach(run, in: batch, ResolutionError.regionClosed)
       return
     }

@@ -1,0 +1,400 @@
+import CTestSupport
+import CUFFD
+import Glibc
+import Synchronization
+import Testing
+
+@testable import FaultRuntime
+
+private struct Broken: Error, Equatable {}
+
+/// Kernels, by what their userfaultfd has. The present one is made to lack the rest; `scripts/test-on-old-kernel` runs the same
+/// tests where it is really missing.
+enum OldKernel: String, CaseIterable, CustomTestStringConvertible {
+  case oldest = "5.11"
+  case debian12 = "6.1"
+  case withoutMove = "6.6"
+
+  private var bits: UInt64 {
+    switch self {
+    case .oldest: 0x1ff
+    case .debian12: 0x1fff
+    case .withoutMove: 0x7fff
+    }
+  }
+
+  var features: UserfaultfdFeatures { Host.features.intersection(UserfaultfdFeatures(rawValue: bits)) }
+  var testDescription: String { "Linux \(rawValue)" }
+
+  /// Those that cannot poison.
+  static let withoutPoison: [OldKernel] = [.oldest, .debian12]
+
+  func configuration(
+    _ delivery: Delivery, withoutPoison: PoisonFallback = .abort, closeDeadline: Duration = .seconds(5)
+  ) -> FaultRuntimeConfiguration {
+    var configuration = FaultRuntimeConfiguration(
+      delivery: delivery, closeDeadline: closeDeadline, withoutPoison: withoutPoison)
+    configuration.withheldFeatures = UserfaultfdFeatures(rawValue: ~bits)
+    return configuration
+  }
+}
+
+@Suite("Older kernels", .timeLimit(.minutes(2)))
+struct OldKernelTests {
+  /// Who asks a provider.
+  enum Asker: CaseIterable {
+    case handler, pool, faultingThread
+    var delivery: Delivery { self == .faultingThread ? .sigbus : .eventLoop }
+  }
+
+  /// A provider whose bad page fails until it is mended.
+  private final class Source: Sendable {
+    private let bad: Int
+    private let isMended = Atomic<Bool>(false)
+    let asked = Requests()
+
+    init(bad: Int) { self.bad = bad }
+
+    func mend() { isMended.store(true, ordering: .relaxed) }
+
+    func provider(_ asker: Asker, largest: Int = 1) -> ClosureProvider {
+      ClosureProvider(
+        requestSize: RequestSize(preferred: pageBytes, largest: largest * pageBytes), mayBlock: asker == .pool,
+        mayRunInFaultingThread: true
+      ) { [self] request, page in
+        asked.add(request)
+        if !isMended.load(ordering: .relaxed), request.range.contains(bad * pageBytes) { throw Broken() }
+        page.append(expectedBytes(request.range))
+        return .filled
+      }
+    }
+  }
+
+  private static func threadsReading(_ addresses: [UInt], into outcomes: Guarded<[Access]>) -> [TestThread] {
+    addresses.map { address in
+      TestThread {
+        let outcome = read(address)
+        outcomes.withLock { $0.append(outcome) }
+      }
+    }
+  }
+
+  // MARK: What works everywhere
+
+  @Test("The runtime finds the features that the kernel has, and no other", arguments: OldKernel.allCases)
+  func features(kernel: OldKernel) throws {
+    let runtime = try FaultRuntime(kernel.configuration(.auto))
+    #expect(runtime.availableFeatures == kernel.features)
+    #expect(runtime.availableFeatures.isSuperset(of: [.sigbus, .threadID, .eventRemap, .eventUnmap, .eventRemove]))
+  }
+
+  @Test(
+    "Every provider, in every delivery, every byte", arguments: OldKernel.allCases,
+    [Delivery.auto, .eventLoop, .sigbus])
+  func bytes(kernel: OldKernel, delivery: Delivery) throws {
+    let runtime = try FaultRuntime(kernel.configuration(delivery))
+    let byteCount = 70 * pageBytes + 123
+    let source = expectedBytes(0..<byteCount)
+    let file = try TemporaryFile(bytes: source)
+    var regions = [
+      try runtime.map(MemoryProvider(copying: source)),
+      try runtime.map(FileProvider(file.path)),
+      try runtime.map(patternProvider(inFaultingThread: true), byteCount: byteCount),
+      try runtime.map(
+        patternProvider(
+          requestSize: RequestSize(preferred: 4 * pageBytes, largest: 16 * pageBytes), inFaultingThread: true),
+        byteCount: byteCount),
+    ]
+    if delivery != .sigbus { regions.append(try runtime.map(patternProvider(mayBlock: true), byteCount: byteCount)) }
+    for region in regions {
+      #expect(region.access(31 * pageBytes + 7) == .byte(expectedByte(31 * pageBytes + 7)))
+      #expect(write(0xff, to: region.address + UInt(5 * pageBytes + 1)) == .byte(0xff))
+      #expect(mismatches(in: region) == (expectedByte(5 * pageBytes + 1) == 0xff ? [] : [5 * pageBytes + 1]))
+      #expect(tailIsZero(region))
+    }
+    let zero = try runtime.map(ZeroProvider(), byteCount: byteCount)
+    let bytes = zero.bytes
+    let isZero = (0..<byteCount).allSatisfy { unsafe bytes.unsafeLoad(fromByteOffset: $0, as: UInt8.self) == 0 }
+    #expect(isZero)
+    #expect(write(7, to: zero.address + 9) == .byte(7))
+    #expect(zero.access(9) == .byte(7))
+    #expect(runtime.statistics.pagesFailed == 0)
+  }
+
+  @Test("Without MOVE a region is populated by copying", arguments: OldKernel.allCases, Asker.allCases)
+  func populate(kernel: OldKernel, asker: Asker) throws {
+    let runtime = try FaultRuntime(kernel.configuration(asker.delivery))
+    let huge = max(Int(cuffd_huge_page_size()), 1 << 20)
+    let provider = patternProvider(
+      requestSize: RequestSize(preferred: 64 << 10, largest: 256 << 10), mayBlock: asker == .pool,
+      inFaultingThread: true)
+    let region = try runtime.map(provider, byteCount: 2 * huge + 5 * pageBytes + 77)
+    #expect(write(1, to: region.address + UInt(huge + 3)) == .byte(1))
+    try region.prefetch((huge - pageBytes)..<(huge + 9))
+    try region.populate()
+    let faults = runtime.statistics.faults
+    #expect(region.kernelCount("AnonHugePages") == 0)
+    #expect(mismatches(in: region) == [huge + 3])
+    #expect(tailIsZero(region))
+    #expect(runtime.statistics.faults == faults)
+  }
+
+  @Test(
+    "Faults are of pages, whether the kernel tells the exact address or not", arguments: OldKernel.allCases,
+    [false, true])
+  func exactAddress(kernel: OldKernel, isWanted: Bool) throws {
+    var configuration = kernel.configuration(.eventLoop)
+    // As it is where a part of the library needs it.
+    if isWanted { configuration.additionalFeatures = .exactAddress }
+    let source = Source(bad: -1)
+    let region = try FaultRuntime(configuration).map(source.provider(.handler), byteCount: 4 * pageBytes)
+    for offset in [pageBytes + 123, 4 * pageBytes - 1, 1] {
+      #expect(region.access(offset) == .byte(expectedByte(offset)))
+    }
+    #expect(source.asked.all.map(\.offset) == [pageBytes, 3 * pageBytes, 0])
+    guard case .eventLoop(let loop) = region.server else { return }
+    #expect(loop.uffd.enabled.contains(.exactAddress) == (isWanted && kernel.features.contains(.exactAddress)))
+  }
+
+  // MARK: Without poison
+
+  @Test("A program ends with a line that says why", arguments: OldKernel.withoutPoison, [Asker.handler, .pool])
+  func abort(kernel: OldKernel, asker: Asker) async {
+    let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+      [kernel = kernel.rawValue as String, mayBlock = (asker == .pool) as Bool] in
+      let configuration = OldKernel(rawValue: kernel)!.configuration(.eventLoop)
+      let region = try FaultRuntime(configuration).map(
+        ClosureProvider(mayBlock: mayBlock) { _, _ in throw Broken() }, byteCount: pageBytes,
+        options: RegionOptions(name: "old"))
+      _ = region.access(0)
+    }
+    let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    #expect(text.contains("region 'old', page at offset 0, provider ClosureProvider: Broken()"))
+    #expect(text.contains("cannot poison a page (Linux 6.6 can)"))
+    #expect(text.contains("PoisonFallback.keepWaiting"))
+  }
+
+  @Test(
+    "Threads can keep waiting, until a retry brings the page or the region is closed",
+    arguments: OldKernel.withoutPoison, [Asker.handler, .pool])
+  func keepWaiting(kernel: OldKernel, asker: Asker) throws {
+    let source = Source(bad: 1)
+    let runtime = try FaultRuntime(kernel.configuration(.eventLoop, withoutPoison: .keepWaiting))
+    let regions = try (0..<2).map { _ in try runtime.map(source.provider(asker), byteCount: 3 * pageBytes) }
+    let outcomes = regions.map { _ in Guarded<[Access]>([]) }
+    let threads = zip(regions, outcomes).flatMap { region, outcomes in
+      Self.threadsReading([1, 1].map { region.address + UInt($0 * pageBytes + 5) }, into: outcomes)
+    }
+    for region in regions {
+      #expect(eventually { region.failure(at: pageBytes) != nil })
+      #expect(eventually { waiters(on: region.descriptorNumber).all >= 2 })
+      #expect(region.access(0) == .byte(expectedByte(0)))
+      #expect(region.access(2 * pageBytes) == .byte(expectedByte(2 * pageBytes)))
+    }
+    #expect(outcomes.allSatisfy { $0.withLock { $0 }.isEmpty })
+    source.mend()
+    try regions[0].retry(0..<(3 * pageBytes))
+    for thread in threads[..<2] { #expect(thread.join()) }
+    let right = Access.byte(expectedByte(pageBytes + 5))
+    #expect(outcomes[0].withLock { $0 } == [right, right])
+    #expect(mismatches(in: regions[0]) == [])
+    regions[1].close()
+    for thread in threads[2...] { #expect(thread.join()) }
+    #expect(outcomes[1].withLock { $0 } == [.signal(SIGSEGV), .signal(SIGSEGV)])
+  }
+
+  @Test("A faulting thread gets its signal, and the next touch asks again", arguments: OldKernel.withoutPoison)
+  func sigbus(kernel: OldKernel) throws {
+    let source = Source(bad: 1)
+    let region = try FaultRuntime(kernel.configuration(.sigbus)).map(
+      source.provider(.faultingThread), byteCount: 3 * pageBytes)
+    for _ in 0..<3 { #expect(region.access(pageBytes + 5) == .signal(SIGBUS)) }
+    #expect(source.asked.all.map(\.offset) == [pageBytes, pageBytes, pageBytes])
+    #expect(region.failure(at: pageBytes)?.cause as? Broken == Broken())
+    #expect(!region.isResident(pageBytes))
+    source.mend()
+    #expect(mismatches(in: region) == [])
+  }
+
+  @Test(
+    "Checked access and prefetches throw, fail no page, and bring it when the source has it",
+    arguments: OldKernel.withoutPoison, Asker.allCases)
+  func checked(kernel: OldKernel, asker: Asker) throws {
+    let source = Source(bad: 5)
+    let region = try FaultRuntime(kernel.configuration(asker.delivery)).map(
+      source.provider(asker, largest: 4), byteCount: 8 * pageBytes)
+    let all = 0..<(8 * pageBytes)
+    let calls: [() throws -> Void] = [
+      { _ = try region.read(all) },
+      { try region.write([1, 2, 3], at: 5 * pageBytes) },
+      { try unsafe region.withResident(all) { _ in } },
+      { try unsafe region.forEachPiece(of: all) { _, _ in } },
+      { try region.prefetch(all) },
+      { try region.populate() },
+    ]
+    for call in calls {
+      let error = #expect(throws: FaultRuntimeError.self) { try call() }
+      #expect(error?.code == .pageFailed)
+      #expect(error?.failure?.offset == 5 * pageBytes)
+      #expect(error?.failure?.cause as? Broken == Broken())
+    }
+    #expect(!region.isResident(5 * pageBytes))
+    source.mend()
+    #expect(try region.read(all) == expectedBytes(all))
+    #expect(mismatches(in: region) == [])
+  }
+
+  @Test(
+    "Closing ends those who wait for a provider that does not return, and nobody reads zeros",
+    arguments: OldKernel.withoutPoison, [Asker.handler, .pool])
+  func close(kernel: OldKernel, asker: Asker) throws {
+    let gate = Gate()
+    var configuration = kernel.configuration(.eventLoop, closeDeadline: .milliseconds(100))
+    // One request is under way, and the others have not begun.
+    configuration.providerThreads = 1
+    let runtime = try FaultRuntime(configuration)
+    let region = try runtime.map(
+      ClosureProvider(requestSize: .singlePage, mayBlock: asker == .pool) { request, page in
+        gate.wait()
+        page.append(expectedBytes(request.range))
+        return .filled
+      }, byteCount: 4 * pageBytes)
+    let outcomes = Guarded<[Access]>([])
+    let threads = Self.threadsReading((0..<4).map { region.address + UInt($0 * pageBytes) }, into: outcomes)
+    #expect(eventually { waiters(on: region.descriptorNumber).all == 4 })
+    region.close()
+    for thread in threads { #expect(thread.join()) }
+    #expect(outcomes.withLock { $0 } == Array(repeating: .signal(SIGSEGV), count: 4))
+    #expect(runtime.regionCount == 0)
+    // What comes of those requests afterwards concerns nobody, and ends nothing.
+    gate.open()
+    let next = try runtime.map(patternProvider(mayBlock: asker == .pool), byteCount: 4 * pageBytes)
+    #expect(mismatches(in: next) == [])
+  }
+
+  @Test("A provider that waits for itself ends the program, which does not hang", arguments: OldKernel.withoutPoison)
+  func deadlock(kernel: OldKernel) async {
+    let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+      [kernel = kernel.rawValue as String] in
+      let place = Guarded<UInt>(0)
+      let region = try FaultRuntime(OldKernel(rawValue: kernel)!.configuration(.eventLoop)).map(
+        ClosureProvider(requestSize: .singlePage, mayBlock: false) { _, _ in
+          _ = FaultRuntimeTests.read(place.withLock { $0 } + UInt(pageBytes))
+          return .zero
+        }, byteCount: 2 * pageBytes, options: RegionOptions(name: "selfish"))
+      place.withLock { $0 = region.address }
+      _ = region.access(0)
+      _exit(0)
+    }
+    let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    #expect(text.contains("region 'selfish', page at offset \(pageBytes)"))
+    #expect(text.contains("Linux 6.6 can"))
+  }
+
+  @Test(
+    "At the limit of mappings, where closing cannot take memory away, the program ends at a touch of it",
+    .enabled(if: !Host.isSanitized, SkipReason.sanitizer), arguments: OldKernel.withoutPoison)
+  func leftBehind(kernel: OldKernel) async {
+    let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+      [kernel = kernel.rawValue as String] in
+      var configuration = OldKernel(rawValue: kernel)!.configuration(.eventLoop)
+      configuration.handlerThreads = 1
+      let runtime = try FaultRuntime(configuration)
+      // Neighbours, which are one mapping, of which the middle cannot be changed without two more.
+      let regions = try (0..<3).map { _ in
+        try runtime.map(patternProvider(), byteCount: pageBytes, options: RegionOptions(name: "left"))
+      }.sorted { $0.address < $1.address }
+      let address = regions[1].address
+      #expect(cts_use_up_mappings() > 0)
+      regions[1].close()
+      try #require(regions[1].core.isLeftBehind)
+      #expect(regions[0].access(0) == .byte(expectedByte(0)))
+      _ = read(address)
+      _exit(0)
+    }
+    let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    #expect(text.contains("region 'left', page at offset 0"))
+    #expect(text.contains("Linux 6.6 can"))
+  }
+
+  @Test(
+    "What does not come in time keeps waiting too, and its late answer is dropped", arguments: OldKernel.withoutPoison)
+  func deadline(kernel: OldKernel) throws {
+    let gate = Gate()
+    let runtime = try FaultRuntime(kernel.configuration(.eventLoop, withoutPoison: .keepWaiting))
+    let region = try runtime.map(
+      ClosureProvider(requestSize: .singlePage) { request, page in
+        if request.offset == pageBytes { gate.wait() }
+        page.append(expectedBytes(request.range))
+        return .filled
+      }, byteCount: 3 * pageBytes, options: RegionOptions(deadline: .milliseconds(300)))
+    let outcomes = Guarded<[Access]>([])
+    let threads = Self.threadsReading([region.address + UInt(pageBytes)], into: outcomes)
+    #expect(eventually { region.failure(at: pageBytes) != nil })
+    gate.open()
+    #expect(eventually { runtime.statistics.lateAnswers == 1 })
+    #expect(outcomes.withLock { $0 }.isEmpty)
+    #expect(!region.isResident(pageBytes))
+    try region.retry(0..<(3 * pageBytes))
+    #expect(threads[0].join())
+    #expect(mismatches(in: region) == [])
+  }
+
+  @Test(
+    "Memory that was moved does not read as zero: the program ends, or the access waits until closing",
+    arguments: OldKernel.withoutPoison)
+  func moved(kernel: OldKernel) async throws {
+    let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+      [kernel = kernel.rawValue as String] in
+      let region = try FaultRuntime(OldKernel(rawValue: kernel)!.configuration(.eventLoop)).map(
+        patternProvider(), byteCount: 2 * pageBytes, options: RegionOptions(name: "mine"))
+      let target = Scratch(pages: 2)
+      #expect(cts_move_memory(region.address, 2 * pageBytes, target.range.start) == target.range.start)
+      _ = read(target.range.start)
+      _exit(0)
+    }
+    let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    #expect(text.contains("region 'mine', page at offset 0"))
+    #expect(text.contains("Linux 6.6 can"))
+
+    let region = try FaultRuntime(kernel.configuration(.eventLoop, withoutPoison: .keepWaiting)).map(
+      patternProvider(), byteCount: 4 * pageBytes)
+    #expect(region.access(0) == .byte(expectedByte(0)))
+    let target = Scratch(pages: 2)
+    #expect(cts_move_memory(region.address, 2 * pageBytes, target.range.start) == target.range.start)
+    #expect(read(target.range.start + 3) == .byte(expectedByte(3)))
+    let outcomes = Guarded<[Access]>([])
+    let threads = Self.threadsReading([target.range.start + UInt(pageBytes)], into: outcomes)
+    #expect(eventually { region.failure(at: pageBytes) != nil })
+    #expect(outcomes.withLock { $0 }.isEmpty)
+    region.close()
+    #expect(threads[0].join())
+    #expect(outcomes.withLock { $0 } == [.signal(SIGSEGV)])
+  }
+
+  // MARK: Refused
+
+  @Test("An error names the kernel that has what is missing")
+  func refused() throws {
+    var configuration = FaultRuntimeConfiguration(delivery: .sigbus)
+    configuration.withheldFeatures = .sigbus
+    let missing = #expect(throws: FaultRuntimeError.self) { try FaultRuntime(configuration) }
+    #expect(missing?.code == .featureMissing)
+    #expect(missing?.description.contains("UFFD_FEATURE_SIGBUS; it needs Linux 4.14") == true)
+
+    func advice(_ refusals: [(DescriptorKind, KernelErrno)]) -> String {
+      let refusals = refusals.map { Userfaultfd.Refusal(kind: $0.0, errno: $0.1) }
+      return FaultRuntimeError.unavailable(Userfaultfd.Unavailable(refusals: refusals)).description
+    }
+    // What 5.10 says to an ordinary user.
+    #expect(
+      advice([
+        (.userModeOnly, .invalidArgument), (.deviceUserModeOnly, .noSuchEntry), (.full, .operationNotPermitted),
+      ]).contains("older than 5.11"))
+    // And 6.0 to whoever wants the device.
+    for kind in [DescriptorKind.device, .deviceUserModeOnly] {
+      #expect(advice([(kind, .noSuchEntry)]).contains("Linux 6.1"))
+    }
+    #expect(advice([(.full, .noSuchSystemCall)]).contains("CONFIG_USERFAULTFD"))
+  }
+}
