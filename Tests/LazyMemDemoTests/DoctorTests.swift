@@ -160,7 +160,10 @@ struct DoctorTests {
     #expect(report.causes("user-mode-only") == ["seccomp"])
     #expect(report.causes("full") == ["seccomp"])
     #expect(report.descriptors.allSatisfy { $0.kind.hasPrefix("device") || $0.errno == nil })
-    let work = try rights.run("map", try Sample().path, "--descriptor", "user-mode-only")
+    let sample = try Sample()
+    let work = try withExtendedLifetime(sample) {
+      try rights.run("map", sample.path, "--descriptor", "user-mode-only")
+    }
     #expect(work.code == -SIGSYS, "the filter is real")
   }
 

@@ -78,7 +78,7 @@ struct LoweredRights: Sendable, CustomTestStringConvertible {
     defer { close(program) }
     try #require(program >= 0)
     var words = unsafe arguments.map { unsafe strdup($0) }
-    defer { for unsafeword in unsafe words { unsafe free(word) } }
+    defer { unsafe words.forEach { unsafe free($0) } }
     let code = unsafe withUnsafePointer(to: launch) { launch in
       unsafe words.append(nil)
       return unsafe words.withUnsafeBufferPointer { words in

@@ -111,7 +111,7 @@ extension HostLimits {
     limits.openFiles = Int(exactly: cuffd_limit_of_open_files())
     limits.addressSpaceByteCount = Int(exactly: cuffd_limit_of_address_space())
     limits.freeHugePages = HostFile.text("/proc/meminfo").flatMap { meminfo("HugePages_Free", $0) }
-    limits.hugePageByteCount = HostFile.text("/proc/meminfo").flatMap { meminfo("Hugepagesize", $0) }.map { $0 * 1024 }
+    limits.hugePageByteCount = HostFile.text("/proc/meminfo").flatMap { meminfo("Hugepagesize", $0) }.map { $0 &* 1024 }
     limits.transparentHugePages = HostFile.text("/sys/kernel/mm/transparent_hugepage/enabled").flatMap(chosen)
     limits.transparentHugePageByteCount = HostFile.number("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size")
     for folder in CgroupFolder.all(HostFile.text("/proc/self/cgroup") ?? "") {
