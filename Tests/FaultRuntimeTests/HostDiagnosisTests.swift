@@ -85,6 +85,10 @@ struct HostDiagnosisTests {
     #expect(facts.causes(of: .userModeOnly) == [.seccompFilter])
     #expect(facts.causes(of: .full) == [.seccompFilter, .unprivilegedSetting, .missingCapability])
     #expect(facts.causes(of: .device) == [.deviceMissing])
+    // A profile that answers ENOSYS by default, with a rule for user-mode-only.
+    let ruled = host { $0.attempts[.full] = .refused(.noSuchSystemCall) }
+    #expect(ruled.causes(of: .full) == [.seccompFilter, .unprivilegedSetting, .missingCapability])
+    #expect(ruled.causes(of: .userModeOnly) == [])
     var root = facts
     root.process.effectiveCapabilities = 1 << 19
     #expect(root.causes(of: .full) == [.seccompFilter])

@@ -27,8 +27,14 @@ public enum HostCause: String, Hashable, Sendable, CaseIterable {
 }
 
 extension HostFacts {
-  /// Why `kind` cannot be had: what weighs most first, more than one where each of them would do. Empty where it can.
+  /// Why `kind` cannot be had, what is met first before the rest. Empty where it can.
   func causes(of kind: DescriptorKind) -> [HostCause] {
+    let met = causesMet(by: kind)
+    // Whoever gets past the filter meets the kernel.
+    return kind == .full && met == [.seccompFilter] && !hasRightsForFull ? met + missingRights : met
+  }
+
+  private func causesMet(by kind: DescriptorKind) -> [HostCause] {
     switch attempts[kind] {
     case .granted?: []
     case nil: [.unknown]
@@ -53,7 +59,7 @@ extension HostFacts {
     case .operationNotPermitted where kind == .userModeOnly:
       // The kernel itself never says so, unless it asks for rights before it looks at the flags.
       isOlder(than: KernelVersion(5, 11)) && !hasRightsForFull ? [.kernelTooOld] : [.seccompFilter]
-    case .operationNotPermitted: fullCauses
+    case .operationNotPermitted: refusedFullCauses
     case .permissionDenied: process.isFiltered ? [.seccompFilter] : [.securityModule]
     default: process.isFiltered ? [.seccompFilter] : [.unknown]
     }
@@ -67,13 +73,15 @@ extension HostFacts {
     return process.isFiltered ? [.seccompFilter] : [.kernelConfiguration]
   }
 
-  private var fullCauses: [HostCause] {
-    if hasRightsForFull { return [.seccompFilter] }
-    var causes: [HostCause] = [.unprivilegedSetting, .missingCapability]
-    // Root wonders what it lacks, everybody else who forbids it.
-    if process.effectiveUser == 0 { causes.reverse() }
+  private var refusedFullCauses: [HostCause] {
     // What forbids even the lesser call is a filter, so rights alone would not help.
-    return self.causes(of: .userModeOnly) == [.seccompFilter] ? [.seccompFilter] + causes : causes
+    hasRightsForFull || causesMet(by: .userModeOnly) == [.seccompFilter] ? [.seccompFilter] : missingRights
+  }
+
+  /// Either of them would do. Root wonders what it lacks, everybody else who forbids it.
+  private var missingRights: [HostCause] {
+    let both: [HostCause] = [.unprivilegedSetting, .missingCapability]
+    return process.effectiveUser == 0 ? both.reversed() : both
   }
 
   private func deviceCauses(_ errno: KernelErrno) -> [HostCause] {
