@@ -4,7 +4,7 @@ import Testing
 
 /// What a host allows, tried for real: the command, started with fewer rights, does its work or says why not, and `doctor` says the
 /// same. Only the children have fewer rights; their device nodes are in mount namespaces of their own.
-@Suite("lazy-mem-demo doctor", .timeLimit(.minutes(3)))
+@Suite("lazy-mem-demo doctor", .serialized, .timeLimit(.minutes(3)))
 struct DoctorTests {
   /// What `doctor --json` says, as far as it is looked at here.
   struct Report: Decodable {
@@ -112,9 +112,9 @@ struct DoctorTests {
     .enabled(if: LoweredRights.isRoot, LoweredRights.root),
     .enabled(if: !LoweredRights.isRoot || LoweredRights.hasDevice, LoweredRights.needsDevice),
     arguments: LoweredRights.all)
-  func lowered(rights: LoweredRights) throws {
+  func lowered(rights: LoweredRights) async throws {
     let expected = Expected(rights)
-    let outcome = try rights.run("doctor", "--json")
+    let outcome = try await rights.run("doctor", "--json")
     try #require(outcome.errors == "")
     let report = try Report(outcome)
     #expect(report.causes("full") == expected.full)
@@ -134,7 +134,7 @@ struct DoctorTests {
     #expect(report.process.hasSeccompFilter == (rights.filter != .none))
 
     let sample = try Sample()
-    let work = try rights.run("map", sample.path, "--json")
+    let work = try await rights.run("map", sample.path, "--json")
     guard let descriptor = expected.userModeDescriptor else {
       #expect(work.code == 3)
       #expect(work.output == "")
@@ -152,23 +152,22 @@ struct DoctorTests {
   @Test(
     "A filter that kills is found without dying of it", .enabled(if: LoweredRights.isRoot, LoweredRights.root),
     arguments: LoweredRights.User.allCases)
-  func kills(user: LoweredRights.User) throws {
+  func kills(user: LoweredRights.User) async throws {
     let rights = LoweredRights(user: user, filter: .kills)
-    let outcome = try rights.run("doctor", "--json")
+    let outcome = try await rights.run("doctor", "--json")
     let report = try Report(outcome)
     #expect(report.causes("user-mode-only") == ["seccomp"])
     #expect(report.causes("full").first == "seccomp")
     #expect(report.descriptors.allSatisfy { $0.kind.hasPrefix("device") || $0.errno == nil })
     let sample = try Sample()
-    let work = try withExtendedLifetime(sample) {
-      try rights.run("map", sample.path, "--descriptor", "user-mode-only")
-    }
+    let work = try await rights.run("map", sample.path, "--descriptor", "user-mode-only")
+    withExtendedLifetime(sample) {}
     #expect(work.code == -SIGSYS, "the filter is real")
   }
 
   @Test("The commands for an ordinary user name that user", .enabled(if: LoweredRights.isRoot, LoweredRights.root))
-  func commands() throws {
-    let report = try Report(try LoweredRights(user: .nobody).run("doctor", "--json"))
+  func commands() async throws {
+    let report = try await Report(LoweredRights(user: .nobody).run("doctor", "--json"))
     let remedies = report.descriptors.flatMap(\.findings).flatMap(\.remedies)
     let commands = remedies.compactMap(\.command)
     if !Expected(LoweredRights(user: .nobody)).device.isEmpty {
@@ -194,8 +193,8 @@ struct DoctorTests {
   }
 
   @Test("People who are refused see cause, command and cost", .enabled(if: LoweredRights.isRoot, LoweredRights.root))
-  func refusedText() throws {
-    let outcome = try LoweredRights(user: .nobody, filter: .notPermitted, device: .missing).run("doctor")
+  func refusedText() async throws {
+    let outcome = try await LoweredRights(user: .nobody, filter: .notPermitted, device: .missing).run("doctor")
     #expect(outcome.code == 1)
     #expect(outcome.output.hasSuffix("auto does not work here\n"))
     for text in [

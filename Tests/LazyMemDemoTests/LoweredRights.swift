@@ -67,10 +67,17 @@ struct LoweredRights: Sendable, CustomTestStringConvertible {
     return launch
   }
 
-  func run(_ arguments: String...) throws -> CommandTests.Outcome { try Self.run(launch, arguments) }
+  func run(_ arguments: String...) async throws -> CommandTests.Outcome { try await Self.run(launch, arguments) }
 
-  /// Runs the command, and waits for its end.
-  static func run(_ launch: cts_launch, _ arguments: [String]) throws -> CommandTests.Outcome {
+  /// Runs the command, and waits for its end on a thread of its own: there are so many cases that other tests would wait for a
+  /// thread of the pool beyond their time limits.
+  static func run(_ launch: cts_launch, _ arguments: [String]) async throws -> CommandTests.Outcome {
+    try await withCheckedThrowingContinuation { continuation in
+      Thread.detachNewThread { continuation.resume(with: Result { try runAndWait(launch, arguments) }) }
+    }
+  }
+
+  private static func runAndWait(_ launch: cts_launch, _ arguments: [String]) throws -> CommandTests.Outcome {
     let program = CommandTests.openExecutable()
     // Files, because a pipe that nobody reads yet would hold up a child that has much to say.
     let output = try TextFile()

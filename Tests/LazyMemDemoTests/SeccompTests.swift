@@ -5,7 +5,7 @@ import Testing
 @testable import lazy_mem_demo
 
 /// The profiles in `contrib/seccomp`: what they say, and what a kernel that is told so does.
-@Suite("lazy-mem-demo seccomp-profile", .timeLimit(.minutes(2)))
+@Suite("lazy-mem-demo seccomp-profile", .serialized, .timeLimit(.minutes(2)))
 struct SeccompTests {
   private static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
     .deletingLastPathComponent().deletingLastPathComponent().appendingPathComponent("contrib/seccomp")
@@ -94,15 +94,15 @@ struct SeccompTests {
     "Under them the command does its work, and doctor sees the filter",
     .enabled(if: isReadable && LoweredRights.isRoot, LoweredRights.root),
     arguments: ["user-mode-only.json", "rule.json"], [CTS_USER_SAME, CTS_USER_NOBODY].map(\.rawValue))
-  func works(name: String, user: UInt32) throws {
+  func works(name: String, user: UInt32) async throws {
     var launch = try Self.filter(try Self.committed(name))
     launch.user = cts_user(user)
     launch.no_new_privileges = true
     let sample = try DoctorTests.Sample()
-    let work = try LoweredRights.run(launch, ["map", sample.path, "--json"])
+    let work = try await LoweredRights.run(launch, ["map", sample.path, "--json"])
     #expect(work.code == 0)
     #expect(work.output.contains("\"sha256\" : \"\(sample.sum)\""))
-    let report = try DoctorTests.Report(try LoweredRights.run(launch, ["doctor", "--json"]))
+    let report = try await DoctorTests.Report(LoweredRights.run(launch, ["doctor", "--json"]))
     #expect(report.auto.userModeFaults.descriptor == "user-mode-only")
     #expect(report.causes("full").contains("seccomp") == (user == CTS_USER_SAME.rawValue))
   }

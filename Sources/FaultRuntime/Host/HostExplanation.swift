@@ -38,7 +38,8 @@ extension HostFacts {
         : "a security module, such as SELinux, forbids it"
     case .openFiles:
       return errno == .tooManyOpenFilesOfSystem
-        ? "the system has as many files open as it may (fs.file-max)" : "the process is at its limit of open files"
+        ? "the system has as many files open as it may (fs.file-max)"
+        : "the process is at its limit of open files (RLIMIT_NOFILE)"
     case .unknown:
       return attempts[kind] == nil ? "not tried" : "the kernel said \(said), which nothing here explains"
     }
