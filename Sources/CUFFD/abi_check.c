@@ -1,8 +1,8 @@
 // Compile-time proof that the mirrored ABI is the kernel's.
+#include "cuffd_abi.h"
+
 #include <linux/userfaultfd.h>
 #include <stddef.h>
-
-#include "cuffd_abi.h"
 
 #define SIZE_IS(type, size) _Static_assert(sizeof(struct type) == (size), #type " has the wrong size")
 #define OFFSET_IS(type, field, offset) \

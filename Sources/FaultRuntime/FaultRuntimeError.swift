@@ -85,33 +85,22 @@ extension FaultRuntimeError {
     )
   }
 
+  /// Why the first way that was tried is closed, and the least that would open it; then the same of the others, as far as it is new.
   private static func advice(for refusals: [Userfaultfd.Refusal]) -> String {
-    let reasons = Dictionary(refusals.map { ($0.kind, $0.errno) }, uniquingKeysWith: { first, _ in first })
-    if let errno = refusals.first(where: { $0.errno == .tooManyOpenFiles })?.errno {
-      return "the process is at its limit of open files (\(errno)); raise RLIMIT_NOFILE"
+    let facts = HostFacts.ofThisHost(after: refusals)
+    var said: [String] = []
+    for refusal in refusals {
+      guard let cause = facts.causes(of: refusal.kind).first else { continue }
+      let remedy = facts.remedies(for: cause, of: refusal.kind).first
+      let help = remedy.map { "; to \($0.action)" + ($0.command.map { ": \($0)" } ?? "") } ?? ""
+      let line = facts.explanation(of: cause, for: refusal.kind) + help
+      if !said.contains(line) { said.append(line) }
     }
-    if reasons[.full] == .noSuchSystemCall || reasons[.userModeOnly] == .noSuchSystemCall {
-      return "the kernel has no CONFIG_USERFAULTFD, or a sandbox hides the system call; use a kernel that has it"
+    // Whoever asked for one that serves system calls may do with less, where the call itself is not forbidden.
+    if refusals.allSatisfy({ $0.kind.servesKernelModeFaults && $0.errno != .noSuchSystemCall }) {
+      said.append("or accept a user-mode-only descriptor")
     }
-    if reasons[.userModeOnly] == .operationNotPermitted {
-      return """
-        a seccomp filter forbids the system call; start the container with --device /dev/userfaultfd (Linux 6.1), or \
-        allow userfaultfd in its profile
-        """
-    }
-    if reasons[.userModeOnly] == .invalidArgument {
-      return "the kernel is older than 5.11; run as root, or set sysctl vm.unprivileged_userfaultfd=1"
-    }
-    if reasons[.full] == .operationNotPermitted {
-      return "run with CAP_SYS_PTRACE, set sysctl vm.unprivileged_userfaultfd=1, or accept a user-mode-only descriptor"
-    }
-    if reasons[.device] == .noSuchEntry || reasons[.deviceUserModeOnly] == .noSuchEntry {
-      return """
-        \(Userfaultfd.devicePath) came with Linux 6.1; on a newer kernel start the container with --device \
-        \(Userfaultfd.devicePath)
-        """
-    }
-    return "give the user access to \(Userfaultfd.devicePath), or accept a user-mode-only descriptor"
+    return said.joined(separator: "; ")
   }
 
   static func cannotStart(_ error: HostCallError) -> Self {

@@ -11,7 +11,9 @@ struct LazyMemDemo: ParsableCommand {
     discussion: """
       Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 the host does not allow userfaultfd.
       """,
-    subcommands: [MapCommand.self, BenchCommand.self, StressCommand.self],
+    subcommands: [
+      MapCommand.self, BenchCommand.self, StressCommand.self, DoctorCommand.self, SeccompProfileCommand.self,
+    ],
     defaultSubcommand: MapCommand.self
   )
 

@@ -2,6 +2,8 @@
 #ifndef CREFERENCE_INTERNAL_H
 #define CREFERENCE_INTERNAL_H
 
+#include "creference_platform.h"
+
 #include "CReference.h"
 
 #include <pthread.h>

@@ -63,7 +63,7 @@ struct MemoryBenchmark {
       )
       // It fills, because the buffer that it fills is memory of the runtime's.
       region = try runtime.map(FillingProvider(unit: MemoryBenchmark.unit), byteCount: byteCount)
-      unsafe ballast = plant ? .allocate(byteCount: 2 << 20, alignment: 4096) : nil
+      unsafe ballast = plant ? .allocate(byteCount: 2 << 20, alignment: sysconf(Int32(_SC_PAGESIZE))) : nil
       if let ballast = unsafe ballast { _ = unsafe ballast.initializeMemory(as: UInt8.self, repeating: 1) }
       try unsafe order.touch(region.unsafeBytes.baseAddress!, order.units.indices)
     }

@@ -26,6 +26,27 @@ func checkTexts(_ input: inout FuzzInput) {
   require(delay == number(all, 1, limit: .max) ?? missing, "the delay is \(delay)")
   require(Int64(runnable) == number(all, 3, limit: Int64(CInt.max)) ?? missing, "\(runnable) threads are runnable")
   require(huge == 0 || (huge.nonzeroBitCount == 1 && huge <= 1 << 30), "a huge page of \(huge) bytes")
+  checkHostTexts(String(decoding: bytes, as: UTF8.self))
+}
+
+/// What the report on the host reads: none of it may trap, whatever it says.
+private func checkHostTexts(_ text: String) {
+  var process = ProcessFacts()
+  process.read(status: text)
+  process.userMap = UserMap(text)
+  require(!process.hasPtrace || process.isInInitialUserNamespace, "a capability of another namespace counts")
+  for user in [0, 1000, UInt32.max] {
+    let outside = process.userMap?.outside(user)
+    let isSame = outside == nil || outside == user
+    require(isSame || !process.isInInitialUserNamespace, "\(user) is \(outside ?? 0) outside")
+  }
+  for folder in CgroupFolder.all(text) {
+    require(folder.path.hasPrefix("/sys/fs/cgroup/") && folder.path.hasSuffix("/"), "a cgroup at \(folder.path)")
+  }
+  require(CgroupFolder.limit(text) ?? 0 >= 0, "a limit below zero")
+  if let version = KernelVersion(release: text) { require(version.major >= 0 && version.minor >= 0, "\(version)") }
+  if let word = HostLimits.chosen(text) { require(text.contains("[\(word)]"), "nobody chose \(word)") }
+  _ = (HostFacts.MiscDevice(text), HostFacts.hypervisorFlag(text), HostLimits.meminfo("Hugepagesize", text))
 }
 
 private func fields(of text: ArraySlice<UInt8>) -> [ArraySlice<UInt8>] {

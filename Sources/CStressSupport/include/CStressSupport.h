@@ -2,6 +2,12 @@
 #ifndef CSTRESS_SUPPORT_H
 #define CSTRESS_SUPPORT_H
 
+#if !defined(__linux__)
+// A fatal error, unlike #error, ends the compilation.
+#pragma clang diagnostic fatal "-W#warnings"
+#warning "lazy-mem-demo is for Linux, as FaultRuntime is."
+#endif
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

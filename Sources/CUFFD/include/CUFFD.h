@@ -2,9 +2,12 @@
 #ifndef CUFFD_H
 #define CUFFD_H
 
+#include "cuffd_platform.h"
+
 #include "cuffd_abi.h"
 #include "cuffd_bulk.h"
 #include "cuffd_calls.h"
+#include "cuffd_facts.h"
 #include "cuffd_host.h"
 #include "cuffd_placement.h"
 #include "cuffd_sigbus.h"

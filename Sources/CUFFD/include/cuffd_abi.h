@@ -6,12 +6,10 @@
 #ifndef CUFFD_ABI_H
 #define CUFFD_ABI_H
 
+#include "cuffd_platform.h"
+
 #include <fcntl.h>
 #include <stdint.h>
-
-#if !defined(__linux__)
-#error "FaultRuntime is for Linux: it is built on userfaultfd(2)."
-#endif
 
 #pragma clang assume_nonnull begin
 

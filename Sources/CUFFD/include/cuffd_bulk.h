@@ -2,6 +2,8 @@
 #ifndef CUFFD_BULK_H
 #define CUFFD_BULK_H
 
+#include "cuffd_platform.h"
+
 #pragma clang assume_nonnull begin
 
 // How many CPUs the calling thread may run on.

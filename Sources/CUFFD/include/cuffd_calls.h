@@ -3,6 +3,8 @@
 #ifndef CUFFD_CALLS_H
 #define CUFFD_CALLS_H
 
+#include "cuffd_platform.h"
+
 #include <stddef.h>
 #include <stdint.h>
 

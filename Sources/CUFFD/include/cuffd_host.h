@@ -2,6 +2,8 @@
 #ifndef CUFFD_HOST_H
 #define CUFFD_HOST_H
 
+#include "cuffd_platform.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

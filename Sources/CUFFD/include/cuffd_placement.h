@@ -2,6 +2,8 @@
 #ifndef CUFFD_PLACEMENT_H
 #define CUFFD_PLACEMENT_H
 
+#include "cuffd_platform.h"
+
 #include "cuffd_attributes.h"
 
 #include <stdbool.h>

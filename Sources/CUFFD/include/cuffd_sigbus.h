@@ -3,6 +3,8 @@
 #ifndef CUFFD_SIGBUS_H
 #define CUFFD_SIGBUS_H
 
+#include "cuffd_platform.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 

@@ -2,6 +2,8 @@
 #ifndef CUFFD_TROUBLE_H
 #define CUFFD_TROUBLE_H
 
+#include "cuffd_platform.h"
+
 #include <stdint.h>
 
 #pragma clang assume_nonnull begin

@@ -19,6 +19,8 @@ public struct KernelErrno: RawRepresentable, Hashable, Sendable {
   public static let noSuchProcess = KernelErrno(rawValue: 3)  // ESRCH
   /// Input or output error.
   public static let inputOutput = KernelErrno(rawValue: 5)  // EIO
+  /// No such device or address.
+  public static let noSuchDeviceOrAddress = KernelErrno(rawValue: 6)  // ENXIO
   /// Bad file descriptor.
   public static let badFileDescriptor = KernelErrno(rawValue: 9)  // EBADF
   /// Resource temporarily unavailable; from userfaultfd: a partial result, or an unread event.
@@ -37,6 +39,8 @@ public struct KernelErrno: RawRepresentable, Hashable, Sendable {
   public static let isDirectory = KernelErrno(rawValue: 21)  // EISDIR
   /// Invalid argument.
   public static let invalidArgument = KernelErrno(rawValue: 22)  // EINVAL
+  /// Too many open files in the system.
+  public static let tooManyOpenFilesOfSystem = KernelErrno(rawValue: 23)  // ENFILE
   /// Too many open files in this process.
   public static let tooManyOpenFiles = KernelErrno(rawValue: 24)  // EMFILE
   /// The system call does not exist, or a filter says so.
@@ -57,6 +61,7 @@ extension KernelErrno: CustomStringConvertible {
     case .noSuchProcess: "ESRCH"
     case .interrupted: "EINTR"
     case .inputOutput: "EIO"
+    case .noSuchDeviceOrAddress: "ENXIO"
     case .badFileDescriptor: "EBADF"
     case .tryAgain: "EAGAIN"
     case .outOfMemory: "ENOMEM"
@@ -66,6 +71,7 @@ extension KernelErrno: CustomStringConvertible {
     case .exists: "EEXIST"
     case .isDirectory: "EISDIR"
     case .invalidArgument: "EINVAL"
+    case .tooManyOpenFilesOfSystem: "ENFILE"
     case .tooManyOpenFiles: "EMFILE"
     case .noSuchSystemCall: "ENOSYS"
     case .timedOut: "ETIMEDOUT"

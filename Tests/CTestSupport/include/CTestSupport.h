@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "CTestLaunch.h"
 #include "CTestMemory.h"
 
 #pragma clang assume_nonnull begin
@@ -24,6 +25,8 @@ long cts_write_to_pipe(uintptr_t address, size_t length, uint8_t *copy);
 
 // From now on userfaultfd(2) fails with `number` in this process and its children. Returns 0 or -errno.
 int cts_deny_userfaultfd(int number);
+// The same, but it kills the process.
+int cts_kill_for_userfaultfd(void);
 
 // The same for sched_setscheduler(2) and sched_setaffinity(2).
 int cts_deny_scheduling(int number);

@@ -3,6 +3,8 @@
 #ifndef CREFERENCE_H
 #define CREFERENCE_H
 
+#include "creference_platform.h"
+
 #include "creference_bulk.h"
 #include "creference_stages.h"
 #include "creference_touch.h"

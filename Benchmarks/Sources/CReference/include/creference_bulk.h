@@ -2,6 +2,8 @@
 #ifndef CREFERENCE_BULK_H
 #define CREFERENCE_BULK_H
 
+#include "creference_platform.h"
+
 #include <stddef.h>
 #include <stdint.h>
 

@@ -2,6 +2,8 @@
 #ifndef CREFERENCE_STAGES_H
 #define CREFERENCE_STAGES_H
 
+#include "creference_platform.h"
+
 #pragma clang assume_nonnull begin
 
 typedef enum {

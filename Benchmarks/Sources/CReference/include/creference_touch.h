@@ -3,6 +3,8 @@
 #ifndef CREFERENCE_TOUCH_H
 #define CREFERENCE_TOUCH_H
 
+#include "creference_platform.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

@@ -1,0 +1,216 @@
+internal import CUFFD
+
+extension HostFacts {
+  /// Looks at the host, and tries every way to a userfaultfd, each in a child.
+  static func ofThisHost() -> HostFacts {
+    var facts = surroundings()
+    for kind in DescriptorKind.allCases {
+      let flags = CUFFD_OPEN_FLAGS | (kind.servesKernelModeFaults ? 0 : CUFFD_USER_MODE_ONLY)
+      let attempt =
+        if kind.isOfDevice {
+          unsafe cuffd_attempt_in_child(Userfaultfd.devicePath, flags)
+        } else {
+          cuffd_attempt_in_child(nil, flags)
+        }
+      facts.attempts[kind] =
+        if attempt.killed_by != 0 {
+          .killed
+        } else if let errno = KernelErrno(returned: attempt.result) {
+          .refused(errno)
+        } else {
+          .granted(UserfaultfdFeatures(rawValue: attempt.features))
+        }
+    }
+    return facts
+  }
+
+  /// Looks at the host, after these ways were refused.
+  static func ofThisHost(after refusals: [Userfaultfd.Refusal]) -> HostFacts {
+    var facts = surroundings()
+    for refusal in refusals { facts.attempts[refusal.kind] = .refused(refusal.errno) }
+    return facts
+  }
+
+  /// Everything but the tries.
+  private static func surroundings() -> HostFacts {
+    var facts = HostFacts()
+    var names = cuffd_system()
+    if unsafe cuffd_system_names(&names) == 0 {
+      facts.release = text(of: &names.release)
+      facts.systemVersion = text(of: &names.version)
+      facts.machine = text(of: &names.machine)
+    }
+    facts.pageByteCount = PageSize.ofHost().bytes
+    facts.unprivilegedSetting = HostFile.number("/proc/sys/vm/unprivileged_userfaultfd")
+    facts.limits = .ofThisHost()
+    facts.showsSettings = facts.limits.mappings != nil
+    facts.miscDevice = HostFile.text("/proc/misc").map(MiscDevice.init) ?? .notTold
+    var node = cuffd_node()
+    if unsafe cuffd_node_facts(Userfaultfd.devicePath, &node) == 0 {
+      facts.node = Node(mode: node.mode, user: node.user, group: node.group, isAccessible: node.is_accessible)
+    }
+    facts.process = .ofThisProcess()
+    facts.isContainer = [
+      "/.dockerenv", "/run/.containerenv", "/run/systemd/container", "/var/run/secrets/kubernetes.io",
+    ]
+    .contains(where: HostFile.exists)
+    facts.isVirtualMachine = virtualMachine()
+    return facts
+  }
+
+  private static func virtualMachine() -> Bool? {
+    if let cpus = HostFile.text("/proc/cpuinfo"), let answer = hypervisorFlag(cpus) { return answer }
+    // Other processors than those of x86 have no such flag.
+    let isSaid = HostFile.text("/sys/hypervisor/type") != nil || HostFile.exists("/proc/device-tree/hypervisor")
+    return isSaid ? true : nil
+  }
+
+  /// What the text of `/proc/cpuinfo` says of a hypervisor; nil where the processor has no such flag.
+  static func hypervisorFlag(_ text: String) -> Bool? {
+    text.split(separator: "\n").first { $0.hasPrefix("flags") }.map { line in
+      line.split(whereSeparator: { $0 == " " || $0 == "\t" }).contains("hypervisor")
+    }
+  }
+
+  private static func text<Field>(of field: inout Field) -> String {
+    unsafe withUnsafeBytes(of: &field) { bytes in
+      unsafe String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+    }
+  }
+}
+
+extension HostFacts.MiscDevice {
+  /// Of the text of `/proc/misc`.
+  init(_ text: String) {
+    for line in text.split(separator: "\n") {
+      let parts = line.split(separator: " ")
+      if parts.count == 2, parts[1] == "userfaultfd", let number = Int(parts[0]) {
+        self = .number(number)
+        return
+      }
+    }
+    self = .absent
+  }
+}
+
+extension ProcessFacts {
+  fileprivate static func ofThisProcess() -> ProcessFacts {
+    var facts = ProcessFacts()
+    facts.effectiveUser = cuffd_effective_user()
+    if let status = HostFile.text("/proc/self/status") { facts.read(status: status) }
+    facts.userMap = HostFile.text("/proc/self/uid_map").flatMap { UserMap($0) }
+    facts.executable = HostFile.target("/proc/self/exe")
+    return facts
+  }
+}
+
+extension HostLimits {
+  fileprivate static func ofThisHost() -> HostLimits {
+    var limits = HostLimits()
+    limits.mappings = HostFile.number("/proc/sys/vm/max_map_count")
+    limits.openFiles = Int(exactly: cuffd_limit_of_open_files())
+    limits.addressSpaceByteCount = Int(exactly: cuffd_limit_of_address_space())
+    limits.freeHugePages = HostFile.text("/proc/meminfo").flatMap { meminfo("HugePages_Free", $0) }
+    limits.hugePageByteCount = HostFile.text("/proc/meminfo").flatMap { meminfo("Hugepagesize", $0) }.map { $0 &* 1024 }
+    limits.transparentHugePages = HostFile.text("/sys/kernel/mm/transparent_hugepage/enabled").flatMap(chosen)
+    limits.transparentHugePageByteCount = HostFile.number("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size")
+    for folder in CgroupFolder.all(HostFile.text("/proc/self/cgroup") ?? "") {
+      guard let bytes = HostFile.text(folder.path + folder.limitName).flatMap(CgroupFolder.limit),
+        bytes < limits.cgroupByteCount ?? Int.max
+      else { continue }
+      limits.cgroupByteCount = bytes
+      limits.cgroupUsedByteCount = HostFile.number(folder.path + folder.usedName)
+    }
+    return limits
+  }
+
+  /// A number of the text of `/proc/meminfo`.
+  static func meminfo(_ name: String, _ text: String) -> Int? {
+    guard let line = text.split(separator: "\n").first(where: { $0.hasPrefix(name + ":") }) else { return nil }
+    return line.split(separator: " ").dropFirst().first.flatMap { Int($0) }
+  }
+
+  /// The word in brackets of a setting that lists its choices.
+  static func chosen(_ text: String) -> String? {
+    guard let start = text.firstIndex(of: "["), let end = text[start...].firstIndex(of: "]") else { return nil }
+    return String(text[text.index(after: start)..<end])
+  }
+}
+
+/// Where the limit of a memory cgroup may be written.
+struct CgroupFolder: Hashable {
+  var path: String
+  var limitName: String
+  var usedName: String
+
+  /// The cgroups of the text of `/proc/self/cgroup`, and those above them, at the places where they are mounted as a rule. In a
+  /// container only the last of them may be there.
+  static func all(_ text: String) -> [CgroupFolder] {
+    text.split(separator: "\n").flatMap { line -> [CgroupFolder] in
+      let parts = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)
+      guard parts.count == 3 else { return [] }
+      if parts[0] == "0", parts[1].isEmpty {
+        return ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].flatMap { root in
+          ancestors(parts[2]).map { CgroupFolder(path: root + $0, limitName: "memory.max", usedName: "memory.current") }
+        }
+      }
+      guard parts[1].split(separator: ",").contains("memory") else { return [] }
+      return ancestors(parts[2]).map {
+        CgroupFolder(
+          path: "/sys/fs/cgroup/memory" + $0, limitName: "memory.limit_in_bytes", usedName: "memory.usage_in_bytes")
+      }
+    }
+  }
+
+  /// The folder and those above it, each with a slash at its end.
+  private static func ancestors(_ path: Substring) -> [String] {
+    let names = path.split(separator: "/")
+    return (0...names.count).reversed().map { count in names.prefix(count).reduce("/") { $0 + $1 + "/" } }
+  }
+
+  /// The bytes of a limit; nil for the two ways of saying that there is none.
+  static func limit(_ text: String) -> Int? {
+    guard let bytes = Int(text.prefix { $0.isNumber }), bytes < 1 << 60 else { return nil }
+    return bytes
+  }
+}
+
+/// Small files that the kernel writes.
+enum HostFile {
+  private static let longest = 64 << 10
+
+  /// The whole of it, as far as it is looked at; nil where it cannot be read.
+  static func text(_ path: String) -> String? {
+    let file = unsafe cuffd_file_open(path)
+    guard file >= 0 else { return nil }
+    defer { _ = cuffd_close(file) }
+    var bytes = [UInt8](repeating: 0, count: longest)
+    var count = 0
+    while count < longest {
+      let start = count
+      let read = unsafe bytes.withUnsafeMutableBytes { buffer in
+        unsafe cuffd_file_pread(file, buffer.baseAddress! + start, longest - start, Int64(start))
+      }
+      if read < 0 { return nil }
+      if read == 0 { break }
+      count += Int(read)
+    }
+    return String(decoding: bytes.prefix(count), as: UTF8.self)
+  }
+
+  /// The number at its start.
+  static func number(_ path: String) -> Int? { text(path).flatMap { Int($0.prefix { $0.isNumber }) } }
+
+  static func exists(_ path: String) -> Bool {
+    var node = cuffd_node()
+    return unsafe cuffd_node_facts(path, &node) == 0
+  }
+
+  /// Where a symbolic link leads.
+  static func target(_ path: String) -> String? {
+    var name = [CChar](repeating: 0, count: 4 << 10)
+    let capacity = name.count
+    guard unsafe cuffd_read_link(path, &name, capacity) == 0 else { return nil }
+    return unsafe name.withUnsafeBufferPointer { unsafe String(cString: $0.baseAddress!) }
+  }
+}

@@ -1,0 +1,134 @@
+/// What would open a way to a userfaultfd that is closed, and what it costs.
+public struct HostRemedy: Hashable, Sendable {
+  /// What it does, in one line.
+  public let action: String
+  /// The command for it, as the administrator types it; nil where no command does it.
+  public let command: String?
+  /// What it costs in security, or otherwise, in one line.
+  public let cost: String
+}
+
+extension HostFacts {
+  /// What would help against `cause` for `kind`; the least first.
+  func remedies(for cause: HostCause, of kind: DescriptorKind) -> [HostRemedy] {
+    switch cause {
+    case .unprivilegedSetting: [.unprivilegedSetting]
+    case .missingCapability: capabilityRemedies
+    case .devicePermissions: permissionRemedies
+    case .deviceMissing: isContainer ? [.containerDevice] : [nodeRemedy]
+    case .deviceControl: [.containerDevice]
+    case .seccompFilter: kind.servesKernelModeFaults ? [fullFilterRemedy] : [.filterRule]
+    case .kernelConfiguration:
+      [HostRemedy(action: "boot a kernel that was built with CONFIG_USERFAULTFD=y", command: nil, cost: .kernelCost)]
+    case .kernelTooOld:
+      [HostRemedy(action: "boot Linux \(kind.firstKernel) or later", command: nil, cost: .kernelCost)]
+    case .gVisor: [.otherRuntime]
+    case .securityModule:
+      [
+        HostRemedy(
+          action: "allow it in the policy of the security module, or mount the device's folder without nodev",
+          command: nil,
+          cost: "as much as the policy then allows")
+      ]
+    case .openFiles:
+      [HostRemedy(action: "raise the limit of open files", command: "ulimit -n 4096", cost: "none worth mentioning")]
+    case .unknown: []
+    }
+  }
+
+  private var capabilityRemedies: [HostRemedy] {
+    // The kernel asks in the initial namespace, so nothing that is given inside another one counts.
+    guard process.isInInitialUserNamespace else { return [] }
+    if isContainer {
+      // A container gives what is added to its root only.
+      let user = process.effectiveUser == 0 ? "" : " --user 0"
+      return [
+        HostRemedy(
+          action: "give the container the capability\(user.isEmpty ? "" : ", and run as its root")",
+          command: "docker run --cap-add SYS_PTRACE\(user) ...", cost: .ptraceCost)
+      ]
+    }
+    let program = process.executable.map(shellWord) ?? "PROGRAM"
+    // Capabilities of a file count for nothing after no_new_privs, and make execve(2) fail beyond the bounding set.
+    guard process.mayGainPtrace, process.noNewPrivileges != true else {
+      return [
+        HostRemedy(
+          action: "let whoever starts the program leave it the capability",
+          command: "setpriv --inh-caps +sys_ptrace --ambient-caps +sys_ptrace \(program)", cost: .ptraceCost)
+      ]
+    }
+    return [
+      HostRemedy(
+        action: "give the program the capability", command: "setcap cap_sys_ptrace+ep \(program)", cost: .ptraceCost)
+    ]
+  }
+
+  private var permissionRemedies: [HostRemedy] {
+    let user = process.userMap?.outside(process.effectiveUser) ?? process.effectiveUser
+    return [
+      HostRemedy(
+        action: "let this user open the device", command: "setfacl -m u:\(user):rw \(Userfaultfd.devicePath)",
+        cost: "programs of this user may hold up the kernel in a fault; nobody else's may"),
+      HostRemedy(
+        action: "let everybody open the device", command: "chmod 0666 \(Userfaultfd.devicePath)", cost: .everybodyCost),
+    ]
+  }
+
+  private var nodeRemedy: HostRemedy {
+    let minor =
+      if case .number(let number) = miscDevice { "\(number)" } else {
+        "$(awk '$2 == \"userfaultfd\" { print $1 }' /proc/misc)"
+      }
+    return HostRemedy(
+      action: "make the node", command: "mknod -m 0600 \(Userfaultfd.devicePath) c 10 \(minor)",
+      cost: "none by itself: its rights say who may open it")
+  }
+
+  private var fullFilterRemedy: HostRemedy {
+    isContainer
+      ? .containerDevice
+      : HostRemedy(
+        action: "allow userfaultfd(2) with any flags in the filter",
+        command: "systemctl edit UNIT  # SystemCallFilter=userfaultfd",
+        cost: "the filter no longer keeps the program from holding up the kernel; what rights it needs stays")
+  }
+}
+
+extension HostRemedy {
+  fileprivate static let unprivilegedSetting = HostRemedy(
+    action: "let everybody have a descriptor that serves system calls",
+    command: "sysctl -w vm.unprivileged_userfaultfd=1", cost: .everybodyCost)
+
+  fileprivate static let containerDevice = HostRemedy(
+    action: "give the container the device; no change of its seccomp profile is needed",
+    command: "docker run --device \(Userfaultfd.devicePath) ...",
+    cost: "whoever may open it in the container may hold up the host's kernel in a fault")
+
+  fileprivate static let filterRule = HostRemedy(
+    action: "allow the call in the seccomp profile, with UFFD_USER_MODE_ONLY and nothing else",
+    command:
+      "lazy-mem-demo seccomp-profile --base BASE.json > PROFILE.json && docker run --security-opt seccomp=PROFILE.json ...",
+    cost: "programs may stop threads of their own in their own code, never in the kernel")
+
+  fileprivate static let otherRuntime = HostRemedy(
+    action: "run the container on the host's kernel", command: "docker run --runtime runc ...",
+    cost: "only the host's kernel then keeps the container from the host")
+}
+
+extension String {
+  fileprivate static let everybodyCost =
+    "every program on the machine may hold up the kernel in a fault, which helps attacks on it"
+  fileprivate static let ptraceCost =
+    "the program may also read and change every other program that is not better protected"
+  fileprivate static let kernelCost = "none by itself: who may use it is decided as on any other kernel"
+}
+
+/// `text` as one word of a shell.
+private func shellWord(_ text: String) -> String {
+  let isPlain = text.utf8.allSatisfy { byte in
+    (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte) || (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains(byte)
+      || (UInt8(ascii: "0")...UInt8(ascii: "9")).contains(byte) || "/._-+".utf8.contains(byte)
+  }
+  guard !isPlain || text.isEmpty else { return text }
+  return "'" + text.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''") + "'"
+}

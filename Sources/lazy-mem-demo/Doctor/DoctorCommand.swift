@@ -1,0 +1,25 @@
+import ArgumentParser
+import FaultRuntime
+import Glibc
+
+/// `lazy-mem-demo doctor`: what the host allows, why not more, and what would change that.
+struct DoctorCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "doctor",
+    abstract: "Says what this host allows, why not more, and which command would allow it.",
+    discussion: """
+      Every way to a userfaultfd is tried as this user, in this container, under this filter. Nothing is changed: the \
+      commands are for you to judge, each with its cost. The exit code is 0 where the delivery 'auto' works in some way, \
+      otherwise 1.
+      """
+  )
+
+  @Flag(help: "Print one JSON object on standard output.")
+  var json = false
+
+  func run() throws {
+    let report = HostReport()
+    try printLine(json ? try DoctorDocument(report).json() : DoctorText(report).text)
+    if !report.autoWorks { Glibc.exit(ProcessExit.workFailed.rawValue) }
+  }
+}

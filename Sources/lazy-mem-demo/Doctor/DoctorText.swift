@@ -1,0 +1,124 @@
+import FaultRuntime
+
+/// The report for people: what is closed with what would open it, and the conclusion last, where the prompt is.
+struct DoctorText {
+  private var report: HostReport
+
+  init(_ report: HostReport) { self.report = report }
+
+  var text: String {
+    [table(host), ways, features, table(limits), conclusion].joined(separator: "\n\n")
+  }
+
+  private var host: [(String, String)] {
+    var process = "user \(report.user), " + (report.hasPtraceCapability ? "CAP_SYS_PTRACE" : "no CAP_SYS_PTRACE")
+    if report.hasSeccompFilter == true { process += ", a seccomp filter" }
+    if report.hasNoNewPrivileges == true { process += ", no_new_privs" }
+    let machine: String =
+      switch report.isVirtualMachine {
+      case true?: "virtual: waking a thread on another CPU is slow"
+      case false?: "no hypervisor says that it is there"
+      case nil: "the processor does not say whether it is virtual"
+      }
+    return [
+      (
+        "kernel",
+        (report.isGVisor ? "gVisor, calling itself Linux " : "Linux ")
+          + "\(report.kernelRelease), \(report.architecture), "
+          + "pages of \(report.pageSize) bytes"
+      ),
+      ("machine", machine + (report.isContainer ? "; a container" : "")),
+      ("process", process),
+    ]
+  }
+
+  private var ways: String {
+    report.ways.map { way in
+      let name = padded(way.kind.rawValue, 24)
+      guard !way.isAvailable else { return name + "yes" }
+      let said = way.errno.map { ", \($0)" } ?? ""
+      var lines = [name + "no\(said)"]
+      // The same node stands before both kinds of the device.
+      if let same = report.ways.first(where: { !$0.isAvailable && $0.findings == way.findings }), same.kind != way.kind
+      {
+        return lines[0] + ", as for \(same.kind.rawValue)"
+      }
+      for finding in way.findings {
+        lines += wrapped("because", finding.text)
+        for remedy in finding.remedies {
+          lines += wrapped("remedy", remedy.action)
+          // Not wrapped: it is there to be copied.
+          if let command = remedy.command { lines.append(padded("    command", 14) + command) }
+          lines += wrapped("cost", remedy.cost)
+        }
+      }
+      return lines.joined(separator: "\n")
+    }.joined(separator: "\n")
+  }
+
+  private var features: String {
+    let rows = report.features.map { feature in
+      let answer = feature.isAvailable.map { $0 ? "yes" : "no" } ?? "?"
+      return padded(answer, 5) + padded(feature.name, 22) + "Linux \(feature.since ?? "later than this library")"
+    }
+    return rows.joined(separator: "\n")
+  }
+
+  private var limits: [(String, String)] {
+    let known = report.limits
+    func shown(_ value: Int?, _ unit: String = "") -> String { value.map { "\($0)\(unit)" } ?? "no limit told" }
+    let cgroup = known.cgroupByteCount.map { "\($0) bytes, \(shown(known.cgroupUsedByteCount)) used" }
+    return [
+      ("mappings", shown(known.mappings)),
+      ("open files", shown(known.openFiles)),
+      ("address space", shown(known.addressSpaceByteCount, " bytes")),
+      ("cgroup", cgroup ?? "no limit told"),
+      ("huge pages", "\(shown(known.freeHugePages)) free of \(shown(known.hugePageByteCount)) bytes"),
+      (
+        "transparent",
+        "\(known.transparentHugePages ?? "none"), of \(shown(known.transparentHugePageByteCount)) bytes"
+      ),
+    ]
+  }
+
+  private var conclusion: String {
+    var lines = report.warnings.map { "WARNING: \($0)" }
+    lines += wrapped("user code", sentence(report.userModeFaults), indent: 0)
+    lines += wrapped("system calls", sentence(report.kernelModeFaults), indent: 0)
+    lines.append(report.autoWorks ? "auto works here" : "auto does not work here")
+    return lines.joined(separator: "\n")
+  }
+
+  private func sentence(_ pick: HostPick) -> String {
+    guard let delivery = pick.delivery else { return "none: \(pick.reason)" }
+    let other =
+      pick.deliveryOfOtherProviders.flatMap { $0 == delivery ? nil : ", \($0.rawValue) for other providers" } ?? ""
+    return "\(delivery.rawValue)\(other)" + (pick.descriptor.map { ", over \($0.rawValue)" } ?? "") + ": \(pick.reason)"
+  }
+
+  private func table(_ rows: [(String, String)]) -> String {
+    rows.flatMap { wrapped($0.0, $0.1, indent: 0) }.joined(separator: "\n")
+  }
+
+  /// Lines of 100 columns at most, broken between words, and indented from the second on.
+  private func wrapped(_ name: String, _ text: String, indent: Int = 4) -> [String] {
+    let start = indent == 0 ? 15 : 14
+    var lines: [String] = []
+    var line = padded(String(repeating: " ", count: indent) + name, start)
+    var isEmpty = true
+    for word in text.split(separator: " ") {
+      if !isEmpty, line.count + 1 + word.count > 100 {
+        lines.append(line)
+        line = String(repeating: " ", count: start)
+        isEmpty = true
+      }
+      line += (isEmpty ? "" : " ") + word
+      isEmpty = false
+    }
+    return lines + [line]
+  }
+
+  private func padded(_ text: String, _ width: Int) -> String {
+    text + String(repeating: " ", count: max(1, width - text.count))
+  }
+}

@@ -1,0 +1,105 @@
+import FoundationEssentials
+
+/// A seccomp profile in the format of OCI, which Docker, podman and Kubernetes take, and the one rule that is about userfaultfd(2).
+struct SeccompProfile: Equatable {
+  static let call = "userfaultfd"
+
+  /// `UFFD_USER_MODE_ONLY`.
+  static let userModeOnly: Int64 = 1
+  /// `O_CLOEXEC` and `O_NONBLOCK`, which say nothing of rights; of x86-64, arm64 and most others.
+  static let harmlessFlags: Int64 = 0x80000 | 0x800
+
+  var document: JSONValue
+
+  /// Allows the call with `UFFD_USER_MODE_ONLY`, and with flags that say nothing of rights. The flags are an `int`, so only the lower
+  /// half of the argument counts.
+  static let allowingRule = rule(
+    action: "SCMP_ACT_ALLOW", mask: 0xffff_ffff & ~harmlessFlags, datum: userModeOnly)
+
+  /// Forbids the call without `UFFD_USER_MODE_ONLY`, in a profile that allows what it does not name.
+  static let forbiddingRule = rule(
+    action: "SCMP_ACT_ERRNO", mask: userModeOnly, datum: 0, errno: 1)
+
+  /// Everything is allowed but descriptors that serve the kernel's own faults. It confines nothing else: for trying, and for
+  /// those who have no profile at all.
+  static let standalone = SeccompProfile(
+    document: .object([
+      "defaultAction": .string("SCMP_ACT_ALLOW"), "architectures": .array(architectures.map { .string($0) }),
+      "syscalls": .array([forbiddingRule]),
+    ]))
+
+  /// Programs of an architecture that a profile does not name are killed at their first call: so those that run beside one another.
+  private static let architectures = [
+    "SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM",
+  ]
+
+  private static func rule(
+    action: String, mask: Int64, datum: Int64, errno: Int64? = nil
+  ) -> JSONValue {
+    var members: [String: JSONValue] = [
+      "names": .array([.string(call)]), "action": .string(action),
+      "args": .array([
+        // With this operator `value` is the mask, and `valueTwo` what has to be left of the argument.
+        .object([
+          "index": .integer(0), "op": .string("SCMP_CMP_MASKED_EQ"), "value": .integer(mask),
+          "valueTwo": .integer(datum),
+        ])
+      ]),
+    ]
+    members["errnoRet"] = errno.map { .integer($0) }
+    return .object(members)
+  }
+
+  init(document: JSONValue) { self.document = document }
+
+  init(json: Data) throws(CommandFailure) {
+    do {
+      document = try JSONDecoder().decode(JSONValue.self, from: json)
+    } catch {
+      throw CommandFailure(message: "the base is not JSON")
+    }
+    guard document["defaultAction"]?.text != nil else {
+      throw CommandFailure(message: "the base is not a seccomp profile: it has no defaultAction")
+    }
+  }
+
+  /// The same profile, with the rule and nothing else. What it said of userfaultfd(2) without conditions is taken out: such a rule
+  /// would outweigh one with conditions.
+  func merged() throws(CommandFailure) -> SeccompProfile {
+    let allowsByDefault = Self.allows(document["defaultAction"])
+    var rules: [JSONValue] = []
+    var wasForbidden = false
+    for rule in document["syscalls"]?.list ?? [] {
+      guard let names = rule["names"]?.list, names.contains(.string(Self.call)) else {
+        rules.append(rule)
+        continue
+      }
+      guard rule["args"]?.list?.isEmpty ?? true else {
+        throw CommandFailure(
+          message: "the base has a rule for userfaultfd with conditions already: change that by hand")
+      }
+      guard !Self.allows(rule["action"]) else {
+        throw CommandFailure(message: "the base allows userfaultfd already")
+      }
+      wasForbidden = true
+      var rest = rule
+      rest["names"] = .array(names.filter { $0 != .string(Self.call) })
+      if names.count > 1 { rules.append(rest) }
+    }
+    if allowsByDefault && !wasForbidden { throw CommandFailure(message: "the base allows userfaultfd already") }
+    var profile = self
+    profile.document["syscalls"] = .array(rules + [allowsByDefault ? Self.forbiddingRule : Self.allowingRule])
+    return profile
+  }
+
+  /// Logging and tracing let the call through as well.
+  private static func allows(_ action: JSONValue?) -> Bool {
+    ["SCMP_ACT_ALLOW", "SCMP_ACT_LOG"].contains(action?.text)
+  }
+
+  func json() throws -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
+    return String(decoding: try encoder.encode(document), as: UTF8.self)
+  }
+}

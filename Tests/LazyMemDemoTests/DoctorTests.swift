@@ -1,0 +1,230 @@
+import CTestSupport
+import Foundation
+import Testing
+
+/// What a host allows, tried for real: the command, started with fewer rights, does its work or says why not, and `doctor` says the
+/// same. Only the children have fewer rights; their device nodes are in mount namespaces of their own.
+@Suite("lazy-mem-demo doctor", .serialized, .timeLimit(.minutes(3)))
+struct DoctorTests {
+  /// What `doctor --json` says, as far as it is looked at here.
+  struct Report: Decodable {
+    struct Process: Decodable {
+      var user: Int
+      var hasPtraceCapability: Bool
+      var hasSeccompFilter: Bool
+      var hasNoNewPrivileges: Bool
+    }
+    struct Finding: Decodable {
+      struct Remedy: Decodable {
+        var command: String?
+        var cost: String
+      }
+      var cause: String
+      var remedies: [Remedy]
+    }
+    struct Descriptor: Decodable {
+      var kind: String
+      var isAvailable: Bool
+      var errno: String?
+      var findings: [Finding]
+    }
+    struct Auto: Decodable {
+      struct Pick: Decodable {
+        var delivery: String?
+        var descriptor: String?
+        var reason: String
+      }
+      var works: Bool
+      var userModeFaults: Pick
+      var kernelModeFaults: Pick
+    }
+    var process: Process
+    var descriptors: [Descriptor]
+    var auto: Auto
+
+    init(_ outcome: CommandTests.Outcome) throws {
+      self = try JSONDecoder().decode(Report.self, from: Data(outcome.output.utf8))
+    }
+
+    func causes(_ kind: String) -> [String] { descriptors.first { $0.kind == kind }?.findings.map(\.cause) ?? ["?"] }
+  }
+
+  /// What the rules of the kernel say for these rights: nothing here asks the library.
+  struct Expected {
+    var full: [String]
+    var userModeOnly: [String]
+    /// Both kinds of it are alike: whoever may open the device may have either.
+    var device: [String]
+
+    init(_ rights: LoweredRights) {
+      let isRoot = rights.user != .nobody
+      let mayHoldUpKernel = rights.user == .root || Self.setting == "1"
+      let lacking = mayHoldUpKernel ? [] : isRoot ? ["capability", "sysctl"] : ["sysctl", "capability"]
+      switch rights.filter {
+      case .none: (full, userModeOnly) = (lacking, [])
+      case .userModeOnly: (full, userModeOnly) = (mayHoldUpKernel ? ["seccomp"] : lacking, [])
+      case .notPermitted, .noSuchCall, .kills: (full, userModeOnly) = (["seccomp"] + lacking, ["seccomp"])
+      }
+      switch rights.device {
+      case .missing: device = ["device-missing"]
+      case .forEverybody: device = []
+      case .ofTheMachine: device = isRoot || Self.deviceIsForEverybody ? [] : ["device-permissions"]
+      }
+    }
+
+    var userModeDescriptor: String? {
+      userModeOnly.isEmpty ? "user-mode-only" : device.isEmpty ? "device-user-mode-only" : full.isEmpty ? "full" : nil
+    }
+    var kernelModeDescriptor: String? { full.isEmpty ? "full" : device.isEmpty ? "device" : nil }
+
+    private static let setting =
+      (try? String(contentsOfFile: "/proc/sys/vm/unprivileged_userfaultfd", encoding: .utf8))?.prefix(1) ?? "0"
+    private static let deviceIsForEverybody: Bool = {
+      var node = stat()
+      return unsafe stat("/dev/userfaultfd", &node) == 0 && node.st_mode & 0o006 == 0o006
+    }()
+  }
+
+  /// A file that everybody may read, and its sum.
+  final class Sample: Sendable {
+    let path: String
+    let sum: String
+
+    init() throws {
+      let url = FileManager.default.temporaryDirectory.appendingPathComponent("lazy-mem-demo-\(UUID().uuidString)")
+      path = url.path
+      var state: UInt64 = 0x9e37_79b9_7f4a_7c15
+      try Data(
+        (0..<70_001).map { _ in
+          state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+          return UInt8(truncatingIfNeeded: state >> 56)
+        }
+      ).write(to: url)
+      try #require(unsafe chmod(path, 0o644) == 0)
+      sum = try CommandTests.sha256sum(path)
+    }
+
+    deinit { try? FileManager.default.removeItem(atPath: path) }
+  }
+
+  @Test(
+    "With fewer rights, the work is done where a userfaultfd can be had, and the cause is named where not",
+    .enabled(if: LoweredRights.isRoot, LoweredRights.root),
+    .enabled(if: !LoweredRights.isRoot || LoweredRights.hasDevice, LoweredRights.needsDevice),
+    arguments: LoweredRights.all)
+  func lowered(rights: LoweredRights) async throws {
+    let expected = Expected(rights)
+    let outcome = try await rights.run("doctor", "--json")
+    try #require(outcome.errors == "")
+    let report = try Report(outcome)
+    #expect(report.causes("full") == expected.full)
+    #expect(report.causes("user-mode-only") == expected.userModeOnly)
+    #expect(report.causes("device") == expected.device)
+    #expect(report.causes("device-user-mode-only") == expected.device)
+    for descriptor in report.descriptors { #expect(descriptor.isAvailable == descriptor.findings.isEmpty) }
+    #expect(report.auto.userModeFaults.descriptor == expected.userModeDescriptor)
+    #expect(report.auto.kernelModeFaults.descriptor == expected.kernelModeDescriptor)
+    let works = expected.userModeDescriptor != nil || expected.kernelModeDescriptor != nil
+    #expect(report.auto.works == works)
+    #expect(outcome.code == (works ? 0 : 1))
+    // What was asked of the launcher is what the child had.
+    #expect(report.process.user == (rights.user == .nobody ? 65534 : 0))
+    #expect(report.process.hasPtraceCapability == (rights.user == .root))
+    #expect(report.process.hasNoNewPrivileges == rights.noNewPrivileges)
+    #expect(report.process.hasSeccompFilter == (rights.filter != .none))
+
+    let sample = try Sample()
+    let work = try await rights.run("map", sample.path, "--json")
+    guard let descriptor = expected.userModeDescriptor else {
+      #expect(work.code == 3)
+      #expect(work.output == "")
+      let name = rights.filter == .noSuchCall ? "ENOSYS" : "EPERM"
+      #expect(work.errors.contains("a seccomp filter answers userfaultfd(2) with \(name)"))
+      return
+    }
+    #expect(work.code == 0)
+    #expect(work.errors == "")
+    #expect(work.output.contains("\"sha256\" : \"\(sample.sum)\""))
+    #expect(work.output.contains("\"descriptor\" : \"\(descriptor)\""))
+    #expect(work.output.contains("\"delivery\" : \"\(report.auto.userModeFaults.delivery ?? "?")\""))
+  }
+
+  @Test(
+    "A filter that kills is found without dying of it", .enabled(if: LoweredRights.isRoot, LoweredRights.root),
+    arguments: LoweredRights.User.allCases)
+  func kills(user: LoweredRights.User) async throws {
+    let rights = LoweredRights(user: user, filter: .kills)
+    let outcome = try await rights.run("doctor", "--json")
+    let report = try Report(outcome)
+    #expect(report.causes("user-mode-only") == ["seccomp"])
+    #expect(report.causes("full").first == "seccomp")
+    #expect(report.descriptors.allSatisfy { $0.kind.hasPrefix("device") || $0.errno == nil })
+    let sample = try Sample()
+    let work = try await rights.run("map", sample.path, "--descriptor", "user-mode-only")
+    withExtendedLifetime(sample) {}
+    #expect(work.code == -SIGSYS, "the filter is real")
+  }
+
+  @Test("The commands for an ordinary user name that user", .enabled(if: LoweredRights.isRoot, LoweredRights.root))
+  func commands() async throws {
+    let report = try await Report(LoweredRights(user: .nobody).run("doctor", "--json"))
+    let remedies = report.descriptors.flatMap(\.findings).flatMap(\.remedies)
+    let commands = remedies.compactMap(\.command)
+    if !Expected(LoweredRights(user: .nobody)).device.isEmpty {
+      #expect(commands.contains("setfacl -m u:65534:rw /dev/userfaultfd"))
+    }
+    #expect(
+      commands.contains("sysctl -w vm.unprivileged_userfaultfd=1") == !Expected(LoweredRights(user: .nobody)).full
+        .isEmpty)
+    #expect(remedies.allSatisfy { !$0.cost.isEmpty })
+  }
+
+  @Test("For people there is a line for each way, with what would open it")
+  func text() throws {
+    let outcome = try CommandTests.run(["doctor"])
+    #expect(outcome.errors == "")
+    #expect(outcome.code == 0)
+    for name in ["kernel", "full", "device", "user-mode-only", "device-user-mode-only", "user code", "system calls"] {
+      #expect(outcome.output.split(separator: "\n").contains { $0.hasPrefix(name + " ") }, "\(name)")
+    }
+    #expect(outcome.output.hasSuffix("auto works here\n"))
+    #expect(outcome.output.contains("UFFD_") == false)
+    #expect(outcome.output.contains("POISON                Linux 6.6"))
+  }
+
+  @Test("People who are refused see cause, command and cost", .enabled(if: LoweredRights.isRoot, LoweredRights.root))
+  func refusedText() async throws {
+    let outcome = try await LoweredRights(user: .nobody, filter: .notPermitted, device: .missing).run("doctor")
+    #expect(outcome.code == 1)
+    #expect(outcome.output.hasSuffix("auto does not work here\n"))
+    for text in [
+      "no, EPERM", "a seccomp filter answers userfaultfd(2) with EPERM", "there is no /dev/userfaultfd here",
+      "    command   lazy-mem-demo seccomp-profile --base", "    cost ", "?    MOVE",
+    ] {
+      #expect(outcome.output.contains(text), "\(text)")
+    }
+  }
+
+  @Test("Every object has all its keys, with null for what is not known")
+  func keys() throws {
+    let outcome = try CommandTests.run(["doctor", "--json"])
+    let report = try #require(JSONSerialization.jsonObject(with: Data(outcome.output.utf8)) as? [String: Any])
+    #expect(
+      Set(report.keys) == [
+        "auto", "descriptors", "features", "isContainer", "isVirtualMachine", "kernel", "limits", "process", "warnings",
+      ])
+    let limits = try #require(report["limits"] as? [String: Any])
+    #expect(
+      Set(limits.keys) == [
+        "addressSpaceBytes", "cgroupBytes", "cgroupUsedBytes", "freeHugePages", "hugePageBytes", "mappings",
+        "openFiles",
+        "transparentHugePageBytes", "transparentHugePages",
+      ])
+    #expect(limits["openFiles"] is Int)
+    let features = try #require(report["features"] as? [[String: Any]])
+    #expect(features.count >= 17)
+    #expect(features.allSatisfy { Set($0.keys) == ["bit", "name", "since", "isAvailable"] })
+    let kernel = try #require(report["kernel"] as? [String: Any])
+    #expect(kernel["pageSize"] as? Int == Int(sysconf(Int32(_SC_PAGESIZE))))
+  }
+}

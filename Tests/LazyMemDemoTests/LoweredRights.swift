@@ -1,0 +1,117 @@
+import CTestSupport
+import Foundation
+import Testing
+
+/// A way to start the command with fewer rights than the tests have.
+struct LoweredRights: Sendable, CustomTestStringConvertible {
+  enum User: String, CaseIterable {
+    case root, rootWithoutCapabilities, nobody
+  }
+
+  enum Filter: String, CaseIterable {
+    case none, notPermitted, noSuchCall, userModeOnly, kills
+  }
+
+  enum Device: String, CaseIterable {
+    case ofTheMachine, forEverybody, missing
+  }
+
+  var user = User.root
+  var filter = Filter.none
+  var device = Device.ofTheMachine
+  var noNewPrivileges = false
+
+  static let root: Comment = "SKIP-ROOT: needs to change its user"
+  static let needsDevice: Comment = "SKIP-DEVICE: needs to open /dev/userfaultfd"
+  static let isRoot = geteuid() == 0
+  static let hasDevice = unsafe access("/dev/userfaultfd", R_OK | W_OK) == 0
+
+  /// Each with each, but filters that kill: a program cannot go on after those.
+  static let all: [LoweredRights] = User.allCases.flatMap { user in
+    Filter.allCases.filter { $0 != .kills }.flatMap { filter in
+      Device.allCases.flatMap { device in
+        [false, true].map {
+          LoweredRights(user: user, filter: filter, device: device, noNewPrivileges: $0)
+        }
+      }
+    }
+  }
+
+  var testDescription: String {
+    "\(user.rawValue), filter \(filter.rawValue), device \(device.rawValue)\(noNewPrivileges ? ", no_new_privs" : "")"
+  }
+
+  var launch: cts_launch {
+    var launch = cts_launch()
+    launch.user =
+      switch user {
+      case .root: CTS_USER_SAME
+      case .rootWithoutCapabilities: CTS_USER_WITHOUT_CAPABILITIES
+      case .nobody: CTS_USER_NOBODY
+      }
+    launch.filter =
+      switch filter {
+      case .none: CTS_FILTER_NONE
+      case .notPermitted, .noSuchCall: CTS_FILTER_ERRNO
+      case .userModeOnly: CTS_FILTER_USER_MODE_ONLY
+      case .kills: CTS_FILTER_KILL
+      }
+    launch.filter_errno = filter == .noSuchCall ? ENOSYS : EPERM
+    launch.device =
+      switch device {
+      case .ofTheMachine: CTS_DEVICE_SAME
+      case .forEverybody: CTS_DEVICE_FOR_ALL
+      case .missing: CTS_DEVICE_MISSING
+      }
+    launch.no_new_privileges = noNewPrivileges
+    return launch
+  }
+
+  func run(_ arguments: String...) async throws -> CommandTests.Outcome { try await Self.run(launch, arguments) }
+
+  /// Runs the command, and waits for its end on a thread of its own: there are so many cases that other tests would wait for a
+  /// thread of the pool beyond their time limits.
+  static func run(_ launch: cts_launch, _ arguments: [String]) async throws -> CommandTests.Outcome {
+    try await withCheckedThrowingContinuation { continuation in
+      Thread.detachNewThread { continuation.resume(with: Result { try runAndWait(launch, arguments) }) }
+    }
+  }
+
+  private static func runAndWait(_ launch: cts_launch, _ arguments: [String]) throws -> CommandTests.Outcome {
+    let program = CommandTests.openExecutable()
+    // Files, because a pipe that nobody reads yet would hold up a child that has much to say.
+    let output = try TextFile()
+    let errors = try TextFile()
+    defer { close(program) }
+    try #require(program >= 0)
+    var words = unsafe arguments.map { unsafe strdup($0) }
+    defer { unsafe words.forEach { unsafe free($0) } }
+    let code = unsafe withUnsafePointer(to: launch) { launch in
+      unsafe words.append(nil)
+      return unsafe words.withUnsafeBufferPointer { words in
+        unsafe words.baseAddress!.withMemoryRebound(to: Optional<UnsafePointer<CChar>>.self, capacity: words.count) {
+          unsafe cts_launch(launch, program, $0, output.descriptor, errors.descriptor)
+        }
+      }
+    }
+    return CommandTests.Outcome(code: code, output: try output.text(), errors: try errors.text())
+  }
+}
+
+/// A file that is gone with the object.
+private final class TextFile {
+  private let url: URL
+  private let handle: FileHandle
+
+  init() throws {
+    url = FileManager.default.temporaryDirectory.appendingPathComponent("lazy-mem-demo-\(UUID().uuidString)")
+    _ = FileManager.default.createFile(atPath: url.path, contents: nil)
+    handle = try FileHandle(forWritingTo: url)
+  }
+
+  deinit { try? FileManager.default.removeItem(at: url) }
+
+  var descriptor: CInt { handle.fileDescriptor }
+
+  func text() throws -> String { try String(contentsOf: url, encoding: .utf8) }
+}
