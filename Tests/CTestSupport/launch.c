@@ -109,16 +109,36 @@ static void drop_capabilities(void) {
   if (syscall(SYS_capset, &header, none) < 0) give_up("capset");
 }
 
+static void become_nobody(void) {
+  // By system calls: those of the C library would look for threads that are not here.
+  if (syscall(SYS_setgroups, 0, NULL) < 0 || syscall(SYS_setresgid, 65534, 65534, 65534) < 0 ||
+      syscall(SYS_setresuid, 65534, 65534, 65534) < 0) {
+    give_up("setresuid");
+  }
+}
+
+static void write_text(const char *path, const char *text) {
+  int fd = open(path, O_WRONLY | O_CLOEXEC);
+  if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text)) give_up(path);
+  close(fd);
+}
+
+static void enter_namespace(void) {
+  // After a change of the user the files below belong to root otherwise.
+  if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0 || unshare(CLONE_NEWUSER) < 0) give_up("user namespace");
+  write_text("/proc/self/setgroups", "deny");
+  write_text("/proc/self/uid_map", "0 65534 1");
+  write_text("/proc/self/gid_map", "0 65534 1");
+}
+
 static void become(enum cts_user user) {
   switch (user) {
     case CTS_USER_SAME: return;
     case CTS_USER_WITHOUT_CAPABILITIES: return drop_capabilities();
-    case CTS_USER_NOBODY:
-      // By system calls: those of the C library would look for threads that are not here.
-      if (syscall(SYS_setgroups, 0, NULL) < 0 || syscall(SYS_setresgid, 65534, 65534, 65534) < 0 ||
-          syscall(SYS_setresuid, 65534, 65534, 65534) < 0) {
-        give_up("setresuid");
-      }
+    case CTS_USER_NOBODY: return become_nobody();
+    case CTS_USER_ROOT_OF_NAMESPACE:
+      become_nobody();
+      return enter_namespace();
   }
 }
 

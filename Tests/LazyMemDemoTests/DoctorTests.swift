@@ -57,9 +57,10 @@ struct DoctorTests {
     var device: [String]
 
     init(_ rights: LoweredRights) {
-      let isRoot = rights.user != .nobody
+      let isCalledRoot = rights.user != .nobody
+      let ownsNode = [.root, .rootWithoutCapabilities].contains(rights.user)
       let mayHoldUpKernel = rights.user == .root || Self.setting == "1"
-      let lacking = mayHoldUpKernel ? [] : isRoot ? ["capability", "sysctl"] : ["sysctl", "capability"]
+      let lacking = mayHoldUpKernel ? [] : isCalledRoot ? ["capability", "sysctl"] : ["sysctl", "capability"]
       switch rights.filter {
       case .none: (full, userModeOnly) = (lacking, [])
       case .userModeOnly: (full, userModeOnly) = (mayHoldUpKernel ? ["seccomp"] : lacking, [])
@@ -68,7 +69,7 @@ struct DoctorTests {
       switch rights.device {
       case .missing: device = ["device-missing"]
       case .forEverybody: device = []
-      case .ofTheMachine: device = isRoot || Self.deviceIsForEverybody ? [] : ["device-permissions"]
+      case .ofTheMachine: device = ownsNode || Self.deviceIsForEverybody ? [] : ["device-permissions"]
       }
     }
 
@@ -177,6 +178,15 @@ struct DoctorTests {
       commands.contains("sysctl -w vm.unprivileged_userfaultfd=1") == !Expected(LoweredRights(user: .nobody)).full
         .isEmpty)
     #expect(remedies.allSatisfy { !$0.cost.isEmpty })
+  }
+
+  @Test("Root of a namespace is named as the host knows it", .enabled(if: LoweredRights.isRoot, LoweredRights.root))
+  func namespace() async throws {
+    guard let rights = LoweredRights.all.first(where: { $0.user == .rootOfNamespace }) else { return }
+    let outcome = try await rights.run("doctor", "--json")
+    #expect(try Report(outcome).process.user == 0)
+    if !Expected(rights).device.isEmpty { #expect(outcome.output.contains("setfacl -m u:65534:rw /dev/userfaultfd")) }
+    if !Expected(rights).full.isEmpty { #expect(outcome.output.contains("counts in the initial user namespace only")) }
   }
 
   @Test("For people there is a line for each way, with what would open it")

@@ -5,7 +5,7 @@ import Testing
 /// A way to start the command with fewer rights than the tests have.
 struct LoweredRights: Sendable, CustomTestStringConvertible {
   enum User: String, CaseIterable {
-    case root, rootWithoutCapabilities, nobody
+    case root, rootWithoutCapabilities, rootOfNamespace, nobody
   }
 
   enum Filter: String, CaseIterable {
@@ -27,7 +27,7 @@ struct LoweredRights: Sendable, CustomTestStringConvertible {
   static let hasDevice = unsafe access("/dev/userfaultfd", R_OK | W_OK) == 0
 
   /// Each with each, but filters that kill: a program cannot go on after those.
-  static let all: [LoweredRights] = User.allCases.flatMap { user in
+  static let all: [LoweredRights] = users.flatMap { user in
     Filter.allCases.filter { $0 != .kills }.flatMap { filter in
       Device.allCases.flatMap { device in
         [false, true].map {
@@ -36,6 +36,18 @@ struct LoweredRights: Sendable, CustomTestStringConvertible {
       }
     }
   }
+
+  private static let users = User.allCases.filter { $0 != .rootOfNamespace || canMakeNamespaces }
+
+  /// Some systems allow no user namespaces. Asked only by those who are root.
+  private static let canMakeNamespaces: Bool = {
+    var flags: UInt64 = 0
+    var result: CInt = 0
+    let launch = LoweredRights(user: .rootOfNamespace).launch
+    guard isRoot else { return false }
+    let end = unsafe withUnsafePointer(to: launch) { unsafe cts_try_userfaultfd($0, &flags, &result, 1) }
+    return end == 0
+  }()
 
   var testDescription: String {
     "\(user.rawValue), filter \(filter.rawValue), device \(device.rawValue)\(noNewPrivileges ? ", no_new_privs" : "")"
@@ -47,6 +59,7 @@ struct LoweredRights: Sendable, CustomTestStringConvertible {
       switch user {
       case .root: CTS_USER_SAME
       case .rootWithoutCapabilities: CTS_USER_WITHOUT_CAPABILITIES
+      case .rootOfNamespace: CTS_USER_ROOT_OF_NAMESPACE
       case .nobody: CTS_USER_NOBODY
       }
     launch.filter =

@@ -13,6 +13,7 @@ enum cts_user {
   CTS_USER_SAME,
   CTS_USER_WITHOUT_CAPABILITIES,  // uid 0 as before, and no capability, not after execve(2) either
   CTS_USER_NOBODY,                // uid and gid 65534
+  CTS_USER_ROOT_OF_NAMESPACE,     // the same, but in a user namespace in which it is called root and has every capability
 };
 
 enum cts_filter_kind {
