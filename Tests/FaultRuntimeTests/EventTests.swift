@@ -251,7 +251,9 @@ struct EventTests {
     #expect(region.access(0) == .byte(expectedByte(0)))
   }
 
-  @Test("What is unmapped while a handler waits for itself is followed all the same")
+  @Test(
+    "What is unmapped while a handler waits for itself is followed all the same",
+    .enabled(if: Host.features.contains(.poison), SkipReason.poison))
   func unmappedInDeadlock() throws {
     let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .eventLoop, handlerThreads: 1))
     let region = try runtime.map(patternProvider(), byteCount: 8 * pageBytes)
