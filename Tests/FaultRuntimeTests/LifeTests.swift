@@ -123,7 +123,7 @@ struct LifeTests {
 
   @Test(
     "Closing from several threads while others touch and prefetch: the right bytes, a signal or an error, never zeros",
-    arguments: [Delivery.eventLoop, .sigbus], [false, true])
+    arguments: [Delivery.eventLoop, .sigbus, .sigsegv], [false, true])
   func closeInTheMiddle(delivery: Delivery, mayBlock: Bool) throws {
     for round in 0..<20 {
       let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))
@@ -195,7 +195,7 @@ struct LifeTests {
 
   // MARK: Many
 
-  @Test("Two runtimes whose regions are neighbours serve each its own", arguments: [Delivery.eventLoop, .sigbus])
+  @Test("Two runtimes whose regions are neighbours serve each its own", arguments: [Delivery.eventLoop, .sigbus, .sigsegv])
   func neighbours(delivery: Delivery) throws {
     let runtimes = try (0..<2).map { _ in try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery)) }
     let regions = try (0..<16).map { index in
@@ -210,7 +210,7 @@ struct LifeTests {
     for index in 0..<8 { #expect(mismatches(in: regions[2 * index + 1], seed: 2 * index + 1) == []) }
   }
 
-  @Test("Ten thousand regions", arguments: [Delivery.eventLoop, .sigbus])
+  @Test("Ten thousand regions", arguments: [Delivery.eventLoop, .sigbus, .sigsegv])
   func tenThousand(delivery: Delivery) throws {
     let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))
     let count = 10_000

@@ -7,7 +7,8 @@
 #include "cuffd_calls.h"
 #include "cuffd_host.h"
 #include "cuffd_placement.h"
-#include "cuffd_sigbus.h"
+#include "cuffd_signals.h"
 #include "cuffd_trouble.h"
+#include "cuffd_twin.h"
 
 #endif

@@ -70,7 +70,7 @@ extension LazyRegion {
   public func failure(at offset: Int) -> PageFailure? {
     let page = core.pageSize.roundDown(max(0, offset))
     guard let failure = core.failures.failure(at: page) else { return nil }
-    guard cuffd_is_resident(UInt64(core.range.start) + UInt64(page)) == 0 else {
+    guard !core.isThere(core.range.start &+ UInt(bitPattern: page)) else {
       core.failures.forget(page)
       return nil
     }

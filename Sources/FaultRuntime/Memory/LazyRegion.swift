@@ -71,8 +71,8 @@ public final class LazyRegion: Sendable {
   /// How faults of this region are delivered; never `auto`.
   public var delivery: Delivery { server.delivery }
 
-  /// Which way to a userfaultfd serves this region.
-  public var descriptor: DescriptorKind { server.descriptor }
+  /// Which way to a userfaultfd serves this region; nil with `sigsegv`, which needs none.
+  public var descriptor: DescriptorKind? { server.descriptor }
 
   /// The pages that could not be produced, oldest first; only the newest 64 are kept. Takes a lock.
   public var failures: [PageFailure] { core.failures.all }
