@@ -73,6 +73,7 @@ final class Engine: Sendable {
   deinit {
     watchdog?.stop()
     handlers?.stop()
+    protection?.stop(nanoseconds: configuration.closeDeadline.clampedNanoseconds)
     pool.stop(nanoseconds: configuration.closeDeadline.clampedNanoseconds)
   }
 
@@ -91,9 +92,7 @@ final class Engine: Sendable {
       handler = next
       server = .eventLoop(next)
     } else {
-      guard provider.mayRunInFaultingThread else {
-        throw .providerForbidsDelivery(name: name, without: missingDescriptor)
-      }
+      guard provider.mayRunInFaultingThread || protection != nil else { throw .providerForbidsDelivery(name: name) }
       guard options.deadline == nil else { throw .deadlineForbidsDelivery(name: name, without: missingDescriptor) }
       server = protection.map { .protection($0) } ?? .faultingThreads(faultingThreads!)
     }
@@ -132,7 +131,8 @@ final class Engine: Sendable {
       return DeliveryChoice(delivery: configuration.delivery, reason: "the configuration says so")
     }
     if let missingDescriptor {
-      return DeliveryChoice(delivery: .sigsegv, reason: missingDescriptor.message)
+      let asker = provider.mayRunInFaultingThread ? "" : "; the provider is asked on a thread of the runtime's own"
+      return DeliveryChoice(delivery: .sigsegv, reason: missingDescriptor.message + asker)
     }
     if configuration.needsSystemCalls {
       return DeliveryChoice(delivery: .eventLoop, reason: "system calls have to be served")

@@ -140,14 +140,8 @@ extension FaultRuntimeError {
   /// Whether the host refuses a userfaultfd, and not the process its own state.
   var isOfHost: Bool { code == .userfaultfdUnavailable && errno == nil }
 
-  static func providerForbidsDelivery(name: String, without missing: Self? = nil) -> Self {
-    if let missing {
-      return Self(
-        .providerForbidsDelivery,
-        "the provider of region '\(name)' must not run on the faulting thread, and nothing else can serve it: \(missing.message)",
-        advice: "let it say mayRunInFaultingThread where it keeps the rules; or \(missing.advice ?? "use another host")")
-    }
-    return Self(
+  static func providerForbidsDelivery(name: String) -> Self {
+    Self(
       .providerForbidsDelivery, "the provider of region '\(name)' must not run on the faulting thread",
       advice: "use Delivery.auto or Delivery.eventLoop, or let it say mayRunInFaultingThread where it keeps the rules")
   }

@@ -291,7 +291,8 @@ struct DeadlineTests {
     arguments: Delivery.inFaultingThread)
   func delivery(delivery: Delivery) throws {
     let error = #expect(throws: FaultRuntimeError.self) {
-      try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery)).map(ZeroProvider(), byteCount: 1, options: options)
+      try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery)).map(
+        ZeroProvider(), byteCount: 1, options: options)
     }
     #expect(error?.code == .providerForbidsDelivery)
     let choice = try runtime().deliveryChoice(for: ZeroProvider(), options: options)

@@ -46,7 +46,8 @@ struct LastWordsTests {
     #expect(text(result) == Self.line)
   }
 
-  @Test("The same with memory that is guarded by its protection, where the signal is SIGSEGV", arguments: [false, true])
+  @Test(
+    "The same with memory that is guarded by its protection, where the signal is SIGSEGV", arguments: [false, true])
   func protection(ignores: Bool) async {
     let result = await #expect(processExitsWith: .signal(SIGSEGV), observing: [\.standardErrorContent]) {
       [ignores = ignores as Bool] in

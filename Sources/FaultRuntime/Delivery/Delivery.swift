@@ -17,8 +17,8 @@ public enum Delivery: String, Hashable, Sendable, CaseIterable {
   /// As `sigbus`, without a userfaultfd, for hosts that forbid it: memory that is not there has no access, and the thread that
   /// touches it runs the provider in a handler of SIGSEGV. Each page is filled through a second mapping and opened when it is
   /// complete. The slowest delivery: opening pages takes the lock of the whole address space, and scattered pages cost mappings
-  /// (`vm.max_map_count`). The same providers, errors and system calls as with `sigbus`; a page that could not be produced raises
-  /// SIGSEGV.
+  /// (`vm.max_map_count`). Errors and system calls are as with `sigbus`, but a page that could not be produced raises SIGSEGV.
+  /// A provider that does not permit the faulting thread is asked on a thread of the runtime's own, while the faulting one waits.
   case sigsegv
 }
 

@@ -3,7 +3,7 @@ internal import Synchronization
 
 /// The delivery without a userfaultfd: memory that is not there has no access, the kernel raises SIGSEGV in the thread that
 /// touches it, and the provider runs in the signal handler. The page is filled through a second mapping and opened when it is
-/// complete.
+/// complete. A provider that must not run there is asked by a helper, for which the thread waits.
 ///
 /// Nothing here allocates unless a page fails.
 final class ProtectionServer: FaultingThreadServer {
@@ -13,6 +13,7 @@ final class ProtectionServer: FaultingThreadServer {
   private let staging: StagingPool
   private let resolver: DirectResolver
   private let notices: Notices
+  private let helpers: ProtectionHelpers
   private let open = Atomic<Int>(0)
   private let saidLimit = Atomic<Bool>(false)
   /// Of all runtimes, or of this one where a test says so.
@@ -30,6 +31,7 @@ final class ProtectionServer: FaultingThreadServer {
     self.staging = staging
     self.pageSize = pageSize
     self.notices = notices
+    helpers = ProtectionHelpers(threadCount: configuration.providerThreads)
     budget = configuration.mappingLimit.map { MappingBudget(limit: $0) } ?? SignalDispatcher.shared.budget
     resolver = DirectResolver(
       pageSize: pageSize, counters: counters, reporter: FailureReporter(configuration),
@@ -46,6 +48,9 @@ final class ProtectionServer: FaultingThreadServer {
     let dispatcher = SignalDispatcher.shared
     do {
       try dispatcher.install(CUFFD_SIGSEGV)
+      if !region.mayRunInFaultingThread {
+        try helpers.start { [self] run, fault, permit in try answerHere(run, fault, permit) }
+      }
     } catch {
       throw .cannotStart(error)
     }
@@ -56,9 +61,20 @@ final class ProtectionServer: FaultingThreadServer {
   /// Ends the service of a region whose closing has begun. Threads that are being served go on to meet SIGSEGV.
   func close(_ region: RegionCore) {
     holdingSignals { region.twin?.revoke() }
+    helpers.announceClosing()
     SignalDispatcher.shared.table.remove(region)
     region.twin?.discard()
     open.wrappingSubtract(1, ordering: .relaxed)
+  }
+
+  /// Ends the helpers.
+  func stop(nanoseconds: UInt64) { helpers.stop(nanoseconds: nanoseconds) }
+
+  /// Does something that asks the provider: on the calling thread, unless it wants to be asked for one page at a time.
+  func perform(for region: RegionCore, _ work: @escaping @Sendable () -> Void) throws(FaultRuntimeError) {
+    guard !region.mayRunInFaultingThread, !region.mayBlock else { return work() }
+    guard !helpers.isOnSerialThread else { throw .prefetchFromProvider(region) }
+    helpers.performSerially(work)
   }
 
   /// Fills a range on the calling thread, with the help of another where that pays.
@@ -69,14 +85,6 @@ final class ProtectionServer: FaultingThreadServer {
       $0.run(
         target, pageSize, retryDeadline: 0, forbidden: SignalDispatcher.shared.table, counting: counters)
     }
-  }
-
-  /// A signal handler of the program that touches the region must not find its lock taken by the thread that it interrupts.
-  private func holdingSignals(_ body: () -> Void) {
-    var before = cuffd_signal_mask()
-    unsafe cuffd_signals_hold(&before)
-    body()
-    unsafe cuffd_signals_release(&before)
   }
 
   // MARK: Service, in the signal handler
@@ -108,24 +116,32 @@ final class ProtectionServer: FaultingThreadServer {
 
   @inline(__always)
   func answer(_ run: borrowing FaultRun, _ fault: PendingFault) throws {
+    if run.region.mayRunInFaultingThread || helpers.isForCaller(run.region) { return try answerHere(run, fault) }
+    if try !helpers.answer(run, fault) { counters.countRequests(-1) }
+  }
+
+  @inline(__always)
+  private func answerHere(_ run: borrowing FaultRun, _ fault: PendingFault, _ permit: AnswerPermit? = nil) throws {
     guard let memory = run.region.twin else { throw ResolutionError.regionClosed }
     if memory.isBeyondBudget(run.range) { join(run, memory) }
     let wanted = run.region.offset(of: fault.page)
     do {
-      try put(run, lastWanted: wanted, isWrite: fault.isWrite, memory)
+      try put(run, lastWanted: wanted, isWrite: fault.isWrite, memory, permit)
     } catch ResolutionError.refused(.outOfMemory) where memory.needsNeighbours(run.range) {
       // Others have used up the rest of the mappings.
       join(run, memory)
-      try put(run, lastWanted: wanted, isWrite: fault.isWrite, memory)
+      try put(run, lastWanted: wanted, isWrite: fault.isWrite, memory, permit)
     }
   }
 
   @inline(__always)
-  private func put(_ run: borrowing FaultRun, lastWanted: Int, isWrite: Bool, _ memory: TwinMemory) throws {
+  private func put(
+    _ run: borrowing FaultRun, lastWanted: Int, isWrite: Bool, _ memory: TwinMemory, _ permit: AnswerPermit? = nil
+  ) throws {
     try unsafe staging.withBytes(run.end - run.start) { stage in
       _ = unsafe try resolver.answer(
         run, lastWanted: lastWanted, isWrite: isWrite, stage: stage, forbidden: SignalDispatcher.shared.table,
-        TwinTarget(memory: memory, isInHandler: true))
+        permit: permit, TwinTarget(memory: memory, isInHandler: true))
     }
   }
 

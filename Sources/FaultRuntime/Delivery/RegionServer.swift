@@ -43,7 +43,7 @@ enum RegionServer: Sendable {
       return job.failure
     case .protection(let server):
       let job = PrefetchJob(region: region, from: range.lowerBound, to: range.upperBound)
-      server.prefetch(job)
+      try server.perform(for: region) { server.prefetch(job) }
       return job.failure
     }
   }
@@ -52,7 +52,13 @@ enum RegionServer: Sendable {
   func peek(_ job: PeekJob) throws(FaultRuntimeError) -> Bool {
     switch self {
     case .eventLoop(let loop): return try loop.peek(job)
-    case .faultingThreads, .protection:
+    case .protection(let server):
+      try server.perform(for: job.region) {
+        var staging = StagingBuffer()
+        job.run(&staging, forbidden: nil)
+      }
+      return true
+    case .faultingThreads:
       // As a fault of the calling thread would.
       var staging = StagingBuffer()
       job.run(&staging, forbidden: nil)

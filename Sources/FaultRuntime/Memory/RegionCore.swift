@@ -37,6 +37,7 @@ final class RegionCore: Sendable {
   let streams = AccessStreams()
   /// Whether several threads may ask at a time; faulting threads may in any case.
   let mayBeAskedConcurrently: Bool
+  let mayRunInFaultingThread: Bool
   let provide: @Sendable (PageRequest, inout PageBuffer) throws -> PageContents
   let failures = FailureLog()
   let pins = RegionPins()
@@ -55,7 +56,8 @@ final class RegionCore: Sendable {
   /// Maps memory for `byteCount` bytes over `provider`, where `isTaken` does not say that it is another region's.
   init<Provider: PageProvider>(
     provider: Provider, byteCount: Int, options: RegionOptions, name: String, pageSize: PageSize,
-    hugePageByteCount: Int = 0, handler: Int?, faultingThreads: InThreadServer? = nil, protection: ProtectionServer? = nil,
+    hugePageByteCount: Int = 0, handler: Int?, faultingThreads: InThreadServer? = nil,
+    protection: ProtectionServer? = nil,
     isTaken: (AddressRange) -> Bool = { _ in false }
   ) throws(FaultRuntimeError) {
     guard byteCount > 0 else { throw .emptyRegion(name: name, byteCount: byteCount) }
@@ -105,6 +107,7 @@ final class RegionCore: Sendable {
     let limit = handler != nil ? Int.max : StagingPool.slotByteCount
     self.widestRequest = max(unit, min(largest, limit) / unit * unit)
     self.mayBeAskedConcurrently = provider.mayRunInFaultingThread
+    self.mayRunInFaultingThread = provider.mayRunInFaultingThread
     self.provide = { request, buffer in try provider.page(request, into: &buffer) }
   }
 

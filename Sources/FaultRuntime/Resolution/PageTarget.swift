@@ -50,10 +50,7 @@ struct TwinTarget: PageTarget {
 
   func putCuring(_ part: AnswerPart, after done: Int, pageSize: PageSize) -> ResolutionStep {
     if isInHandler { return unsafe memory.put(part, after: done) }
-    var before = cuffd_signal_mask()
-    unsafe cuffd_signals_hold(&before)
-    defer { unsafe cuffd_signals_release(&before) }
-    return unsafe memory.put(part, after: done)
+    return holdingSignals { unsafe memory.put(part, after: done) }
   }
 
   func failPage(_ page: AddressRange) -> ResolutionStep { memory.fail(page.start) ? .done : .present }
