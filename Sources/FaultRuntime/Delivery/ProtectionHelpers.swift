@@ -150,7 +150,9 @@ final class ProtectionHelpers: Sendable {
     let region = run.region
     let copy = FaultRun(region: region, from: run.start, to: run.end, neededEnd: run.neededEnd)
     let admission = state.wait { state -> Admission? in
-      if state.isStopping { return .follow(0, ticket: -1) }
+      // Somebody else's request may have ended since this thread looked.
+      let isMissing = region.twin?.state(at: fault.page) == TwinMemory.PageState.absent
+      if state.isStopping || !isMissing { return .follow(0, ticket: -1) }
       if let index = state.slots.firstIndex(where: { slot in
         slot.region === region && slot.run?.range.contains(fault.page) ?? false
       }) {

@@ -107,7 +107,8 @@ final class ProtectionServer: FaultingThreadServer {
     }
   }
 
-  private static var repeatLimit: UInt32 { 16 }
+  /// Benign races stay in single digits.
+  private static var repeatLimit: UInt32 { 1000 }
 
   func fail(_ page: UInt, of region: RegionCore, _ error: any Error) -> Bool {
     guard let memory = region.twin else { return false }

@@ -4,7 +4,7 @@
 /// used; only the raw buffers can outlive it, and they say so.
 ///
 /// Any number of threads may touch the memory. A touch of a page that is not resident blocks its thread until the provider
-/// has answered; where the answer is an error, the touch raises SIGBUS, and the error is in ``failures``.
+/// has answered; where the answer is an error, the touch raises SIGBUS (SIGSEGV with ``Delivery/sigsegv``), and the error is in ``failures``.
 public final class LazyRegion: Sendable {
   let core: RegionCore
   let server: RegionServer
