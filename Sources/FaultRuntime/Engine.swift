@@ -8,11 +8,15 @@ final class Engine: Sendable {
   private let hugePageByteCount = Int(cuffd_huge_page_size())
   private let table = RegionTable()
   private let pool: ProviderPool
-  /// Nil where the configuration says `sigbus`.
+  /// Nil where the configuration wants none, or where there is no userfaultfd.
   private let handlers: Handlers?
   private let watchdog: Watchdog?
-  /// Nil where the configuration says `eventLoop`, or where system calls have to be served.
+  /// Nil where the configuration wants none, where system calls have to be served, or where there is no userfaultfd.
   private let faultingThreads: InThreadServer?
+  /// Nil unless the configuration says `sigsegv`, or there is no userfaultfd.
+  private let protection: ProtectionServer?
+  /// Why there is no userfaultfd, where one was wanted.
+  private let missingDescriptor: FaultRuntimeError?
   private let configuration: FaultRuntimeConfiguration
   /// Nil unless the configuration says `keepsCPUsAwake`.
   private let latencyHold: CPULatencyHold?
@@ -24,17 +28,34 @@ final class Engine: Sendable {
     try configuration.validate()
     self.configuration = configuration
     latencyHold = try Self.holdLatency(configuration)
-    let wantsHandlers = configuration.delivery != .sigbus
-    let wantsFaultingThreads = configuration.delivery != .eventLoop && !configuration.needsSystemCalls
-    faultingThreads =
-      wantsFaultingThreads ? try InThreadServer(configuration: configuration, pageSize: pageSize) : nil
     let pool = ProviderPool(threadLimit: configuration.providerThreads, ownThreads: OwnThreads())
     self.pool = pool
-    handlers =
-      wantsHandlers
-      ? try Handlers(count: configuration.handlerThreads) { [pageSize, table] number throws(FaultRuntimeError) in
-        try EventLoop(configuration: configuration, table: table, pageSize: pageSize, pool: pool, number: number)
-      } : nil
+    var servers: (faultingThreads: InThreadServer?, handlers: Handlers?) = (nil, nil)
+    var missing: FaultRuntimeError?
+    do throws(FaultRuntimeError) {
+      servers.faultingThreads =
+        configuration.wantsFaultingThreads
+        ? try InThreadServer(configuration: configuration, pageSize: pageSize) : nil
+      servers.handlers =
+        configuration.wantsHandlers
+        ? try Handlers(count: configuration.handlerThreads) { [pageSize, table] number throws(FaultRuntimeError) in
+          try EventLoop(configuration: configuration, table: table, pageSize: pageSize, pool: pool, number: number)
+        } : nil
+    } catch {
+      guard configuration.doesWithoutDescriptor, error.isOfHost else { throw error }
+      servers = (nil, nil)
+      missing = error
+    }
+    faultingThreads = servers.faultingThreads
+    handlers = servers.handlers
+    missingDescriptor = missing
+    let notices = Notices(configuration)
+    protection =
+      configuration.delivery == .sigsegv || missing != nil
+      ? try ProtectionServer(configuration: configuration, pageSize: pageSize, notices: notices) : nil
+    if let missing {
+      notices.say("\(missing.message); regions are served by sigsegv, the slowest delivery; \(missing.advice ?? "")")
+    }
     watchdog = handlers.map { Watchdog($0) }
   }
 
@@ -52,6 +73,7 @@ final class Engine: Sendable {
   deinit {
     watchdog?.stop()
     handlers?.stop()
+    protection?.stop(nanoseconds: configuration.closeDeadline.clampedNanoseconds)
     pool.stop(nanoseconds: configuration.closeDeadline.clampedNanoseconds)
   }
 
@@ -65,21 +87,21 @@ final class Engine: Sendable {
     let choice = choose(for: provider, options: options)
     let server: RegionServer
     var handler: EventLoop?
-    if choice.delivery == .sigbus, let faultingThreads {
-      guard provider.mayRunInFaultingThread else { throw .providerForbidsDelivery(name: name) }
-      guard options.deadline == nil else { throw .deadlineForbidsDelivery(name: name) }
-      server = .faultingThreads(faultingThreads)
-    } else {
-      let next = handlers!.next()
+    if choice.delivery == .eventLoop, let handlers {
+      let next = handlers.next()
       handler = next
       server = .eventLoop(next)
+    } else {
+      guard provider.mayRunInFaultingThread || protection != nil else { throw .providerForbidsDelivery(name: name) }
+      guard options.deadline == nil else { throw .deadlineForbidsDelivery(name: name, without: missingDescriptor) }
+      server = protection.map { .protection($0) } ?? .faultingThreads(faultingThreads!)
     }
     do throws(FaultRuntimeError) {
       let core = try RegionCore(
         provider: provider, byteCount: byteCount, options: options, name: name, pageSize: pageSize,
         hugePageByteCount: hugePageByteCount, handler: handler?.number,
-        faultingThreads: handler == nil ? faultingThreads : nil,
-        isTaken: { [table] in table.intersects($0) || SigbusDispatcher.shared.isTaken($0) })
+        faultingThreads: handler == nil ? faultingThreads : nil, protection: protection,
+        isTaken: { [table] in table.intersects($0) || SignalDispatcher.shared.isTaken($0) })
       if handler != nil { try watchdog?.watch(deadline: core.deadline) }
       do throws(FaultRuntimeError) {
         try server.open(core)
@@ -108,6 +130,10 @@ final class Engine: Sendable {
     if configuration.delivery != .auto {
       return DeliveryChoice(delivery: configuration.delivery, reason: "the configuration says so")
     }
+    if let missingDescriptor {
+      let asker = provider.mayRunInFaultingThread ? "" : "; the provider is asked on a thread of the runtime's own"
+      return DeliveryChoice(delivery: .sigsegv, reason: missingDescriptor.message + asker)
+    }
     if configuration.needsSystemCalls {
       return DeliveryChoice(delivery: .eventLoop, reason: "system calls have to be served")
     }
@@ -120,16 +146,16 @@ final class Engine: Sendable {
     return DeliveryChoice(delivery: .sigbus, reason: "the provider permits the faulting thread, which is fastest")
   }
 
-  /// The handlers' descriptor, or the other one where there are no handlers.
-  var descriptor: DescriptorKind { handlers?.all[0].uffd.kind ?? faultingThreads?.uffd.kind ?? .userModeOnly }
+  /// The handlers' descriptor, or the other one where there are no handlers; nil where there is none.
+  var descriptor: DescriptorKind? { handlers?.all[0].uffd.kind ?? faultingThreads?.uffd.kind }
   var availableFeatures: UserfaultfdFeatures {
     handlers?.all[0].uffd.available ?? faultingThreads?.uffd.available ?? []
   }
 
-  var regionCount: Int { table.count + (faultingThreads?.regionCount ?? 0) }
+  var regionCount: Int { table.count + (faultingThreads?.regionCount ?? 0) + (protection?.regionCount ?? 0) }
 
   var statistics: FaultStatistics {
-    var sum = faultingThreads?.statistics ?? FaultStatistics()
+    var sum = faultingThreads?.statistics ?? protection?.statistics ?? FaultStatistics()
     for handler in handlers?.all ?? [] { sum.add(handler.statistics) }
     return sum
   }

@@ -19,8 +19,11 @@ public final class FaultRuntime: Sendable {
 
   /// Opens the descriptors and starts the handler threads.
   ///
-  /// - Throws: ``FaultRuntimeError`` with the code `userfaultfdUnavailable` where the host does not allow a userfaultfd (it
-  ///   says what was tried and what would help), `cannotStart` where descriptors or threads are used up,
+  /// Where the host allows no userfaultfd, and the configuration leaves everything to the runtime, regions are served by
+  /// ``Delivery/sigsegv``, which is said once (``FaultRuntimeConfiguration/onNotice``).
+  ///
+  /// - Throws: ``FaultRuntimeError`` with the code `userfaultfdUnavailable` where the host does not allow a userfaultfd that the
+  ///   configuration asks for (it says what was tried and what would help), `cannotStart` where descriptors or threads are used up,
   ///   `cannotKeepCPUsAwake` where that was asked for and is not permitted, `invalidConfiguration` where a value is out of its range.
   public init(_ configuration: FaultRuntimeConfiguration = FaultRuntimeConfiguration()) throws(FaultRuntimeError) {
     engine = try Engine(configuration)
@@ -62,8 +65,9 @@ public final class FaultRuntime: Sendable {
     for provider: some PageProvider, options: RegionOptions = RegionOptions()
   ) -> DeliveryChoice { engine.choose(for: provider, options: options) }
 
-  /// Which way to a userfaultfd the event loop took; without an event loop, which way the faulting threads' descriptor came.
-  public var descriptor: DescriptorKind { engine.descriptor }
+  /// Which way to a userfaultfd the event loop took; without an event loop, which way the faulting threads' descriptor came;
+  /// nil where there is none.
+  public var descriptor: DescriptorKind? { engine.descriptor }
 
   /// The features that the kernel offers for this descriptor.
   public var availableFeatures: UserfaultfdFeatures { engine.availableFeatures }

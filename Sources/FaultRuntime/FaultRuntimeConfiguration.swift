@@ -62,6 +62,11 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// discards waits for the handler.
   public var onEvent: (@Sendable (RegionEvent) -> Void)?
 
+  /// Called when a runtime does without something, or differently, and nothing has failed: no userfaultfd can be had, or the
+  /// limit of mappings is near. The text is one line. On the thread that finds out, which may be a faulting one in its signal
+  /// handler. Nil: the line goes to standard error. Each is said once for a runtime.
+  public var onNotice: (@Sendable (String) -> Void)?
+
   /// Features to switch on beyond those that the runtime needs itself; tests ask for events with it.
   var additionalFeatures: UserfaultfdFeatures = []
 
@@ -81,6 +86,9 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// Where `keepsCPUsAwake` is asked for; tests name other files.
   var cpuLatencyDevice = CPULatencyHold.devicePath
 
+  /// How many mappings the regions of this runtime may cost with `sigsegv`; nil for what all runtimes may cost together.
+  var mappingLimit: Int?
+
   /// A configuration with the given values.
   public init(
     delivery: Delivery = .auto,
@@ -96,7 +104,8 @@ public struct FaultRuntimeConfiguration: Sendable {
     withoutPoison: PoisonFallback = .abort,
     explainsFailures: Bool = true,
     onFailure: (@Sendable (PageFailure) -> Void)? = nil,
-    onEvent: (@Sendable (RegionEvent) -> Void)? = nil
+    onEvent: (@Sendable (RegionEvent) -> Void)? = nil,
+    onNotice: (@Sendable (String) -> Void)? = nil
   ) {
     self.delivery = delivery
     self.needsSystemCalls = needsSystemCalls
@@ -112,6 +121,7 @@ public struct FaultRuntimeConfiguration: Sendable {
     self.explainsFailures = explainsFailures
     self.onFailure = onFailure
     self.onEvent = onEvent
+    self.onNotice = onNotice
   }
 }
 
@@ -123,8 +133,9 @@ extension FaultRuntimeConfiguration {
     guard (1...64).contains(providerThreads) else {
       throw .invalidConfiguration("providerThreads is \(providerThreads); it has to be from 1 to 64")
     }
-    guard !(needsSystemCalls && delivery == .sigbus) else {
-      throw .invalidConfiguration("delivery is sigbus, which never serves system calls, and needsSystemCalls is true")
+    guard !(needsSystemCalls && (delivery == .sigbus || delivery == .sigsegv)) else {
+      throw .invalidConfiguration(
+        "delivery is \(delivery.rawValue), which never serves system calls, and needsSystemCalls is true")
     }
     if needsSystemCalls, case .only(let kind) = descriptor, !kind.servesKernelModeFaults {
       throw .invalidConfiguration("a user-mode-only descriptor never serves system calls, and needsSystemCalls is true")
@@ -140,4 +151,11 @@ extension FaultRuntimeConfiguration {
   var handlerKinds: [DescriptorKind] {
     descriptor.candidates(servingSystemCalls: needsSystemCalls)
   }
+
+  var wantsHandlers: Bool { delivery == .auto || delivery == .eventLoop }
+
+  var wantsFaultingThreads: Bool { delivery == .sigbus || (delivery == .auto && !needsSystemCalls) }
+
+  /// Whether the runtime is free to serve regions without a userfaultfd, where none can be had.
+  var doesWithoutDescriptor: Bool { delivery == .auto && descriptor == .automatic && !needsSystemCalls }
 }

@@ -80,7 +80,8 @@ extension FaultRuntimeError {
     return Self(
       .userfaultfdUnavailable,
       "this host does not allow userfaultfd (\(tried))",
-      errno: nil,
+      // Only what is a matter of this process: whoever looks for another way does so where there is none.
+      errno: error.refusals.first { $0.errno == .tooManyOpenFiles }?.errno,
       advice: advice(for: error.refusals)
     )
   }
@@ -131,14 +132,23 @@ extension FaultRuntimeError {
     Self(.featureMissing, "this kernel has no \(name)", advice: "it needs Linux \(version)")
   }
 
+  /// Whether the host refuses a userfaultfd, and not the process its own state.
+  var isOfHost: Bool { code == .userfaultfdUnavailable && errno == nil }
+
   static func providerForbidsDelivery(name: String) -> Self {
     Self(
       .providerForbidsDelivery, "the provider of region '\(name)' must not run on the faulting thread",
       advice: "use Delivery.auto or Delivery.eventLoop, or let it say mayRunInFaultingThread where it keeps the rules")
   }
 
-  static func deadlineForbidsDelivery(name: String) -> Self {
-    Self(
+  static func deadlineForbidsDelivery(name: String, without missing: Self? = nil) -> Self {
+    if let missing {
+      return Self(
+        .providerForbidsDelivery,
+        "region '\(name)' has a deadline, which its faulting threads cannot keep, and nothing else can serve it: \(missing.message)",
+        advice: "map it without a deadline; or \(missing.advice ?? "use another host")")
+    }
+    return Self(
       .providerForbidsDelivery, "region '\(name)' has a deadline, which its faulting threads cannot keep",
       advice: "use Delivery.auto or Delivery.eventLoop, or map it without a deadline")
   }

@@ -6,13 +6,14 @@ import Glibc
 enum DeliveryArgument: String, CaseIterable, ExpressibleByArgument {
   case auto
   case eventLoop = "event-loop"
-  case sigbus
+  case sigbus, sigsegv
 
   var delivery: Delivery {
     switch self {
     case .auto: .auto
     case .eventLoop: .eventLoop
     case .sigbus: .sigbus
+    case .sigsegv: .sigsegv
     }
   }
 }

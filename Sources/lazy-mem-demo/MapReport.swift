@@ -55,7 +55,7 @@ struct MapReport: Encodable {
     order = command.order.rawValue
     threads = command.threads
     delivery = region.delivery.rawValue
-    descriptor = region.descriptor.rawValue
+    descriptor = region.descriptor?.rawValue ?? "none"
   }
 
   func json() throws -> String {

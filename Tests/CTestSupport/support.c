@@ -308,6 +308,12 @@ uintptr_t cts_page_behind_end_of_file(void) {
   return memory == MAP_FAILED ? 0 : (uintptr_t)memory;
 }
 
+uintptr_t cts_foreign_page(int number) {
+  if (number == SIGBUS) return cts_page_behind_end_of_file();
+  void *memory = mmap(NULL, (size_t)sysconf(_SC_PAGESIZE), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return memory == MAP_FAILED ? 0 : (uintptr_t)memory;
+}
+
 static struct sigaction taken_from;
 static _Atomic int taken_count;
 static int taken_chain;
@@ -326,7 +332,7 @@ static void taken_plain(int number) {
   if (armed) siglongjmp(escape, 100 + number);
 }
 
-int cts_take_sigbus(int chain, int flags_with_info) {
+int cts_take(int number, int chain, int flags_with_info) {
   struct sigaction action = {0};
   taken_chain = chain;
   if (flags_with_info) {
@@ -335,7 +341,7 @@ int cts_take_sigbus(int chain, int flags_with_info) {
   } else {
     action.sa_handler = taken_plain;
   }
-  return sigaction(SIGBUS, &action, &taken_from) < 0 ? -errno : 0;
+  return sigaction(number, &action, &taken_from) < 0 ? -errno : 0;
 }
 
 int cts_taken_count(void) { return taken_count; }
@@ -347,12 +353,12 @@ static void taken_with_mask(int number) {
   taken_plain(number);
 }
 
-int cts_take_sigbus_as(enum cts_taker kind, int also_blocked) {
+int cts_take_as(int number, enum cts_taker kind, int also_blocked) {
   struct sigaction action = {.sa_handler = taken_with_mask};
   if (kind == CTS_NODEFER) action.sa_flags = SA_NODEFER;
   if (kind == CTS_RESETHAND) action.sa_flags = (int)SA_RESETHAND;
   sigaddset(&action.sa_mask, also_blocked);
-  return sigaction(SIGBUS, &action, NULL) < 0 ? -errno : 0;
+  return sigaction(number, &action, NULL) < 0 ? -errno : 0;
 }
 
 int cts_was_blocked(int number) { return sigismember(&mask_when_taken, number); }

@@ -10,11 +10,9 @@ private struct Broken: Error {}
 
 @Suite("Checked access", .timeLimit(.minutes(2)))
 struct AccessTests {
-  enum Asker: CaseIterable { case handler, pool, faultingThread }
-
   private func runtime(_ asker: Asker, closeDeadline: Duration = .seconds(5)) throws -> FaultRuntime {
     var configuration = FaultRuntimeConfiguration(
-      delivery: asker == .faultingThread ? .sigbus : .eventLoop, descriptor: .only(.userModeOnly),
+      delivery: asker.delivery, descriptor: .only(.userModeOnly),
       closeDeadline: closeDeadline)
     configuration.streamDistance = 0
     return try FaultRuntime(configuration)
@@ -86,7 +84,7 @@ struct AccessTests {
     #expect(error?.failure?.offset == 3 * pageBytes)
     #expect(error?.failure?.cause is Broken)
     // Poisoned by now, it is the same error.
-    #expect(region.access(3 * pageBytes) == .signal(SIGBUS))
+    #expect(region.access(3 * pageBytes) == .signal(region.failureSignal))
     #expect(throws: FaultRuntimeError.self) { try unsafe region.withResident(0..<(8 * pageBytes)) { _ in } }
     // The pin of a call that failed is gone.
     region.close()
@@ -249,7 +247,7 @@ struct AccessTests {
     .enabled(if: Host.features.contains(.poison), SkipReason.poison), arguments: Asker.allCases, [false, true])
   func badPieces(asker: Asker, isPoisoned: Bool) throws {
     let region = try region(asker, byteCount: 8 * pageBytes, bad: [5], largest: 1)
-    if isPoisoned { #expect(region.access(5 * pageBytes) == .signal(SIGBUS)) }
+    if isPoisoned { #expect(region.access(5 * pageBytes) == .signal(region.failureSignal)) }
     var count = 0
     let error = #expect(throws: FaultRuntimeError.self) {
       try unsafe region.forEachPiece(of: 0..<(8 * pageBytes), byteCount: 2 * pageBytes) { _, _ in count += 1 }

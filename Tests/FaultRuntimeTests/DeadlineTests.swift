@@ -322,10 +322,13 @@ struct DeadlineTests {
     }
   }
 
-  @Test("The faulting thread cannot keep a deadline: auto avoids it, and asking for it is an error")
-  func delivery() throws {
+  @Test(
+    "The faulting thread cannot keep a deadline: auto avoids it, and asking for it is an error",
+    arguments: Delivery.inFaultingThread)
+  func delivery(delivery: Delivery) throws {
     let error = #expect(throws: FaultRuntimeError.self) {
-      try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigbus)).map(ZeroProvider(), byteCount: 1, options: options)
+      try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery)).map(
+        ZeroProvider(), byteCount: 1, options: options)
     }
     #expect(error?.code == .providerForbidsDelivery)
     let choice = try runtime().deliveryChoice(for: ZeroProvider(), options: options)

@@ -231,9 +231,11 @@ struct DeadlockTests {
     #expect(regions.allSatisfy { $0.failures.isEmpty })
   }
 
-  @Test("A faulting thread whose provider comes back to the page that it is asked for", arguments: [0, 1])
-  func faultingThread(throughAnother: Int) throws {
-    let runtime = try runtime(delivery: .sigbus)
+  @Test(
+    "A faulting thread whose provider comes back to the page that it is asked for", arguments: [0, 1],
+    Delivery.inFaultingThread)
+  func faultingThread(throughAnother: Int, delivery: Delivery) throws {
+    let runtime = try runtime(delivery: delivery)
     let places = Places()
     // Each touches the other; or the only one touches itself.
     let regions = try (0...throughAnother).map { index in
@@ -242,16 +244,16 @@ struct DeadlockTests {
         byteCount: pageBytes, options: RegionOptions(name: "region \(index)"))
     }
     for region in regions { places.add(region) }
-    #expect(regions[0].access(0) == .signal(SIGBUS))
+    #expect(regions[0].access(0) == .signal(regions[0].failureSignal))
     #expect(
       deadlock(regions[0], at: 0)
         == SelfDeadlock(
           region: "region \(throughAnother)", range: 0..<pageBytes, touchedRegion: "region 0", touchedOffset: 0))
   }
 
-  @Test("Faulting threads that go from page to page without end stop at a depth")
-  func endless() throws {
-    let runtime = try runtime(delivery: .sigbus)
+  @Test("Faulting threads that go from page to page without end stop at a depth", arguments: Delivery.inFaultingThread)
+  func endless(delivery: Delivery) throws {
+    let runtime = try runtime(delivery: delivery)
     let places = Places()
     let region = try runtime.map(
       ClosureProvider(requestSize: .singlePage, mayRunInFaultingThread: true) { request, page in
@@ -261,7 +263,7 @@ struct DeadlockTests {
         return .filled
       }, byteCount: 100 * pageBytes)
     places.add(region)
-    #expect(region.access(0) == .signal(SIGBUS))
+    #expect(region.access(0) == .signal(region.failureSignal))
     #expect(region.failures.contains { if case .deadlock? = $0.cause as? ResolutionError { true } else { false } })
   }
 

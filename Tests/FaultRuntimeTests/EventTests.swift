@@ -143,7 +143,7 @@ struct EventTests {
         try #require(tries < 10_000)
       }
       #expect(unsafe munmap(UnsafeMutableRawPointer(bitPattern: hole), 4 * pageBytes) == 0)
-      for delivery in [Delivery.eventLoop, .sigbus] {
+      for delivery in [Delivery.eventLoop, .sigbus, .sigsegv] {
         let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))
         let other = try runtime.map(
           patternProvider(seed: 1, inFaultingThread: true), byteCount: 4 * pageBytes)

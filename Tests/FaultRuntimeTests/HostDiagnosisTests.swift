@@ -156,7 +156,8 @@ struct HostDiagnosisTests {
     #expect(facts.explanation(of: .kernelTooOld, for: .device).contains("Linux 6.1"))
     #expect(facts.causes(of: .full) == (version < KernelVersion(4, 3) ? [.kernelTooOld] : []))
     let report = HostReport(facts)
-    #expect(report.autoWorks == (version >= KernelVersion(4, 3)))
+    #expect(report.userModeFaults.delivery == (version >= KernelVersion(4, 14) ? .sigbus : version >= KernelVersion(4, 3) ? nil : .sigsegv))
+    #expect((report.kernelModeFaults.delivery != nil) == (version >= KernelVersion(4, 3)))
     #expect(report.userModeFaults.descriptor == (version >= KernelVersion(4, 14) ? .full : nil))
   }
 
@@ -184,7 +185,8 @@ struct HostDiagnosisTests {
     for kind in DescriptorKind.allCases { #expect(facts.causes(of: kind) == [.gVisor]) }
     let report = HostReport(facts)
     #expect(report.isGVisor)
-    #expect(!report.autoWorks)
+    #expect(report.kernelModeFaults.delivery == nil)
+    #expect(report.userModeFaults.delivery == .sigsegv)
     #expect(report.userModeFaults.reason.contains("gVisor"))
     #expect(report.features.allSatisfy { $0.isAvailable == nil })
   }
@@ -288,8 +290,11 @@ struct HostDiagnosisTests {
     #expect(report.kernelModeFaults.delivery == nil)
     #expect(report.kernelModeFaults.reason.contains("vm.unprivileged_userfaultfd is 0"))
     let nothing = HostReport(host { refuse(&$0, .operationNotPermitted) })
-    #expect(!nothing.autoWorks)
+    #expect(nothing.autoWorks)
+    #expect(nothing.userModeFaults.delivery == .sigsegv)
+    #expect(nothing.userModeFaults.descriptor == nil)
     #expect(nothing.userModeFaults.reason.contains("seccomp"))
+    #expect(nothing.kernelModeFaults.delivery == nil)
   }
 
   // MARK: Features and limits

@@ -46,6 +46,17 @@ struct LastWordsTests {
     #expect(text(result) == Self.line)
   }
 
+  @Test(
+    "The same with memory that is guarded by its protection, where the signal is SIGSEGV", arguments: [false, true])
+  func protection(ignores: Bool) async {
+    let result = await #expect(processExitsWith: .signal(SIGSEGV), observing: [\.standardErrorContent]) {
+      [ignores = ignores as Bool] in
+      signal(SIGSEGV, ignores ? SIG_IGN : SIG_DFL)
+      try Self.touch(.sigsegv)
+    }
+    #expect(text(result) == Self.line)
+  }
+
   @Test("A program that ignores SIGBUS dies of a fault all the same, and says why")
   func ignored() async {
     let result = await #expect(processExitsWith: .signal(SIGBUS), observing: [\.standardErrorContent]) {

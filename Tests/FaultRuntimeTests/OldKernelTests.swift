@@ -413,10 +413,5 @@ struct OldKernelTests {
       advice([
         (.userModeOnly, .invalidArgument), (.deviceUserModeOnly, .noSuchEntry), (.full, .operationNotPermitted),
       ]).contains("older than 5.11"))
-    // And 6.0 to whoever wants the device.
-    for kind in [DescriptorKind.device, .deviceUserModeOnly] {
-      #expect(advice([(kind, .noSuchEntry)]).contains("Linux 6.1"))
-    }
-    #expect(advice([(.full, .noSuchSystemCall)]).contains("CONFIG_USERFAULTFD"))
   }
 }

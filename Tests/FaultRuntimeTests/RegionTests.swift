@@ -95,7 +95,9 @@ struct RegionTests {
       ])
   }
 
-  @Test("What a request left in the buffer never shows in another region", arguments: [Delivery.eventLoop, .sigbus])
+  @Test(
+    "What a request left in the buffer never shows in another region",
+    arguments: [Delivery.eventLoop, .sigbus, .sigsegv])
   func noLeftovers(delivery: Delivery) throws {
     let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))
     func filled(_ byte: UInt8, _ byteCount: Int) throws -> LazyRegion {

@@ -55,8 +55,6 @@ struct RetryPolicyTests {
 
 @Suite("Failed pages are asked for again, and cured", .timeLimit(.minutes(2)))
 struct RetryTests {
-  enum Asker: CaseIterable { case handler, pool, faultingThread }
-
   /// A source whose bad pages fail until they are mended.
   private final class Source: Sendable {
     struct State: Sendable {
@@ -103,7 +101,7 @@ struct RetryTests {
   private func region(
     _ asker: Asker, _ source: Source, pages: Int = 8, unit: Int = 1, retry: RetryPolicy = .never, name: String? = nil
   ) throws -> LazyRegion {
-    var configuration = FaultRuntimeConfiguration(delivery: asker == .faultingThread ? .sigbus : .eventLoop)
+    var configuration = FaultRuntimeConfiguration(delivery: asker.delivery)
     configuration.streamDistance = 0
     let provider = ClosureProvider(
       requestSize: RequestSize(preferred: unit * pageBytes, largest: unit * pageBytes), mayBlock: asker == .pool,
@@ -131,7 +129,7 @@ struct RetryTests {
   func lastAttempt(asker: Asker, unit: Int) throws {
     let source = Source(bad: [2: .max])
     let region = try region(asker, source, unit: unit, retry: quick)
-    #expect(region.access(2 * pageBytes) == .signal(SIGBUS))
+    #expect(region.access(2 * pageBytes) == .signal(region.failureSignal))
     #expect(source.asked(2) == 4)
     #expect(region.failures.map { $0.cause as? Broken } == [Broken(attempt: 4)])
     for page in [0, 1, 3, 4, 5, 6, 7] {
@@ -146,7 +144,7 @@ struct RetryTests {
     let source = Source(bad: [0: .max])
     let region = try region(
       asker, source, retry: RetryPolicy(attempts: .max, firstBackoff: .seconds(3600), deadline: .seconds(1)))
-    #expect(region.access(0) == .signal(SIGBUS))
+    #expect(region.access(0) == .signal(region.failureSignal))
     #expect(source.asked(0) == 1)
   }
 
@@ -167,7 +165,7 @@ struct RetryTests {
   func cure(asker: Asker, isZero: Bool) throws {
     let source = Source(bad: [1: .max, 5: .max], isZero: isZero)
     let region = try region(asker, source, name: "cured")
-    for page in [1, 5] { #expect(region.access(page * pageBytes + 9) == .signal(SIGBUS)) }
+    for page in [1, 5] { #expect(region.access(page * pageBytes + 9) == .signal(region.failureSignal)) }
     let failure = region.failure(at: 5 * pageBytes + 77)
     #expect(failure?.offset == 5 * pageBytes)
     #expect(failure?.region == "cured")
@@ -178,14 +176,14 @@ struct RetryTests {
     let error = #expect(throws: FaultRuntimeError.self) { try region.retry(0..<(8 * pageBytes)) }
     #expect(error?.code == .pageFailed)
     #expect(error?.failure?.offset == pageBytes)
-    #expect(region.access(pageBytes) == .signal(SIGBUS))
+    #expect(region.access(pageBytes) == .signal(region.failureSignal))
 
     source.mend()
     try region.retry(pageBytes..<(2 * pageBytes))
     #expect(region.access(pageBytes) == .byte(isZero ? 0 : expectedByte(pageBytes)))
     #expect(region.failure(at: pageBytes) == nil)
     // A faulting thread may ask again by itself, where the kernel does not tell a poisoned page from a missing one.
-    if asker != .faultingThread { #expect(region.access(5 * pageBytes) == .signal(SIGBUS)) }
+    if asker != .faultingThread { #expect(region.access(5 * pageBytes) == .signal(region.failureSignal)) }
     // Written bytes of pages that did not fail stay.
     #expect(write(7, to: region.address + UInt(2 * pageBytes)) == .byte(7))
     try region.retry(0..<(8 * pageBytes))
@@ -200,7 +198,7 @@ struct RetryTests {
   func laterSuccess(asker: Asker, isZero: Bool) throws {
     let source = Source(bad: [2: .max], isZero: isZero)
     let region = try region(asker, source)
-    #expect(region.access(2 * pageBytes) == .signal(SIGBUS))
+    #expect(region.access(2 * pageBytes) == .signal(region.failureSignal))
     source.mend()
     try region.prefetch(pageBytes..<(4 * pageBytes))
     #expect(region.failure(at: 2 * pageBytes) == nil)
@@ -292,7 +290,7 @@ struct RetryTests {
     .enabled(if: Host.features.contains(.poison), SkipReason.poison), arguments: Asker.allCases)
   func curedByZeros(asker: Asker) throws {
     let isMended = Atomic<Bool>(false)
-    var configuration = FaultRuntimeConfiguration(delivery: asker == .faultingThread ? .sigbus : .eventLoop)
+    var configuration = FaultRuntimeConfiguration(delivery: asker.delivery)
     configuration.streamDistance = 0
     let region = try FaultRuntime(configuration).map(
       ClosureProvider(
@@ -302,7 +300,7 @@ struct RetryTests {
         guard isMended.load(ordering: .relaxed) else { throw Broken(attempt: 0) }
         return .zero
       }, byteCount: 4 * pageBytes)
-    #expect(region.access(pageBytes) == .signal(SIGBUS))
+    #expect(region.access(pageBytes) == .signal(region.failureSignal))
     isMended.store(true, ordering: .relaxed)
     #expect(region.access(2 * pageBytes) == .byte(0))
     #expect(region.access(pageBytes) == .byte(0))

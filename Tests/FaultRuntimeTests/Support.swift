@@ -57,6 +57,27 @@ enum SkipReason {
 
 let pageBytes = PageSize.ofHost().bytes
 
+extension Delivery {
+  /// Those in which the thread that faulted runs the provider itself.
+  static let inFaultingThread: [Delivery] = [.sigbus, .sigsegv]
+
+  /// The signal that tells such a thread of its fault.
+  var signal: CInt { self == .sigsegv ? SIGSEGV : SIGBUS }
+}
+
+/// Who asks the provider.
+enum Asker: CaseIterable {
+  case handler, pool, faultingThread, protection
+
+  var delivery: Delivery {
+    switch self {
+    case .handler, .pool: .eventLoop
+    case .faultingThread: .sigbus
+    case .protection: .sigsegv
+    }
+  }
+}
+
 /// What raw access to a byte did.
 enum Access: Equatable {
   case byte(UInt8)
@@ -78,7 +99,10 @@ extension LazyRegion {
   var address: UInt { unsafe UInt(bitPattern: unsafeBytes.baseAddress) }
 
   /// Whether the page at `offset` is there; a poisoned one is not.
-  func isResident(_ offset: Int) -> Bool { cuffd_is_resident(UInt64(address + UInt(offset))) != 0 }
+  func isResident(_ offset: Int) -> Bool { core.isThere(address + UInt(offset)) }
+
+  /// What a touch of a page that could not be produced raises.
+  var failureSignal: CInt { core.failureSignal }
 
   /// Bytes of the region that are in the kernel's statistics under this name.
   func kernelCount(_ name: String) -> Int {
@@ -327,6 +351,7 @@ extension LazyRegion {
     switch server {
     case .eventLoop(let loop): loop.uffd.descriptor
     case .faultingThreads(let server): server.uffd.descriptor
+    case .protection: -1
     }
   }
 
@@ -336,6 +361,9 @@ extension LazyRegion {
     switch server {
     case .eventLoop(let loop): try unsafe loop.uffd.copy(target, from: scratch.pointer, mode: .doNotWake)
     case .faultingThreads(let server): try unsafe server.uffd.copy(target, from: scratch.pointer, mode: .doNotWake)
+    case .protection:
+      let step = unsafe core.twin!.put(AnswerPart(range: target, source: scratch.pointer), after: 0)
+      guard step == .done else { throw ResolutionError.refused(.exists) }
     }
   }
 }

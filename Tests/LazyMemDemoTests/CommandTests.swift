@@ -262,6 +262,37 @@ struct CommandTests {
     }.count
   }
 
+  @Test("On a host without any userfaultfd the sum is right all the same, with one line that says why it is slow")
+  func withoutUserfaultfd() async throws {
+    let file = try temporaryFile(bytes(700_001))
+    defer { try? FileManager.default.removeItem(at: file) }
+    let result = await #expect(
+      processExitsWith: .success, observing: [\.standardOutputContent, \.standardErrorContent]
+    ) { [path = file.path as String] in
+      let descriptor = CommandTests.openExecutable()
+      #expect(cts_hide_userfaultfd(EPERM) == 0)
+      CommandTests.become(descriptor, "map", path)
+    }
+    let output = String(decoding: result?.standardOutputContent ?? [], as: UTF8.self)
+    let errors = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    #expect(output.contains("sha256      \(try sha256sum(file.path))"))
+    #expect(output.contains("delivery    sigsegv"))
+    #expect(output.contains("descriptor  none"))
+    #expect(oneLine(errors))
+    #expect(errors.contains("this host does not allow userfaultfd") && errors.contains("sigsegv"))
+  }
+
+  @Test("The delivery that needs no userfaultfd can be asked for", arguments: ["sequential", "random"])
+  func protection(order: String) throws {
+    let file = try temporaryFile(bytes(300_001))
+    defer { try? FileManager.default.removeItem(at: file) }
+    let outcome = try run(["map", file.path, "--delivery", "sigsegv", "--order", order, "--threads", "4"])
+    #expect(outcome.code == 0)
+    #expect(outcome.errors == "")
+    #expect(outcome.output.contains("sha256      \(try sha256sum(file.path))"))
+    #expect(outcome.output.contains("delivery    sigsegv"))
+  }
+
   @Test("A host that forbids userfaultfd is 3, with the reason and what to do", arguments: [EPERM, ENOSYS])
   func forbidden(number: Int32) async throws {
     let result = await #expect(processExitsWith: .exitCode(3), observing: [\.standardErrorContent]) {

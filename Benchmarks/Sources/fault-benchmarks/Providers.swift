@@ -98,7 +98,7 @@ struct FillingProvider: PageProvider {
     self.plant = plant
   }
 
-  var mayRunInFaultingThread: Bool { true }
+  var mayRunInFaultingThread: Bool { !mayBlock }
 
   func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
     if let plant { carryOut(plant) }

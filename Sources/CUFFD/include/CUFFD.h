@@ -10,7 +10,8 @@
 #include "cuffd_facts.h"
 #include "cuffd_host.h"
 #include "cuffd_placement.h"
-#include "cuffd_sigbus.h"
+#include "cuffd_signals.h"
 #include "cuffd_trouble.h"
+#include "cuffd_twin.h"
 
 #endif

@@ -131,7 +131,7 @@ final class EventLoop: Sendable {
     }
     if explainsFailures {
       do {
-        try SigbusDispatcher.shared.explain(region)
+        try SignalDispatcher.shared.explain(region)
       } catch {
         throw .cannotStart(error)
       }
@@ -141,7 +141,7 @@ final class EventLoop: Sendable {
       try uffd.register(region.range, mode: .missing)
     } catch {
       table.remove(region)
-      SigbusDispatcher.shared.forget(region)
+      SignalDispatcher.shared.forget(region)
       throw .cannotRegister(region, error.errno)
     }
   }
@@ -152,7 +152,7 @@ final class EventLoop: Sendable {
     drain()
     if region.mayBlock, !pool.isOnPoolThread { inFlight.waitUntilNothing(of: region, nanoseconds: closeDeadline) }
     region.withdraw(from: table, uffd)
-    SigbusDispatcher.shared.forget(region)
+    SignalDispatcher.shared.forget(region)
     events.forget(region)
     regionEnded()
   }

@@ -6,12 +6,12 @@ internal import Synchronization
 /// two switches of threads.
 ///
 /// Nothing here allocates or locks unless a page fails.
-final class InThreadServer: Sendable {
+final class InThreadServer: FaultingThreadServer {
   let uffd: Userfaultfd
 
   private let pageSize: PageSize
   private let staging: StagingPool
-  private let counters = SharedCounters()
+  let counters = SharedCounters()
   private let resolver: DirectResolver
   /// How long the kernel may ask for another try, in nanoseconds.
   private let retryDeadline: UInt64
@@ -44,9 +44,9 @@ final class InThreadServer: Sendable {
 
   /// Begins to serve faults of a region.
   func open(_ region: RegionCore) throws(FaultRuntimeError) {
-    let dispatcher = SigbusDispatcher.shared
+    let dispatcher = SignalDispatcher.shared
     do {
-      try dispatcher.install()
+      try dispatcher.install(CUFFD_SIGBUS)
     } catch {
       throw .cannotStart(error)
     }
@@ -62,20 +62,13 @@ final class InThreadServer: Sendable {
 
   /// Ends the service of a region whose closing has begun. Threads that are being served go on to meet SIGSEGV.
   func close(_ region: RegionCore) {
-    region.withdraw(from: SigbusDispatcher.shared.table, uffd)
+    region.withdraw(from: SignalDispatcher.shared.table, uffd)
     open.wrappingSubtract(1, ordering: .relaxed)
   }
 
   /// Fills a range on the calling thread, with the help of another where that pays.
   func prefetch(_ job: PrefetchJob) {
-    let helper = job.helper()
-    let thread = helper.flatMap { helper in
-      try? FaultThread(name: "fault-prefetch", stackByteCount: 1 << 20) { [self] in run(helper) }
-    }
-    // Without a thread for it, its share has been taken all the same.
-    if thread == nil, let helper { run(helper) }
-    run(job)
-    thread?.join()
+    job.runShared { [self] in run($0) }
   }
 
   private func run(_ job: PrefetchJob) {
@@ -84,51 +77,16 @@ final class InThreadServer: Sendable {
 
   // MARK: Service, in the signal handler
 
-  /// Answers a fault. False where the access has to fail: the signal then goes on to whoever had it before.
+  /// The kernel has judged already: it tells missing pages from others.
   @inline(__always)
-  func serve(_ run: inout FaultRun, _ fault: PendingFault) -> Bool {
-    counters.countFault()
-    if run.region.isClosing {
-      counters.countRequests(-1)
-      return resolver.fail(fault.page, of: run.region, ResolutionError.regionClosed, uffd)
-    }
-    run.widen()
-    do {
-      try answer(run, fault)
-      return true
-    } catch {
-      return narrow(run, fault, error)
-    }
-  }
+  func judge(_ fault: PendingFault, of region: RegionCore) -> FaultVerdict { .missing }
 
-  /// Fails a page without asking anybody.
   func fail(_ page: UInt, of region: RegionCore, _ error: any Error) -> Bool {
     resolver.fail(page, of: region, error, uffd)
   }
 
-  /// An error of a request that spans pages says little about the one that was touched: ask again for that.
-  private func narrow(_ run: borrowing FaultRun, _ fault: PendingFault, _ error: any Error) -> Bool {
-    let region = run.region
-    var error = error
-    var attempts = RetryAttempts(region.retry)
-    let isFirstOfPage = !run.isOnePage
-    if isFirstOfPage { run.shrinkNext(at: run.start + region.requestUnit) }
-    var asksAgain = isFirstOfPage || attempts.mayGoOn(after: error, until: { region.isClosing })
-    while asksAgain {
-      counters.countRequests()
-      do {
-        try answer(FaultRun(region: region, onlyPageOf: fault, index: 0), fault)
-        return true
-      } catch let latest {
-        error = latest
-      }
-      asksAgain = attempts.mayGoOn(after: error, until: { region.isClosing })
-    }
-    return resolver.fail(fault.page, of: region, error, uffd)
-  }
-
   @inline(__always)
-  private func answer(_ run: borrowing FaultRun, _ fault: PendingFault) throws {
+  func answer(_ run: borrowing FaultRun, _ fault: PendingFault) throws {
     try unsafe staging.withBytes(run.end - run.start) { stage in
       // Lent lazy memory needs no ban here: the copy gets EFAULT, or is served by another thread.
       _ = unsafe try resolver.answer(

@@ -35,8 +35,8 @@ final class PrefetchJob: @unchecked Sendable {
   }
 
   /// One step; true where nothing is left to do for this thread.
-  func step(
-    _ filler: inout BulkFiller, _ uffd: borrowing Userfaultfd, forbidden: RegionTable?, counting count: (Int) -> Void
+  func step<Target: PageTarget & ~Copyable>(
+    _ filler: inout BulkFiller, _ target: borrowing Target, forbidden: RegionTable?, counting count: (Int) -> Void
   ) -> Bool {
     do throws(BulkFiller.Failure) {
       guard !region.isClosing else {
@@ -44,7 +44,7 @@ final class PrefetchJob: @unchecked Sendable {
           cause: ResolutionError.regionClosed, page: region.range.start &+ UInt(bitPattern: offset))
       }
       if offset < end {
-        offset = try filler.step(region, from: offset, to: end, uffd, forbidden: forbidden, counting: count)
+        offset = try filler.step(region, from: offset, to: end, target, forbidden: forbidden, counting: count)
       }
     } catch {
       range.fail(error)
@@ -62,16 +62,28 @@ final class PrefetchJob: @unchecked Sendable {
     return false
   }
 
+  /// Has `body` run this share on the calling thread, and that of a helper on another one where that pays.
+  func runShared(_ body: @escaping @Sendable (PrefetchJob) -> Void) {
+    let helper = helper()
+    let thread = helper.flatMap { helper in
+      try? FaultThread(name: "fault-prefetch", stackByteCount: 1 << 20) { body(helper) }
+    }
+    // Without a thread for it, its share has been taken all the same.
+    if thread == nil, let helper { body(helper) }
+    body(self)
+    thread?.join()
+  }
+
   /// Every step, on the calling thread.
-  func run(
-    _ uffd: borrowing Userfaultfd, _ pageSize: PageSize, retryDeadline: UInt64, forbidden: RegionTable?,
+  func run<Target: PageTarget & ~Copyable>(
+    _ target: borrowing Target, _ pageSize: PageSize, retryDeadline: UInt64, forbidden: RegionTable?,
     counting counters: SharedCounters
   ) {
     var filler = BulkFiller(pageSize: pageSize, retryDeadline: retryDeadline)
     var isDone = false
     while !isDone {
       counters.countRequests()
-      isDone = step(&filler, uffd, forbidden: forbidden, counting: { counters.countBytesFilled($0) })
+      isDone = step(&filler, target, forbidden: forbidden, counting: { counters.countBytesFilled($0) })
     }
   }
 }

@@ -2,18 +2,22 @@
 enum RegionServer: Sendable {
   case eventLoop(EventLoop)
   case faultingThreads(InThreadServer)
+  case protection(ProtectionServer)
 
   var delivery: Delivery {
     switch self {
     case .eventLoop: .eventLoop
     case .faultingThreads: .sigbus
+    case .protection: .sigsegv
     }
   }
 
-  var descriptor: DescriptorKind {
+  /// Nil where there is none.
+  var descriptor: DescriptorKind? {
     switch self {
     case .eventLoop(let loop): loop.uffd.kind
     case .faultingThreads(let server): server.uffd.kind
+    case .protection: nil
     }
   }
 
@@ -21,6 +25,7 @@ enum RegionServer: Sendable {
     switch self {
     case .eventLoop(let loop): try loop.open(region)
     case .faultingThreads(let server): try server.open(region)
+    case .protection(let server): try server.open(region)
     }
   }
 
@@ -36,6 +41,10 @@ enum RegionServer: Sendable {
       let job = PrefetchJob(region: region, from: range.lowerBound, to: range.upperBound)
       server.prefetch(job)
       return job.failure
+    case .protection(let server):
+      let job = PrefetchJob(region: region, from: range.lowerBound, to: range.upperBound)
+      try server.perform(for: region) { server.prefetch(job) }
+      return job.failure
     }
   }
 
@@ -43,6 +52,12 @@ enum RegionServer: Sendable {
   func peek(_ job: PeekJob) throws(FaultRuntimeError) -> Bool {
     switch self {
     case .eventLoop(let loop): return try loop.peek(job)
+    case .protection(let server):
+      try server.perform(for: job.region) {
+        var staging = StagingBuffer()
+        job.run(&staging, forbidden: nil)
+      }
+      return true
     case .faultingThreads:
       // As a fault of the calling thread would.
       var staging = StagingBuffer()
@@ -55,6 +70,7 @@ enum RegionServer: Sendable {
     switch self {
     case .eventLoop(let loop): loop.close(region)
     case .faultingThreads(let server): server.close(region)
+    case .protection(let server): server.close(region)
     }
   }
 }

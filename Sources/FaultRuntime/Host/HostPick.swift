@@ -2,9 +2,10 @@
 public struct HostPick: Hashable, Sendable {
   /// The delivery for providers that permit the faulting thread (``PageProvider/mayRunInFaultingThread``); nil where none works.
   public let delivery: Delivery?
-  /// The delivery for all other providers, and for regions with a deadline; nil where none works.
+  /// The delivery for all other providers; nil where none works. Where it is ``Delivery/eventLoop``, regions with a deadline have it,
+  /// too; otherwise they are an error.
   public let deliveryOfOtherProviders: Delivery?
-  /// The descriptor that it goes over; nil where none works.
+  /// The descriptor that it goes over; nil where none works, and where none is needed.
   public let descriptor: DescriptorKind?
   /// Why, in one line.
   public let reason: String
@@ -17,8 +18,8 @@ extension HostFacts {
   func pick(servingSystemCalls: Bool) -> HostPick {
     let candidates = DescriptorChoice.automatic.candidates(servingSystemCalls: servingSystemCalls)
     guard let kind = candidates.first(where: isGranted), case .granted(let features)? = attempts[kind] else {
-      return .none(
-        because: candidates.flatMap { kind in causes(of: kind).prefix(1).map { explanation(of: $0, for: kind) } })
+      let reasons = candidates.flatMap { kind in causes(of: kind).prefix(1).map { explanation(of: $0, for: kind) } }
+      return servingSystemCalls ? .none(because: reasons) : .withoutDescriptor(because: reasons)
     }
     if servingSystemCalls {
       return HostPick(
@@ -36,9 +37,18 @@ extension HostFacts {
 
 extension HostPick {
   fileprivate static func none(because reasons: [String]) -> HostPick {
+    HostPick(delivery: nil, deliveryOfOtherProviders: nil, descriptor: nil, reason: sentence(reasons))
+  }
+
+  fileprivate static func withoutDescriptor(because reasons: [String]) -> HostPick {
+    HostPick(
+      delivery: .sigsegv, deliveryOfOtherProviders: .sigsegv, descriptor: nil,
+      reason: "it needs no userfaultfd, and none can be had: " + sentence(reasons))
+  }
+
+  private static func sentence(_ reasons: [String]) -> String {
     var said: [String] = []
     for reason in reasons where !said.contains(reason) { said.append(reason) }
-    return HostPick(
-      delivery: nil, deliveryOfOtherProviders: nil, descriptor: nil, reason: said.joined(separator: "; "))
+    return said.joined(separator: "; ")
   }
 }

@@ -39,6 +39,17 @@ extension LazyRegion {
   }
 }
 
+extension RegionCore {
+  /// One byte for each page of a range: 1 where there is something in it, which may be poison, 0 where there is nothing.
+  fileprivate func notePages(_ part: AddressRange, in notes: UnsafeMutablePointer<UInt8>) -> KernelErrno? {
+    if let twin {
+      unsafe twin.note(part, in: notes)
+      return nil
+    }
+    return unsafe KernelErrno(returned: cuffd_page_states(UInt64(part.start), part.byteCount, notes))
+  }
+}
+
 /// Copies pages of a region into a buffer of its own.
 @safe
 private struct PieceReader: ~Copyable {
@@ -68,15 +79,15 @@ private struct PieceReader: ~Copyable {
     let pageSize = region.pageSize
     let count = range.count / pageSize
     let address = core.range.start &+ UInt(bitPattern: range.lowerBound)
-    let result = unsafe states.withUnsafeMutableBufferPointer {
-      unsafe cuffd_page_states(UInt64(address), range.count, $0.baseAddress!)
+    let result = unsafe states.withUnsafeMutableBufferPointer { states in
+      unsafe core.notePages(AddressRange(start: address, byteCount: range.count), in: states.baseAddress!)
     }
-    if let errno = KernelErrno(returned: result) {
+    if let errno = result {
       throw .pageFailed(core.failure(ResolutionError.refused(errno), atPage: address))
     }
     for offset in core.failures.offsets(in: range)
     where states[(offset - range.lowerBound) / pageSize] == State.something {
-      if cuffd_is_resident(UInt64(core.range.start) + UInt64(offset)) == 0 {
+      if !core.isThere(core.range.start &+ UInt(bitPattern: offset)) {
         states[(offset - range.lowerBound) / pageSize] = copyUnlessPoisoned(offset, offset - range.lowerBound)
       }
     }
@@ -93,7 +104,7 @@ private struct PieceReader: ~Copyable {
     }
   }
 
-  /// What is known of a page: the first two by `cuffd_page_states`.
+  /// What is known of a page: the first two by `RegionCore.notePages`.
   private enum State {
     static let nothing: UInt8 = 0
     static let something: UInt8 = 1

@@ -8,7 +8,7 @@ extension LazyRegion {
   ///
   /// With the event loop the work is done on the region's handler thread, or on the pool where the provider may block, a step
   /// at a time, and faults go first; a fault on a page that is on its way waits for it. With
-  /// `sigbus` it is done on the calling thread; a page that another thread touches meanwhile may be asked for twice.
+  /// `sigbus` and `sigsegv` it is done on the calling thread; a page that another thread touches meanwhile may be asked for twice.
   /// From 16 MiB on, where there is more than one CPU and the provider may run in the faulting thread, two threads share the
   /// work: the calling thread helps the handler, and with `sigbus` a thread is started that helps the caller.
   ///
@@ -70,7 +70,7 @@ extension LazyRegion {
   public func failure(at offset: Int) -> PageFailure? {
     let page = core.pageSize.roundDown(max(0, offset))
     guard let failure = core.failures.failure(at: page) else { return nil }
-    guard cuffd_is_resident(UInt64(core.range.start) + UInt64(page)) == 0 else {
+    guard !core.isThere(core.range.start &+ UInt(bitPattern: page)) else {
       core.failures.forget(page)
       return nil
     }

@@ -4,7 +4,7 @@
 /// used; only the raw buffers can outlive it, and they say so.
 ///
 /// Any number of threads may touch the memory. A touch of a page that is not resident blocks its thread until the provider
-/// has answered; where the answer is an error, the touch raises SIGBUS, and the error is in ``failures``.
+/// has answered; where the answer is an error, the touch raises SIGBUS (SIGSEGV with ``Delivery/sigsegv``), and the error is in ``failures``.
 public final class LazyRegion: Sendable {
   let core: RegionCore
   let server: RegionServer
@@ -71,8 +71,8 @@ public final class LazyRegion: Sendable {
   /// How faults of this region are delivered; never `auto`.
   public var delivery: Delivery { server.delivery }
 
-  /// Which way to a userfaultfd serves this region.
-  public var descriptor: DescriptorKind { server.descriptor }
+  /// Which way to a userfaultfd serves this region; nil with `sigsegv`, which needs none.
+  public var descriptor: DescriptorKind? { server.descriptor }
 
   /// The pages that could not be produced, oldest first; only the newest 64 are kept. Takes a lock.
   public var failures: [PageFailure] { core.failures.all }

@@ -20,6 +20,11 @@ final class RegionCore: Sendable {
   let faultingThreads: InThreadServer?
   /// The same, for who holds the region and does not want to count another reference.
   @unsafe let uncountedFaultingThreads: Unmanaged<InThreadServer>?
+  /// The same for memory that is guarded by its protection.
+  let protection: ProtectionServer?
+  @unsafe let uncountedProtection: Unmanaged<ProtectionServer>?
+  /// The pages of such a region; nil where the kernel tells of missing pages.
+  let twin: TwinMemory?
   /// The unit that a fault brings in, in bytes: whole pages.
   let requestUnit: Int
   /// The most that one request asks for, in bytes: a multiple of `requestUnit`.
@@ -32,6 +37,7 @@ final class RegionCore: Sendable {
   let streams = AccessStreams()
   /// Whether several threads may ask at a time; faulting threads may in any case.
   let mayBeAskedConcurrently: Bool
+  let mayRunInFaultingThread: Bool
   let provide: @Sendable (PageRequest, inout PageBuffer) throws -> PageContents
   let failures = FailureLog()
   let pins = RegionPins()
@@ -52,6 +58,7 @@ final class RegionCore: Sendable {
   init<Provider: PageProvider>(
     provider: Provider, byteCount: Int, options: RegionOptions, name: String, pageSize: PageSize,
     hugePageByteCount: Int = 0, handler: Int?, faultingThreads: InThreadServer? = nil,
+    protection: ProtectionServer? = nil,
     isTaken: (AddressRange) -> Bool = { _ in false }
   ) throws(FaultRuntimeError) {
     guard byteCount > 0 else { throw .emptyRegion(name: name, byteCount: byteCount) }
@@ -72,7 +79,17 @@ final class RegionCore: Sendable {
     // So that huge pages can be moved in.
     let alignment = mapped >= hugePageByteCount ? hugePageByteCount : 0
     do throws(HostCallError) {
-      range = try Self.map(mapped, alignment: alignment, isWritable: isWritable, isTaken: isTaken)
+      let reserved = try Self.map(mapped, alignment: alignment, isWritable: isWritable, isTaken: isTaken)
+      range = reserved
+      do throws(HostCallError) {
+        twin = try protection.map { server throws(HostCallError) in
+          try TwinMemory(
+            reserved, isWritable: options.access == .readWrite, pageSize: pageSize, budget: server.budget)
+        }
+      } catch {
+        _ = cuffd_unmap(UInt64(reserved.start), reserved.byteCount)
+        throw error
+      }
     } catch {
       throw .cannotMap(name, byteCount, error.errno)
     }
@@ -83,12 +100,15 @@ final class RegionCore: Sendable {
     self.handler = handler
     self.faultingThreads = faultingThreads
     unsafe uncountedFaultingThreads = faultingThreads.map { unsafe Unmanaged.passUnretained($0) }
+    self.protection = protection
+    unsafe uncountedProtection = protection.map { unsafe Unmanaged.passUnretained($0) }
     self.requestUnit = unit
     self.largestRequest = largest / unit * unit
     // Faulting threads share staging memory in slots.
-    let limit = faultingThreads == nil ? Int.max : StagingPool.slotByteCount
+    let limit = handler != nil ? Int.max : StagingPool.slotByteCount
     self.widestRequest = max(unit, min(largest, limit) / unit * unit)
     self.mayBeAskedConcurrently = provider.mayRunInFaultingThread
+    self.mayRunInFaultingThread = provider.mayRunInFaultingThread
     self.provide = { request, buffer in try provider.page(request, into: &buffer) }
   }
 
@@ -158,7 +178,13 @@ final class RegionCore: Sendable {
   }
 
   /// Whether a fault met by the closing of its region is an old one: it was read, and then somebody else filled its page.
-  func hasBeenServed(_ page: UInt) -> Bool { isClosing && cuffd_is_resident(UInt64(page)) != 0 }
+  func hasBeenServed(_ page: UInt) -> Bool { isClosing && isThere(page) }
+
+  /// Whether a page has its bytes. A poisoned one has not.
+  func isThere(_ page: UInt) -> Bool { twin?.isThere(page) ?? (cuffd_is_resident(UInt64(page)) != 0) }
+
+  /// What a touch of a page that could not be produced raises.
+  var failureSignal: CInt { twin == nil ? CUFFD_SIGBUS : CUFFD_SIGSEGV }
 
   /// Ends the service of a region whose closing has begun, so that nobody can read a page that no provider gave.
   func withdraw(from table: RegionTable, _ uffd: borrowing Userfaultfd) {

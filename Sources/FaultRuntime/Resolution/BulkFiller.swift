@@ -66,17 +66,17 @@ struct BulkFiller: ~Copyable {
 
   /// Fills some of the pages from `offset` on that are missing, or prepares that, and returns the offset where the next step
   /// begins, at most `end`; both are multiples of the page size.
-  mutating func step(
-    _ region: RegionCore, from offset: Int, to end: Int, _ uffd: borrowing Userfaultfd,
+  mutating func step<Target: PageTarget & ~Copyable>(
+    _ region: RegionCore, from offset: Int, to end: Int, _ target: borrowing Target,
     forbidden: RegionTable?, permit: AnswerPermit? = nil, counting count: (Int) -> Void
   ) throws(Failure) -> Int {
     let address = region.range.start &+ UInt(bitPattern: offset)
     let window = min(end - offset, residency.count * pageSize.bytes)
     let pages = window / pageSize.bytes
     let result = unsafe residency.withUnsafeMutableBufferPointer { buffer in
-      unsafe cuffd_residency(UInt64(address), window, buffer.baseAddress!)
+      unsafe target.note(AddressRange(start: address, byteCount: window), in: buffer.baseAddress!)
     }
-    if let errno = KernelErrno(returned: result) {
+    if let errno = result {
       throw Failure(cause: ResolutionError.refused(errno), page: address)
     }
     guard let firstMissing = residency[..<pages].firstIndex(where: { $0 & 1 == 0 }) else { return offset + window }
@@ -84,13 +84,13 @@ struct BulkFiller: ~Copyable {
     let start = offset + firstMissing * pageSize.bytes
     let missing = (firstPresent - firstMissing) * pageSize.bytes
 
-    if canMove(region, uffd), missing >= hugePageByteCount,
+    if canMove(region, target), missing >= hugePageByteCount,
       (region.range.start &+ UInt(bitPattern: start)) % UInt(hugePageByteCount) == 0,
       start + hugePageByteCount <= region.byteCount
     {
       // The kernel zeroes it, which takes as long as filling it: a step of its own.
       if !hasHugePage, getHugePage() { return start }
-      if try fillHuge(region, start, uffd, forbidden: forbidden, permit, counting: count) {
+      if try fillHuge(region, start, target, forbidden: forbidden, permit, counting: count) {
         return start + hugePageByteCount
       }
     }
@@ -101,7 +101,7 @@ struct BulkFiller: ~Copyable {
       : hugePageByteCount - Int((region.range.start &+ UInt(bitPattern: start)) % UInt(hugePageByteCount))
     let length = min(missing, region.largestRequest, toBoundary)
     do throws(Failure) {
-      try fillPages(region, start, start + length, uffd, forbidden: forbidden, permit, counting: count)
+      try fillPages(region, start, start + length, target, forbidden: forbidden, permit, counting: count)
     } catch {
       guard error.cause is PutOff else { throw error }
       // The next step begins with what is missing then. The handler reads events between steps.
@@ -118,19 +118,19 @@ struct BulkFiller: ~Copyable {
     return offset + hugePageByteCount - Int(address % UInt(hugePageByteCount))
   }
 
-  private func canMove(_ region: RegionCore, _ uffd: borrowing Userfaultfd) -> Bool {
-    hugePageByteCount > 0 && region.isWritable && uffd.available.contains(.move)
+  private func canMove<Target: PageTarget & ~Copyable>(_ region: RegionCore, _ target: borrowing Target) -> Bool {
+    hugePageByteCount > 0 && region.isWritable && target.movesPages
   }
 
-  private mutating func fillPages(
-    _ region: RegionCore, _ start: Int, _ end: Int, _ uffd: borrowing Userfaultfd, forbidden: RegionTable?,
+  private mutating func fillPages<Target: PageTarget & ~Copyable>(
+    _ region: RegionCore, _ start: Int, _ end: Int, _ target: borrowing Target, forbidden: RegionTable?,
     _ permit: AnswerPermit?, counting count: (Int) -> Void
   ) throws(Failure) {
     let run = FaultRun(region: region, from: start, to: end)
     var attempts = RetryAttempts(region.retry)
     while true {
       do {
-        return try fill(run, uffd, forbidden: forbidden, permit, counting: count)
+        return try fill(run, target, forbidden: forbidden, permit, counting: count)
       } catch {
         if error is PutOff { throw Failure(cause: error, page: run.range.start) }
         if run.isOnePage || error is WithdrawnError {
@@ -141,14 +141,14 @@ struct BulkFiller: ~Copyable {
       }
       // One of the pages is to blame: find out which.
       for page in stride(from: start, to: end, by: pageSize.bytes) {
-        try fillPages(region, page, page + pageSize.bytes, uffd, forbidden: forbidden, permit, counting: count)
+        try fillPages(region, page, page + pageSize.bytes, target, forbidden: forbidden, permit, counting: count)
       }
       return
     }
   }
 
-  private mutating func fill(
-    _ run: borrowing FaultRun, _ uffd: borrowing Userfaultfd, forbidden: RegionTable?, _ permit: AnswerPermit?,
+  private mutating func fill<Target: PageTarget & ~Copyable>(
+    _ run: borrowing FaultRun, _ target: borrowing Target, forbidden: RegionTable?, _ permit: AnswerPermit?,
     counting count: (Int) -> Void
   ) throws {
     guard let stage = unsafe staging.bytes(run.end - run.start, pageSize: pageSize) else {
@@ -159,18 +159,20 @@ struct BulkFiller: ~Copyable {
       lastWanted: run.end - pageSize.bytes, isWrite: false, stage: stage,
       isForbidden: { forbidden?.intersects($0) ?? false })
     try permit?.beginPlacing()
-    try unsafe put(answer.first, uffd, counting: count)
-    if let second = unsafe answer.second { try unsafe put(second, uffd, counting: count) }
+    try unsafe put(answer.first, target, counting: count)
+    if let second = unsafe answer.second { try unsafe put(second, target, counting: count) }
   }
 
-  private func put(_ part: AnswerPart, _ uffd: borrowing Userfaultfd, counting count: (Int) -> Void) throws {
+  private func put<Target: PageTarget & ~Copyable>(
+    _ part: AnswerPart, _ target: borrowing Target, counting count: (Int) -> Void
+  ) throws {
     let range = unsafe part.range
     var done = 0
     var retries = 0
     while done < range.byteCount {
       // Counted before the threads that wait for it run.
       count(range.byteCount - done)
-      let step = unsafe uffd.putCuring(part, after: done, pageSize: pageSize)
+      let step = unsafe target.putCuring(part, after: done, pageSize: pageSize)
       if step != .done { count(done - range.byteCount) }
       switch step {
       case .done:
@@ -209,8 +211,8 @@ struct BulkFiller: ~Copyable {
   }
 
   /// Assembles one huge page and moves it in. False where something stands against it, and copying has to do.
-  private mutating func fillHuge(
-    _ region: RegionCore, _ start: Int, _ uffd: borrowing Userfaultfd, forbidden: RegionTable?,
+  private mutating func fillHuge<Target: PageTarget & ~Copyable>(
+    _ region: RegionCore, _ start: Int, _ target: borrowing Target, forbidden: RegionTable?,
     _ permit: AnswerPermit?, counting count: (Int) -> Void
   ) throws(Failure) -> Bool {
     guard hasHugePage else { return false }
@@ -240,7 +242,7 @@ struct BulkFiller: ~Copyable {
     let range = AddressRange(start: region.range.start &+ UInt(bitPattern: start), byteCount: hugePageByteCount)
     count(hugePageByteCount)
     do {
-      try uffd.move(range, from: hugeStaging)
+      try target.moveIn(range, from: hugeStaging)
       hasHugePage = false
       return true
     } catch {

@@ -15,22 +15,22 @@ struct DirectResolver: Sendable {
   /// Asks the provider for a run, and puts the answer in place. Returns the offset where what is there ends. The request is
   /// the caller's to count. Throws a `WithdrawnError` where `permit` was withdrawn meanwhile: nothing has changed then.
   @inline(__always)
-  func answer(
+  func answer<Target: PageTarget & ~Copyable>(
     _ run: borrowing FaultRun, lastWanted: Int, isWrite: Bool, stage: UnsafeMutableRawBufferPointer,
-    forbidden: RegionTable?, permit: AnswerPermit? = nil, _ uffd: borrowing Userfaultfd
+    forbidden: RegionTable?, permit: AnswerPermit? = nil, _ target: borrowing Target
   ) throws -> Int {
     permit?.ask()
     let answer = unsafe try run.ask(
       lastWanted: lastWanted, isWrite: isWrite, stage: stage, isForbidden: { forbidden?.intersects($0) ?? false })
     try permit?.beginPlacing()
-    var end = try unsafe put(answer.first, run, uffd)
-    if let second = unsafe answer.second { end = try unsafe put(second, run, uffd) }
+    var end = try unsafe put(answer.first, run, target)
+    if let second = unsafe answer.second { end = try unsafe put(second, run, target) }
     return end
   }
 
   @inline(__always)
-  private func put(
-    _ part: AnswerPart, _ run: borrowing FaultRun, _ uffd: borrowing Userfaultfd
+  private func put<Target: PageTarget & ~Copyable>(
+    _ part: AnswerPart, _ run: borrowing FaultRun, _ target: borrowing Target
   ) throws(ResolutionError) -> Int {
     let range = unsafe part.range
     let offset = run.region.offset(of: range.start)
@@ -38,7 +38,7 @@ struct DirectResolver: Sendable {
     var done = 0
     var patience = Patience(nanoseconds: retryDeadline)
     while done < range.byteCount {
-      switch unsafe uffd.putCuring(part, after: done, pageSize: pageSize) {
+      switch unsafe target.putCuring(part, after: done, pageSize: pageSize) {
       case .done:
         return offset + range.byteCount
       case .goOn(let completed):
@@ -51,20 +51,20 @@ struct DirectResolver: Sendable {
       case .present:
         counters.countAlreadyPresent()
         counters.countBytesFilled(-pageSize.bytes)
-        if wakes { wake(range.dropping(done).prefix(pageSize.bytes), uffd) }
+        if wakes { target.wakeWaiters(range.dropping(done).prefix(pageSize.bytes)) }
         done += pageSize.bytes
       case .later where patience.lasts():
         if patience.isFirst { counters.countDeferral() }
       case let step:
-        try refuse(step, range.dropping(done), run, uffd)
+        try refuse(step, range.dropping(done), run, target)
         return offset + range.byteCount
       }
     }
     return offset + range.byteCount
   }
 
-  private func refuse(
-    _ step: ResolutionStep, _ rest: AddressRange, _ run: borrowing FaultRun, _ uffd: borrowing Userfaultfd
+  private func refuse<Target: PageTarget & ~Copyable>(
+    _ step: ResolutionStep, _ rest: AddressRange, _ run: borrowing FaultRun, _ target: borrowing Target
   ) throws(ResolutionError) {
     counters.countBytesFilled(-rest.byteCount)
     switch step {
@@ -77,54 +77,49 @@ struct DirectResolver: Sendable {
       throw ResolutionError.timedOut
     case .gone, .targetGone, .done, .goOn, .present, .endlesslyPresent:
       // Whoever waits looks again, and meets what is there now.
-      if wakes { wake(rest, uffd) }
+      if wakes { target.wakeWaiters(rest) }
     case .copyInstead, .misuse:
       fatalError("FaultRuntime: resolving \(rest.byteCount) bytes at \(rest.start) ended in \(step)")
     }
   }
 
-  /// Says why a page cannot be produced, and poisons it. False: the access fails; true: the page is there after all.
+  /// Says why a page cannot be produced, and has access to it fail. False: the access fails; true: the page is there after all.
   @discardableResult
-  func fail(_ page: UInt, of region: RegionCore, _ error: any Error, _ uffd: borrowing Userfaultfd) -> Bool {
+  func fail<Target: PageTarget & ~Copyable>(
+    _ page: UInt, of region: RegionCore, _ error: any Error, _ target: borrowing Target
+  ) -> Bool {
     let range = AddressRange(start: page, byteCount: pageSize.bytes)
     if region.hasBeenServed(page) {
-      if wakes { wake(range, uffd) }
+      if wakes { target.wakeWaiters(range) }
       return true
     }
     counters.countFailure()
     reporter.report(error, atPage: page, of: region)
     var patience = Patience(nanoseconds: retryDeadline)
     while true {
-      do {
-        try uffd.poison(range)
+      switch target.failPage(range) {
+      case .done: return false
+      case .later where patience.lasts(): continue
+      case .present:
+        if wakes { target.wakeWaiters(range) }
+        // A poisoned page counts as present here. Only one that is really there lets the thread go on.
+        return region.isThere(page)
+      case .gone:
+        if wakes { target.wakeWaiters(range) }
+        return true
+      case .targetGone: return true
+      case .later:
+        // Whoever waits asks again: this page fails when the kernel lets it.
+        if wakes { target.wakeWaiters(range) }
         return false
-      } catch {
-        switch ResolutionStep.after(.poison, completed: 0, errno: error.errno) {
-        case .later where patience.lasts(): continue
-        case .present:
-          if wakes { wake(range, uffd) }
-          // A poisoned page counts as present here. Only one that is really there lets the thread go on.
-          return cuffd_is_resident(UInt64(page)) != 0
-        case .gone:
-          if wakes { wake(range, uffd) }
-          return true
-        case .targetGone: return true
-        case .later:
-          // Whoever waits asks again: this page fails when the kernel lets it.
-          if wakes { wake(range, uffd) }
-          return false
-        default:
-          // Without poison (before Linux 6.6) the page stays missing. A thread that faulted itself gets its signal, and the
-          // next touch asks again.
-          if wakes { reporter.cannotPoison(page, of: region) }
-          return false
-        }
+      default:
+        // Without poison (before Linux 6.6) the page stays missing. A thread that faulted itself gets its signal, and the
+        // next touch asks again.
+        if wakes { reporter.cannotPoison(page, of: region) }
+        return false
       }
     }
   }
-
-  /// Errors of a wake mean that nobody can be waiting there.
-  private func wake(_ range: AddressRange, _ uffd: borrowing Userfaultfd) { try? uffd.wake(range) }
 }
 
 /// Tries again for a while, first at once and then with pauses.

@@ -6,6 +6,8 @@ struct AnswerPart {
   var range: AddressRange
   /// Where the bytes are; nil for zeros.
   var source: UnsafeRawPointer?
+  /// Whether that is memory of the runtime's own, which can be read.
+  var isStaged = true
 }
 
 /// What a provider said, as it goes into memory: one part, and a second one where the last page has to be assembled.
@@ -51,7 +53,7 @@ extension FaultRun {
       let lent = AddressRange(start: UInt(bitPattern: bytes.baseAddress), byteCount: bytes.count)
       if isForbidden(lent) { throw ResolutionError.lentLazyMemory }
       let whole = min(region.pageSize.roundDown(bytes.count), usable)
-      let wholePart = unsafe AnswerPart(range: range.prefix(whole), source: bytes.baseAddress)
+      let wholePart = unsafe AnswerPart(range: range.prefix(whole), source: bytes.baseAddress, isStaged: false)
       guard whole < usable else { return unsafe PageAnswer(wholePart) }
       // The last page of the region, which the lent bytes do not fill.
       let tail = unsafe UnsafeRawBufferPointer(rebasing: bytes[whole...])

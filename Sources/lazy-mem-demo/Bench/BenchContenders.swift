@@ -8,7 +8,7 @@ extension BenchContender {
   ///
   /// Groups stay together, and in them each of the library's with the C that does the same.
   static func all(cpus: [Int], access: TouchAccess) -> [BenchContender] {
-    let everybody = kernel(access) + [chosen] + inThread + eventLoop(cpus) + references(cpus)
+    let everybody = kernel(access) + [chosen] + inThread + protected + eventLoop(cpus) + references(cpus)
     return Group.allCases.flatMap { group in
       Tone.allCases.flatMap { tone in everybody.filter { $0.group == group && $0.tone == tone } }
     }
@@ -62,6 +62,11 @@ extension BenchContender {
 
   private static let inThread = sizes(
     Delivery.sigbus.rawValue, "in the faulting thread", .inThread, .sigbus, .automatic, allSizes)
+
+  /// What is left where the host allows no userfaultfd.
+  private static let protected = sizes(
+    Delivery.sigsegv.rawValue, "in the faulting thread, without a userfaultfd", .protected, .sigsegv, .automatic,
+    [.pages(1), .growing])
 
   /// Every placement of the handler, with and without requests that grow. 16 pages a fault where C has that too, and where no
   /// placement is configured.

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "CTestDeny.h"
 #include "CTestLaunch.h"
 #include "CTestMemory.h"
 
@@ -74,14 +75,17 @@ int cts_on_lazy_stack(uintptr_t stack, size_t length);
 // Returns the address, or 0.
 uintptr_t cts_page_behind_end_of_file(void);
 
-// Installs a handler for SIGBUS that counts, and calls whoever had it before if `chain` is not 0.
-int cts_take_sigbus(int chain, int flags_with_info);
+// A page that is not lazy, whose touch raises SIGBUS or SIGSEGV. Returns the address, or 0.
+uintptr_t cts_foreign_page(int number);
+
+// Installs a handler for a signal that counts, and calls whoever had it before if `chain` is not 0. One signal at a time.
+int cts_take(int number, int chain, int flags_with_info);
 // How often that handler was called.
 int cts_taken_count(void);
 
 // The same with one flag, and another signal in its mask; it notes what is blocked while it runs.
 enum cts_taker { CTS_PLAIN, CTS_NODEFER, CTS_RESETHAND };
-int cts_take_sigbus_as(enum cts_taker kind, int also_blocked);
+int cts_take_as(int number, enum cts_taker kind, int also_blocked);
 int cts_was_blocked(int number);
 
 // mremap(2) to a fixed place, which is unmapped before. Returns where the memory is, or 0.

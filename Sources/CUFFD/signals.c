@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "cuffd_sigbus.h"
+#include "cuffd_signals.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -12,19 +12,26 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-// Written under the lock below, read by the handler: once set, `server` and `context` never change.
+// Written under the lock below, read by the handlers: once set, `server` and `context` never change.
 static _Atomic(cuffd_fault_server) server;
 static _Atomic(cuffd_fault_explainer) explainer;
 static _Atomic(void *) context;
 static _Atomic uint64_t page_mask;
 
-// Who had the signal before us, and who took it from us later and lost it again at the next installation: newest last.
+_Static_assert(CUFFD_SIGBUS == SIGBUS && CUFFD_SIGSEGV == SIGSEGV, "signals moved");
+_Static_assert(sizeof(struct cuffd_signal_mask) >= sizeof(sigset_t), "a set of signals does not fit");
+
+// Who had a signal before us, and who took it from us later and lost it again at the next installation: newest last.
 // An entry is written before the count covers it, and never changes: a handler may be reading it.
 enum { TAKEOVERS = 16 };
-static struct sigaction takeovers[TAKEOVERS];
-static _Atomic bool spent[TAKEOVERS];  // of SA_RESETHAND
-static bool backtraces[TAKEOVERS];     // says where a program crashed, and lets it end
-static _Atomic unsigned takeover_count;
+static struct predecessors {
+  struct sigaction takeovers[TAKEOVERS];
+  _Atomic bool spent[TAKEOVERS];  // of SA_RESETHAND
+  bool backtraces[TAKEOVERS];     // says where a program crashed, and lets it end
+  _Atomic unsigned takeover_count;
+} sigbus, sigsegv;
+
+static struct predecessors *predecessors_of(int number) { return number == SIGSEGV ? &sigsegv : &sigbus; }
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -44,6 +51,12 @@ static _Thread_local struct {
   struct answering faults[NESTED];
   unsigned count;
 } answering __attribute__((tls_model("initial-exec")));
+
+// The latest page that this thread found in place when it came to answer for it.
+static _Thread_local struct {
+  uint64_t page;
+  unsigned count;
+} repeats __attribute__((tls_model("initial-exec")));
 
 // Adds a fault. Returns 0, or the page whose answer would have to wait for itself.
 static uint64_t begin_answer(uint64_t page, const ucontext_t *state) {
@@ -90,38 +103,39 @@ static void die(int number, siginfo_t *info) {
   syscall(SYS_rt_tgsigqueueinfo, getpid(), (pid_t)syscall(SYS_gettid), number, info);
 }
 
-static void explain(const siginfo_t *info) {
+static void explain(int number, const siginfo_t *info) {
   cuffd_fault_explainer call = atomic_load(&explainer);
-  if (call != NULL && info->si_code > 0) call(atomic_load(&context), (uint64_t)(uintptr_t)info->si_addr);
+  if (call != NULL && info->si_code > 0) call(atomic_load(&context), number, (uint64_t)(uintptr_t)info->si_addr);
 }
 
 static void pass_on(int number, siginfo_t *info, void *state) {
+  struct predecessors *own = predecessors_of(number);
   bool from_kernel = info->si_code > 0;
   int mark = info->si_errno;
   bool returned = mark >= WITH_PREDECESSOR && mark < WITH_PREDECESSOR + TAKEOVERS;
-  unsigned newer = returned ? (unsigned)(mark - WITH_PREDECESSOR) : atomic_load(&takeover_count);
+  unsigned newer = returned ? (unsigned)(mark - WITH_PREDECESSOR) : atomic_load(&own->takeover_count);
   if (newer == 0) {
-    if (mark == 0) explain(info);
+    if (mark == 0) explain(number, info);
     die(number, info);
     return;
   }
   unsigned index = newer - 1;
-  const struct sigaction *before = &takeovers[index];
+  const struct sigaction *before = &own->takeovers[index];
   bool has_info = (before->sa_flags & SA_SIGINFO) != 0;
   if (!has_info && before->sa_handler == SIG_IGN) {
     // The kernel lets nobody ignore a fault of its own: without a handler it is the end.
     if (!from_kernel) return;
-    explain(info);
+    explain(number, info);
     die(number, info);
     return;
   }
-  if ((!has_info && before->sa_handler == SIG_DFL) || atomic_load(&spent[index])) {
-    explain(info);
+  if ((!has_info && before->sa_handler == SIG_DFL) || atomic_load(&own->spent[index])) {
+    explain(number, info);
     die(number, info);
     return;
   }
-  if (backtraces[index]) explain(info);
-  if ((unsigned)before->sa_flags & (unsigned)SA_RESETHAND) atomic_store(&spent[index], true);
+  if (own->backtraces[index]) explain(number, info);
+  if ((unsigned)before->sa_flags & (unsigned)SA_RESETHAND) atomic_store(&own->spent[index], true);
   // As the kernel would have called it: with its own mask, and the signal itself blocked unless it said otherwise.
   sigset_t mask = before->sa_mask, outer;
   if (!(before->sa_flags & SA_NODEFER)) sigaddset(&mask, number);
@@ -137,7 +151,24 @@ static void pass_on(int number, siginfo_t *info, void *state) {
   pthread_sigmask(SIG_SETMASK, &outer, NULL);
 }
 
-static void on_sigbus(int number, siginfo_t *info, void *state) {
+static void keep_faults(sigset_t *set) {
+  sigdelset(set, SIGBUS);
+  sigdelset(set, SIGSEGV);
+  sigdelset(set, SIGILL);
+  sigdelset(set, SIGFPE);
+  sigdelset(set, SIGTRAP);
+}
+
+// Whether it may be about a page that is not there.
+static bool is_of_page(const siginfo_t *info) {
+  if (info->si_errno != 0) return false;
+  // A missing page of a userfaultfd; a poisoned one (BUS_MCEERR_AR) has been answered already.
+  if (info->si_signo == SIGBUS) return info->si_code == BUS_ADRERR;
+  // gVisor says of memory without access that it is not mapped. A general protection fault has another code, and no address.
+  return info->si_code == SEGV_ACCERR || info->si_code == SEGV_MAPERR;
+}
+
+static void on_fault(int number, siginfo_t *info, void *state) {
   int saved = errno;
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)
@@ -153,15 +184,14 @@ static void on_sigbus(int number, siginfo_t *info, void *state) {
 #endif
 #endif
   bool served = false;
-  // BUS_ADRERR is what a missing page is; a poisoned one (BUS_MCEERR_AR) has been answered already.
-  if (info->si_code == BUS_ADRERR && info->si_errno == 0) {
+  if (is_of_page(info)) {
     cuffd_fault_server call = atomic_load(&server);
     if (call != NULL) {
       uint64_t address = (uint64_t)(uintptr_t)info->si_addr;
       uint64_t outer = begin_answer(address & atomic_load(&page_mask), state);
       // Those that were left have been taken out, so this is not what it was before.
       unsigned own = answering.count;
-      served = call(atomic_load(&context), address, was_write(state), outer);
+      served = call(atomic_load(&context), number, address, was_write(state), outer);
       answering.count = outer == 0 ? own - 1 : own;
     }
   }
@@ -179,19 +209,17 @@ static bool is_backtracer(const struct sigaction *action) {
          strstr(info.dli_fname, "libswiftCore.so") != NULL;
 }
 
-int cuffd_sigbus_install(cuffd_fault_server new_server, cuffd_fault_explainer new_explainer, void *new_context) {
+int cuffd_signal_install(
+    int number, cuffd_fault_server new_server, cuffd_fault_explainer new_explainer, void *new_context) {
+  struct predecessors *own = predecessors_of(number);
   struct sigaction action, current;
   memset(&action, 0, sizeof action);
-  action.sa_sigaction = on_sigbus;
+  action.sa_sigaction = on_fault;
   // NODEFER: a provider may touch other lazy memory. ONSTACK: the stack itself may be lazy, where the thread has another.
   action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
   // Nothing that is not a fault interrupts the answering of one.
   sigfillset(&action.sa_mask);
-  sigdelset(&action.sa_mask, SIGBUS);
-  sigdelset(&action.sa_mask, SIGSEGV);
-  sigdelset(&action.sa_mask, SIGILL);
-  sigdelset(&action.sa_mask, SIGFPE);
-  sigdelset(&action.sa_mask, SIGTRAP);
+  keep_faults(&action.sa_mask);
 
   int result = 0;
   pthread_mutex_lock(&lock);
@@ -199,23 +227,43 @@ int cuffd_sigbus_install(cuffd_fault_server new_server, cuffd_fault_explainer ne
   atomic_store(&context, new_context);
   atomic_store(&explainer, new_explainer);
   atomic_store(&server, new_server);
-  if (sigaction(SIGBUS, NULL, &current) < 0) {
+  if (sigaction(number, NULL, &current) < 0) {
     result = -errno;
-  } else if (!(current.sa_flags & SA_SIGINFO) || current.sa_sigaction != on_sigbus) {
-    unsigned count = atomic_load(&takeover_count);
+  } else if (!(current.sa_flags & SA_SIGINFO) || current.sa_sigaction != on_fault) {
+    unsigned count = atomic_load(&own->takeover_count);
     // Somebody who takes the signal away again and again: one entry for each of them is enough.
-    bool known = count > 0 && takeovers[count - 1].sa_sigaction == current.sa_sigaction;
+    bool known = count > 0 && own->takeovers[count - 1].sa_sigaction == current.sa_sigaction;
     if (!known && count == TAKEOVERS) {
       result = -EBUSY;
     } else {
       if (!known) {
-        takeovers[count] = current;
-        backtraces[count] = is_backtracer(&current);
-        atomic_store(&takeover_count, count + 1);
+        own->takeovers[count] = current;
+        own->backtraces[count] = is_backtracer(&current);
+        atomic_store(&own->takeover_count, count + 1);
       }
-      if (sigaction(SIGBUS, &action, NULL) < 0) result = -errno;
+      if (sigaction(number, &action, NULL) < 0) result = -errno;
     }
   }
   pthread_mutex_unlock(&lock);
   return result;
+}
+
+unsigned cuffd_signal_repeats(uint64_t page) {
+  repeats.count = repeats.page == page ? repeats.count + 1 : 1;
+  repeats.page = page;
+  return repeats.count;
+}
+
+void cuffd_signals_hold(struct cuffd_signal_mask *before) {
+  sigset_t all, outer;
+  sigfillset(&all);
+  keep_faults(&all);
+  pthread_sigmask(SIG_BLOCK, &all, &outer);
+  memcpy(before, &outer, sizeof outer);
+}
+
+void cuffd_signals_release(const struct cuffd_signal_mask *before) {
+  sigset_t outer;
+  memcpy(&outer, before, sizeof outer);
+  pthread_sigmask(SIG_SETMASK, &outer, NULL);
 }

@@ -1,0 +1,34 @@
+// Memory that is mapped twice: once for the program, page by page without access, and once to fill it.
+#ifndef CUFFD_TWIN_H
+#define CUFFD_TWIN_H
+
+#include "cuffd_platform.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cuffd_attributes.h"
+
+#pragma clang assume_nonnull begin
+
+// Puts the pages of a new memfd without access at `address`, which the caller has reserved, and at `*twin` for reading and
+// writing. Its size is sealed, both are not inherited by fork, and no page of it is there, even after mlockall(MCL_FUTURE).
+// The descriptor is closed again. Returns 0 or -errno; the reservation then stands.
+int cuffd_twin_map(uint64_t address, size_t length, void *_Nullable *_Nonnull twin);
+
+// Has memory for pages of the twin, so that writing to them cannot fail. Returns 0 or -errno.
+CUFFD_NO_LOCKS int cuffd_twin_populate(uint64_t address, size_t length);
+
+// Gives pages back: they read as zero then, through either mapping. Returns 0 or -errno.
+CUFFD_NO_LOCKS int cuffd_twin_remove(uint64_t address, size_t length);
+
+// mprotect(2): what the program may do with the pages from now on. Returns 0 or -errno; -ENOENT where they are not mapped.
+CUFFD_NO_LOCKS int cuffd_twin_open(uint64_t address, size_t length, bool writable);
+
+// vm.max_map_count; the kernel's default where it cannot be read.
+long cuffd_mapping_limit(void);
+
+#pragma clang assume_nonnull end
+
+#endif

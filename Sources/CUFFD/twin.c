@@ -1,0 +1,96 @@
+#define _GNU_SOURCE
+#include "cuffd_twin.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+// Missing from older headers.
+enum { NO_EXEC_SEAL = 8, POPULATE_WRITE = 23 };
+
+static int make_file(size_t length) {
+  struct rlimit limit;
+  // Beyond this the kernel would send SIGXFSZ.
+  if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && length > limit.rlim_cur) return -EFBIG;
+  unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+  int fd = (int)syscall(SYS_memfd_create, "fault-runtime", flags | NO_EXEC_SEAL);
+  // Before Linux 6.3.
+  if (fd < 0 && errno == EINVAL) fd = (int)syscall(SYS_memfd_create, "fault-runtime", flags);
+  if (fd < 0) return -errno;
+  if (ftruncate(fd, (off_t)length) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
+    int error = errno;
+    close(fd);
+    return -error;
+  }
+  return fd;
+}
+
+// Without access: after mlockall(MCL_FUTURE) the kernel would fill the mapping with zeros on the spot.
+static void *map_without_access(void *place, size_t length, int fd) {
+  int flags = MAP_SHARED | MAP_NORESERVE | (place != NULL ? MAP_FIXED : 0);
+  void *mapped = mmap(place, length, PROT_NONE, flags, fd, 0);
+  if (mapped == MAP_FAILED) return MAP_FAILED;
+  // A forked child has nobody who serves its faults, and would share the pages.
+  if (munlock(mapped, length) == 0 && madvise(mapped, length, MADV_DONTFORK) == 0) return mapped;
+  int error = errno;
+  if (place == NULL) munmap(mapped, length);
+  errno = error;
+  return MAP_FAILED;
+}
+
+int cuffd_twin_map(uint64_t address, size_t length, void **twin) {
+  int fd = make_file(length);
+  if (fd < 0) return fd;
+  void *second = map_without_access(NULL, length, fd);
+  bool is_ready = second != MAP_FAILED && mprotect(second, length, PROT_READ | PROT_WRITE) == 0;
+  if (is_ready) {
+    // One copy in a core file is enough.
+    madvise(second, length, MADV_DONTDUMP);
+    is_ready = map_without_access((void *)(uintptr_t)address, length, fd) != MAP_FAILED;
+  }
+  int error = errno;
+  close(fd);
+  if (!is_ready) {
+    if (second != MAP_FAILED) munmap(second, length);
+    return -error;
+  }
+  *twin = second;
+  return 0;
+}
+
+int cuffd_twin_populate(uint64_t address, size_t length) {
+  int result;
+  do {
+    result = madvise((void *)(uintptr_t)address, length, POPULATE_WRITE);
+  } while (result < 0 && (errno == EINTR || errno == EAGAIN));
+  // Before Linux 5.14 the write itself gets the memory.
+  if (result == 0 || errno == EINVAL || errno == ENOSYS) return 0;
+  // What a write would meet as SIGBUS.
+  return errno == EFAULT ? -ENOMEM : -errno;
+}
+
+int cuffd_twin_remove(uint64_t address, size_t length) {
+  return madvise((void *)(uintptr_t)address, length, MADV_REMOVE) < 0 ? -errno : 0;
+}
+
+int cuffd_twin_open(uint64_t address, size_t length, bool writable) {
+  int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
+  if (mprotect((void *)(uintptr_t)address, length, protection) == 0) return 0;
+  if (errno != ENOMEM) return -errno;
+  // The same number says that there are too many mappings, and that there is none.
+  return msync((void *)(uintptr_t)address, length, MS_ASYNC) < 0 ? -ENOENT : -ENOMEM;
+}
+
+long cuffd_mapping_limit(void) {
+  char text[32];
+  int fd = open("/proc/sys/vm/max_map_count", O_RDONLY | O_CLOEXEC);
+  ssize_t count = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+  if (fd >= 0) close(fd);
+  text[count > 0 ? count : 0] = 0;
+  long limit = atol(text);
+  return limit > 0 ? limit : 65530;
+}

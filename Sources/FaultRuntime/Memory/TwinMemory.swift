@@ -1,0 +1,225 @@
+internal import CUFFD
+internal import Synchronization
+
+/// The memory of a region that is guarded by its protection: the pages of one memfd, mapped twice. The program sees one mapping,
+/// in which a page is opened when it is complete. It is filled through the other one, the twin, so nobody ever sees a part of it.
+///
+/// One lock is held while a page is copied and opened, and never while a provider runs. Whoever holds it neither faults nor
+/// allocates, and cannot be interrupted by anything that may fault.
+@safe
+// Safe to share: what changes is atomic, or behind the lock.
+final class TwinMemory: @unchecked Sendable {
+  /// What is known of a page. Written with the lock held.
+  enum PageState {
+    /// Nobody has produced it; memory is zero, which is what the kernel says of it.
+    static var absent: UInt8 { 0 }
+    /// The program can see it.
+    static var open: UInt8 { 1 }
+    /// It could not be produced.
+    static var failed: UInt8 { 2 }
+  }
+
+  private let range: AddressRange
+  private let twin: UInt
+  private let isWritable: Bool
+  private let pageSize: PageSize
+  private let budget: MappingBudget
+  /// One for each page. Anonymous memory: the kernel's zeros are `absent`, and cost nothing.
+  private let states: UnsafeMutablePointer<Atomic<UInt8>>
+  private let pageCount: Int
+  /// How many stretches of open pages there are, with others around them. Its lock is the one that is held.
+  private let runs = Guarded(0)
+  /// Whether all access has been taken away, for good. Written with the lock held.
+  private let revoked = Atomic<Bool>(false)
+  private let ownerProcess = cuffd_process_id()
+
+  /// Maps new pages over `range`, which the caller has reserved and unmaps.
+  init(_ range: AddressRange, isWritable: Bool, pageSize: PageSize, budget: MappingBudget) throws(HostCallError) {
+    self.range = range
+    self.isWritable = isWritable
+    self.pageSize = pageSize
+    self.budget = budget
+    pageCount = range.byteCount / pageSize.bytes
+    var notes: UnsafeMutableRawPointer?
+    if let errno = unsafe KernelErrno(returned: cuffd_map_anonymous(pageCount, true, &notes)) {
+      throw HostCallError(call: "mmap", errno: errno)
+    }
+    var mapped: UnsafeMutableRawPointer?
+    if let errno = unsafe KernelErrno(returned: cuffd_twin_map(UInt64(range.start), range.byteCount, &mapped)) {
+      _ = cuffd_unmap(UInt64(UInt(bitPattern: notes)), pageCount)
+      throw HostCallError(call: "memfd_create", errno: errno)
+    }
+    twin = UInt(bitPattern: mapped)
+    // Zeros are what atomics of zero look like.
+    unsafe states = notes!.bindMemory(to: Atomic<UInt8>.self, capacity: pageCount)
+    budget.forgetParents()
+  }
+
+  deinit {
+    // Neither is mapped in a forked child, but for the notes, which are its own.
+    _ = unsafe cuffd_unmap(UInt64(UInt(bitPattern: states)), pageCount)
+    guard cuffd_process_id() == ownerProcess else { return }
+    budget.add(-runs.withLock { $0 })
+    _ = cuffd_unmap(UInt64(twin), range.byteCount)
+  }
+
+  // MARK: What is there
+
+  @inline(__always)
+  private func index(of address: UInt) -> Int { Int(bitPattern: address &- range.start) / pageSize.bytes }
+
+  @inline(__always)
+  private func state(_ index: Int) -> UInt8 { unsafe states[index].load(ordering: .acquiring) }
+
+  @inline(__always)
+  func state(at address: UInt) -> UInt8 { state(index(of: address)) }
+
+  /// Whether the program can see the page.
+  func isThere(_ address: UInt) -> Bool {
+    range.contains(address) && state(at: address) == PageState.open && !isRevoked
+  }
+
+  /// Whether all access has been taken away for good.
+  @inline(__always)
+  var isRevoked: Bool { revoked.load(ordering: .acquiring) }
+
+  /// In a forked child the memory is not mapped, and the address may be somebody else's.
+  var isInOwnerProcess: Bool { cuffd_process_id() == ownerProcess }
+
+  /// One byte for each page of a range, 1 where it is there; what `mincore(2)` says of other memory.
+  func note(_ part: AddressRange, in notes: UnsafeMutablePointer<UInt8>) {
+    let first = index(of: part.start)
+    for page in 0..<(part.byteCount / pageSize.bytes) {
+      unsafe notes[page] = state(first + page) == PageState.open ? 1 : 0
+    }
+  }
+
+  // MARK: Putting pages in place
+
+  /// Fills the pages of `part` behind the first `done` bytes, as far as none of them is there, and opens them. The results are
+  /// those of `UFFDIO_COPY`.
+  func put(_ part: AnswerPart, after done: Int) -> ResolutionStep {
+    let rest = unsafe part.range.dropping(done)
+    let first = index(of: rest.start)
+    let count = rest.byteCount / pageSize.bytes
+    return runs.withLock { runs in
+      if isRevoked { return .gone }
+      var length = 0
+      while length < count, state(first + length) != PageState.open { length += 1 }
+      if length == 0 { return .present }
+      let target = rest.prefix(length * pageSize.bytes)
+      if let source = unsafe part.source,
+        let errno = unsafe fill(target, from: source + done, isStaged: part.isStaged)
+      {
+        return .fail(errno)
+      }
+      if let errno = open(target, first, length, &runs) {
+        removePages(target)
+        return .fail(errno)
+      }
+      return length == count ? .done : .goOn(completed: target.byteCount)
+    }
+  }
+
+  private func fill(_ target: AddressRange, from source: UnsafeRawPointer, isStaged: Bool) -> KernelErrno? {
+    let place = twin &+ (target.start &- range.start)
+    // So that a lack of memory is an error here, and no signal in the copy.
+    if let errno = KernelErrno(returned: cuffd_twin_populate(UInt64(place), target.byteCount)) { return errno }
+    let pointer = unsafe UnsafeMutableRawPointer(bitPattern: place)!
+    if isStaged {
+      unsafe pointer.copyMemory(from: source, byteCount: target.byteCount)
+    } else if unsafe cuffd_copy_if_readable(pointer, source, target.byteCount) < 0 {
+      removePages(target)
+      return .badAddress
+    }
+    return nil
+  }
+
+  /// What was begun is zero again, as pages that nobody has produced have to be.
+  private func removePages(_ target: AddressRange) {
+    _ = cuffd_twin_remove(UInt64(twin &+ (target.start &- range.start)), target.byteCount)
+  }
+
+  private func open(_ target: AddressRange, _ first: Int, _ count: Int, _ runs: inout Int) -> KernelErrno? {
+    if let errno = KernelErrno(
+      returned: cuffd_twin_open(UInt64(target.start), target.byteCount, isWritable))
+    {
+      return errno
+    }
+    let added = 1 - neighbours(first, count)
+    runs += added
+    if added != 0 { budget.add(added) }
+    for page in first..<(first + count) { unsafe states[page].store(PageState.open, ordering: .releasing) }
+    return nil
+  }
+
+  /// How many runs of open pages begin or end right where these do.
+  private func neighbours(_ first: Int, _ count: Int) -> Int {
+    let hasLeft = first > 0 && state(first - 1) == PageState.open
+    let hasRight = first + count < pageCount && state(first + count) == PageState.open
+    return (hasLeft ? 1 : 0) + (hasRight ? 1 : 0)
+  }
+
+  /// Notes that a page could not be produced. False where it is there after all.
+  func fail(_ page: UInt) -> Bool {
+    runs.withLock { _ in
+      if state(at: page) == PageState.open { return false }
+      unsafe states[index(of: page)].store(PageState.failed, ordering: .releasing)
+      return true
+    }
+  }
+
+  /// Takes every access away, for good.
+  func revoke() {
+    runs.withLock { runs in
+      guard !isRevoked else { return }
+      revoked.store(true, ordering: .releasing)
+      // Parting nothing, this needs no mapping. It ends early where the program has unmapped some of it.
+      if cuffd_protect_none(UInt64(range.start), range.byteCount) < 0 { closeEach() }
+      budget.add(-runs)
+      runs = 0
+    }
+  }
+
+  private func closeEach() {
+    for page in 0..<pageCount where state(page) == PageState.open {
+      _ = cuffd_protect_none(UInt64(range.start) + UInt64(page * pageSize.bytes), pageSize.bytes)
+    }
+  }
+
+  /// Gives the pages back to the system. Access must have been revoked.
+  func discard() { _ = cuffd_twin_remove(UInt64(twin), range.byteCount) }
+
+  // MARK: The limit of mappings
+
+  /// Whether opening these pages would cost mappings that are not to be had.
+  func isBeyondBudget(_ part: AddressRange) -> Bool {
+    budget.isUsedUp && needsNeighbours(part)
+  }
+
+  /// Whether opening these pages makes mappings.
+  func needsNeighbours(_ part: AddressRange) -> Bool {
+    neighbours(index(of: part.start), part.byteCount / pageSize.bytes) == 0
+  }
+
+  /// The missing pages between `part` and the open page that is nearest to it; nil where there is no open page. What is filled
+  /// from there on, towards `part`, costs no mapping.
+  func gap(beside part: AddressRange) -> (pages: AddressRange, isBefore: Bool)? {
+    let first = index(of: part.start)
+    let end = first + part.byteCount / pageSize.bytes
+    var before = first - 1
+    var after = end
+    while before >= 0 || after < pageCount {
+      if before >= 0, state(before) == PageState.open { return (pages(before + 1, first), true) }
+      if after < pageCount, state(after) == PageState.open { return (pages(end, after), false) }
+      before -= 1
+      after += 1
+    }
+    return nil
+  }
+
+  private func pages(_ first: Int, _ end: Int) -> AddressRange {
+    AddressRange(
+      start: range.start &+ UInt(bitPattern: first * pageSize.bytes), byteCount: (end - first) * pageSize.bytes)
+  }
+}

@@ -1,0 +1,171 @@
+import CTestSupport
+import Glibc
+import Synchronization
+import Testing
+
+@testable import FaultRuntime
+
+@Suite("Providers that must not run on the faulting thread, without a userfaultfd", .timeLimit(.minutes(2)))
+struct SigsegvHelperTests {
+  private func runtime(providerThreads: Int = 4, closeDeadline: Duration = .seconds(5)) throws -> FaultRuntime {
+    try FaultRuntime(
+      FaultRuntimeConfiguration(
+        delivery: .sigsegv, providerThreads: providerThreads, closeDeadline: closeDeadline, onNotice: { _ in }))
+  }
+
+  @Test("A thread of the runtime's own asks them, for pages, prefetches and pieces", arguments: [false, true])
+  func asked(mayBlock: Bool) throws {
+    let here = Guarded<Set<Int32>>([])
+    let runtime = try runtime()
+    let region = try runtime.map(
+      ClosureProvider(mayBlock: mayBlock) { request, page in
+        here.withLock { _ = $0.insert(cts_thread_id()) }
+        page.append(expectedBytes(request.range))
+        return .filled
+      }, byteCount: 40 * pageBytes + 5)
+    #expect(region.delivery == .sigsegv)
+    #expect(region.access(7 * pageBytes) == .byte(expectedByte(7 * pageBytes)))
+    #expect(!here.withLock { $0 }.contains(cts_thread_id()))
+    #expect(try region.read(20 * pageBytes..<22 * pageBytes) == expectedBytes(20 * pageBytes..<22 * pageBytes))
+    var pieces: [UInt8] = []
+    try unsafe region.forEachPiece(of: 0..<region.byteCount) { bytes, _ in unsafe pieces += Array(bytes) }
+    #expect(pieces == expectedBytes(0..<region.byteCount))
+    #expect(mismatches(in: region) == [])
+    #expect(tailIsZero(region))
+  }
+
+  @Test("Many threads on one page are one request, where the provider blocks")
+  func onePage() throws {
+    let requests = Requests()
+    let gate = Gate()
+    let runtime = try runtime()
+    let region = try runtime.map(
+      ClosureProvider(requestSize: .singlePage, mayBlock: true) { request, page in
+        requests.add(request)
+        gate.wait()
+        page.append(expectedBytes(request.range))
+        return .filled
+      }, byteCount: 2 * pageBytes)
+    let threads = (0..<8).map { index in
+      TestThread { #expect(region.access(index) == .byte(expectedByte(index))) }
+    }
+    #expect(eventually { runtime.statistics.faults == 8 })
+    gate.open()
+    for thread in threads { #expect(thread.join()) }
+    #expect(requests.all == [PageRequest(offset: 0, byteCount: pageBytes)])
+    #expect(runtime.statistics.requests == 1)
+    #expect(runtime.statistics.bytesFilled == pageBytes)
+  }
+
+  @Test("One that does not block is asked for one page at a time, by faults and prefetches alike")
+  func oneAtATime() throws {
+    let inside = Atomic<Int>(0)
+    let most = Atomic<Int>(0)
+    let pages = 300
+    let region = try runtime().map(
+      ClosureProvider(requestSize: .singlePage, mayBlock: false) { request, page in
+        let now = inside.wrappingAdd(1, ordering: .relaxed).newValue
+        most.max(now, ordering: .relaxed)
+        sched_yield()
+        page.append(expectedBytes(request.range))
+        inside.wrappingSubtract(1, ordering: .relaxed)
+        return .filled
+      }, byteCount: pages * pageBytes)
+    let wrong = Atomic<Int>(0)
+    let threads = (0..<4).map { index in
+      TestThread {
+        for step in 0..<pages {
+          let offset = (step * 7 + index * 31) % pages * pageBytes
+          if region.access(offset) != .byte(expectedByte(offset)) { wrong.wrappingAdd(1, ordering: .relaxed) }
+        }
+      }
+    }
+    try region.populate()
+    for thread in threads { #expect(thread.join()) }
+    #expect(wrong.load(ordering: .relaxed) == 0)
+    #expect(most.load(ordering: .relaxed) == 1)
+  }
+
+  @Test("Different pages of one that blocks are asked for at the same time")
+  func together() throws {
+    let inside = Atomic<Int>(0)
+    let region = try runtime().map(
+      ClosureProvider(requestSize: .singlePage, mayBlock: true) { request, page in
+        inside.wrappingAdd(1, ordering: .relaxed)
+        // Nobody gets on before the other is there.
+        eventually { inside.load(ordering: .relaxed) >= 2 }
+        page.append(expectedBytes(request.range))
+        return .filled
+      }, byteCount: 8 * pageBytes)
+    let threads = [0, 5].map { page in
+      TestThread { #expect(region.access(page * pageBytes) == .byte(expectedByte(page * pageBytes))) }
+    }
+    for thread in threads { #expect(thread.join()) }
+    #expect(inside.load(ordering: .relaxed) == 2)
+  }
+
+  private struct Refused: Error {}
+
+  @Test("An error fails the page, its message is kept, and a retry cures it", arguments: [false, true])
+  func failure(mayBlock: Bool) throws {
+    let isMended = Atomic<Bool>(false)
+    let region = try runtime().map(
+      ClosureProvider(mayBlock: mayBlock) { request, page in
+        if request.range.contains(3 * pageBytes), !isMended.load(ordering: .relaxed) { throw Refused() }
+        page.append(expectedBytes(request.range))
+        return .filled
+      }, byteCount: 8 * pageBytes)
+    let threads = (0..<4).map { _ in TestThread { #expect(region.access(3 * pageBytes) == .signal(SIGSEGV)) } }
+    for thread in threads { #expect(thread.join()) }
+    #expect(region.failure(at: 3 * pageBytes)?.cause is Refused)
+    #expect(region.access(4 * pageBytes) == .byte(expectedByte(4 * pageBytes)))
+    isMended.store(true, ordering: .relaxed)
+    try region.retry(0..<region.byteCount)
+    #expect(region.access(3 * pageBytes) == .byte(expectedByte(3 * pageBytes)))
+  }
+
+  @Test("Providers of this kind may lean on one another, and one that comes back to its own page is failed")
+  func nested() throws {
+    let runtime = try runtime(providerThreads: 1)
+    let inner = try runtime.map(patternProvider(seed: 4, mayBlock: true), byteCount: 2 * pageBytes)
+    let serial = try runtime.map(patternProvider(seed: 5), byteCount: 2 * pageBytes)
+    let outer = try runtime.map(
+      ClosureProvider(requestSize: .singlePage, mayBlock: true) { request, page in
+        page.append(
+          request.offset == 0 ? inner.bytes.extracting(0..<pageBytes) : serial.bytes.extracting(0..<pageBytes))
+        return .filled
+      }, byteCount: 2 * pageBytes)
+    #expect(outer.access(9) == .byte(expectedByte(9, seed: 4)))
+    #expect(outer.access(pageBytes + 9) == .byte(expectedByte(9, seed: 5)))
+    let place = Guarded<UInt>(0)
+    let own = try runtime.map(
+      ClosureProvider(requestSize: .singlePage, mayBlock: true) { _, _ in
+        guard case .byte = read(place.withLock { $0 }) else { throw Refused() }
+        return .zero
+      }, byteCount: pageBytes)
+    place.withLock { $0 = own.address }
+    #expect(own.access(0) == .signal(SIGSEGV))
+    #expect(own.failures.contains { if case .deadlock? = $0.cause as? ResolutionError { true } else { false } })
+  }
+
+  @Test("Closing lets go of threads whose provider does not return", arguments: [false, true])
+  func closing(mayBlock: Bool) throws {
+    let gate = Gate()
+    let asked = Atomic<Int>(0)
+    let runtime = try runtime()
+    let region = try runtime.map(
+      ClosureProvider(requestSize: .singlePage, mayBlock: mayBlock) { request, page in
+        asked.wrappingAdd(1, ordering: .relaxed)
+        gate.wait()
+        page.append(expectedBytes(request.range))
+        return .filled
+      }, byteCount: pageBytes)
+    let address = region.address
+    let threads = (0..<2).map { _ in TestThread { #expect(read(address) == .signal(SIGSEGV)) } }
+    #expect(eventually { asked.load(ordering: .relaxed) == 1 && runtime.statistics.faults == 2 })
+    region.close()
+    for thread in threads { #expect(thread.join()) }
+    gate.open()
+    #expect(read(address) == .signal(SIGSEGV))
+  }
+}

@@ -1,0 +1,266 @@
+import CTestSupport
+import CUFFD
+import Glibc
+import Synchronization
+import Testing
+
+@testable import FaultRuntime
+
+private struct Unreadable: Error {}
+
+@Suite("Memory that is guarded by its protection", .timeLimit(.minutes(3)))
+struct SigsegvTests {
+  private func runtime(
+    mappings: Int? = nil, onNotice: (@Sendable (String) -> Void)? = nil
+  ) throws -> FaultRuntime {
+    var configuration = FaultRuntimeConfiguration(delivery: .sigsegv, onNotice: onNotice)
+    configuration.mappingLimit = mappings
+    return try FaultRuntime(configuration)
+  }
+
+  private final class Notes: Sendable {
+    private let list = Guarded<[String]>([])
+    func add(_ text: String) { list.withLock { $0.append(text) } }
+    var all: [String] { list.withLock { $0 } }
+  }
+
+  /// How many mappings the kernel has within the region.
+  private func mappings(_ region: LazyRegion) -> Int {
+    let range = region.core.range
+    return lines("/proc/self/maps").count { line in
+      guard let start = line.split(separator: "-").first.flatMap({ UInt($0, radix: 16) }) else { return false }
+      return range.contains(start)
+    }
+  }
+
+  // MARK: What the program sees
+
+  @Test("It has no descriptor, and leaves none open")
+  func descriptors() throws {
+    let before = descriptorKinds()
+    let runtime = try runtime()
+    let region = try runtime.map(patternProvider(inFaultingThread: true), byteCount: 4 * pageBytes)
+    #expect(region.delivery == .sigsegv)
+    #expect(region.descriptor == nil)
+    #expect(runtime.descriptor == nil)
+    #expect(mismatches(in: region) == [])
+    #expect(descriptorKinds() == before)
+  }
+
+  @Test("Nobody sees a page before it is complete")
+  func noHalfPages() throws {
+    let runtime = try runtime()
+    let unit = 16 * pageBytes
+    let pages = 512
+    let region = try runtime.map(
+      patternProvider(requestSize: RequestSize(preferred: unit, largest: unit), inFaultingThread: true),
+      byteCount: pages * pageBytes)
+    let wrong = Atomic<Int>(0)
+    // The first byte of a page is written first and the last one last: the readers look at the last.
+    let threads = (0..<4).map { index in
+      TestThread {
+        for step in 0..<pages {
+          let page = index % 2 == 0 ? step : pages - 1 - step
+          let offset = (page + 1) * pageBytes - 1
+          if region.access(offset) != .byte(expectedByte(offset)) { wrong.wrappingAdd(1, ordering: .relaxed) }
+        }
+      }
+    }
+    for thread in threads { #expect(thread.join()) }
+    #expect(wrong.load(ordering: .relaxed) == 0)
+    #expect(runtime.statistics.bytesFilled == pages * pageBytes)
+  }
+
+  @Test("What was written stays, also when the program discards the page")
+  func written() throws {
+    let region = try runtime().map(patternProvider(inFaultingThread: true), byteCount: 4 * pageBytes)
+    #expect(write(7, to: region.address + 5) == .byte(7))
+    #expect(unsafe madvise(UnsafeMutableRawPointer(bitPattern: region.address), pageBytes, MADV_DONTNEED) == 0)
+    #expect(region.access(5) == .byte(7))
+    #expect(region.access(6) == .byte(expectedByte(6)))
+  }
+
+  @Test("A write to a read-only region is SIGSEGV, and asks nobody")
+  func readOnly() throws {
+    let runtime = try runtime()
+    let region = try runtime.map(
+      patternProvider(inFaultingThread: true), byteCount: 2 * pageBytes, options: RegionOptions(access: .readOnly))
+    #expect(write(1, to: region.address) == .signal(SIGSEGV))
+    #expect(runtime.statistics.requests == 0)
+    #expect(region.access(0) == .byte(expectedByte(0)))
+    #expect(write(1, to: region.address) == .signal(SIGSEGV))
+    #expect(region.failures.isEmpty)
+  }
+
+  @Test("Access that the program has taken away itself is its own affair, and no endless loop")
+  func ownProtection() throws {
+    let region = try runtime().map(patternProvider(inFaultingThread: true), byteCount: 2 * pageBytes)
+    #expect(region.access(0) == .byte(expectedByte(0)))
+    #expect(cuffd_protect_none(UInt64(region.address), pageBytes) == 0)
+    #expect(region.access(0) == .signal(SIGSEGV))
+    #expect(region.access(pageBytes) == .byte(expectedByte(pageBytes)))
+    #expect(region.failures.isEmpty)
+  }
+
+  @Test("Memory that the program has unmapped fails, and the rest goes on")
+  func unmapped() throws {
+    let region = try runtime().map(patternProvider(inFaultingThread: true), byteCount: 4 * pageBytes)
+    let address = region.address
+    #expect(cuffd_unmap(UInt64(address) + UInt64(pageBytes), pageBytes) == 0)
+    #expect(read(address + UInt(pageBytes)) == .signal(SIGSEGV))
+    #expect(read(address + UInt(2 * pageBytes)) == .byte(expectedByte(2 * pageBytes)))
+    region.close()
+    for page in 0..<4 { #expect(read(address + UInt(page * pageBytes)) == .signal(SIGSEGV)) }
+  }
+
+  @Test("A forked child has none of it, open or not")
+  func forked() throws {
+    let region = try runtime().map(patternProvider(inFaultingThread: true), byteCount: 2 * pageBytes)
+    #expect(region.access(0) == .byte(expectedByte(0)))
+    #expect(cts_forked_read(region.address) == -SIGSEGV)
+    #expect(cts_forked_read(region.address + UInt(pageBytes)) == -SIGSEGV)
+    #expect(region.access(pageBytes) == .byte(expectedByte(pageBytes)))
+  }
+
+  @Test("A closed region gives its pages back, and its mappings")
+  func givenBack() throws {
+    let runtime = try runtime(mappings: 20)
+    for _ in 0..<10 {
+      let region = try runtime.map(patternProvider(inFaultingThread: true), byteCount: 64 * pageBytes)
+      for page in stride(from: 0, to: 16, by: 2) { #expect(region.access(page * pageBytes).isByte) }
+      // Fewer than the limit: nothing else was filled.
+      #expect(!region.isResident(3 * pageBytes))
+      region.close()
+      #expect(mappings(region) == 1)
+    }
+  }
+
+  @Test("Memory that the program wants locked from now on is neither locked nor filled")
+  func locked() async {
+    await #expect(processExitsWith: .success) {
+      #expect(cts_lock_future_memory() == 0)
+      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigsegv))
+      let before = Self.kernelBytes("VmLck")
+      let region = try runtime.map(patternProvider(inFaultingThread: true), byteCount: 64 << 20)
+      #expect(Self.kernelBytes("VmLck") - before < 32 << 20)
+      #expect(Self.kernelBytes("RssShmem") < 1 << 20)
+      #expect(region.access(5) == .byte(expectedByte(5)))
+    }
+  }
+
+  private static func kernelBytes(_ name: String) -> Int {
+    let line = lines("/proc/self/status").first { $0.hasPrefix(name + ":") } ?? ""
+    return (Int(line.split(whereSeparator: \.isWhitespace).dropFirst().first ?? "") ?? 0) * 1024
+  }
+
+  // MARK: The limit of mappings
+
+  @Test("Scattered touches near the limit fill up to their neighbours, say so once, and read the right bytes")
+  func scattered() throws {
+    let notes = Notes()
+    let runtime = try runtime(mappings: 40, onNotice: { notes.add($0) })
+    let pages = 4096
+    let region = try runtime.map(
+      patternProvider(requestSize: .singlePage, inFaultingThread: true), byteCount: pages * pageBytes)
+    // 1531 has no divisor in common with the number of pages: each is touched once, far from the one before.
+    for step in 0..<200 {
+      let offset = step * 1531 % pages * pageBytes + 3
+      #expect(region.access(offset) == .byte(expectedByte(offset)))
+    }
+    #expect(mappings(region) <= 41)
+    #expect(notes.all.count == 1)
+    #expect(notes.all.first?.contains("vm.max_map_count") == true)
+    #expect(mismatches(in: region) == [])
+    #expect(mappings(region) <= 2)
+    #expect(region.failures.isEmpty)
+  }
+
+  @Test("A neighbour that cannot be filled fails nobody but those who touch it")
+  func badNeighbour() throws {
+    let runtime = try runtime(mappings: 2, onNotice: { _ in })
+    let region = try runtime.map(
+      ClosureProvider(requestSize: .singlePage, mayRunInFaultingThread: true) { request, page in
+        if request.offset == 4 * pageBytes { throw Unreadable() }
+        page.append(expectedBytes(request.range))
+        return .filled
+      }, byteCount: 64 * pageBytes)
+    #expect(region.access(0) == .byte(expectedByte(0)))
+    #expect(region.access(8 * pageBytes) == .byte(expectedByte(8 * pageBytes)))
+    #expect(region.failures.isEmpty)
+    #expect(region.isResident(3 * pageBytes))
+    #expect(!region.isResident(4 * pageBytes))
+    #expect(region.access(4 * pageBytes) == .signal(SIGSEGV))
+  }
+
+  @Test(
+    "Where the kernel has no mapping left, faults go on beside what is there",
+    .enabled(if: !Host.isSanitized, SkipReason.sanitizer))
+  func usedUp() async {
+    await #expect(processExitsWith: .success) {
+      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigsegv, onNotice: { _ in }))
+      let region = try runtime.map(
+        patternProvider(requestSize: .singlePage, inFaultingThread: true), byteCount: 256 * pageBytes)
+      #expect(region.access(100 * pageBytes) == .byte(expectedByte(100 * pageBytes)))
+      cts_keep_heap()
+      _ = cts_use_up_mappings()
+      var right = 0
+      for page in [200, 10, 103, 255, 0] where region.access(page * pageBytes) == .byte(expectedByte(page * pageBytes))
+      {
+        right += 1
+      }
+      // Nothing that makes mappings from here on.
+      _exit(right == 5 ? 0 : 1)
+    }
+  }
+
+  // MARK: Where there is no userfaultfd
+
+  @Test("auto does without a userfaultfd, says so once, and the bytes are right")
+  func fallback() async {
+    let result = await #expect(processExitsWith: .success, observing: [\.standardErrorContent]) {
+      #expect(cts_hide_userfaultfd(EPERM) == 0)
+      let runtime = try FaultRuntime()
+      let choice = runtime.deliveryChoice(for: ZeroProvider())
+      #expect(choice.delivery == .sigsegv)
+      #expect(choice.reason.contains("user-mode-only: EPERM"))
+      for seed in 0..<3 {
+        let region = try runtime.map(patternProvider(seed: seed, inFaultingThread: true), byteCount: 20 * pageBytes)
+        #expect(region.delivery == .sigsegv)
+        #expect(mismatches(in: region, seed: seed) == [])
+      }
+      #expect(runtime.statistics.faults > 0)
+    }
+    let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    let said = text.split(separator: "\n").filter { $0.hasPrefix("FaultRuntime:") }
+    #expect(said.count == 1)
+    #expect(said.first?.contains("sigsegv") == true)
+    #expect(said.first?.contains("--device /dev/userfaultfd") == true)
+  }
+
+  @Test("What cannot be done without a userfaultfd is an error that says what to do")
+  func refusals() async {
+    await #expect(processExitsWith: .success) {
+      #expect(cts_hide_userfaultfd(EPERM) == 0)
+      for configuration in [
+        FaultRuntimeConfiguration(needsSystemCalls: true), FaultRuntimeConfiguration(delivery: .eventLoop),
+        FaultRuntimeConfiguration(delivery: .sigbus), FaultRuntimeConfiguration(descriptor: .only(.device)),
+      ] {
+        let error = #expect(throws: FaultRuntimeError.self) { try FaultRuntime(configuration) }
+        #expect(error?.code == .userfaultfdUnavailable)
+        #expect(error?.advice != nil)
+      }
+      let notes = Guarded(0)
+      let runtime = try FaultRuntime(FaultRuntimeConfiguration(onNotice: { _ in notes.withLock { $0 += 1 } }))
+      #expect(notes.withLock { $0 } == 1)
+      let late = #expect(throws: FaultRuntimeError.self) {
+        try runtime.map(ZeroProvider(), byteCount: 1, options: RegionOptions(deadline: .seconds(1)))
+      }
+      #expect(late?.code == .providerForbidsDelivery)
+      #expect(late?.advice?.contains("without a deadline") == true)
+    }
+  }
+}
+
+extension Access {
+  fileprivate var isByte: Bool { if case .byte = self { true } else { false } }
+}
