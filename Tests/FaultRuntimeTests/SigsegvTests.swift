@@ -92,6 +92,20 @@ struct SigsegvTests {
     #expect(region.failures.isEmpty)
   }
 
+  @Test("A page that has failed is not asked for again before somebody retries it")
+  func failedOnce() throws {
+    let requests = Requests()
+    let region = try runtime().map(
+      ClosureProvider(requestSize: .singlePage, mayRunInFaultingThread: true) { request, _ in
+        requests.add(request)
+        throw Unreadable()
+      }, byteCount: pageBytes)
+    for _ in 0..<3 { #expect(region.access(0) == .signal(SIGSEGV)) }
+    #expect(requests.all.count == 1)
+    #expect(throws: FaultRuntimeError.self) { try region.retry(0..<pageBytes) }
+    #expect(requests.all.count == 2)
+  }
+
   @Test("Access that the program has taken away itself is its own affair, and no endless loop")
   func ownProtection() throws {
     let region = try runtime().map(patternProvider(inFaultingThread: true), byteCount: 2 * pageBytes)
