@@ -156,7 +156,9 @@ struct HostDiagnosisTests {
     #expect(facts.explanation(of: .kernelTooOld, for: .device).contains("Linux 6.1"))
     #expect(facts.causes(of: .full) == (version < KernelVersion(4, 3) ? [.kernelTooOld] : []))
     let report = HostReport(facts)
-    #expect(report.userModeFaults.delivery == (version >= KernelVersion(4, 14) ? .sigbus : version >= KernelVersion(4, 3) ? nil : .sigsegv))
+    #expect(
+      report.userModeFaults.delivery
+        == (version >= KernelVersion(4, 14) ? .sigbus : version >= KernelVersion(4, 3) ? nil : .sigsegv))
     #expect((report.kernelModeFaults.delivery != nil) == (version >= KernelVersion(4, 3)))
     #expect(report.userModeFaults.descriptor == (version >= KernelVersion(4, 14) ? .full : nil))
   }

@@ -214,7 +214,8 @@ struct DoctorTests {
     #expect(outcome.code == 0)
     #expect(outcome.output.hasSuffix("auto works here\n"))
     for text in [
-      "sigsegv: it needs no userfaultfd, and none can be had", "no, EPERM", "a seccomp filter answers userfaultfd(2) with EPERM", "there is no /dev/userfaultfd here",
+      "sigsegv: it needs no userfaultfd, and none can be had", "no, EPERM",
+      "a seccomp filter answers userfaultfd(2) with EPERM", "there is no /dev/userfaultfd here",
       "    command   lazy-mem-demo seccomp-profile --base", "    cost ", "?    MOVE",
     ] {
       #expect(outcome.output.contains(text), "\(text)")
