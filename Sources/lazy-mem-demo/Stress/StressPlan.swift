@@ -1,4 +1,5 @@
 import FaultRuntime
+import Glibc
 
 /// What a provider does wrong with a page, as often as its number says.
 enum StressTrouble: UInt8, CaseIterable {
@@ -33,7 +34,7 @@ enum StressTrouble: UInt8, CaseIterable {
 
 /// The runtimes of a run differ in this.
 enum StressRuntimeKind: Int, CaseIterable {
-  case automatic, eventLoop, eventLoopWithEvents, manyThreads, sigbus
+  case automatic, eventLoop, eventLoopWithEvents, manyThreads, sigbus, sigsegv
 
   var configuration: FaultRuntimeConfiguration {
     switch self {
@@ -43,8 +44,15 @@ enum StressRuntimeKind: Int, CaseIterable {
     case .eventLoopWithEvents: FaultRuntimeConfiguration(delivery: .eventLoop, onEvent: { _ in })
     case .manyThreads: FaultRuntimeConfiguration(delivery: .eventLoop, handlerThreads: 3, providerThreads: 8)
     case .sigbus: FaultRuntimeConfiguration(delivery: .sigbus)
+    case .sigsegv: FaultRuntimeConfiguration(delivery: .sigsegv)
     }
   }
+
+  /// What a thread gets that touches a page which failed.
+  var failureSignal: CInt { self == .sigsegv ? SIGSEGV : SIGBUS }
+
+  /// Whether dropping pages drops their bytes, so that the provider is asked again.
+  var canDiscard: Bool { self != .sigsegv }
 }
 
 /// Everything about a region, which follows from the seed, its slot, and how many regions the slot has had before.
@@ -84,7 +92,8 @@ struct StressPlan {
     byteCount = pages * pageSize - (random.percent(50) ? 0 : random.within(1...(pageSize - 1)))
 
     let isSigbus = runtime == .sigbus
-    let milliseconds: Int? = !isSigbus && random.percent(40) ? random.within(10...60) : nil
+    let canKeepDeadline = runtime != .sigbus && runtime != .sigsegv
+    let milliseconds: Int? = canKeepDeadline && random.percent(40) ? random.within(10...60) : nil
     let deadline = milliseconds.map { Duration.milliseconds($0) }
     longStall = UInt32((milliseconds.map { 3 * $0 } ?? 8) * 1000)
     options = RegionOptions(

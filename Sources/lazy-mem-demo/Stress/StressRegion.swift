@@ -59,6 +59,7 @@ final class StressRegion: Sendable {
     -> Bool
   {
     let mayWrite = model.plan.options.access == .readWrite
+    let isFailure = signal == model.plan.runtime.failureSignal
     switch signal {
     case 0:
       if wasClosed { mismatch("an access after the closing succeeds", page, doing) }
@@ -69,19 +70,21 @@ final class StressRegion: Sendable {
       registry.tally.failure("SIGSEGV after the closing")
     case SIGSEGV where isWrite && !mayWrite:
       registry.tally.failure("SIGSEGV of a write to read-only memory")
-    case SIGBUS where isClosing && !wasClosed:
-      registry.tally.failure("SIGBUS while the region closes")
-    case SIGBUS where before.isThere && model.isUnchanged(page, since: before):
-      mismatch("SIGBUS from a page that was there", page, doing)
-    case SIGBUS where !model.hasMark(StressModel.wasReported, page):
-      mismatch("SIGBUS from a page of which no failure was reported", page, doing)
-    case SIGBUS where !wasClosed:
-      registry.tally.failure("SIGBUS")
+    case _ where isFailure && isClosing && !wasClosed:
+      registry.tally.failure("\(name(signal)) while the region closes")
+    case _ where isFailure && before.isThere && model.isUnchanged(page, since: before):
+      mismatch("\(name(signal)) from a page that was there", page, doing)
+    case _ where isFailure && !model.hasMark(StressModel.wasReported, page):
+      mismatch("\(name(signal)) from a page of which no failure was reported", page, doing)
+    case _ where isFailure && !wasClosed:
+      registry.tally.failure("\(name(signal)) of a page that failed")
     default:
       mismatch("signal \(signal)", page, doing)
     }
     return false
   }
+
+  private func name(_ signal: CInt) -> String { signal == SIGBUS ? "SIGBUS" : "SIGSEGV" }
 
   /// Whether the closing had ended; to be asked before an access.
   func wasClosed() -> Bool { isClosed }

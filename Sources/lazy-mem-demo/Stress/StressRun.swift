@@ -141,7 +141,8 @@ final class StressRun: Sendable {
       return all
     }.forEach { $0.region.close() }
     let runtimes = runtimes.withLock { $0 }
-    for (kind, runtime) in zip(StressRuntimeKind.allCases, runtimes) where kind != .automatic && kind != .sigbus {
+    for (kind, runtime) in zip(StressRuntimeKind.allCases, runtimes)
+    where ![.automatic, .sigbus, .sigsegv].contains(kind) {
       if runtime.regionCount != 0 { tally.mismatch("\(runtime.regionCount) regions of \(kind) are open at the end") }
     }
   }

@@ -181,9 +181,9 @@ extension StressWorker {
     for page in 0..<region.model.pageCount {
       run.watch.begin(number, .readPages, region: region.number)
       defer { run.watch.end(number) }
-      guard readBytes(region, page, 0, size, .readPages) == SIGBUS else { continue }
+      guard readBytes(region, page, 0, size, .readPages) == region.model.plan.runtime.failureSignal else { continue }
       guard region.region.failure(at: page * size) != nil else {
-        run.tally.mismatch("at the end: SIGBUS, and no failure is known; \(region.model.describe(page))")
+        run.tally.mismatch("at the end: a signal, and no failure is known; \(region.model.describe(page))")
         continue
       }
       cure(region, page)

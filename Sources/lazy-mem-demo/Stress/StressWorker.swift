@@ -154,8 +154,12 @@ struct StressWorker {
       run.tally.mismatch("discard: errno \(errno)")
     }
     for page in pages {
-      if draw.third & 4 == 0 { region.model.arm(page) }
-      region.model.releaseDiscarded(page)
+      if region.model.plan.runtime.canDiscard {
+        if draw.third & 4 == 0 { region.model.arm(page) }
+        region.model.releaseDiscarded(page)
+      } else {
+        region.model.release(page, wrote: 0)
+      }
     }
   }
 
