@@ -136,6 +136,42 @@ struct SigsegvTests {
     #expect(region.access(pageBytes) == .byte(expectedByte(pageBytes)))
   }
 
+  #if DEBUG
+    @Test("A page that can be used is known to be there, also while whoever opens it has not said so yet")
+    func opening() throws {
+      let region = try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigsegv)).map(
+        patternProvider(requestSize: .singlePage, inFaultingThread: true), byteCount: 2 * pageBytes)
+      let isOpen = Atomic<Bool>(false)
+      let goesOn = Atomic<Bool>(false)
+      let hasRead = Atomic<Bool>(false)
+      let found = Guarded<[UInt8]>([])
+      let twin = try #require(region.core.twin)
+      twin.afterOpening.withLock {
+        $0 = {
+          isOpen.store(true, ordering: .releasing)
+          while !goesOn.load(ordering: .acquiring) { sched_yield() }
+        }
+      }
+      let toucher = TestThread { #expect(region.access(9) == .byte(expectedByte(9))) }
+      #expect(eventually { isOpen.load(ordering: .acquiring) })
+      #expect(write(77, to: region.address + 100) == .byte(77))
+      let reader = TestThread {
+        let bytes = Guarded<[UInt8]>([])
+        try? unsafe region.forEachPiece(of: 0..<pageBytes) { piece, _ in bytes.withLock { $0 = unsafe Array(piece) } }
+        found.withLock { $0 = bytes.withLock { $0 } }
+        hasRead.store(true, ordering: .releasing)
+      }
+      // Long enough for whoever does not wait.
+      let patience = ContinuousClock.now + .milliseconds(200)
+      while !hasRead.load(ordering: .acquiring), ContinuousClock.now < patience { sched_yield() }
+      goesOn.store(true, ordering: .releasing)
+      #expect(toucher.join())
+      #expect(reader.join())
+      let bytes = found.withLock { $0 }
+      #expect(bytes.count == pageBytes && bytes[100] == 77 && bytes[101] == expectedByte(101))
+    }
+  #endif
+
   @Test("A closed region gives its pages back, and its mappings")
   func givenBack() throws {
     let runtime = try runtime(mappings: 20)

@@ -32,6 +32,10 @@ final class TwinMemory: @unchecked Sendable {
   /// Whether all access has been taken away, for good. Written with the lock held.
   private let revoked = Atomic<Bool>(false)
   private let ownerProcess = cuffd_process_id()
+  #if DEBUG
+    /// For tests: called where pages can be used and nobody knows yet.
+    let afterOpening = Guarded<(@Sendable () -> Void)?>(nil)
+  #endif
 
   /// Maps new pages over `range`, which the caller has reserved and unmaps.
   init(_ range: AddressRange, isWritable: Bool, pageSize: PageSize, budget: MappingBudget) throws(HostCallError) {
@@ -76,7 +80,10 @@ final class TwinMemory: @unchecked Sendable {
 
   /// Whether the program can see the page.
   func isThere(_ address: UInt) -> Bool {
-    range.contains(address) && state(at: address) == PageState.open && !isRevoked
+    guard range.contains(address), !isRevoked else { return false }
+    if state(at: address) == PageState.open { return true }
+    // Whoever opens it may not have said so yet, while others use it already.
+    return holdingSignals { runs.withLock { _ in state(at: address) == PageState.open } }
   }
 
   /// Whether all access has been taken away for good.
@@ -89,8 +96,13 @@ final class TwinMemory: @unchecked Sendable {
   /// One byte for each page of a range, 1 where it is there; what `mincore(2)` says of other memory.
   func note(_ part: AddressRange, in notes: UnsafeMutablePointer<UInt8>) {
     let first = index(of: part.start)
-    for page in 0..<(part.byteCount / pageSize.bytes) {
-      unsafe notes[page] = state(first + page) == PageState.open ? 1 : 0
+    // With the lock, or a page that others have written to already might still be told to be absent.
+    holdingSignals {
+      runs.withLock { _ in
+        for page in 0..<(part.byteCount / pageSize.bytes) {
+          unsafe notes[page] = state(first + page) == PageState.open ? 1 : 0
+        }
+      }
     }
   }
 
@@ -146,6 +158,9 @@ final class TwinMemory: @unchecked Sendable {
     {
       return errno
     }
+    #if DEBUG
+      afterOpening.withLock { $0 }?()
+    #endif
     let added = 1 - neighbours(first, count)
     runs += added
     if added != 0 { budget.add(added) }

@@ -1,3 +1,4 @@
+import CStressSupport
 import FaultRuntime
 import Glibc
 import Synchronization
@@ -94,7 +95,10 @@ final class StressRegion: Sendable {
     // Pieces leave nothing resident.
     let isResident = doing != .forEachPiece
     if let place = model.firstMismatch(bytes, at: offset, before: before, isResident: isResident) {
-      mismatch("the byte at \(place) is \(bytes[place - offset])", place / model.pageSize, doing)
+      let (source, written) = model.candidates(at: place)
+      mismatch(
+        "the byte at \(place) is \(bytes[place - offset]), and the source has \(source), a write \(written)",
+        place / model.pageSize, doing)
     }
     for page in model.pages(of: offset..<(offset + bytes.count)) where model.isNeverGiven(page) {
       mismatch("a page was had that nobody gave", page, doing)
@@ -133,6 +137,17 @@ final class StressRegion: Sendable {
 }
 
 extension StressModel {
+  /// What a byte can be: as the provider gives it, and as it is written.
+  func candidates(at offset: Int) -> (source: UInt8, written: UInt8) {
+    func byte(_ seed: UInt64) -> UInt8 {
+      var byte: UInt8 = 0
+      unsafe cstress_make(seed, UInt64(offset), &byte, 1)
+      return byte
+    }
+    let seed = sourceSeed(ofPage: offset / pageSize)
+    return (seed == 0 ? 0 : byte(seed), byte(writtenSeed))
+  }
+
   /// What is known of a page, in words.
   func describe(_ page: Int) -> String {
     let state = state(ofPage: page)
