@@ -126,7 +126,8 @@ final class TwinMemory: @unchecked Sendable {
         return .fail(errno)
       }
       if let errno = open(target, first, length, &runs) {
-        removePages(target)
+        // Some of them may have been opened. Zeros must not be seen there.
+        if cuffd_protect_none(UInt64(target.start), target.byteCount) >= 0 { removePages(target) }
         return .fail(errno)
       }
       return length == count ? .done : .goOn(completed: target.byteCount)
