@@ -70,7 +70,9 @@ extension LazyRegion {
   public func failure(at offset: Int) -> PageFailure? {
     let page = core.pageSize.roundDown(max(0, offset))
     guard let failure = core.failures.failure(at: page) else { return nil }
-    guard !core.isThere(core.range.start &+ UInt(bitPattern: page)) else {
+    let address = core.range.start &+ UInt(bitPattern: page)
+    // In the place of memory that was moved or unmapped there may be somebody else's by now.
+    if let place = core.parts.withLock({ $0.place(of: address) }), core.isThere(place) {
       core.failures.forget(page)
       return nil
     }

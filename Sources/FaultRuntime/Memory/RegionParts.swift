@@ -38,6 +38,15 @@ struct RegionParts: Sendable {
   func origin(of address: UInt) -> UInt? {
     moved.first { $0.to.contains(address) }.map { $0.from &+ (address &- $0.to.start) }
   }
+
+  /// Where the memory is that was at `origin` at first; nil where the region has it no more.
+  func place(of origin: UInt) -> UInt? {
+    if let move = moved.first(where: { origin &- $0.from < UInt($0.to.byteCount) }) {
+      return move.to.start &+ (origin &- move.from)
+    }
+    let isHere = ranges.contains { $0.contains(origin) } && self.origin(of: origin) == nil
+    return isHere ? origin : nil
+  }
 }
 
 extension AddressRange {
