@@ -119,7 +119,7 @@ int cuffd_runnable_threads(void) {
   return count < 0 ? (int)count : cuffd_parse_runnable_threads(text);
 }
 
-int cuffd_current_cpu(void) {
+int cuffd_ask_current_cpu(void) {
   int cpu = sched_getcpu();
   return cpu < 0 ? 0 : cpu;
 }

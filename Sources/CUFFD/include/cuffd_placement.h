@@ -10,6 +10,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 35)
+#include <sys/rseq.h>
+#endif
+
 #pragma clang assume_nonnull begin
 
 // A set of CPUs, numbered from 0 to 1023.
@@ -50,7 +54,18 @@ int64_t cuffd_parse_run_delay(const char *schedstat);
 int cuffd_parse_runnable_threads(const char *loadavg);
 
 // The CPU that the caller runs on just now; 0 where that is not known. Async-signal-safe.
-CUFFD_NO_LOCKS int cuffd_current_cpu(void);
+CUFFD_NO_LOCKS int cuffd_ask_current_cpu(void);
+
+// The same, read where the kernel keeps it for the thread (rseq(2)): each fault asks several times.
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 35)
+CUFFD_NO_LOCKS static inline int cuffd_current_cpu(void) {
+  const struct rseq *own = (const struct rseq *)((const char *)__builtin_thread_pointer() + __rseq_offset);
+  int cpu = (int)((const volatile struct rseq *)own)->cpu_id;
+  return cpu >= 0 ? cpu : cuffd_ask_current_cpu();
+}
+#else
+CUFFD_NO_LOCKS static inline int cuffd_current_cpu(void) { return cuffd_ask_current_cpu(); }
+#endif
 
 // How many CPUs are online.
 int cuffd_online_cpus(void);

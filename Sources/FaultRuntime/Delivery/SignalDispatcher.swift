@@ -56,17 +56,20 @@ final class SignalDispatcher: Sendable {
 
   /// In the signal handler, on the thread that faulted. False where the signal is somebody else's.
   private func serve(_ number: CInt, _ address: UInt, isWrite: Bool, outer: UInt) -> Bool {
-    guard let handle = table.handle(containing: address) else { return false }
-    return withExtendedLifetime(handle) {
-      if number == CUFFD_SIGBUS {
-        guard let server = unsafe handle.region.uncountedFaultingThreads else { return false }
-        return unsafe server._withUnsafeGuaranteedRef {
-          serve(address, of: handle.region, isWrite: isWrite, outer: outer, by: $0)
+    guard let handle = unsafe table.enterHandle(containing: address) else { return false }
+    defer { unsafe RegionHandle.leave(handle) }
+    return unsafe handle._withUnsafeGuaranteedRef { handle in
+      unsafe handle.region._withUnsafeGuaranteedRef { region in
+        if number == CUFFD_SIGBUS {
+          guard let server = unsafe region.uncountedFaultingThreads else { return false }
+          return unsafe server._withUnsafeGuaranteedRef {
+            serve(address, of: region, isWrite: isWrite, outer: outer, by: $0)
+          }
         }
-      }
-      guard let server = unsafe handle.region.uncountedProtection else { return false }
-      return unsafe server._withUnsafeGuaranteedRef {
-        serve(address, of: handle.region, isWrite: isWrite, outer: outer, by: $0)
+        guard let server = unsafe region.uncountedProtection else { return false }
+        return unsafe server._withUnsafeGuaranteedRef {
+          serve(address, of: region, isWrite: isWrite, outer: outer, by: $0)
+        }
       }
     }
   }

@@ -7,38 +7,40 @@ internal import Synchronization
 final class RegionCore: Sendable {
   // Every fault in a thread of its own counts a reference, in front of this; what it then reads has to lie elsewhere.
   private let padding = InlineArray<14, Int>(repeating: 0)
-  let name: String
+  // First what a faulting thread reads, in few cache lines.
   /// The mapped range, whole pages.
   let range: AddressRange
-  /// The exact length, in bytes.
-  let byteCount: Int
-  let isWritable: Bool
   let pageSize: PageSize
-  /// The number of the handler thread that serves this region; nil where the faulting threads do it themselves.
-  let handler: Int?
-  /// What serves this region on its faulting threads; nil where a handler thread does.
-  let faultingThreads: InThreadServer?
-  /// The same, for who holds the region and does not want to count another reference.
+  /// What serves this region on its faulting threads, for who holds the region and does not want to count another reference.
   @unsafe let uncountedFaultingThreads: Unmanaged<InThreadServer>?
-  /// The same for memory that is guarded by its protection.
-  let protection: ProtectionServer?
-  @unsafe let uncountedProtection: Unmanaged<ProtectionServer>?
-  /// The pages of such a region; nil where the kernel tells of missing pages.
-  let twin: TwinMemory?
   /// The unit that a fault brings in, in bytes: whole pages.
   let requestUnit: Int
-  /// The most that one request asks for, in bytes: a multiple of `requestUnit`.
-  let largestRequest: Int
   /// What a fault grows to while accesses run on, in bytes: at most `largestRequest`.
   let widestRequest: Int
+  /// The exact length, in bytes.
+  let byteCount: Int
+  let provide: @Sendable (PageRequest, inout PageBuffer) throws -> PageContents
+  private let closing = Atomic<Bool>(false)
   let advice: RegionOptions.Advice
+  let isWritable: Bool
+  /// The most that one request asks for, in bytes: a multiple of `requestUnit`.
+  let largestRequest: Int
+  let streams = AccessStreams()
+  @unsafe let uncountedProtection: Unmanaged<ProtectionServer>?
+  /// The pages of a region that is guarded by its protection; nil where the kernel tells of missing pages.
+  let twin: TwinMemory?
+  /// What serves this region on its faulting threads; nil where a handler thread does.
+  let faultingThreads: InThreadServer?
+  /// The same for memory that is guarded by its protection.
+  let protection: ProtectionServer?
+  let name: String
+  /// The number of the handler thread that serves this region; nil where the faulting threads do it themselves.
+  let handler: Int?
   /// Whether the provider is asked on a thread of the pool.
   let mayBlock: Bool
-  let streams = AccessStreams()
   /// Whether several threads may ask at a time; faulting threads may in any case.
   let mayBeAskedConcurrently: Bool
   let mayRunInFaultingThread: Bool
-  let provide: @Sendable (PageRequest, inout PageBuffer) throws -> PageContents
   let failures = FailureLog()
   let pins = RegionPins()
   /// The provider's name, for messages.
@@ -50,7 +52,6 @@ final class RegionCore: Sendable {
   /// Where the memory is.
   let parts: Guarded<RegionParts>
 
-  private let closing = Atomic<Bool>(false)
   private let leftBehind = Atomic<Bool>(false)
   private let ownerProcess = cuffd_process_id()
 

@@ -19,7 +19,18 @@ final class RegionTable: @unchecked Sendable {
   @unsafe
   private struct Snapshot {
     let count: Int
+    /// Right behind this, which is where a reader looks next.
     let entries: UnsafeMutablePointer<Entry>
+
+    static func allocate(count: Int) -> UnsafeMutablePointer<Snapshot> {
+      let byteCount = unsafe MemoryLayout<Snapshot>.stride + count * MemoryLayout<Entry>.stride
+      let memory = unsafe UnsafeMutableRawPointer.allocate(
+        byteCount: byteCount, alignment: MemoryLayout<Entry>.alignment)
+      let entries = unsafe (memory + MemoryLayout<Snapshot>.stride).bindMemory(to: Entry.self, capacity: count)
+      let snapshot = unsafe memory.bindMemory(to: Snapshot.self, capacity: 1)
+      unsafe snapshot.initialize(to: Snapshot(count: count, entries: entries))
+      return unsafe snapshot
+    }
 
     /// The last entry that starts at `address` or before it.
     @_noLocks @_noAllocation
@@ -58,14 +69,14 @@ final class RegionTable: @unchecked Sendable {
   /// The process whose threads are counted as readers.
   private let ownerProcess = Atomic(cuffd_process_id())
 
-  /// - Parameter isForManyThreads: whether regions are looked up with ``handle(containing:)`` as well.
+  /// - Parameter isForManyThreads: whether regions are looked up with ``enterHandle(containing:)`` as well.
   init(isForManyThreads: Bool = false) {
     self.isForManyThreads = isForManyThreads
-    unsafe current = Atomic(Self.snapshot(of: 0, UnsafeMutablePointer<Entry>.allocate(capacity: 1)))
+    unsafe current = Atomic(Snapshot.allocate(count: 0))
   }
 
   deinit {
-    unsafe Self.free(current.load(ordering: .acquiring))
+    unsafe current.load(ordering: .acquiring).deallocate()
   }
 
   /// Number of open regions. Takes a lock.
@@ -87,14 +98,17 @@ final class RegionTable: @unchecked Sendable {
     }
   }
 
-  /// Holds the region that `address` lies in, counted where few other threads count. Lock-free, O(log regions).
+  /// Enters a handle of the region that `address` lies in, where few other threads are counted; the caller leaves it. Lock-free,
+  /// O(log regions).
   @inline(__always)
-  func handle(containing address: UInt) -> RegionHandle? {
+  func enterHandle(containing address: UInt) -> Unmanaged<RegionHandle>? {
     unsafe reading { snapshot in
       guard let candidate = unsafe snapshot.pointee.last(startingAtOrBefore: address),
         unsafe candidate.pointee.range.contains(address), let handles = unsafe candidate.pointee.handles
       else { return nil }
-      return unsafe handles[Lane.current()].retain().takeRetainedValue()
+      let handle = unsafe handles[Lane.current()]
+      unsafe handle._withUnsafeGuaranteedRef { $0.enter() }
+      return unsafe handle
     }
   }
 
@@ -194,7 +208,7 @@ final class RegionTable: @unchecked Sendable {
         while readers[lane].count(in: left) != 0 { backoff.pause() }
       }
     }
-    unsafe Self.free(old)
+    unsafe old.deallocate()
   }
 
   private static func index(of start: UInt, in regions: [TableEntry]) -> Int {
@@ -212,7 +226,8 @@ final class RegionTable: @unchecked Sendable {
     let old = unsafe current.load(ordering: .relaxed).pointee
     let added = entry == nil ? 0 : 1
     let count = unsafe old.count - range.count + added
-    let entries = UnsafeMutablePointer<Entry>.allocate(capacity: max(1, count))
+    let snapshot = unsafe Snapshot.allocate(count: count)
+    let entries = unsafe snapshot.pointee.entries
     unsafe entries.initialize(from: old.entries, count: range.lowerBound)
     if let entry {
       unsafe (entries + range.lowerBound).initialize(
@@ -220,18 +235,6 @@ final class RegionTable: @unchecked Sendable {
     }
     unsafe (entries + range.lowerBound + added).initialize(
       from: old.entries + range.upperBound, count: old.count - range.upperBound)
-    return unsafe Self.snapshot(of: count, entries)
-  }
-
-  private static func snapshot(of count: Int, _ entries: UnsafeMutablePointer<Entry>) -> UnsafeMutablePointer<Snapshot>
-  {
-    let snapshot = UnsafeMutablePointer<Snapshot>.allocate(capacity: 1)
-    unsafe snapshot.initialize(to: Snapshot(count: count, entries: entries))
     return unsafe snapshot
-  }
-
-  private static func free(_ snapshot: UnsafeMutablePointer<Snapshot>) {
-    unsafe snapshot.pointee.entries.deallocate()
-    unsafe snapshot.deallocate()
   }
 }
