@@ -52,8 +52,10 @@ struct HostReportTests {
       // The first one may open what stays open.
       _ = HostReport()
       let before = descriptorKinds()
-      _ = HostReport()
-      #expect(descriptorKinds() == before)
+      for _ in 0..<10 { _ = HostReport() }
+      let after = descriptorKinds()
+      // The concurrency runtime opens a few when it likes.
+      for (kind, count) in after { #expect(count - before[kind, default: 0] < 10, "\(kind): \(before), \(after)") }
       var status: CInt = 0
       #expect(unsafe waitpid(-1, &status, CInt(0x4000_0000) | WNOHANG) == -1 && errno == ECHILD)
       var pending = sigset_t()

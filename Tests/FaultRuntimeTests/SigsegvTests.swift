@@ -36,15 +36,23 @@ struct SigsegvTests {
   // MARK: What the program sees
 
   @Test("It has no descriptor, and leaves none open")
-  func descriptors() throws {
-    let before = descriptorKinds()
-    let runtime = try runtime()
-    let region = try runtime.map(patternProvider(inFaultingThread: true), byteCount: 4 * pageBytes)
-    #expect(region.delivery == .sigsegv)
-    #expect(region.descriptor == nil)
-    #expect(runtime.descriptor == nil)
-    #expect(mismatches(in: region) == [])
-    #expect(descriptorKinds() == before)
+  func descriptors() async {
+    await #expect(processExitsWith: .success) {
+      let before = descriptorKinds()
+      var regions: [LazyRegion] = []
+      // The concurrency runtime opens a few when it likes.
+      for _ in 0..<10 {
+        let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigsegv))
+        let region = try runtime.map(patternProvider(inFaultingThread: true), byteCount: 4 * pageBytes)
+        #expect(region.delivery == .sigsegv)
+        #expect(region.descriptor == nil)
+        #expect(runtime.descriptor == nil)
+        #expect(mismatches(in: region) == [])
+        regions.append(region)
+      }
+      let after = descriptorKinds()
+      for (kind, count) in after { #expect(count - before[kind, default: 0] < 10, "\(kind): \(before), \(after)") }
+    }
   }
 
   @Test("Nobody sees a page before it is complete")
@@ -263,6 +271,106 @@ struct SigsegvTests {
       }
       // Nothing that makes mappings from here on.
       _exit(right == 5 ? 0 : 1)
+    }
+  }
+
+  @Test("Where the pages on one side cannot be had, those on the other are filled")
+  func otherSide() throws {
+    let runtime = try runtime(mappings: 4, onNotice: { _ in })
+    let region = try runtime.map(Self.failing(at: [90]), byteCount: 256 * pageBytes)
+    for page in [80, 130, 100] {
+      #expect(region.access(page * pageBytes) == .byte(expectedByte(page * pageBytes)))
+    }
+    #expect(region.isResident(89 * pageBytes))
+    #expect(!region.isResident(91 * pageBytes))
+    #expect((100...130).allSatisfy { region.isResident($0 * pageBytes) })
+    // No access, two runs, and what lies around them.
+    #expect(mappings(region) == 5)
+  }
+
+  /// Asked for a page at a time, some of which cannot be had.
+  private static func failing(at pages: Set<Int>) -> ClosureProvider {
+    ClosureProvider(requestSize: .singlePage, mayRunInFaultingThread: true) { request, page in
+      if pages.contains(request.offset / pageBytes) { throw Unreadable() }
+      page.append(expectedBytes(request.range))
+      return .filled
+    }
+  }
+
+  @Test(
+    "Where other code has used up the mappings, the first page of a region is served, and one among pages that cannot be had",
+    .enabled(if: !Host.isSanitized, SkipReason.sanitizer))
+  func reserve() async {
+    await #expect(processExitsWith: .success) {
+      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigsegv, onNotice: { _ in }))
+      let untouched = try runtime.map(Self.failing(at: []), byteCount: 256 * pageBytes)
+      let enclosed = try runtime.map(Self.failing(at: [90, 110]), byteCount: 256 * pageBytes)
+      for page in [50, 150] { #expect(enclosed.access(page * pageBytes).isByte) }
+      cts_keep_heap()
+      _ = cts_use_up_mappings()
+      func isRight(_ region: LazyRegion, _ page: Int) -> Bool {
+        region.access(page * pageBytes) == .byte(expectedByte(page * pageBytes))
+      }
+      guard isRight(untouched, 100) else { _exit(1) }
+      // What the first page has left over of the reserve.
+      _ = cts_use_up_mappings()
+      guard isRight(untouched, 200), isRight(untouched, 0) else { _exit(2) }
+      guard isRight(enclosed, 100) else { _exit(3) }
+      _ = cts_use_up_mappings()
+      guard isRight(enclosed, 30), isRight(enclosed, 160), isRight(enclosed, 101) else { _exit(4) }
+      _exit(0)
+    }
+  }
+
+  @Test("A reserve is taken back as soon as runs of pages become one, where there are mappings")
+  func reserveRestored() async {
+    await #expect(processExitsWith: .success) {
+      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigsegv, onNotice: { _ in }))
+      let region = try runtime.map(Self.failing(at: []), byteCount: 8 * pageBytes)
+      let twin = try #require(region.core.twin)
+      let all = lines("/proc/self/maps").count
+      twin.giveUpReserve()
+      #expect(lines("/proc/self/maps").count == all - 4)
+      for page in [0, 2] { #expect(region.access(page * pageBytes).isByte) }
+      #expect(twin.isReserveGivenUp)
+      #expect(region.access(pageBytes).isByte)
+      #expect(!twin.isReserveGivenUp)
+    }
+  }
+
+  @Test(
+    "Where a request can be opened in part only, because the program has split its memory, no page of it reads as zero",
+    .enabled(if: !Host.isSanitized, SkipReason.sanitizer))
+  func halfOpened() async {
+    await #expect(processExitsWith: .success) {
+      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigsegv, onNotice: { _ in }))
+      let region = try runtime.map(
+        ClosureProvider(
+          requestSize: RequestSize(preferred: 4 * pageBytes, largest: 4 * pageBytes), mayRunInFaultingThread: true
+        ) { request, page in
+          if (8..<12).contains(request.offset / pageBytes) { throw Unreadable() }
+          page.append(repeating: 7, count: request.byteCount)
+          return .filled
+        }, byteCount: 16 * pageBytes)
+      let middle = unsafe UnsafeMutableRawPointer(bitPattern: region.address + UInt(6 * pageBytes))
+      #expect(unsafe madvise(middle, 10 * pageBytes, MADV_DONTDUMP) == 0)
+      // Two mappings that can be had later, or one with the one that mmap(2) takes beyond the limit.
+      let seam = unsafe mmap(nil, 3 * pageBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)!
+      #expect(unsafe mprotect(seam + pageBytes, pageBytes, PROT_READ) == 0)
+      cts_keep_heap()
+      _ = cts_use_up_mappings()
+      guard region.access(12 * pageBytes) == .byte(7) else { _exit(1) }
+      _ = cts_use_up_mappings()
+      guard unsafe mprotect(seam + pageBytes, pageBytes, PROT_NONE) == 0 else { _exit(2) }
+      guard region.access(4 * pageBytes) == .signal(SIGSEGV) else { _exit(3) }
+      let cause = region.failure(at: 4 * pageBytes)?.cause as? ResolutionError
+      guard cause == .refused(.outOfMemory) else { _exit(4) }
+      // One that can be opened alone is right.
+      for page in [5, 6, 7, 4, 5] {
+        let outcome = region.access(page * pageBytes)
+        guard outcome == .signal(SIGSEGV) || outcome == .byte(7) else { _exit(CInt(10 + page)) }
+      }
+      _exit(0)
     }
   }
 

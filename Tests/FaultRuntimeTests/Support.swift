@@ -362,7 +362,7 @@ extension LazyRegion {
     case .eventLoop(let loop): try unsafe loop.uffd.copy(target, from: scratch.pointer, mode: .doNotWake)
     case .faultingThreads(let server): try unsafe server.uffd.copy(target, from: scratch.pointer, mode: .doNotWake)
     case .protection:
-      let step = unsafe core.twin!.put(AnswerPart(range: target, source: scratch.pointer), after: 0)
+      let step = unsafe core.twin!.put(AnswerPart(range: target, source: scratch.pointer), after: 0, isLastTry: false)
       guard step == .done else { throw ResolutionError.refused(.exists) }
     }
   }

@@ -26,6 +26,17 @@ CUFFD_NO_LOCKS int cuffd_twin_remove(uint64_t address, size_t length);
 // mprotect(2): what the program may do with the pages from now on. Returns 0 or -errno; -ENOENT where they are not mapped.
 CUFFD_NO_LOCKS int cuffd_twin_open(uint64_t address, size_t length, bool writable);
 
+// Mappings that are kept so that they can be given up: `*reserve` is one of CUFFD_RESERVE_PAGES pages that are never touched, with
+// so many seams in it that the kernel counts four more for it than it needs to. Returns 0 or -errno.
+enum { CUFFD_RESERVE_PAGES = 5 };
+int cuffd_reserve_map(size_t page_size, void *_Nullable *_Nonnull reserve);
+
+// Gives the four up. Returns 0 or -errno.
+CUFFD_NO_LOCKS int cuffd_reserve_release(uint64_t reserve, size_t page_size);
+
+// Takes the four back. Returns 0 or -errno; then none is taken.
+CUFFD_NO_LOCKS int cuffd_reserve_restore(uint64_t reserve, size_t page_size);
+
 // vm.max_map_count; the kernel's default where it cannot be read.
 long cuffd_mapping_limit(void);
 

@@ -131,38 +131,45 @@ final class ProtectionServer: FaultingThreadServer {
     } catch ResolutionError.refused(.outOfMemory) where memory.needsNeighbours(run.range) {
       // Others have used up the rest of the mappings.
       join(run, memory)
-      try put(run, lastWanted: wanted, isWrite: fault.isWrite, memory, permit)
+      try put(run, lastWanted: wanted, isWrite: fault.isWrite, memory, permit, isLastTry: true)
     }
   }
 
   @inline(__always)
   private func put(
-    _ run: borrowing FaultRun, lastWanted: Int, isWrite: Bool, _ memory: TwinMemory, _ permit: AnswerPermit? = nil
+    _ run: borrowing FaultRun, lastWanted: Int, isWrite: Bool, _ memory: TwinMemory, _ permit: AnswerPermit? = nil,
+    isLastTry: Bool = false
   ) throws {
     try unsafe staging.withBytes(run.end - run.start) { stage in
       _ = unsafe try resolver.answer(
         run, lastWanted: lastWanted, isWrite: isWrite, stage: stage, forbidden: SignalDispatcher.shared.table,
-        permit: permit, TwinTarget(memory: memory, isInHandler: true))
+        permit: permit, TwinTarget(memory: memory, isInHandler: true, isLastTry: isLastTry))
     }
   }
 
-  /// Fills what lies between a run and the nearest open page, so that opening the run adds no mapping. Where that fails, the run
-  /// is opened all the same as long as the kernel has mappings.
+  /// Fills what lies between a run and the nearest open page, or else the nearest on the other side, so that opening the run adds
+  /// no mapping. Where neither can be filled, the run is opened all the same as long as the kernel has mappings.
   @inline(never)
   private func join(_ run: borrowing FaultRun, _ memory: TwinMemory) {
-    let region = run.region
     guard let gap = memory.gap(beside: run.range) else { return }
     if !saidLimit.exchange(true, ordering: .relaxed) { notices.say(Self.limitNotice) }
+    if fill(gap, of: run.region, memory) { return }
+    guard let other = memory.gap(beside: run.range, onlyBefore: !gap.isBefore) else { return }
+    _ = fill(other, of: run.region, memory)
+  }
+
+  /// Begins at what is open. False where a page could not be had.
+  private func fill(_ gap: MappingGap, of region: RegionCore, _ memory: TwinMemory) -> Bool {
     var start = region.offset(of: gap.pages.start)
     var end = start + gap.pages.byteCount
-    // Always beside what is open.
     while start < end, !region.isClosing {
       let length = min(region.widestRequest, end - start)
       let piece = gap.isBefore ? start..<(start + length) : (end - length)..<end
       let part = FaultRun(region: region, from: piece.lowerBound, to: piece.upperBound)
       counters.countRequests()
-      guard (try? put(part, lastWanted: part.end - pageSize.bytes, isWrite: false, memory)) != nil else { return }
+      guard (try? put(part, lastWanted: part.end - pageSize.bytes, isWrite: false, memory)) != nil else { return false }
       if gap.isBefore { start += length } else { end -= length }
     }
+    return true
   }
 }

@@ -24,6 +24,9 @@ final class TwinMemory: @unchecked Sendable {
   private let isWritable: Bool
   private let pageSize: PageSize
   private let budget: MappingBudget
+  private let reserve: MappingReserve
+  /// Whether the reserve has been given up. Used with the lock held.
+  private let isReserveSpent = Atomic<Bool>(false)
   /// One for each page. Anonymous memory: the kernel's zeros are `absent`, and cost nothing.
   private let states: UnsafeMutablePointer<Atomic<UInt8>>
   private let pageCount: Int
@@ -43,6 +46,7 @@ final class TwinMemory: @unchecked Sendable {
     self.isWritable = isWritable
     self.pageSize = pageSize
     self.budget = budget
+    reserve = try MappingReserve(pageSize: pageSize)
     pageCount = range.byteCount / pageSize.bytes
     var notes: UnsafeMutableRawPointer?
     if let errno = unsafe KernelErrno(returned: cuffd_map_anonymous(pageCount, true, &notes)) {
@@ -110,7 +114,9 @@ final class TwinMemory: @unchecked Sendable {
 
   /// Fills the pages of `part` behind the first `done` bytes, as far as none of them is there, and opens them. The results are
   /// those of `UFFDIO_COPY`.
-  func put(_ part: AnswerPart, after done: Int) -> ResolutionStep {
+  ///
+  /// - Parameter isLastTry: whether mappings are given up for it that are kept for such a case, where there is no other.
+  func put(_ part: AnswerPart, after done: Int, isLastTry: Bool) -> ResolutionStep {
     let rest = unsafe part.range.dropping(done)
     let first = index(of: rest.start)
     let count = rest.byteCount / pageSize.bytes
@@ -125,7 +131,7 @@ final class TwinMemory: @unchecked Sendable {
       {
         return .fail(errno)
       }
-      if let errno = open(target, first, length, &runs) {
+      if let errno = open(target, first, length, isLastTry: isLastTry, &runs) {
         // Some of them may have been opened. Zeros must not be seen there.
         if cuffd_protect_none(UInt64(target.start), target.byteCount) >= 0 { removePages(target) }
         return .fail(errno)
@@ -153,20 +159,31 @@ final class TwinMemory: @unchecked Sendable {
     _ = cuffd_twin_remove(UInt64(twin &+ (target.start &- range.start)), target.byteCount)
   }
 
-  private func open(_ target: AddressRange, _ first: Int, _ count: Int, _ runs: inout Int) -> KernelErrno? {
-    if let errno = KernelErrno(
-      returned: cuffd_twin_open(UInt64(target.start), target.byteCount, isWritable))
-    {
-      return errno
+  private func open(
+    _ target: AddressRange, _ first: Int, _ count: Int, isLastTry: Bool, _ runs: inout Int
+  ) -> KernelErrno? {
+    var errno = protectOpen(target)
+    if errno == .outOfMemory, isLastTry, !isReserveSpent.exchange(true, ordering: .relaxed), reserve.release() {
+      errno = protectOpen(target)
     }
+    if let errno { return errno }
     #if DEBUG
       afterOpening.withLock { $0 }?()
     #endif
     let added = 1 - neighbours(first, count)
     runs += added
     if added != 0 { budget.add(added) }
+    // Two runs have become one: where others leave that much, the reserve is there for the next time.
+    if added < 0, isReserveSpent.load(ordering: .relaxed), reserve.restore() {
+      isReserveSpent.store(false, ordering: .relaxed)
+    }
     for page in first..<(first + count) { unsafe states[page].store(PageState.open, ordering: .releasing) }
     return nil
+  }
+
+  @_noLocks @_noAllocation
+  private func protectOpen(_ target: AddressRange) -> KernelErrno? {
+    KernelErrno(returned: cuffd_twin_open(UInt64(target.start), target.byteCount, isWritable))
   }
 
   /// How many runs of open pages begin or end right where these do.
@@ -208,6 +225,12 @@ final class TwinMemory: @unchecked Sendable {
 
   // MARK: The limit of mappings
 
+  #if DEBUG
+    /// For tests.
+    func giveUpReserve() { if reserve.release() { isReserveSpent.store(true, ordering: .relaxed) } }
+    var isReserveGivenUp: Bool { isReserveSpent.load(ordering: .relaxed) }
+  #endif
+
   /// Whether opening these pages would cost mappings that are not to be had.
   func isBeyondBudget(_ part: AddressRange) -> Bool {
     budget.isUsedUp && needsNeighbours(part)
@@ -218,16 +241,20 @@ final class TwinMemory: @unchecked Sendable {
     neighbours(index(of: part.start), part.byteCount / pageSize.bytes) == 0
   }
 
-  /// The missing pages between `part` and the open page that is nearest to it; nil where there is no open page. What is filled
-  /// from there on, towards `part`, costs no mapping.
-  func gap(beside part: AddressRange) -> (pages: AddressRange, isBefore: Bool)? {
+  /// The missing pages between `part` and the open page that is nearest to it, or nearest on one side; nil where there is none.
+  /// What is filled from there on, towards `part`, costs no mapping.
+  func gap(beside part: AddressRange, onlyBefore side: Bool? = nil) -> MappingGap? {
     let first = index(of: part.start)
     let end = first + part.byteCount / pageSize.bytes
-    var before = first - 1
-    var after = end
+    var before = side == false ? -1 : first - 1
+    var after = side == true ? pageCount : end
     while before >= 0 || after < pageCount {
-      if before >= 0, state(before) == PageState.open { return (pages(before + 1, first), true) }
-      if after < pageCount, state(after) == PageState.open { return (pages(end, after), false) }
+      if before >= 0, state(before) == PageState.open {
+        return MappingGap(pages: pages(before + 1, first), isBefore: true)
+      }
+      if after < pageCount, state(after) == PageState.open {
+        return MappingGap(pages: pages(end, after), isBefore: false)
+      }
       before -= 1
       after += 1
     }
@@ -238,4 +265,11 @@ final class TwinMemory: @unchecked Sendable {
     AddressRange(
       start: range.start &+ UInt(bitPattern: first * pageSize.bytes), byteCount: (end - first) * pageSize.bytes)
   }
+}
+
+/// Missing pages between what shall be opened and what is open.
+struct MappingGap {
+  var pages: AddressRange
+  /// Whether they lie before what shall be opened.
+  var isBefore: Bool
 }

@@ -47,10 +47,12 @@ struct TwinTarget: PageTarget {
   let memory: TwinMemory
   /// Whether the calling thread answers its own fault, and signals are held already.
   let isInHandler: Bool
+  /// Whether nothing else can be tried where there is no mapping left.
+  var isLastTry = false
 
   func putCuring(_ part: AnswerPart, after done: Int, pageSize: PageSize) -> ResolutionStep {
-    if isInHandler { return unsafe memory.put(part, after: done) }
-    return holdingSignals { unsafe memory.put(part, after: done) }
+    if isInHandler { return unsafe memory.put(part, after: done, isLastTry: isLastTry) }
+    return holdingSignals { unsafe memory.put(part, after: done, isLastTry: isLastTry) }
   }
 
   func failPage(_ page: AddressRange) -> ResolutionStep { memory.fail(page.start) ? .done : .present }
