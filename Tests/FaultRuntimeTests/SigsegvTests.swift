@@ -202,9 +202,10 @@ struct SigsegvTests {
       #expect(cts_lock_future_memory() == 0)
       let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigsegv))
       let before = Self.kernelBytes("VmLck")
+      let sharedBefore = Self.kernelBytes("RssShmem")
       let region = try runtime.map(patternProvider(inFaultingThread: true), byteCount: 64 << 20)
       #expect(Self.kernelBytes("VmLck") - before < 32 << 20)
-      #expect(Self.kernelBytes("RssShmem") < 1 << 20)
+      #expect(Self.kernelBytes("RssShmem") - sharedBefore < 1 << 20)
       #expect(region.access(5) == .byte(expectedByte(5)))
     }
   }
@@ -395,7 +396,8 @@ struct SigsegvTests {
     let said = text.split(separator: "\n").filter { $0.hasPrefix("FaultRuntime:") }
     #expect(said.count == 1)
     #expect(said.first?.contains("sigsegv") == true)
-    #expect(said.first?.contains("--device /dev/userfaultfd") == true)
+    // What it advises depends on the machine, and is in `HostDiagnosisTests`.
+    #expect(said.first?.contains("/dev/userfaultfd") == true)
   }
 
   @Test("What cannot be done without a userfaultfd is an error that says what to do")
