@@ -205,9 +205,12 @@ struct InThreadTests {
 
   @Test("Closing while threads touch: the right byte or a signal, never zeros", arguments: Delivery.inFaultingThread)
   func closeUnderTouches(delivery: Delivery) throws {
+    struct Trace { weak var core: RegionCore? }
     let runtime = try runtime(delivery)
+    var traces: [Trace] = []
     for round in 0..<40 {
       let region = try runtime.map(patternProvider(seed: round, inFaultingThread: true), byteCount: 200 * pageBytes)
+      traces.append(Trace(core: region.core))
       let address = region.address
       let wrong = Atomic<Int>(0)
       let started = Atomic<Int>(0)
@@ -230,6 +233,8 @@ struct InThreadTests {
       #expect(read(address) == .signal(SIGSEGV))
     }
     #expect(runtime.regionCount == 0)
+    // Whoever came last has let go of it, in a signal handler or here.
+    #expect(traces.allSatisfy { $0.core == nil })
   }
 
   @Test(
