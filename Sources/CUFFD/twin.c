@@ -85,31 +85,32 @@ int cuffd_twin_open(uint64_t address, size_t length, bool writable) {
   return msync((void *)(uintptr_t)address, length, MS_ASYNC) < 0 ? -ENOENT : -ENOMEM;
 }
 
-int cuffd_reserve_map(size_t page_size, void **reserve) {
-  size_t length = CUFFD_RESERVE_PAGES * page_size;
+size_t cuffd_reserve_pages(unsigned seams) { return 2 * (size_t)seams + 1; }
+
+// Each seam is a page with other rights between two that have none.
+static void *seam(uint64_t reserve, size_t page_size, unsigned number) {
+  return (void *)(uintptr_t)(reserve + (2 * (uint64_t)number + 1) * page_size);
+}
+
+int cuffd_reserve_release(uint64_t reserve, size_t page_size, unsigned number) {
+  return mprotect(seam(reserve, page_size, number), page_size, PROT_NONE) < 0 ? -errno : 0;
+}
+
+int cuffd_reserve_restore(uint64_t reserve, size_t page_size, unsigned number) {
+  return mprotect(seam(reserve, page_size, number), page_size, PROT_READ) < 0 ? -errno : 0;
+}
+
+int cuffd_reserve_map(size_t page_size, unsigned seams, void **reserve) {
+  size_t length = cuffd_reserve_pages(seams) * page_size;
   void *mapped = mmap(NULL, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapped == MAP_FAILED) return -errno;
-  int result = cuffd_reserve_restore((uint64_t)(uintptr_t)mapped, page_size);
-  if (result < 0) {
+  for (unsigned number = 0; number < seams; number++) {
+    int result = cuffd_reserve_restore((uint64_t)(uintptr_t)mapped, page_size, number);
+    if (result == 0) continue;
     munmap(mapped, length);
     return result;
   }
   *reserve = mapped;
-  return 0;
-}
-
-int cuffd_reserve_release(uint64_t reserve, size_t page_size) {
-  return mprotect((void *)(uintptr_t)reserve, CUFFD_RESERVE_PAGES * page_size, PROT_NONE) < 0 ? -errno : 0;
-}
-
-int cuffd_reserve_restore(uint64_t reserve, size_t page_size) {
-  // Each is a mapping of its own between others.
-  for (uint64_t page = 1; page < CUFFD_RESERVE_PAGES; page += 2) {
-    if (mprotect((void *)(uintptr_t)(reserve + page * page_size), page_size, PROT_READ) == 0) continue;
-    int error = errno;
-    cuffd_reserve_release(reserve, page_size);
-    return -error;
-  }
   return 0;
 }
 

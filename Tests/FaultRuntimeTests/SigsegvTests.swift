@@ -323,19 +323,42 @@ struct SigsegvTests {
     }
   }
 
-  @Test("A reserve is taken back as soon as runs of pages become one, where there are mappings")
+  @Test("A reserve gives up two mappings at a time, as often as it can, and takes them back")
+  func reserveCount() throws {
+    let reserve = try #require(MappingReserve(pageSize: PageSize.ofHost()))
+    /// Where a mapping ends and another begins. Others may be merged with its ends.
+    func boundaries() -> Int {
+      lines("/proc/self/maps").count { line in
+        guard let start = line.split(separator: "-").first.flatMap({ UInt($0, radix: 16) }) else { return false }
+        return start > reserve.range.start && start < reserve.range.end
+      }
+    }
+    let count = MappingReserve.seamCount
+    #expect(boundaries() == 2 * count)
+    #expect(reserve.release() && reserve.release())
+    #expect(boundaries() == 2 * count - 4)
+    #expect(reserve.count == count - 2)
+    reserve.restore()
+    #expect(boundaries() == 2 * count - 2)
+    for _ in 0..<(count - 1) { #expect(reserve.release()) }
+    #expect(!reserve.release())
+    #expect(boundaries() == 0)
+    for _ in 0...count { reserve.restore() }
+    #expect(boundaries() == 2 * count)
+    #expect(reserve.count == count)
+  }
+
+  @Test("What was given up of the reserve is taken back as soon as two runs of pages become one")
   func reserveRestored() async {
     await #expect(processExitsWith: .success) {
       let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigsegv, onNotice: { _ in }))
       let region = try runtime.map(Self.failing(at: []), byteCount: 8 * pageBytes)
-      let twin = try #require(region.core.twin)
-      let all = lines("/proc/self/maps").count
-      twin.giveUpReserve()
-      #expect(lines("/proc/self/maps").count == all - 4)
+      let reserve = try #require(region.core.twin?.reserve)
+      #expect(reserve.release())
       for page in [0, 2] { #expect(region.access(page * pageBytes).isByte) }
-      #expect(twin.isReserveGivenUp)
+      #expect(reserve.count == MappingReserve.seamCount - 1)
       #expect(region.access(pageBytes).isByte)
-      #expect(!twin.isReserveGivenUp)
+      #expect(reserve.count == MappingReserve.seamCount)
     }
   }
 
@@ -359,8 +382,9 @@ struct SigsegvTests {
       let seam = unsafe mmap(nil, 3 * pageBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)!
       #expect(unsafe mprotect(seam + pageBytes, pageBytes, PROT_READ) == 0)
       cts_keep_heap()
-      _ = cts_use_up_mappings()
-      guard region.access(12 * pageBytes) == .byte(7) else { _exit(1) }
+      #expect(region.access(12 * pageBytes) == .byte(7))
+      let reserve = try #require(region.core.twin?.reserve)
+      while reserve.release() {}
       _ = cts_use_up_mappings()
       guard unsafe mprotect(seam + pageBytes, pageBytes, PROT_NONE) == 0 else { _exit(2) }
       guard region.access(4 * pageBytes) == .signal(SIGSEGV) else { _exit(3) }

@@ -10,8 +10,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 35)
+#ifdef __GLIBC__
+#if __GLIBC_PREREQ(2, 35)
+#define CUFFD_HAS_RSEQ 1
 #include <sys/rseq.h>
+#endif
 #endif
 
 #pragma clang assume_nonnull begin
@@ -57,7 +60,7 @@ int cuffd_parse_runnable_threads(const char *loadavg);
 CUFFD_NO_LOCKS int cuffd_ask_current_cpu(void);
 
 // The same, read where the kernel keeps it for the thread (rseq(2)): each fault asks several times.
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 35)
+#ifdef CUFFD_HAS_RSEQ
 CUFFD_NO_LOCKS static inline int cuffd_current_cpu(void) {
   const struct rseq *own = (const struct rseq *)((const char *)__builtin_thread_pointer() + __rseq_offset);
   int cpu = (int)((const volatile struct rseq *)own)->cpu_id;

@@ -26,16 +26,18 @@ CUFFD_NO_LOCKS int cuffd_twin_remove(uint64_t address, size_t length);
 // mprotect(2): what the program may do with the pages from now on. Returns 0 or -errno; -ENOENT where they are not mapped.
 CUFFD_NO_LOCKS int cuffd_twin_open(uint64_t address, size_t length, bool writable);
 
-// Mappings that are kept so that they can be given up: `*reserve` is one of CUFFD_RESERVE_PAGES pages that are never touched, with
-// so many seams in it that the kernel counts four more for it than it needs to. Returns 0 or -errno.
-enum { CUFFD_RESERVE_PAGES = 5 };
-int cuffd_reserve_map(size_t page_size, void *_Nullable *_Nonnull reserve);
+// Mappings that are kept so that they can be given up: `*reserve` is a stretch of pages that are never touched, with `seams` seams in
+// it. The kernel counts two mappings more for each. Returns 0 or -errno.
+int cuffd_reserve_map(size_t page_size, unsigned seams, void *_Nullable *_Nonnull reserve);
 
-// Gives the four up. Returns 0 or -errno.
-CUFFD_NO_LOCKS int cuffd_reserve_release(uint64_t reserve, size_t page_size);
+// Gives the two up that seam `number` costs. Returns 0 or -errno.
+CUFFD_NO_LOCKS int cuffd_reserve_release(uint64_t reserve, size_t page_size, unsigned number);
 
-// Takes the four back. Returns 0 or -errno; then none is taken.
-CUFFD_NO_LOCKS int cuffd_reserve_restore(uint64_t reserve, size_t page_size);
+// Takes them back. Returns 0 or -errno; then at most one is taken, which the next try for the same seam needs as well.
+CUFFD_NO_LOCKS int cuffd_reserve_restore(uint64_t reserve, size_t page_size, unsigned number);
+
+// How many pages a reserve has.
+CUFFD_NO_LOCKS size_t cuffd_reserve_pages(unsigned seams);
 
 // vm.max_map_count; the kernel's default where it cannot be read.
 long cuffd_mapping_limit(void);

@@ -8,6 +8,7 @@ final class MappingBudget: Sendable {
   private let limit: Int
   private let used = Atomic<Int>(0)
   private let ownerProcess = Atomic(cuffd_process_id())
+  private let kept = Guarded<MappingReserve?>(nil)
 
   /// - Parameter limit: the number of mappings; half of `vm.max_map_count` where it is nil.
   init(limit: Int? = nil) { self.limit = limit ?? cuffd_mapping_limit() / 2 }
@@ -17,6 +18,14 @@ final class MappingBudget: Sendable {
   var isUsedUp: Bool {
     // A run is a mapping of its own, and parts another one in two.
     @_noLocks @_noAllocation get { used.load(ordering: .relaxed) &+ 2 > limit }
+  }
+
+  /// What is kept for the case that others have used up the kernel's limit, made by the first who asks; nil where it cannot be had.
+  func reserve(pageSize: PageSize) -> MappingReserve? {
+    kept.withLock { kept in
+      if kept == nil { kept = MappingReserve(pageSize: pageSize) }
+      return kept
+    }
   }
 
   /// So many runs more, or fewer.

@@ -175,7 +175,7 @@ final class RegionCore: Sendable {
 
   /// The offset of a page that may have been moved.
   func originalOffset(of page: UInt) -> Int {
-    offset(of: range.contains(page) ? page : parts.withLock { $0.origin(of: page) } ?? page)
+    offset(of: parts.withLock { $0.origin(of: page) } ?? page)
   }
 
   /// Whether a fault met by the closing of its region is an old one: it was read, and then somebody else filled its page.

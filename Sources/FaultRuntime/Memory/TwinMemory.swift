@@ -24,9 +24,7 @@ final class TwinMemory: @unchecked Sendable {
   private let isWritable: Bool
   private let pageSize: PageSize
   private let budget: MappingBudget
-  private let reserve: MappingReserve
-  /// Whether the reserve has been given up. Used with the lock held.
-  private let isReserveSpent = Atomic<Bool>(false)
+  let reserve: MappingReserve?
   /// One for each page. Anonymous memory: the kernel's zeros are `absent`, and cost nothing.
   private let states: UnsafeMutablePointer<Atomic<UInt8>>
   private let pageCount: Int
@@ -46,7 +44,7 @@ final class TwinMemory: @unchecked Sendable {
     self.isWritable = isWritable
     self.pageSize = pageSize
     self.budget = budget
-    reserve = try MappingReserve(pageSize: pageSize)
+    reserve = budget.reserve(pageSize: pageSize)
     pageCount = range.byteCount / pageSize.bytes
     var notes: UnsafeMutableRawPointer?
     if let errno = unsafe KernelErrno(returned: cuffd_map_anonymous(pageCount, true, &notes)) {
@@ -163,8 +161,13 @@ final class TwinMemory: @unchecked Sendable {
     _ target: AddressRange, _ first: Int, _ count: Int, isLastTry: Bool, _ runs: inout Int
   ) -> KernelErrno? {
     var errno = protectOpen(target)
-    if errno == .outOfMemory, isLastTry, !isReserveSpent.exchange(true, ordering: .relaxed), reserve.release() {
-      errno = protectOpen(target)
+    if isLastTry, let reserve {
+      // Two mappings may not be enough: mmap(2) goes one beyond the limit, and others may be faster.
+      var tries = 0
+      while errno == .outOfMemory, tries < 4, reserve.release() {
+        errno = protectOpen(target)
+        tries += 1
+      }
     }
     if let errno { return errno }
     #if DEBUG
@@ -173,10 +176,8 @@ final class TwinMemory: @unchecked Sendable {
     let added = 1 - neighbours(first, count)
     runs += added
     if added != 0 { budget.add(added) }
-    // Two runs have become one: where others leave that much, the reserve is there for the next time.
-    if added < 0, isReserveSpent.load(ordering: .relaxed), reserve.restore() {
-      isReserveSpent.store(false, ordering: .relaxed)
-    }
+    // Two runs have become one.
+    if added < 0 { reserve?.restore() }
     for page in first..<(first + count) { unsafe states[page].store(PageState.open, ordering: .releasing) }
     return nil
   }
@@ -224,12 +225,6 @@ final class TwinMemory: @unchecked Sendable {
   func discard() { _ = cuffd_twin_remove(UInt64(twin), range.byteCount) }
 
   // MARK: The limit of mappings
-
-  #if DEBUG
-    /// For tests.
-    func giveUpReserve() { if reserve.release() { isReserveSpent.store(true, ordering: .relaxed) } }
-    var isReserveGivenUp: Bool { isReserveSpent.load(ordering: .relaxed) }
-  #endif
 
   /// Whether opening these pages would cost mappings that are not to be had.
   func isBeyondBudget(_ part: AddressRange) -> Bool {
