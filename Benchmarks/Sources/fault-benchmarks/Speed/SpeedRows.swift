@@ -11,7 +11,8 @@ extension SpeedRow {
     let many = (isQuick ? 64 << 20 : 256 << 20) / Host.pageSize
     let most = (isQuick ? 256 << 20 : 1 << 30) / Host.pageSize
     let advice: RegionOptions.Advice = plant == .widening ? .random : .normal
-    let placement: HandlerPlacement = plant == .placement ? .scheduler : .automatic
+    // Not the scheduler: under load it puts the handler beside the faulting thread now and then.
+    let placement: HandlerPlacement = plant == .placement ? .spinning(.microseconds(50)) : .automatic
     return inThread(pages) + eventLoop(pages, placement) + large(many, most, advice)
       // A handler that waits for the sleeper takes so long that fewer pages say enough.
       + threads(pages, placement, advice) + sleeper(plant == .blocking ? pages / 16 : 16384)
