@@ -50,6 +50,11 @@ struct RegionPartsTests {
     parts.remove(range(160, 200))
     parts.move(from: range(100, 105), to: 160)
     #expect([100, 160].map { parts.place(of: $0) } == [160, nil])
+    #expect(!parts.contain(range(160, 162)))
+    #expect(parts.contain(range(106, 110)))
+    // And back.
+    parts.move(from: range(160, 165), to: 100)
+    #expect(parts.contain(range(100, 110)))
   }
 
   @Test("A move of more than the region has moves its memory only")

@@ -240,12 +240,7 @@ struct SigsegvTests {
   @Test("A neighbour that cannot be filled fails nobody but those who touch it")
   func badNeighbour() throws {
     let runtime = try runtime(mappings: 2, onNotice: { _ in })
-    let region = try runtime.map(
-      ClosureProvider(requestSize: .singlePage, mayRunInFaultingThread: true) { request, page in
-        if request.offset == 4 * pageBytes { throw Unreadable() }
-        page.append(expectedBytes(request.range))
-        return .filled
-      }, byteCount: 64 * pageBytes)
+    let region = try runtime.map(Self.failing(at: [4]), byteCount: 64 * pageBytes)
     #expect(region.access(0) == .byte(expectedByte(0)))
     #expect(region.access(8 * pageBytes) == .byte(expectedByte(8 * pageBytes)))
     #expect(region.failures.isEmpty)

@@ -29,9 +29,10 @@ struct RegionParts: Sendable {
     }
   }
 
-  /// Whether all of `range` is the region's.
+  /// Whether all of `range` is the region's, and nothing of it was moved there from somewhere else.
   func contain(_ range: AddressRange) -> Bool {
-    ranges.reduce([range]) { rest, own in rest.flatMap { $0.without(own) } }.isEmpty
+    guard moved.allSatisfy({ $0.to.start == $0.from || $0.to.intersection(range) == nil }) else { return false }
+    return ranges.reduce([range]) { rest, own in rest.flatMap { $0.without(own) } }.isEmpty
   }
 
   /// Where moved memory was at first; nil for memory that was not moved.
