@@ -321,8 +321,8 @@ struct InterferenceTests {
 
 @Suite("The table of regions", .timeLimit(.minutes(1)))
 struct RegionTableTests {
-  private func core(_ pages: Int) throws -> RegionCore {
-    try RegionCore(
+  private func core(_ pages: Int) throws -> Region {
+    try Region(
       provider: ZeroProvider(), byteCount: pages * pageBytes, options: RegionOptions(), name: "r", pageSize: .ofHost(),
       handler: 0)
   }
@@ -376,7 +376,7 @@ struct RegionTableTests {
         }
       }
     }
-    weak var removed: RegionCore?
+    weak var removed: Region?
     for _ in 0..<400 {
       let passing = try core(1)
       removed = passing
@@ -407,7 +407,7 @@ struct RegionTableTests {
         unsafe cts_forked(
           { context in
             alarm(20)
-            let (table, added) = unsafe context.assumingMemoryBound(to: (RegionTable, RegionCore).self).pointee
+            let (table, added) = unsafe context.assumingMemoryBound(to: (RegionTable, Region).self).pointee
             table.insert(added)
             return 42
           }, UnsafeMutableRawPointer(mutating: UnsafeRawPointer(pointer)))

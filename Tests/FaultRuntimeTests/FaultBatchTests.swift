@@ -7,13 +7,13 @@ struct FaultBatchTests {
   private let runtime: FaultRuntime
   init() throws { runtime = try FaultRuntime() }
 
-  private func core(pages: Int, preferred: Int, largest: Int) throws -> RegionCore {
-    try RegionCore(
+  private func core(pages: Int, preferred: Int, largest: Int) throws -> Region {
+    try Region(
       provider: patternProvider(requestSize: RequestSize(preferred: preferred, largest: largest)),
       byteCount: pages * pageBytes, options: RegionOptions(), name: "test", pageSize: .ofHost(), handler: 0)
   }
 
-  private func fault(_ core: RegionCore, _ index: Int, write: Bool = false) -> PendingFault {
+  private func fault(_ core: Region, _ index: Int, write: Bool = false) -> PendingFault {
     PendingFault(page: core.range.start + UInt(index * pageBytes), isWrite: write)
   }
 

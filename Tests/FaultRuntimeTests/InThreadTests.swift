@@ -205,7 +205,7 @@ struct InThreadTests {
 
   @Test("Closing while threads touch: the right byte or a signal, never zeros", arguments: Delivery.inFaultingThread)
   func closeUnderTouches(delivery: Delivery) throws {
-    struct Trace { weak var core: RegionCore? }
+    struct Trace { weak var core: Region? }
     let runtime = try runtime(delivery)
     var traces: [Trace] = []
     for round in 0..<40 {

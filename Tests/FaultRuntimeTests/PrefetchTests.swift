@@ -363,7 +363,7 @@ struct PrefetchTests {
   @Test("What the kernel puts off for as long as the runtime tries ends a prefetch, and a quiet second starts anew")
   func putOff() throws {
     let uffd = try Userfaultfd.open(DescriptorKind.allCases, wanting: .eventRemove)
-    let core = try RegionCore(
+    let core = try Region(
       provider: patternProvider(), byteCount: 4 * pageBytes, options: RegionOptions(), name: "r", pageSize: .ofHost(),
       handler: 0)
     try uffd.register(core.range, mode: .missing)

@@ -263,7 +263,7 @@ struct RetryTests {
     func zerosNotPut() async {
       await #expect(processExitsWith: .success) {
         let uffd = try Userfaultfd.open(DescriptorKind.allCases, wanting: .poison)
-        let core = try RegionCore(
+        let core = try Region(
           provider: ZeroProvider(), byteCount: pageBytes, options: RegionOptions(), name: "r", pageSize: .ofHost(),
           handler: 0)
         try uffd.register(core.range, mode: .missing)

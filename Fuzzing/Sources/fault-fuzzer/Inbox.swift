@@ -33,7 +33,7 @@ struct InboxModel: ~Copyable {
   private let counters = HandlerCounters()
   private let capacity: Int
   private let table = RegionTable()
-  private let regions: [RegionCore]
+  private let regions: [Region]
   private let ownThreads = OwnThreads()
   private let ownThread = cuffd_thread_id()
 
@@ -50,7 +50,7 @@ struct InboxModel: ~Copyable {
     while !input.isEmpty { model.round(&input) }
   }
 
-  private init(capacity: Int, regions: [RegionCore]) {
+  private init(capacity: Int, regions: [Region]) {
     self.capacity = capacity
     self.regions = regions
     let table = table

@@ -6,9 +6,9 @@ private let pageSize = PageSize.ofHost()
 func makeRegion(
   pages: Int, cut: Int, size: RequestSize, advice: RegionOptions.Advice,
   answer: @escaping @Sendable (PageRequest, inout PageBuffer) throws -> PageContents = { _, _ in .zero }
-) -> RegionCore {
+) -> Region {
   do {
-    return try RegionCore(
+    return try Region(
       provider: ClosureProvider(requestSize: size, answer), byteCount: pages * pageSize.bytes - cut,
       options: RegionOptions(advice: advice), name: "fuzz", pageSize: pageSize, handler: 0)
   } catch {
@@ -19,7 +19,7 @@ func makeRegion(
 extension FuzzInput {
   mutating func region(
     answer: @escaping @Sendable (PageRequest, inout PageBuffer) throws -> PageContents = { _, _ in .zero }
-  ) -> RegionCore {
+  ) -> Region {
     let preferred = 1 + below(8 * pageSize.bytes)
     return makeRegion(
       pages: 1 + below(64), cut: below(pageSize.bytes),
@@ -53,7 +53,7 @@ func checkRuns(_ input: inout FuzzInput) {
 }
 
 private func serve(
-  _ batch: borrowing FaultBatch, _ table: RegionTable, _ regions: [RegionCore], _ input: inout FuzzInput
+  _ batch: borrowing FaultBatch, _ table: RegionTable, _ regions: [Region], _ input: inout FuzzInput
 ) {
   var lookup = RegionLookup(table)
   var index = 0
@@ -110,7 +110,7 @@ private func checkWidened(_ run: borrowing FaultRun) {
 }
 
 /// What is lent may lie anywhere.
-private func checkTable(_ table: RegionTable, _ regions: [RegionCore], _ input: inout FuzzInput) {
+private func checkTable(_ table: RegionTable, _ regions: [Region], _ input: inout FuzzInput) {
   var free = FreeMemory(table)
   for _ in 0..<3 {
     let start =
@@ -135,7 +135,7 @@ private func checkRegion(_ input: inout FuzzInput) {
   let byteCount = Int(bitPattern: UInt(input.magnitude()))
   let huge = [0, 1 << 21, 1 << 29][input.below(3)]
   do {
-    let region = try RegionCore(
+    let region = try Region(
       provider: ClosureProvider(requestSize: size) { _, _ in .zero }, byteCount: byteCount, options: RegionOptions(),
       name: "fuzz", pageSize: pageSize, hugePageByteCount: huge, handler: 0)
     let unit = region.requestUnit

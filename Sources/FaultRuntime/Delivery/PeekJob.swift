@@ -5,7 +5,7 @@ internal import CUFFD
 @safe
 // Safe to share: handed over by a lock, and back by `done`; who gave up and who answers late agree by the permit.
 final class PeekJob: @unchecked Sendable {
-  let region: RegionCore
+  let region: Region
   let range: Range<Int>
   private let destination: UnsafeMutableRawBufferPointer
   private(set) var failure: (any Error)?
@@ -16,7 +16,7 @@ final class PeekJob: @unchecked Sendable {
   ///   - range: whole pages, and no more than one request may ask for.
   ///   - destination: as long as the range. Nothing is written to it once `giveUp` has said so.
   @unsafe
-  init(_ region: RegionCore, _ range: Range<Int>, into destination: UnsafeMutableRawBufferPointer) {
+  init(_ region: Region, _ range: Range<Int>, into destination: UnsafeMutableRawBufferPointer) {
     self.region = region
     self.range = range
     unsafe self.destination = destination

@@ -10,7 +10,7 @@ final class PrefetchJob: @unchecked Sendable {
   private var end: Int
   let done = OneShotEvent()
 
-  init(region: RegionCore, from start: Int, to end: Int) {
+  init(region: Region, from start: Int, to end: Int) {
     range = PrefetchRange(region: region, from: start, to: end)
     let first = range.take() ?? start..<start
     offset = first.lowerBound
@@ -23,7 +23,7 @@ final class PrefetchJob: @unchecked Sendable {
     end = first.upperBound
   }
 
-  var region: RegionCore { range.region }
+  var region: Region { range.region }
 
   /// The lowest page that could not be filled. Everything before it is there, once every share has ended.
   var failure: BulkFiller.Failure? { range.failure }
@@ -90,13 +90,13 @@ final class PrefetchJob: @unchecked Sendable {
 
 /// What the shares of one prefetch have in common: which bytes nobody has taken yet, and what went wrong.
 private final class PrefetchRange: Sendable {
-  let region: RegionCore
+  let region: Region
   private let end: Int
   private let stretchByteCount: Int
   private let next: Atomic<Int>
   private let lowestFailure = Guarded<BulkFiller.Failure?>(nil)
 
-  init(region: RegionCore, from start: Int, to end: Int) {
+  init(region: Region, from start: Int, to end: Int) {
     self.region = region
     self.end = end
     next = Atomic(start)
@@ -104,7 +104,7 @@ private final class PrefetchRange: Sendable {
   }
 
   /// What one thread takes at a time; everything, where one thread shall do it alone.
-  private static func stretchByteCount(_ region: RegionCore, _ byteCount: Int) -> Int {
+  private static func stretchByteCount(_ region: Region, _ byteCount: Int) -> Int {
     guard region.mayBeAskedConcurrently, byteCount >= leastSharedByteCount, cuffd_allowed_cpu_count() > 1 else {
       return .max
     }

@@ -7,7 +7,7 @@ final class ProtectionHelpers: Sendable {
   /// What a thread of its own is asked for.
   private struct Slot {
     /// Nil while it is not in use.
-    var region: RegionCore?
+    var region: Region?
     var run: FaultRun?
     var fault = PendingFault(page: 0, isWrite: false)
     /// Goes up when the request has ended.
@@ -142,7 +142,7 @@ final class ProtectionHelpers: Sendable {
   // MARK: On the thread that faulted
 
   /// Whether the calling thread may ask the provider itself: it is one of those that ask.
-  func isForCaller(_ region: RegionCore) -> Bool { region.mayBlock ? isOn { _ in true } : isOnSerialThread }
+  func isForCaller(_ region: Region) -> Bool { region.mayBlock ? isOn { _ in true } : isOnSerialThread }
 
   /// Has a helper answer a run, and waits for it. False where another request covers the page, which has ended now: the page is
   /// there, or has failed, or is asked for again when it is touched.
@@ -179,7 +179,7 @@ final class ProtectionHelpers: Sendable {
     }
   }
 
-  private func waitForOwn(_ index: Int, _ region: RegionCore) throws {
+  private func waitForOwn(_ index: Int, _ region: Region) throws {
     while true {
       let outcome = state.wait(nanoseconds: Self.lookNanoseconds) { state -> Outcome? in
         switch state.slots[index].outcome {
@@ -202,7 +202,7 @@ final class ProtectionHelpers: Sendable {
     }
   }
 
-  private func waitForOther(_ index: Int, _ ticket: Int, _ region: RegionCore) {
+  private func waitForOther(_ index: Int, _ ticket: Int, _ region: Region) {
     while true {
       let isOver = state.wait(nanoseconds: Self.lookNanoseconds) { state -> Bool? in
         let hasEnded = if case .pending = state.slots[index].outcome { false } else { true }

@@ -1,8 +1,8 @@
 /// What serves the faults of a region.
 enum RegionServer: Sendable {
   case eventLoop(EventLoop)
-  case faultingThreads(InThreadServer)
-  case protection(ProtectionServer)
+  case faultingThreads(SigbusServer)
+  case protection(SigsegvServer)
 
   var delivery: Delivery {
     switch self {
@@ -21,7 +21,7 @@ enum RegionServer: Sendable {
     }
   }
 
-  func open(_ region: RegionCore) throws(FaultRuntimeError) {
+  func open(_ region: Region) throws(FaultRuntimeError) {
     switch self {
     case .eventLoop(let loop): try loop.open(region)
     case .faultingThreads(let server): try server.open(region)
@@ -30,7 +30,7 @@ enum RegionServer: Sendable {
   }
 
   /// Fills a range, whole pages, and says which page could not be filled.
-  func prefetch(_ region: RegionCore, _ range: Range<Int>) throws(FaultRuntimeError) -> BulkFiller.Failure? {
+  func prefetch(_ region: Region, _ range: Range<Int>) throws(FaultRuntimeError) -> BulkFiller.Failure? {
     switch self {
     case .eventLoop(let loop) where region.mayBlock: return try loop.prefetchOnPool(region, range)
     case .eventLoop(let loop):
@@ -66,7 +66,7 @@ enum RegionServer: Sendable {
     }
   }
 
-  func close(_ region: RegionCore) {
+  func close(_ region: Region) {
     switch self {
     case .eventLoop(let loop): loop.close(region)
     case .faultingThreads(let server): server.close(region)

@@ -47,27 +47,3 @@ struct ReadySet: Sendable {
   @inline(__always)
   func hasError(_ token: UInt32) -> Bool { error & (1 << token) != 0 }
 }
-
-/// A failed call of the host that is not about a userfaultfd.
-struct HostCallError: Error, Hashable, Sendable {
-  var call: String
-  var errno: KernelErrno
-}
-
-/// The owner of an eventfd: how other threads interrupt the wait of an event loop.
-struct WakeDescriptor: ~Copyable, Sendable {
-  let descriptor: CInt
-
-  init() throws(HostCallError) {
-    descriptor = cuffd_eventfd()
-    if let errno = KernelErrno(returned: descriptor) { throw HostCallError(call: "eventfd", errno: errno) }
-  }
-
-  deinit {
-    _ = cuffd_close(descriptor)
-  }
-
-  func signal() { _ = cuffd_eventfd_signal(descriptor) }
-
-  func clear() { _ = cuffd_eventfd_clear(descriptor) }
-}

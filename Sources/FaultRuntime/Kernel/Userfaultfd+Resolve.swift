@@ -1,25 +1,5 @@
 internal import CUFFD
 
-/// A request that resolves faults.
-enum ResolveRequest: String, Hashable, Sendable, CaseIterable {
-  case copy = "UFFDIO_COPY"
-  case zeropage = "UFFDIO_ZEROPAGE"
-  case move = "UFFDIO_MOVE"
-  case `continue` = "UFFDIO_CONTINUE"
-  case poison = "UFFDIO_POISON"
-  case writeProtect = "UFFDIO_WRITEPROTECT"
-}
-
-/// A resolving request that the kernel did not finish.
-struct ResolveError: Error, Hashable, Sendable, CustomStringConvertible {
-  var request: ResolveRequest
-  var errno: KernelErrno
-  /// Bytes that were resolved before it stopped.
-  var completedByteCount: Int
-
-  var description: String { "\(request.rawValue): \(errno) after \(completedByteCount) bytes" }
-}
-
 /// How a resolving request treats the threads that wait and the page that it makes.
 struct ResolveMode: OptionSet, Hashable, Sendable {
   var rawValue: UInt8

@@ -3,7 +3,7 @@ internal import CUFFD
 /// The owner of a userfaultfd. Everything that the rest of the library asks of the kernel about faults goes through it.
 ///
 /// Closing the last descriptor of a userfaultfd makes the kernel answer every thread that still waits with a page of
-/// zeros. So an owner may only die after its ranges were unregistered; `EventLoop` and `RegionCore` keep that order.
+/// zeros. So an owner may only die after its ranges were unregistered; `EventLoop` and `Region` keep that order.
 struct Userfaultfd: ~Copyable, Sendable {
   /// The descriptor's number. It is opened `O_CLOEXEC | O_NONBLOCK`.
   let descriptor: CInt

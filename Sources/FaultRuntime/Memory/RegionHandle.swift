@@ -8,17 +8,17 @@ internal import Synchronization
 final class RegionHandle: Sendable {
   /// The table, and the threads that are in.
   private let users = Atomic<Int>(1)
-  @unsafe private let held: Unmanaged<RegionCore>
+  @unsafe private let held: Unmanaged<Region>
   // Apart from the next one.
   private let padding = InlineArray<14, Int>(repeating: 0)
 
-  init(_ region: RegionCore) { unsafe held = .passRetained(region) }
+  init(_ region: Region) { unsafe held = .passRetained(region) }
 
   deinit { unsafe held.release() }
 
   /// Of the region, which is there until `leave`, without counting.
   @inline(__always)
-  var region: Unmanaged<RegionCore> { unsafe held }
+  var region: Unmanaged<Region> { unsafe held }
 
   /// For who can be sure that the table still has it.
   @inline(__always)
@@ -30,33 +30,5 @@ final class RegionHandle: Sendable {
       $0.users.wrappingSubtract(1, ordering: .acquiringAndReleasing).newValue == 0
     }
     if isLast { unsafe handle.release() }
-  }
-}
-
-/// A region in a table, and its handles where the table is for many threads.
-@safe
-// Safe to share: nothing changes after `init`.
-final class TableEntry: @unchecked Sendable {
-  let region: RegionCore
-  /// One for each lane, which this holds; nil where there are none.
-  let handles: UnsafeMutablePointer<Unmanaged<RegionHandle>>?
-
-  init(_ region: RegionCore, isForManyThreads: Bool) {
-    self.region = region
-    guard isForManyThreads else {
-      unsafe handles = nil
-      return
-    }
-    let handles = UnsafeMutablePointer<Unmanaged<RegionHandle>>.allocate(capacity: Lane.count)
-    for lane in 0..<Lane.count {
-      unsafe (handles + lane).initialize(to: .passRetained(RegionHandle(region)))
-    }
-    unsafe self.handles = unsafe handles
-  }
-
-  deinit {
-    guard let handles = unsafe handles else { return }
-    for lane in 0..<Lane.count { unsafe RegionHandle.leave(handles[lane]) }
-    unsafe handles.deallocate()
   }
 }

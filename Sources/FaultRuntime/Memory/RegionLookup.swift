@@ -2,20 +2,20 @@
 /// instructions.
 struct RegionLookup: ~Copyable {
   private let table: RegionTable
-  private var region: RegionCore?
+  private var region: Region?
   private var range = AddressRange(start: 0, byteCount: 0)
   private var generation = -1
 
   init(_ table: RegionTable) { self.table = table }
 
   @inline(__always)
-  mutating func region(containing address: UInt) -> RegionCore? {
+  mutating func region(containing address: UInt) -> Region? {
     if generation == table.generation, range.contains(address) { return region }
     return search(for: address)
   }
 
   @inline(never)
-  private mutating func search(for address: UInt) -> RegionCore? {
+  private mutating func search(for address: UInt) -> Region? {
     let generation = table.generation
     region = table.region(containing: address)
     range = region?.range ?? AddressRange(start: 0, byteCount: 0)
@@ -27,30 +27,5 @@ struct RegionLookup: ~Copyable {
   mutating func forget() {
     region = nil
     generation = -1
-  }
-}
-
-/// Memory around what was lent last that is certain not to be lazy. Used by one thread, as `RegionLookup` is.
-struct FreeMemory: ~Copyable {
-  private let table: RegionTable
-  private var range = AddressRange(start: 0, byteCount: 0)
-  private var generation = -1
-
-  init(_ table: RegionTable) { self.table = table }
-
-  /// Whether a byte of `other` lies in an open region.
-  @inline(__always)
-  mutating func isLazy(_ other: AddressRange) -> Bool {
-    if generation == table.generation, other.start >= range.start, other.end <= range.end { return false }
-    return search(for: other)
-  }
-
-  @inline(never)
-  private mutating func search(for other: AddressRange) -> Bool {
-    let generation = table.generation
-    guard let gap = table.gap(around: other) else { return true }
-    range = gap
-    self.generation = generation
-    return false
   }
 }

@@ -49,21 +49,3 @@ struct RegionParts: Sendable {
     return isHere ? origin : nil
   }
 }
-
-extension AddressRange {
-  /// What is left of it: up to two parts.
-  func without(_ other: AddressRange) -> [AddressRange] {
-    guard other.start < end, other.end > start else { return [self] }
-    var rest: [AddressRange] = []
-    if other.start > start { rest.append(AddressRange(start: start, byteCount: Int(other.start - start))) }
-    if other.end < end { rest.append(AddressRange(start: other.end, byteCount: Int(end - other.end))) }
-    return rest
-  }
-
-  /// The part that both have; nil where there is none.
-  func intersection(_ other: AddressRange) -> AddressRange? {
-    let low = max(start, other.start)
-    let high = min(end, other.end)
-    return low < high ? AddressRange(start: low, byteCount: Int(high - low)) : nil
-  }
-}

@@ -12,7 +12,7 @@ final class RegionTable: @unchecked Sendable {
   @unsafe
   private struct Entry {
     let range: AddressRange
-    let region: Unmanaged<RegionCore>
+    let region: Unmanaged<Region>
     let handles: UnsafeMutablePointer<Unmanaged<RegionHandle>>?
   }
 
@@ -88,7 +88,7 @@ final class RegionTable: @unchecked Sendable {
 
   /// The region that `address` lies in. Lock-free, O(log regions).
   @inline(__always)
-  func region(containing address: UInt) -> RegionCore? {
+  func region(containing address: UInt) -> Region? {
     unsafe reading { snapshot in
       guard let candidate = unsafe snapshot.pointee.last(startingAtOrBefore: address),
         unsafe candidate.pointee.range.contains(address)
@@ -145,8 +145,8 @@ final class RegionTable: @unchecked Sendable {
     }
   }
 
-  /// Adds a region, where none is: ``RegionCore`` is not mapped over another. O(regions); takes a lock.
-  func insert(_ region: RegionCore) {
+  /// Adds a region, where none is: ``Region`` is not mapped over another. O(regions); takes a lock.
+  func insert(_ region: Region) {
     regions.withLock { regions in
       let index = Self.index(of: region.range.start, in: regions)
       let entry = TableEntry(region, isForManyThreads: isForManyThreads)
@@ -156,7 +156,7 @@ final class RegionTable: @unchecked Sendable {
   }
 
   /// Removes a region, and returns when no reader is looking at it any more. O(regions); takes a lock.
-  func remove(_ region: RegionCore) {
+  func remove(_ region: Region) {
     regions.withLock { regions in
       let index = Self.index(of: region.range.start, in: regions)
       guard index < regions.count, regions[index].region === region else { return }

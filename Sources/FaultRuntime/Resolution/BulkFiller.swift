@@ -67,7 +67,7 @@ struct BulkFiller: ~Copyable {
   /// Fills some of the pages from `offset` on that are missing, or prepares that, and returns the offset where the next step
   /// begins, at most `end`; both are multiples of the page size.
   mutating func step<Target: PageTarget & ~Copyable>(
-    _ region: RegionCore, from offset: Int, to end: Int, _ target: borrowing Target,
+    _ region: Region, from offset: Int, to end: Int, _ target: borrowing Target,
     forbidden: RegionTable?, permit: AnswerPermit? = nil, counting count: (Int) -> Void
   ) throws(Failure) -> Int {
     let address = region.range.start &+ UInt(bitPattern: offset)
@@ -112,18 +112,18 @@ struct BulkFiller: ~Copyable {
   }
 
   /// How far one step from `offset` may get.
-  func boundary(in region: RegionCore, after offset: Int) -> Int {
+  func boundary(in region: Region, after offset: Int) -> Int {
     guard hugePageByteCount > 0 else { return offset + region.largestRequest }
     let address = region.range.start &+ UInt(bitPattern: offset)
     return offset + hugePageByteCount - Int(address % UInt(hugePageByteCount))
   }
 
-  private func canMove<Target: PageTarget & ~Copyable>(_ region: RegionCore, _ target: borrowing Target) -> Bool {
+  private func canMove<Target: PageTarget & ~Copyable>(_ region: Region, _ target: borrowing Target) -> Bool {
     hugePageByteCount > 0 && region.isWritable && target.movesPages
   }
 
   private mutating func fillPages<Target: PageTarget & ~Copyable>(
-    _ region: RegionCore, _ start: Int, _ end: Int, _ target: borrowing Target, forbidden: RegionTable?,
+    _ region: Region, _ start: Int, _ end: Int, _ target: borrowing Target, forbidden: RegionTable?,
     _ permit: AnswerPermit?, counting count: (Int) -> Void
   ) throws(Failure) {
     let run = FaultRun(region: region, from: start, to: end)
@@ -212,7 +212,7 @@ struct BulkFiller: ~Copyable {
 
   /// Assembles one huge page and moves it in. False where something stands against it, and copying has to do.
   private mutating func fillHuge<Target: PageTarget & ~Copyable>(
-    _ region: RegionCore, _ start: Int, _ target: borrowing Target, forbidden: RegionTable?,
+    _ region: Region, _ start: Int, _ target: borrowing Target, forbidden: RegionTable?,
     _ permit: AnswerPermit?, counting count: (Int) -> Void
   ) throws(Failure) -> Bool {
     guard hasHugePage else { return false }

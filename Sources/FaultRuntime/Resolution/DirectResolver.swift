@@ -86,7 +86,7 @@ struct DirectResolver: Sendable {
   /// Says why a page cannot be produced, and has access to it fail. False: the access fails; true: the page is there after all.
   @discardableResult
   func fail<Target: PageTarget & ~Copyable>(
-    _ page: UInt, of region: RegionCore, _ error: any Error, _ target: borrowing Target
+    _ page: UInt, of region: Region, _ error: any Error, _ target: borrowing Target
   ) -> Bool {
     let range = AddressRange(start: page, byteCount: pageSize.bytes)
     if region.hasBeenServed(page) {

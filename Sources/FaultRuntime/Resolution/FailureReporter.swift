@@ -1,14 +1,5 @@
 internal import CUFFD
 
-/// What to do with a page that cannot be produced where the kernel cannot poison it (`UFFDIO_POISON` needs Linux 6.6). Zeros
-/// are never an answer.
-public enum PoisonFallback: String, Hashable, Sendable, CaseIterable {
-  /// The program ends, with a line on standard error that says which page and why.
-  case abort
-  /// A line on standard error, and the threads wait until ``LazyRegion/retry(_:)`` brings the page, or the region is closed.
-  case keepWaiting
-}
-
 /// Says why pages could not be produced, whichever thread finds out.
 struct FailureReporter: Sendable {
   let onFailure: (@Sendable (PageFailure) -> Void)?
@@ -20,12 +11,12 @@ struct FailureReporter: Sendable {
   }
 
   /// Keeps a failure, and tells the hook. Before the access fails, because the program may not survive that.
-  func report(_ cause: any Error, atPage page: UInt, of region: RegionCore) {
+  func report(_ cause: any Error, atPage page: UInt, of region: Region) {
     region.report(cause, atPage: page, to: onFailure)
   }
 
   /// A page that has been reported cannot be poisoned.
-  func cannotPoison(_ page: UInt, of region: RegionCore) {
+  func cannotPoison(_ page: UInt, of region: Region) {
     // Closing takes the memory away, which ends the access as poison would.
     guard !region.isClosing || region.isLeftBehind else { return }
     _ = region.failures.explain(region.originalOffset(of: page))

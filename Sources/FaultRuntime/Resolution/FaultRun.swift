@@ -1,6 +1,6 @@
 /// Neighbouring faults of one region that become one request: the units around them, without a gap.
 struct FaultRun {
-  let region: RegionCore
+  let region: Region
   /// What is requested, as offsets of the region: whole units, clipped to the mapping.
   private(set) var start: Int
   private(set) var end: Int
@@ -10,7 +10,7 @@ struct FaultRun {
   private(set) var faults: Range<Int>
 
   @inline(__always)
-  init(region: consuming RegionCore, fault: PendingFault, index: Int) {
+  init(region: consuming Region, fault: PendingFault, index: Int) {
     self.region = region
     let offset = self.region.offset(of: fault.page)
     let unit = self.region.requestUnit
@@ -63,7 +63,7 @@ struct FaultRun {
   func isBeyondNeed(_ address: UInt) -> Bool { isWidened && region.offset(of: address) >= neededEnd }
 
   /// Pages whose faults, if any, are kept elsewhere.
-  init(region: RegionCore, from start: Int, to end: Int, neededEnd: Int? = nil) {
+  init(region: Region, from start: Int, to end: Int, neededEnd: Int? = nil) {
     self.region = region
     self.start = start
     self.end = end
@@ -72,7 +72,7 @@ struct FaultRun {
   }
 
   /// The page of `fault` alone.
-  init(region: RegionCore, onlyPageOf fault: PendingFault, index: Int) {
+  init(region: Region, onlyPageOf fault: PendingFault, index: Int) {
     self.region = region
     start = region.offset(of: fault.page)
     end = start + region.pageSize.bytes

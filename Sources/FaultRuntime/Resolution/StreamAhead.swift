@@ -3,7 +3,7 @@
 struct StreamAhead: ~Copyable {
   /// What is filled without another fault that says that somebody reads on, in bytes.
   let distance: Int
-  private var region: RegionCore?
+  private var region: Region?
   private var next = 0
   private var end = 0
 

@@ -1,0 +1,73 @@
+/// Follows what the program does to the memory of a handler's regions, and tells it. Used on the handler's threads, or on the
+/// watchdog's while those wait for themselves; seldom.
+struct EventReporter: Sendable {
+  private let onEvent: (@Sendable (RegionEvent) -> Void)?
+  private let table: RegionTable
+  /// Regions of which something was moved.
+  private let wanderers = Guarded<[Region]>([])
+
+  init(table: RegionTable, onEvent: (@Sendable (RegionEvent) -> Void)?) {
+    self.table = table
+    self.onEvent = onEvent
+  }
+
+  func handle(_ message: FaultMessage) {
+    switch message {
+    case .remove(let start, let end):
+      guard let range = AddressRange(from: start, byteCount: end &- start) else { return }
+      note(range) { .discarded(region: $0.name, range: $1) }
+    case .unmap(let start, let end):
+      guard let range = AddressRange(from: start, byteCount: end &- start) else { return }
+      for region in regions(of: range) { region.parts.withLock { $0.remove(range) } }
+      note(range) { .unmapped(region: $0.name, range: $1) }
+    case .remap(let from, let to, let byteCount):
+      guard let range = AddressRange(from: from, byteCount: UInt(byteCount)),
+        AddressRange(from: to, byteCount: UInt(byteCount)) != nil
+      else { return }
+      note(range) { .moved(region: $0.name, range: $1, to: to) }
+      for region in regions(of: range) {
+        region.parts.withLock { $0.move(from: range, to: to) }
+        wanderers.withLock { wanderers in
+          if !wanderers.contains(where: { $0 === region }) { wanderers.append(region) }
+        }
+      }
+    case .pagefault, .fork, .unknown:
+      break
+    }
+  }
+
+  /// The region whose memory was moved to `address`, and the offset that is there.
+  func moved(to address: UInt) -> (region: Region, offset: Int)? {
+    for region in wanderers.withLock({ $0 }) {
+      if let origin = region.parts.withLock({ $0.origin(of: address) }) { return (region, region.offset(of: origin)) }
+    }
+    return nil
+  }
+
+  func forget(_ region: Region) { wanderers.withLock { $0.removeAll { $0 === region } } }
+
+  /// The kernel tells of one mapping at a time, which may be of two regions, as neighbours are merged.
+  private func regions(of range: AddressRange) -> [Region] {
+    var found: [Region] = []
+    var address = range.start
+    while address < range.end {
+      if let region = table.region(containing: address) ?? moved(to: address)?.region {
+        found.append(region)
+        address = max(address + 1, region.range.contains(address) ? region.range.end : range.end)
+      } else {
+        guard let next = table.next(after: address), next < range.end else { break }
+        address = next
+      }
+    }
+    return found
+  }
+
+  private func note(_ range: AddressRange, _ event: (Region, Range<Int>) -> RegionEvent) {
+    guard let onEvent else { return }
+    for region in regions(of: range) {
+      guard let part = region.range.intersection(range) else { continue }
+      let offset = region.offset(of: part.start)
+      onEvent(event(region, offset..<(offset + part.byteCount)))
+    }
+  }
+}

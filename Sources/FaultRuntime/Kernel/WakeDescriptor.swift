@@ -1,0 +1,19 @@
+internal import CUFFD
+
+/// The owner of an eventfd: how other threads interrupt the wait of an event loop.
+struct WakeDescriptor: ~Copyable, Sendable {
+  let descriptor: CInt
+
+  init() throws(HostCallError) {
+    descriptor = cuffd_eventfd()
+    if let errno = KernelErrno(returned: descriptor) { throw HostCallError(call: "eventfd", errno: errno) }
+  }
+
+  deinit {
+    _ = cuffd_close(descriptor)
+  }
+
+  func signal() { _ = cuffd_eventfd_signal(descriptor) }
+
+  func clear() { _ = cuffd_eventfd_clear(descriptor) }
+}

@@ -1,0 +1,38 @@
+/// Faults in a fixed array, sorted by page, one entry for each page however many threads wait for it.
+struct FaultBatch: ~Copyable {
+  private var storage: [PendingFault]
+  private(set) var count = 0
+
+  init(capacity: Int) {
+    storage = Array(repeating: PendingFault(page: 0, isWrite: false), count: capacity)
+  }
+
+  var isFull: Bool { count == storage.count }
+
+  @inline(__always)
+  subscript(index: Int) -> PendingFault {
+    precondition(index >= 0 && index < count, "no such fault")
+    return storage[index]
+  }
+
+  /// Puts a fault in its place, or merges it with the one for the same page. Traps where the batch is full.
+  @inline(__always)
+  mutating func insert(_ fault: PendingFault) {
+    var index = count
+    while index > 0, storage[index - 1].page > fault.page { index -= 1 }
+    if index > 0, storage[index - 1].page == fault.page {
+      storage[index - 1].merge(fault)
+      return
+    }
+    precondition(count < storage.count, "a batch was overfilled")
+    var moved = count
+    while moved > index {
+      storage[moved] = storage[moved - 1]
+      moved -= 1
+    }
+    storage[index] = fault
+    count += 1
+  }
+
+  mutating func removeAll() { count = 0 }
+}

@@ -1,0 +1,72 @@
+internal import CUFFD
+
+extension FaultRun {
+  /// Asks the provider for the run, and checks and completes what it says. Every delivery asks this way.
+  ///
+  /// - Parameters:
+  ///   - lastWanted: the offset of the last page that somebody waits for: an answer that leaves it out is too short.
+  ///   - isWrite: whether the fault of a run of one page, or the first of a run that was widened, was a write.
+  ///   - stage: memory for the answer, as long as the run.
+  ///   - isForbidden: whether memory must not be lent, because copying from it would wait for the copying thread.
+  @inline(__always)
+  func ask(
+    lastWanted: Int, isWrite: Bool, stage: UnsafeMutableRawBufferPointer,
+    isForbidden: (AddressRange) -> Bool
+  ) throws -> PageAnswer {
+    let request = request
+    let range = range
+    let staged = UnsafeRawPointer(stage.baseAddress!)
+    var buffer = unsafe PageBuffer(storage: UnsafeMutableRawBufferPointer(rebasing: stage[..<request.byteCount]))
+    let contents = try region.provide(request, &buffer)
+
+    switch unsafe contents.source {
+    case .filled:
+      let usable = try usableByteCount(buffer.count, of: request, lastWanted)
+      unsafe stage.clear(from: buffer.count, to: usable)
+      return unsafe PageAnswer(AnswerPart(range: range.prefix(usable), source: staged))
+
+    case .lent(let bytes):
+      let usable = try usableByteCount(bytes.count, of: request, lastWanted)
+      let lent = AddressRange(start: UInt(bitPattern: bytes.baseAddress), byteCount: bytes.count)
+      if isForbidden(lent) { throw ResolutionError.lentLazyMemory }
+      let whole = min(region.pageSize.roundDown(bytes.count), usable)
+      let wholePart = unsafe AnswerPart(range: range.prefix(whole), source: bytes.baseAddress, isStaged: false)
+      guard whole < usable else { return unsafe PageAnswer(wholePart) }
+      // The last page of the region, which the lent bytes do not fill.
+      let tail = unsafe UnsafeRawBufferPointer(rebasing: bytes[whole...])
+      if unsafe cuffd_copy_if_readable(stage.baseAddress!, tail.baseAddress!, tail.count) < 0 {
+        throw ResolutionError.refused(.badAddress)
+      }
+      unsafe stage.clear(from: tail.count, to: usable - whole)
+      let tailPart = unsafe AnswerPart(range: range.dropping(whole).prefix(usable - whole), source: staged)
+      return unsafe whole == 0 ? PageAnswer(tailPart) : PageAnswer(wholePart, tailPart)
+
+    case .zero:
+      guard isWrite, isOnePage || isWidened else { return unsafe PageAnswer(AnswerPart(range: range, source: nil)) }
+      // A write to the shared page of zeros copies it at once: a page of its own is cheaper.
+      unsafe stage.clear(from: 0, to: range.byteCount)
+      return unsafe PageAnswer(AnswerPart(range: range, source: staged))
+    }
+  }
+
+  /// How much of the run an answer of `produced` bytes fills, in whole pages.
+  @inline(__always)
+  private func usableByteCount(
+    _ produced: Int, of request: PageRequest, _ lastWanted: Int
+  ) throws(ResolutionError) -> Int {
+    if produced == request.byteCount { return end - start }
+    if produced > request.byteCount { throw .answerTooLong(produced: produced, wanted: request.byteCount) }
+    let usable = region.pageSize.roundDown(produced)
+    if lastWanted >= start + usable { throw .answerTooShort(produced: produced, wanted: request.byteCount) }
+    shrinkNext(at: start + usable)
+    return usable
+  }
+}
+
+extension UnsafeMutableRawBufferPointer {
+  @inline(__always)
+  fileprivate func clear(from start: Int, to end: Int) {
+    guard start < end else { return }
+    _ = unsafe UnsafeMutableRawBufferPointer(rebasing: self[start..<end]).initializeMemory(as: UInt8.self, repeating: 0)
+  }
+}

@@ -1,0 +1,116 @@
+internal import CUFFD
+
+/// Copies pages of a region into a buffer of its own.
+@safe
+struct PieceReader: ~Copyable {
+  private let region: LazyRegion
+  private let buffer: UnsafeMutableRawBufferPointer
+  private var states: [UInt8]
+
+  init(_ region: LazyRegion, _ byteCount: Int) throws(FaultRuntimeError) {
+    self.region = region
+    var address: UnsafeMutableRawPointer?
+    if let errno = unsafe KernelErrno(returned: cuffd_map_anonymous(byteCount, true, &address)) {
+      throw .cannotMap(region.name, byteCount, errno)
+    }
+    unsafe buffer = UnsafeMutableRawBufferPointer(start: address, count: byteCount)
+    states = Array(repeating: 0, count: byteCount / region.pageSize)
+  }
+
+  deinit { _ = unsafe cuffd_unmap(UInt64(UInt(bitPattern: buffer.baseAddress)), buffer.count) }
+
+  func withBytes(_ body: (UnsafeRawBufferPointer) throws -> Void) throws {
+    try unsafe body(UnsafeRawBufferPointer(buffer))
+  }
+
+  /// Fills the buffer with what belongs at these offsets.
+  mutating func read(_ range: Range<Int>) throws(FaultRuntimeError) {
+    let core = region.core
+    let pageSize = region.pageSize
+    let count = range.count / pageSize
+    let address = core.range.start &+ UInt(bitPattern: range.lowerBound)
+    let result = unsafe states.withUnsafeMutableBufferPointer { states in
+      unsafe core.notePages(AddressRange(start: address, byteCount: range.count), in: states.baseAddress!)
+    }
+    if let errno = result {
+      throw .pageFailed(core.failure(ResolutionError.refused(errno), atPage: address))
+    }
+    for offset in core.failures.offsets(in: range)
+    where states[(offset - range.lowerBound) / pageSize] == State.something {
+      if !core.isThere(core.range.start &+ UInt(bitPattern: offset)) {
+        states[(offset - range.lowerBound) / pageSize] = copyUnlessPoisoned(offset, offset - range.lowerBound)
+      }
+    }
+    var page = 0
+    while page < count {
+      var end = page + 1
+      while end < count, states[end] == states[page] { end += 1 }
+      if states[page] == State.something {
+        try copy(range, page, end)
+      } else if states[page] == State.nothing {
+        try ask(range, page * pageSize, end * pageSize)
+      }
+      page = end
+    }
+  }
+
+  /// What is known of a page: the first two by `Region.notePages`.
+  private enum State {
+    static let nothing: UInt8 = 0
+    static let something: UInt8 = 1
+    static let copied: UInt8 = 2
+  }
+
+  /// A poisoned page looks like one that came in the end and was swapped out. The kernel can read the one and not the other.
+  private func copyUnlessPoisoned(_ offset: Int, _ place: Int) -> UInt8 {
+    let source = unsafe UnsafeRawPointer(bitPattern: region.core.range.start &+ UInt(bitPattern: offset))!
+    let result = unsafe cuffd_try_copy(buffer.baseAddress! + place, source, region.pageSize)
+    return result == 0 ? State.copied : State.nothing
+  }
+
+  private func copy(_ range: Range<Int>, _ page: Int, _ end: Int) throws(FaultRuntimeError) {
+    let part = (page * region.pageSize)..<(end * region.pageSize)
+    // What is there may be gone by now, and what was swapped out may have failed: the checked way.
+    try unsafe region.copyPages(
+      range.lowerBound + part.lowerBound, into: UnsafeMutableRawBufferPointer(rebasing: buffer[part]))
+  }
+
+  private func ask(_ range: Range<Int>, _ start: Int, _ end: Int) throws(FaultRuntimeError) {
+    let core = region.core
+    for offset in stride(from: start, to: end, by: core.largestRequest) {
+      let part = offset..<min(offset + core.largestRequest, end)
+      do throws(FaultRuntimeError) {
+        try ask(range, part)
+      } catch {
+        guard error.code == .pageFailed, part.count > region.pageSize, !error.isDeadline else { throw error }
+        // One of the pages is to blame, or the provider answers less at a time.
+        for page in stride(from: part.lowerBound, to: part.upperBound, by: region.pageSize) {
+          try ask(range, page..<(page + region.pageSize))
+        }
+      }
+    }
+  }
+
+  /// One request.
+  private func ask(_ range: Range<Int>, _ part: Range<Int>) throws(FaultRuntimeError) {
+    let core = region.core
+    let job = unsafe PeekJob(
+      core, (range.lowerBound + part.lowerBound)..<(range.lowerBound + part.upperBound),
+      into: UnsafeMutableRawBufferPointer(rebasing: buffer[part]))
+    let hasAnswered = try region.server.peek(job)
+    if core.isClosing { throw .regionClosed(core) }
+    let cause =
+      hasAnswered
+      ? job.failure : ResolutionError.deadlineExceeded(.nanoseconds(Int64(clamping: core.deadline)))
+    if let cause {
+      throw .pageFailed(core.failure(cause, atPage: core.range.start &+ UInt(bitPattern: job.range.lowerBound)))
+    }
+  }
+}
+
+extension FaultRuntimeError {
+  /// Asking for less would take as long again.
+  fileprivate var isDeadline: Bool {
+    if case .deadlineExceeded? = failure?.cause as? ResolutionError { true } else { false }
+  }
+}
