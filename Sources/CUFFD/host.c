@@ -65,9 +65,16 @@ struct start {
   void *context;
 };
 
+static _Thread_local uint64_t thread_role;
+
+uint64_t cuffd_thread_role(void) { return thread_role; }
+
+void cuffd_thread_set_role(uint64_t role) { thread_role = role; }
+
 static void *run(void *argument) {
   struct start start = *(struct start *)argument;
   free(argument);
+  thread_role = 1;
   start.body(start.context);
   return NULL;
 }
@@ -129,97 +136,42 @@ bool cuffd_thread_is_current(cuffd_thread thread) {
   return pthread_equal(pthread_self(), (pthread_t)thread.handle) != 0;
 }
 
-struct cuffd_lock {
+struct cuffd_monitor {
   pthread_mutex_t mutex;
-};
-
-cuffd_lock *cuffd_lock_create(void) {
-  cuffd_lock *lock = malloc(sizeof *lock);
-  if (lock != NULL) pthread_mutex_init(&lock->mutex, NULL);
-  return lock;
-}
-
-void cuffd_lock_acquire(cuffd_lock *lock) { pthread_mutex_lock(&lock->mutex); }
-
-void cuffd_lock_release(cuffd_lock *lock) { pthread_mutex_unlock(&lock->mutex); }
-
-void cuffd_lock_destroy(cuffd_lock *lock) {
-  pthread_mutex_destroy(&lock->mutex);
-  free(lock);
-}
-
-struct cuffd_condition {
   pthread_cond_t changed;
 };
 
-// Time limits are of the clock that nobody sets.
-static void create_condition(pthread_cond_t *condition) {
+cuffd_monitor *cuffd_monitor_create(void) {
+  cuffd_monitor *monitor = malloc(sizeof *monitor);
+  if (monitor == NULL) return NULL;
+  pthread_mutex_init(&monitor->mutex, NULL);
+  // Time limits are of the clock that nobody sets.
   pthread_condattr_t attributes;
   pthread_condattr_init(&attributes);
   pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-  pthread_cond_init(condition, &attributes);
+  pthread_cond_init(&monitor->changed, &attributes);
   pthread_condattr_destroy(&attributes);
+  return monitor;
 }
 
-cuffd_condition *cuffd_condition_create(void) {
-  cuffd_condition *condition = malloc(sizeof *condition);
-  if (condition != NULL) create_condition(&condition->changed);
-  return condition;
-}
+void cuffd_monitor_enter(cuffd_monitor *monitor) { pthread_mutex_lock(&monitor->mutex); }
 
-void cuffd_condition_announce(cuffd_condition *condition) { pthread_cond_broadcast(&condition->changed); }
+void cuffd_monitor_leave(cuffd_monitor *monitor) { pthread_mutex_unlock(&monitor->mutex); }
 
-void cuffd_condition_announce_to_one(cuffd_condition *condition) { pthread_cond_signal(&condition->changed); }
-
-int cuffd_condition_wait(cuffd_condition *condition, cuffd_lock *lock, uint64_t timeout_nanoseconds) {
-  if (timeout_nanoseconds == UINT64_MAX) return -pthread_cond_wait(&condition->changed, &lock->mutex);
+int cuffd_monitor_wait(cuffd_monitor *monitor, uint64_t timeout_nanoseconds) {
+  if (timeout_nanoseconds == UINT64_MAX) return -pthread_cond_wait(&monitor->changed, &monitor->mutex);
   struct timespec until = time_after(CLOCK_MONOTONIC, timeout_nanoseconds);
-  return -pthread_cond_timedwait(&condition->changed, &lock->mutex, &until);
+  return -pthread_cond_timedwait(&monitor->changed, &monitor->mutex, &until);
 }
 
-void cuffd_condition_destroy(cuffd_condition *condition) {
-  pthread_cond_destroy(&condition->changed);
-  free(condition);
-}
+void cuffd_monitor_announce(cuffd_monitor *monitor) { pthread_cond_broadcast(&monitor->changed); }
 
-struct cuffd_event {
-  pthread_mutex_t mutex;
-  pthread_cond_t changed;
-  bool signalled;
-};
+void cuffd_monitor_announce_to_one(cuffd_monitor *monitor) { pthread_cond_signal(&monitor->changed); }
 
-cuffd_event *cuffd_event_create(void) {
-  cuffd_event *event = malloc(sizeof *event);
-  if (event == NULL) return NULL;
-  pthread_mutex_init(&event->mutex, NULL);
-  create_condition(&event->changed);
-  event->signalled = false;
-  return event;
-}
-
-void cuffd_event_signal(cuffd_event *event) {
-  pthread_mutex_lock(&event->mutex);
-  event->signalled = true;
-  pthread_cond_signal(&event->changed);
-  pthread_mutex_unlock(&event->mutex);
-}
-
-int cuffd_event_wait(cuffd_event *event, uint64_t timeout_nanoseconds) {
-  struct timespec until = time_after(CLOCK_MONOTONIC, timeout_nanoseconds);
-  int result = 0;
-  pthread_mutex_lock(&event->mutex);
-  while (!event->signalled && result == 0) {
-    result = pthread_cond_timedwait(&event->changed, &event->mutex, &until);
-  }
-  bool signalled = event->signalled;
-  pthread_mutex_unlock(&event->mutex);
-  return signalled ? 0 : -result;
-}
-
-void cuffd_event_destroy(cuffd_event *event) {
-  pthread_cond_destroy(&event->changed);
-  pthread_mutex_destroy(&event->mutex);
-  free(event);
+void cuffd_monitor_destroy(cuffd_monitor *monitor) {
+  pthread_cond_destroy(&monitor->changed);
+  pthread_mutex_destroy(&monitor->mutex);
+  free(monitor);
 }
 
 int cuffd_file_open(const char *path) {

@@ -137,37 +137,3 @@ int cuffd_hold_cpu_latency(const char *path) {
   }
   return fd;
 }
-
-struct cuffd_baton {
-  pthread_mutex_t mutex;
-  pthread_cond_t passed;
-  int holder;
-};
-
-cuffd_baton *cuffd_baton_create(int holder) {
-  cuffd_baton *baton = malloc(sizeof *baton);
-  if (baton == NULL) return NULL;
-  pthread_mutex_init(&baton->mutex, NULL);
-  pthread_cond_init(&baton->passed, NULL);
-  baton->holder = holder;
-  return baton;
-}
-
-void cuffd_baton_pass(cuffd_baton *baton, int holder) {
-  pthread_mutex_lock(&baton->mutex);
-  baton->holder = holder;
-  pthread_cond_broadcast(&baton->passed);
-  pthread_mutex_unlock(&baton->mutex);
-}
-
-void cuffd_baton_wait(cuffd_baton *baton, int self) {
-  pthread_mutex_lock(&baton->mutex);
-  while (baton->holder != self) pthread_cond_wait(&baton->passed, &baton->mutex);
-  pthread_mutex_unlock(&baton->mutex);
-}
-
-void cuffd_baton_destroy(cuffd_baton *baton) {
-  pthread_cond_destroy(&baton->passed);
-  pthread_mutex_destroy(&baton->mutex);
-  free(baton);
-}

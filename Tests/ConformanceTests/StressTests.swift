@@ -81,12 +81,12 @@ extension UffdUnitTests {
 private final class Counters: Sendable {
   let pageCount: Int
   private let memory: Memory
-  private let locks: [Guarded<Int>]
+  private let locks: [Monitor<Int>]
 
   init(_ memory: Memory) {
     self.memory = memory
     pageCount = memory.range.byteCount / memory.pageBytes
-    locks = (0..<pageCount).map { _ in Guarded(0) }
+    locks = (0..<pageCount).map { _ in Monitor(0) }
   }
 
   /// Counts in random pages. Returns how often the two counters differed, or were not what was counted last.

@@ -40,8 +40,8 @@ func eventually(_ condition: () throws -> Bool) rethrows -> Bool {
 
 /// What a thread of its own found out. A thread, because a blocked task would take one that the test needs itself.
 final class Later<Value: Sendable>: Sendable {
-  private let value = Guarded<Value?>(nil)
-  private let handle = Guarded(pthread_t())
+  private let value = Monitor<Value?>(nil)
+  private let handle = Monitor(pthread_t())
 
   init(_ body: @escaping @Sendable () -> Value) {
     let start = unsafe Unmanaged.passRetained(

@@ -128,8 +128,8 @@ struct AccessTests {
   @Test("Closing waits for the closure, and whoever comes later is refused")
   func closing() throws {
     let region = try region(.pool, byteCount: 4 * pageBytes)
-    let order = Guarded<[String]>([])
-    let closer = Guarded<TestThread?>(nil)
+    let order = Monitor<[String]>([])
+    let closer = Monitor<TestThread?>(nil)
     try unsafe region.withResident(0..<pageBytes) { bytes in
       let thread = TestThread {
         region.close()
@@ -282,7 +282,7 @@ struct AccessTests {
   func refusedPieces(mayBlock: Bool) throws {
     let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .eventLoop, handlerThreads: 1))
     let inner = try runtime.map(patternProvider(mayBlock: mayBlock), byteCount: pageBytes)
-    let code = Guarded<FaultRuntimeError.Code?>(nil)
+    let code = Monitor<FaultRuntimeError.Code?>(nil)
     let outer = try runtime.map(
       ClosureProvider(mayBlock: mayBlock) { request, page in
         do {

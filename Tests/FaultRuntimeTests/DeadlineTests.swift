@@ -12,7 +12,7 @@ private struct Broken: Error {}
   "Providers that do not return in time", .timeLimit(.minutes(2)),
   .enabled(if: Host.features.contains(.poison), SkipReason.poison))
 struct DeadlineTests {
-  private let failures = Guarded<[PageFailure]>([])
+  private let failures = Monitor<[PageFailure]>([])
 
   private func runtime(threads: Int = 2) throws -> FaultRuntime {
     var configuration = FaultRuntimeConfiguration(

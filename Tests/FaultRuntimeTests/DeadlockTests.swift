@@ -12,7 +12,7 @@ import Testing
 struct DeadlockTests {
   /// Where regions are, for providers that were made before them.
   private final class Places: Sendable {
-    private let addresses = Guarded<[UInt]>([])
+    private let addresses = Monitor<[UInt]>([])
     func add(_ region: LazyRegion) { addresses.withLock { $0.append(region.address) } }
     subscript(index: Int) -> UInt { addresses.withLock { $0[index] } }
   }
@@ -174,7 +174,7 @@ struct DeadlockTests {
 
   @Test("Pages that lean on one another deeper than the pool may grow are an error, with both ends")
   func endlessOnPool() throws {
-    let deadlocks = Guarded<[SelfDeadlock]>([])
+    let deadlocks = Monitor<[SelfDeadlock]>([])
     var configuration = FaultRuntimeConfiguration(delivery: .eventLoop, providerThreads: 1)
     configuration.onFailure = { failure in
       if case .deadlock(let found)? = failure.cause as? ResolutionError { deadlocks.withLock { $0.append(found) } }
@@ -315,7 +315,7 @@ struct DeadlockTests {
       })
     // More than there are CPUs: some of them only would run if they could.
     let isOver = Atomic<Bool>(false)
-    let spinning = Guarded<[UInt32]>([])
+    let spinning = Monitor<[UInt32]>([])
     let spinners = (0..<4).map { _ in
       TestThread {
         spinning.withLock { $0.append(UInt32(cts_thread_id())) }

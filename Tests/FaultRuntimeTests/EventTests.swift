@@ -88,7 +88,7 @@ struct RegionPartsTests {
 @Suite("What the program does to regions behind the runtime's back", .timeLimit(.minutes(2)))
 struct EventTests {
   private final class Events: Sendable {
-    private let list = Guarded<[RegionEvent]>([])
+    private let list = Monitor<[RegionEvent]>([])
     func add(_ event: RegionEvent) { list.withLock { $0.append(event) } }
     var all: [RegionEvent] { list.withLock { $0 } }
   }
@@ -176,8 +176,8 @@ struct EventTests {
 
   @Test("A prefetch on the handler's thread goes on when an event comes that this thread has to read first")
   func eventDuringPrefetch() throws {
-    let held = Guarded<LazyRegion?>(nil)
-    let discarding = Guarded<TestThread?>(nil)
+    let held = Monitor<LazyRegion?>(nil)
+    let discarding = Monitor<TestThread?>(nil)
     var configuration = FaultRuntimeConfiguration(delivery: .eventLoop, handlerThreads: 1)
     configuration.onEvent = { [events] in events.add($0) }
     let region = try FaultRuntime(configuration).map(
@@ -281,9 +281,9 @@ struct EventTests {
     let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .eventLoop, handlerThreads: 1))
     let region = try runtime.map(patternProvider(), byteCount: 8 * pageBytes)
     let descriptor = region.descriptorNumber
-    let place = Guarded<UInt>(0)
-    let taken = Guarded<UInt>(0)
-    let unmapper = Guarded<TestThread?>(nil)
+    let place = Monitor<UInt>(0)
+    let taken = Monitor<UInt>(0)
+    let unmapper = Monitor<TestThread?>(nil)
     let selfish = try runtime.map(
       ClosureProvider(requestSize: .singlePage, mayBlock: false) { _, _ in
         let thread = TestThread { [self] in
@@ -310,7 +310,7 @@ struct EventTests {
     .enabled(if: Host.features.contains(.poison), SkipReason.poison))
   func eventWhileFailing() async {
     await #expect(processExitsWith: .success) {
-      let onFailure = Guarded<(@Sendable () -> Void)?>(nil)
+      let onFailure = Monitor<(@Sendable () -> Void)?>(nil)
       var configuration = FaultRuntimeConfiguration(delivery: .eventLoop, handlerThreads: 1)
       configuration.resolveDeadline = .milliseconds(300)
       configuration.onFailure = { _ in onFailure.withLock { $0 }?() }
@@ -322,7 +322,7 @@ struct EventTests {
       #expect(moved == target.range.start)
       let address = other.address
       let descriptor = other.descriptorNumber
-      let unmapper = Guarded<TestThread?>(nil)
+      let unmapper = Monitor<TestThread?>(nil)
       onFailure.withLock {
         $0 = {
           let thread = TestThread {

@@ -21,7 +21,7 @@ struct FailureTests {
 
   /// What the hook was told, in order.
   private final class Failures: Sendable {
-    private let list = Guarded<[PageFailure]>([])
+    private let list = Monitor<[PageFailure]>([])
     func add(_ failure: PageFailure) { list.withLock { $0.append(failure) } }
     var all: [PageFailure] { list.withLock { $0 } }
   }

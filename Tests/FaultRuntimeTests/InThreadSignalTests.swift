@@ -32,7 +32,7 @@ struct InThreadSignalTests {
   @Test("While a fault is answered other signals wait, and faults do not", arguments: Delivery.inFaultingThread)
   func signalMask(delivery: Delivery) throws {
     let runtime = try runtime(delivery)
-    let waiting = Guarded<[CInt]>([])
+    let waiting = Monitor<[CInt]>([])
     let region = try runtime.map(
       ClosureProvider(mayRunInFaultingThread: true) { request, page in
         var mask = sigset_t()
@@ -70,7 +70,7 @@ struct InThreadSignalTests {
   @Test("Staging memory is used again, and never by two at a time")
   func stagingPool() throws {
     let pool = try #require(StagingPool())
-    let slots = Guarded<[UInt]>([])
+    let slots = Monitor<[UInt]>([])
     // On one CPU, because each has slots of its own.
     let thread = TestThread {
       #expect(cts_run_on_cpu(cuffd_current_cpu()) == 0)
@@ -251,7 +251,7 @@ struct InThreadSignalTests {
     Self.callSanitizer("__lsan_disable")
     defer { Self.callSanitizer("__lsan_enable") }
     let runtime = try runtime(delivery)
-    let place = Guarded<UInt>(0)
+    let place = Monitor<UInt>(0)
     let bad = try runtime.map(
       ClosureProvider(requestSize: .singlePage, mayRunInFaultingThread: true) { _, _ in throw Refused() },
       byteCount: pageBytes)

@@ -31,7 +31,7 @@ struct LifeTests {
     let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .eventLoop, needsSystemCalls: true))
     let region = try runtime.map(Self.gated(gate, asked: asked), byteCount: 2 * pageBytes)
     let address = region.address
-    let writer = Guarded<CInt>(0)
+    let writer = Monitor<CInt>(0)
     let isDone = Atomic<Bool>(false)
     let thread = TestThread {
       cts_unblock_signals()
@@ -59,7 +59,7 @@ struct LifeTests {
     let gate = Gate()
     let region = try FaultRuntime().map(Self.gated(gate), byteCount: pageBytes)
     let address = region.address
-    let number = Guarded<CInt>(0)
+    let number = Monitor<CInt>(0)
     let thread = TestThread {
       cts_unblock_signals()
       number.withLock { $0 = cts_thread_id() }
@@ -131,7 +131,7 @@ struct LifeTests {
           seed: round, requestSize: RequestSize(preferred: 1, largest: 8 * pageBytes), mayBlock: mayBlock,
           inFaultingThread: true), byteCount: pages * pageBytes)
       let address = region.address
-      let wrong = Guarded<[Access]>([])
+      let wrong = Monitor<[Access]>([])
       let started = Atomic<Int>(0)
       let touchers = (0..<2).map { index in
         TestThread {
@@ -168,7 +168,7 @@ struct LifeTests {
   func lastReferenceInProvider() async {
     await #expect(processExitsWith: .success) {
       final class Holder: Sendable {
-        let region = Guarded<LazyRegion?>(nil)
+        let region = Monitor<LazyRegion?>(nil)
       }
       let holder = Holder()
       let region = try FaultRuntime().map(

@@ -96,7 +96,7 @@ struct OldKernelTests {
     }
   }
 
-  private static func threadsReading(_ addresses: [UInt], into outcomes: Guarded<[Access]>) -> [TestThread] {
+  private static func threadsReading(_ addresses: [UInt], into outcomes: Monitor<[Access]>) -> [TestThread] {
     addresses.map { address in
       TestThread {
         let outcome = read(address)
@@ -203,7 +203,7 @@ struct OldKernelTests {
     let source = Source(bad: 1)
     let runtime = try FaultRuntime(kernel.configuration(.eventLoop, withoutPoison: .keepWaiting))
     let regions = try (0..<2).map { _ in try runtime.map(source.provider(asker), byteCount: 3 * pageBytes) }
-    let outcomes = regions.map { _ in Guarded<[Access]>([]) }
+    let outcomes = regions.map { _ in Monitor<[Access]>([]) }
     let threads = zip(regions, outcomes).flatMap { region, outcomes in
       Self.threadsReading([1, 1].map { region.address + UInt($0 * pageBytes + 5) }, into: outcomes)
     }
@@ -281,7 +281,7 @@ struct OldKernelTests {
         page.append(expectedBytes(request.range))
         return .filled
       }, byteCount: 4 * pageBytes)
-    let outcomes = Guarded<[Access]>([])
+    let outcomes = Monitor<[Access]>([])
     let threads = Self.threadsReading((0..<4).map { region.address + UInt($0 * pageBytes) }, into: outcomes)
     #expect(eventually { waiters(on: region.descriptorNumber).all == 4 })
     region.close()
@@ -298,7 +298,7 @@ struct OldKernelTests {
   func deadlock(kernel: OldKernel) async {
     let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
       [kernel = kernel.rawValue as String] in
-      let place = Guarded<UInt>(0)
+      let place = Monitor<UInt>(0)
       let region = try FaultRuntime(OldKernel(rawValue: kernel)!.configuration(.eventLoop)).map(
         ClosureProvider(requestSize: .singlePage, mayBlock: false) { _, _ in
           _ = FaultRuntimeTests.read(place.withLock { $0 } + UInt(pageBytes))
@@ -350,7 +350,7 @@ struct OldKernelTests {
         page.append(expectedBytes(request.range))
         return .filled
       }, byteCount: 3 * pageBytes, options: RegionOptions(deadline: .milliseconds(300)))
-    let outcomes = Guarded<[Access]>([])
+    let outcomes = Monitor<[Access]>([])
     let threads = Self.threadsReading([region.address + UInt(pageBytes)], into: outcomes)
     #expect(eventually { region.failure(at: pageBytes) != nil })
     gate.open()
@@ -385,7 +385,7 @@ struct OldKernelTests {
     let target = Scratch(pages: 2)
     #expect(cts_move_memory(region.address, 2 * pageBytes, target.range.start) == target.range.start)
     #expect(read(target.range.start + 3) == .byte(expectedByte(3)))
-    let outcomes = Guarded<[Access]>([])
+    let outcomes = Monitor<[Access]>([])
     let threads = Self.threadsReading([target.range.start + UInt(pageBytes)], into: outcomes)
     #expect(eventually { region.failure(at: pageBytes) != nil })
     #expect(outcomes.withLock { $0 }.isEmpty)

@@ -301,9 +301,9 @@ struct PlacementTests {
   @Test(
     "The place of a thread is found, and found again when it has moved", .enabled(if: hasTwoCPUs, SkipReason.twoCPUs))
   func locating() {
-    let cpu = Guarded(Self.cpus[0])
-    let seen = Guarded(-1)
-    let number = Guarded<UInt32>(0)
+    let cpu = Monitor(Self.cpus[0])
+    let seen = Monitor(-1)
+    let number = Monitor<UInt32>(0)
     let isDone = Atomic<Bool>(false)
     let wanderer = TestThread {
       while !isDone.load(ordering: .relaxed) {

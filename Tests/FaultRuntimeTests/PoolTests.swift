@@ -11,7 +11,7 @@ struct PoolTests {
   /// A provider that notes what it is asked for, and holds the requests for which `isHeld` until its gate opens.
   private final class Slow: Sendable {
     let gate = Gate()
-    private let log = Guarded<[Range<Int>]>([])
+    private let log = Monitor<[Range<Int>]>([])
     private let current = Atomic<Int>(0)
     private let highest = Atomic<Int>(0)
 
@@ -184,7 +184,7 @@ struct PoolTests {
     let slow = Slow()
     let region = try runtime.map(slow.provider(), byteCount: pageBytes)
     let address = region.address
-    let order = Guarded<[String]>([])
+    let order = Monitor<[String]>([])
     let victim = TestThread { _ = read(address) }
     #expect(eventually { slow.requests.count == 1 })
     let closer = TestThread {
@@ -241,7 +241,7 @@ struct PoolTests {
   func closingAfterArrival(mayBlock: Bool) throws {
     let runtime = try runtime()
     let region = try runtime.map(patternProvider(mayBlock: mayBlock), byteCount: pageBytes)
-    let closer = Guarded<TestThread?>(nil)
+    let closer = Monitor<TestThread?>(nil)
     try arriveUnnoticed(region, over: runtime) {
       closer.withLock { $0 = TestThread { region.close() } }
       #expect(eventually { region.isClosed })
@@ -254,7 +254,7 @@ struct PoolTests {
   @Test("A provider that closes its own region does not wait for itself")
   func closesItself() throws {
     let runtime = try runtime(closeDeadline: .seconds(600))
-    let box = Guarded<LazyRegion?>(nil)
+    let box = Monitor<LazyRegion?>(nil)
     let region = try runtime.map(
       ClosureProvider { request, page in
         box.withLock { $0 }?.close()

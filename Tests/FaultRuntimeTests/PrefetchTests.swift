@@ -145,7 +145,7 @@ struct PrefetchTests {
   func fromProvider() throws {
     let runtime = try runtime(.eventLoop)
     let other = try runtime.map(provider(), byteCount: pageBytes)
-    let code = Guarded<FaultRuntimeError.Code?>(nil)
+    let code = Monitor<FaultRuntimeError.Code?>(nil)
     let region = try runtime.map(
       ClosureProvider(mayBlock: false) { request, page in
         do throws(FaultRuntimeError) { try other.populate() } catch { code.withLock { $0 = error.code } }
@@ -202,7 +202,7 @@ struct PrefetchTests {
 
   /// Every byte of a page says which one it is; failing pages throw, and `threads` counts who asked.
   private func numbered(
-    failing: [Int] = [], threads: Guarded<Set<UInt>> = Guarded([])
+    failing: [Int] = [], threads: Monitor<Set<UInt>> = Monitor([])
   ) -> ClosureProvider {
     ClosureProvider(
       requestSize: RequestSize(preferred: 64 << 10, largest: 256 << 10), mayBlock: false, mayRunInFaultingThread: true
@@ -227,7 +227,7 @@ struct PrefetchTests {
   @Test("Two threads share a large region", arguments: all)
   func shared(delivery: Delivery) throws {
     let runtime = try runtime(delivery)
-    let threads = Guarded<Set<UInt>>([])
+    let threads = Monitor<Set<UInt>>([])
     let region = try runtime.map(numbered(threads: threads), byteCount: Self.sharedByteCount)
     try region.populate()
     #expect(threads.withLock { $0.count } == min(2, Int(cuffd_allowed_cpu_count())))
@@ -350,7 +350,7 @@ struct PrefetchTests {
         page.append(repeating: 1, count: request.byteCount)
         return .filled
       }, byteCount: 1_000_000 * pageBytes)
-    let code = Guarded<FaultRuntimeError.Code?>(nil)
+    let code = Monitor<FaultRuntimeError.Code?>(nil)
     let prefetcher = TestThread {
       do throws(FaultRuntimeError) { try region.populate() } catch { code.withLock { $0 = error.code } }
     }

@@ -61,7 +61,7 @@ struct RetryTests {
       var bad: [Int: Int] = [:]
       var asked: [Int: Int] = [:]
     }
-    private let state = Guarded(State())
+    private let state = Monitor(State())
     let isZero: Bool
 
     /// `bad` says how often each page fails.

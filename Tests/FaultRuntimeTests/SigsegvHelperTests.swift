@@ -15,7 +15,7 @@ struct SigsegvHelperTests {
 
   @Test("A thread of the runtime's own asks them, for pages, prefetches and pieces", arguments: [false, true])
   func asked(mayBlock: Bool) throws {
-    let here = Guarded<Set<Int32>>([])
+    let here = Monitor<Set<Int32>>([])
     let runtime = try runtime()
     let region = try runtime.map(
       ClosureProvider(mayBlock: mayBlock) { request, page in
@@ -137,7 +137,7 @@ struct SigsegvHelperTests {
       }, byteCount: 2 * pageBytes)
     #expect(outer.access(9) == .byte(expectedByte(9, seed: 4)))
     #expect(outer.access(pageBytes + 9) == .byte(expectedByte(9, seed: 5)))
-    let place = Guarded<UInt>(0)
+    let place = Monitor<UInt>(0)
     let own = try runtime.map(
       ClosureProvider(requestSize: .singlePage, mayBlock: true) { _, _ in
         guard case .byte = read(place.withLock { $0 }) else { throw Refused() }

@@ -19,7 +19,7 @@ struct SigsegvTests {
   }
 
   private final class Notes: Sendable {
-    private let list = Guarded<[String]>([])
+    private let list = Monitor<[String]>([])
     func add(_ text: String) { list.withLock { $0.append(text) } }
     var all: [String] { list.withLock { $0 } }
   }
@@ -152,7 +152,7 @@ struct SigsegvTests {
       let isOpen = Atomic<Bool>(false)
       let goesOn = Atomic<Bool>(false)
       let hasRead = Atomic<Bool>(false)
-      let found = Guarded<[UInt8]>([])
+      let found = Monitor<[UInt8]>([])
       let twin = try #require(region.core.twin)
       twin.afterOpening.withLock {
         $0 = {
@@ -164,7 +164,7 @@ struct SigsegvTests {
       #expect(eventually { isOpen.load(ordering: .acquiring) })
       #expect(write(77, to: region.address + 100) == .byte(77))
       let reader = TestThread {
-        let bytes = Guarded<[UInt8]>([])
+        let bytes = Monitor<[UInt8]>([])
         try? unsafe region.forEachPiece(of: 0..<pageBytes) { piece, _ in bytes.withLock { $0 = unsafe Array(piece) } }
         found.withLock { $0 = bytes.withLock { $0 } }
         hasRead.store(true, ordering: .releasing)
@@ -431,7 +431,7 @@ struct SigsegvTests {
         #expect(error?.code == .userfaultfdUnavailable)
         #expect(error?.advice != nil)
       }
-      let notes = Guarded(0)
+      let notes = Monitor(0)
       let runtime = try FaultRuntime(FaultRuntimeConfiguration(onNotice: { _ in notes.withLock { $0 += 1 } }))
       #expect(notes.withLock { $0 } == 1)
       let late = #expect(throws: FaultRuntimeError.self) {

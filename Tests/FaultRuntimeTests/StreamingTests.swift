@@ -52,7 +52,7 @@ struct StreamingTests {
   @Test("A fault that arrives meanwhile is the next thing to be served")
   func demandFirst() throws {
     let runtime = try runtime(pagesAhead: 200)
-    let order = Guarded<[Int]>([])
+    let order = Monitor<[Int]>([])
     let mayFault = Gate()
     let hasFaulted = Gate()
     let region = try runtime.map(

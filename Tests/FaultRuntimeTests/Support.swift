@@ -171,7 +171,7 @@ func tailIsZero(_ region: LazyRegion) -> Bool {
 
 /// A gate that holds whoever waits at it until it is opened. Waiting has a time limit.
 final class Gate: Sendable {
-  private let state = Guarded(false)
+  private let state = Monitor(false)
 
   func open() { state.withLock { $0 = true } }
 
@@ -195,7 +195,7 @@ func eventually(_ condition: () -> Bool) -> Bool {
 /// block signals, and a fault that fails must reach the handler of `cts_read_byte`.
 final class TestThread: Sendable {
   private let done = Atomic<Bool>(false)
-  private let handle = Guarded(pthread_t())
+  private let handle = Monitor(pthread_t())
 
   init(_ body: @escaping @Sendable () -> Void) {
     final class Start: Sendable {
@@ -340,7 +340,7 @@ final class Scratch: Sendable {
 
 /// The requests that a provider got, in order.
 final class Requests: Sendable {
-  private let list = Guarded<[PageRequest]>([])
+  private let list = Monitor<[PageRequest]>([])
   func add(_ request: PageRequest) { list.withLock { $0.append(request) } }
   var all: [PageRequest] { list.withLock { $0 } }
 }

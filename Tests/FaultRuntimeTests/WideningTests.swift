@@ -10,7 +10,7 @@ struct WideningTests {
   /// Who asks the provider.
   /// Every request that a provider got, in pages.
   private final class Requests: Sendable {
-    private let log = Guarded<[Range<Int>]>([])
+    private let log = Monitor<[Range<Int>]>([])
     var all: [Range<Int>] { log.withLock { $0 } }
 
     func note(_ request: PageRequest) {

@@ -31,7 +31,7 @@ int cuffd_ioctl_wake(int fd, uint64_t start, uint64_t length);
 CUFFD_NO_LOCKS int cuffd_ioctl_copy(int fd, uint64_t dst, const void *src, uint64_t length, uint64_t mode, int64_t *done);
 CUFFD_NO_LOCKS int cuffd_ioctl_zeropage(int fd, uint64_t start, uint64_t length, uint64_t mode, int64_t *done);
 int cuffd_ioctl_move(int fd, uint64_t dst, uint64_t src, uint64_t length, uint64_t mode, int64_t *done);
-int cuffd_ioctl_continue(int fd, uint64_t start, uint64_t length, uint64_t mode, int64_t *done);
+CUFFD_NO_LOCKS int cuffd_ioctl_continue(int fd, uint64_t start, uint64_t length, uint64_t mode, int64_t *done);
 CUFFD_NO_LOCKS int cuffd_ioctl_poison(int fd, uint64_t start, uint64_t length, uint64_t mode, int64_t *done);
 int cuffd_ioctl_writeprotect(int fd, uint64_t start, uint64_t length, uint64_t mode);
 

@@ -44,32 +44,25 @@ int cuffd_thread_detach(cuffd_thread thread);
 int cuffd_thread_join_within(cuffd_thread thread, uint64_t timeout_nanoseconds);
 bool cuffd_thread_is_current(cuffd_thread thread);
 
-// A mutex for what is off the fault path. pthread's, because the sanitizers know it.
-typedef struct cuffd_lock cuffd_lock;
+// What the calling thread works for: 0 for a thread of the program, and 1 for a thread of the runtime's own until it says more.
+// Safe in a signal handler.
+CUFFD_NO_LOCKS uint64_t cuffd_thread_role(void);
+void cuffd_thread_set_role(uint64_t role);
 
-cuffd_lock *_Nullable cuffd_lock_create(void);
-void cuffd_lock_acquire(cuffd_lock *lock);
-void cuffd_lock_release(cuffd_lock *lock);
-void cuffd_lock_destroy(cuffd_lock *lock);
+// A mutex, and a condition of what it protects, which threads wait for; for what is off the fault path. pthread's, because the
+// sanitizers know them.
+typedef struct cuffd_monitor cuffd_monitor;
 
-// A condition of what a lock protects, which threads wait for. All of them look again when it is announced, or one.
-typedef struct cuffd_condition cuffd_condition;
-
-cuffd_condition *_Nullable cuffd_condition_create(void);
-void cuffd_condition_announce(cuffd_condition *condition);
-void cuffd_condition_announce_to_one(cuffd_condition *condition);
-// With the lock held. Returns 0, or -ETIMEDOUT; waits for ever where `timeout_nanoseconds` is UINT64_MAX.
-int cuffd_condition_wait(cuffd_condition *condition, cuffd_lock *lock, uint64_t timeout_nanoseconds);
-void cuffd_condition_destroy(cuffd_condition *condition);
-
-// A one-shot event: one thread waits for it with a time limit, another signals it.
-typedef struct cuffd_event cuffd_event;
-
-cuffd_event *_Nullable cuffd_event_create(void);
-void cuffd_event_signal(cuffd_event *event);
-// Returns 0, or -ETIMEDOUT.
-int cuffd_event_wait(cuffd_event *event, uint64_t timeout_nanoseconds);
-void cuffd_event_destroy(cuffd_event *event);
+cuffd_monitor *_Nullable cuffd_monitor_create(void);
+void cuffd_monitor_enter(cuffd_monitor *monitor);
+void cuffd_monitor_leave(cuffd_monitor *monitor);
+// With the monitor entered; it is left while the thread sleeps. Returns 0, or -ETIMEDOUT; waits for ever where
+// `timeout_nanoseconds` is UINT64_MAX.
+int cuffd_monitor_wait(cuffd_monitor *monitor, uint64_t timeout_nanoseconds);
+// Has all threads that wait look again, or one of them.
+void cuffd_monitor_announce(cuffd_monitor *monitor);
+void cuffd_monitor_announce_to_one(cuffd_monitor *monitor);
+void cuffd_monitor_destroy(cuffd_monitor *monitor);
 
 // The regular-file facts that the file provider needs, in one call.
 struct cuffd_file_facts {

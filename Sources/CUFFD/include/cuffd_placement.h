@@ -77,15 +77,6 @@ int cuffd_online_cpus(void);
 // returned descriptor is open. Returns it, or -errno.
 int cuffd_hold_cpu_latency(const char *path);
 
-// A baton between threads, each of which has a number.
-typedef struct cuffd_baton cuffd_baton;
-
-cuffd_baton *_Nullable cuffd_baton_create(int holder);
-void cuffd_baton_pass(cuffd_baton *baton, int holder);
-// Waits until the caller, who is number `self`, holds the baton.
-void cuffd_baton_wait(cuffd_baton *baton, int self);
-void cuffd_baton_destroy(cuffd_baton *baton);
-
 #pragma clang assume_nonnull end
 
 #endif

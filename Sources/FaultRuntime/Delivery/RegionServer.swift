@@ -1,76 +1,35 @@
-/// What serves the faults of a region.
-enum RegionServer: Sendable {
-  case eventLoop(EventLoop)
-  case faultingThreads(SigbusServer)
-  case protection(SigsegvServer)
+/// What serves the faults of regions: one implementation for each delivery.
+protocol RegionServer: AnyObject, Sendable {
+  /// How faults are delivered; never `auto`.
+  var delivery: Delivery { get }
 
-  var delivery: Delivery {
-    switch self {
-    case .eventLoop: .eventLoop
-    case .faultingThreads: .sigbus
-    case .protection: .sigsegv
-    }
-  }
+  /// Which way to a userfaultfd was taken; nil where there is none.
+  var descriptor: DescriptorKind? { get }
 
-  /// Nil where there is none.
-  var descriptor: DescriptorKind? {
-    switch self {
-    case .eventLoop(let loop): loop.uffd.kind
-    case .faultingThreads(let server): server.uffd.kind
-    case .protection: nil
-    }
-  }
+  /// The most that one fault may bring, in bytes.
+  var widestFault: Int { get }
 
-  func open(_ region: Region) throws(FaultRuntimeError) {
-    switch self {
-    case .eventLoop(let loop): try loop.open(region)
-    case .faultingThreads(let server): try server.open(region)
-    case .protection(let server): try server.open(region)
-    }
-  }
+  var statistics: FaultStatistics { get }
 
-  /// Fills a range, whole pages, and says which page could not be filled.
-  func prefetch(_ region: Region, _ range: Range<Int>) throws(FaultRuntimeError) -> BulkFiller.Failure? {
-    switch self {
-    case .eventLoop(let loop) where region.mayBlock: return try loop.prefetchOnPool(region, range)
-    case .eventLoop(let loop):
-      let job = PrefetchJob(region: region, from: range.lowerBound, to: range.upperBound)
-      try loop.prefetch(job)
-      return job.failure
-    case .faultingThreads(let server):
-      let job = PrefetchJob(region: region, from: range.lowerBound, to: range.upperBound)
-      server.prefetch(job)
-      return job.failure
-    case .protection(let server):
-      let job = PrefetchJob(region: region, from: range.lowerBound, to: range.upperBound)
-      try server.perform(for: region) { server.prefetch(job) }
-      return job.failure
-    }
-  }
+  /// Maps memory of the kind that this delivery serves.
+  ///
+  /// - Parameters:
+  ///   - byteCount: whole pages.
+  ///   - alignment: a power of two of which the address is a multiple, where that can be had at no cost; 0 where any page will do.
+  ///   - isTaken: whether a range is another region's.
+  func makeMemory(
+    byteCount: Int, alignment: Int, isWritable: Bool, pageSize: PageSize, isTaken: (AddressRange) -> Bool
+  ) throws(HostCallError) -> any RegionMemory
 
-  /// Asks the provider without putting the answer into the region. False where it did not answer in time.
-  func peek(_ job: PeekJob) throws(FaultRuntimeError) -> Bool {
-    switch self {
-    case .eventLoop(let loop): return try loop.peek(job)
-    case .protection(let server):
-      try server.perform(for: job.region) {
-        var staging = StagingBuffer()
-        job.run(&staging, forbidden: nil)
-      }
-      return true
-    case .faultingThreads:
-      // As a fault of the calling thread would.
-      var staging = StagingBuffer()
-      job.run(&staging, forbidden: nil)
-      return true
-    }
-  }
+  /// Begins to serve the faults of a region over memory of ``makeMemory(byteCount:alignment:isWritable:pageSize:isTaken:)``.
+  func open(_ region: Region) throws(FaultRuntimeError)
 
-  func close(_ region: Region) {
-    switch self {
-    case .eventLoop(let loop): loop.close(region)
-    case .faultingThreads(let server): server.close(region)
-    case .protection(let server): server.close(region)
-    }
-  }
+  /// Ends the service of a region whose closing has begun, so that nobody can read a page that no provider gave.
+  func close(_ region: Region)
+
+  /// Fills a range, whole pages. Returns the first page that could not be filled.
+  func prefetch(_ region: Region, _ range: Range<Int>) throws(FaultRuntimeError) -> BulkFiller.Failure?
+
+  /// Asks the provider without putting the answer into the region. Returns false where it did not answer in time.
+  func peek(_ job: PeekJob) throws(FaultRuntimeError) -> Bool
 }

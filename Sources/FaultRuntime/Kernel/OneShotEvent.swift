@@ -1,24 +1,16 @@
-internal import CUFFD
+/// A moment that one thread announces and others wait for.
+typealias OneShotEvent = Monitor<Bool>
 
-/// A moment that one thread waits for, with a time limit, and another announces.
-@safe
-// Safe to share: the C object locks itself, and the pointer to it never changes.
-final class OneShotEvent: @unchecked Sendable {
-  private let event: OpaquePointer
+extension Monitor where Value == Bool {
+  /// Makes an event that has not happened yet.
+  convenience init() { self.init(false) }
 
-  init() {
-    guard let created = unsafe cuffd_event_create() else {
-      fatalError("FaultRuntime: no memory for an event of a few bytes")
-    }
-    unsafe event = created
+  /// Announces the event. It stays announced.
+  func signal() {
+    withLock { $0 = true }
+    announce()
   }
 
-  deinit {
-    unsafe cuffd_event_destroy(event)
-  }
-
-  func signal() { unsafe cuffd_event_signal(event) }
-
-  /// Whether the event came within `nanoseconds`.
-  func wait(nanoseconds: UInt64) -> Bool { unsafe cuffd_event_wait(event, nanoseconds) == 0 }
+  /// Waits for the event. Returns whether it came within `nanoseconds`.
+  func wait(nanoseconds: UInt64) -> Bool { wait(nanoseconds: nanoseconds) { $0 ? true : nil } ?? false }
 }

@@ -8,7 +8,7 @@ final class OwnThreads: Sendable {
   private let numbers = InlineArray<256, Atomic<UInt32>> { _ in Atomic(0) }
   private let used = Atomic<Int>(0)
   /// Those that have been added and not removed.
-  private let count = Guarded(0)
+  private let count = Monitor(0)
   private let lowest = Atomic<UInt32>(.max)
   private let highest = Atomic<UInt32>(0)
 

@@ -43,6 +43,13 @@ struct FaultFlags: OptionSet, Hashable, Sendable {
   static let write = Self(rawValue: CUFFD_PAGEFAULT_FLAG_WRITE)
   static let writeProtect = Self(rawValue: CUFFD_PAGEFAULT_FLAG_WP)
   static let minor = Self(rawValue: CUFFD_PAGEFAULT_FLAG_MINOR)
+
+  /// What the fault is about. The kernel sets one flag at most of those that tell it.
+  @inline(__always)
+  var kind: FaultKind {
+    if rawValue & (CUFFD_PAGEFAULT_FLAG_WP | CUFFD_PAGEFAULT_FLAG_MINOR) == 0 { return .missing }
+    return contains(.minor) ? .minor : .writeProtect
+  }
 }
 
 /// A caller's buffer for messages: allocated once, filled by `Userfaultfd.read` as often as one likes.

@@ -60,6 +60,7 @@ extension Userfaultfd {
   }
 
   /// `UFFDIO_CONTINUE` (5.13): maps pages that the page cache of a shared mapping already holds.
+  @_noLocks @_noAllocation
   func `continue`(_ range: AddressRange, mode: ResolveMode = ResolveMode()) throws(ResolveError) {
     var done: Int64 = 0
     let bits =
@@ -85,17 +86,6 @@ extension Userfaultfd {
       | (mode.contains(.doNotWake) ? CUFFD_WRITEPROTECT_MODE_DONTWAKE : 0)
     let result = cuffd_ioctl_writeprotect(descriptor, UInt64(range.start), UInt64(range.byteCount), bits)
     if result < 0 { throw ResolveError(request: .writeProtect, returned: result, 0) }
-  }
-}
-
-extension Userfaultfd {
-  /// Puts a page of zeros over a poisoned one, which `zeropage` takes for present. Throws `exists` where that is not what is
-  /// there.
-  func cure(_ page: AddressRange) throws(ResolveError) {
-    guard cuffd_is_resident(UInt64(page.start)) == 0 else {
-      throw ResolveError(request: .zeropage, errno: .exists, completedByteCount: 0)
-    }
-    try unsafe copy(page, from: cuffd_zeros())
   }
 }
 

@@ -1,10 +1,10 @@
-/// Memory around what was lent last that is certain not to be lazy. Used by one thread, as `RegionLookup` is.
+/// The memory around what a provider lent last, which is certain not to be lazy. One thread uses it, as it does ``RegionLookup``.
 struct FreeMemory: ~Copyable {
-  private let table: RegionTable
+  private let table: AddressTable
   private var range = AddressRange(start: 0, byteCount: 0)
   private var generation = -1
 
-  init(_ table: RegionTable) { self.table = table }
+  init(_ table: AddressTable) { self.table = table }
 
   /// Whether a byte of `other` lies in an open region.
   @inline(__always)

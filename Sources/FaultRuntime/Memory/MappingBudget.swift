@@ -8,7 +8,7 @@ final class MappingBudget: Sendable {
   private let limit: Int
   private let used = Atomic<Int>(0)
   private let ownerProcess = Atomic(cuffd_process_id())
-  private let kept = Guarded<MappingReserve?>(nil)
+  private let kept = Monitor<MappingReserve?>(nil)
 
   /// - Parameter limit: the number of mappings; half of `vm.max_map_count` where it is nil.
   init(limit: Int? = nil) { self.limit = limit ?? cuffd_mapping_limit() / 2 }

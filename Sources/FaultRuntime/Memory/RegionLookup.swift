@@ -1,21 +1,21 @@
-/// The region of the latest fault, which is as a rule that of the next. Used by one thread; saves a search and its locked
-/// instructions.
-struct RegionLookup: ~Copyable {
-  private let table: RegionTable
-  private var region: Region?
+/// The region of the latest fault, which is as a rule that of the next one, too. It saves one thread a search and the locked
+/// instructions of it.
+struct RegionLookup<Member: TableMember>: ~Copyable {
+  private let table: RegionTable<Member>
+  private var region: Member?
   private var range = AddressRange(start: 0, byteCount: 0)
   private var generation = -1
 
-  init(_ table: RegionTable) { self.table = table }
+  init(_ table: RegionTable<Member>) { self.table = table }
 
   @inline(__always)
-  mutating func region(containing address: UInt) -> Region? {
+  mutating func region(containing address: UInt) -> Member? {
     if generation == table.generation, range.contains(address) { return region }
     return search(for: address)
   }
 
   @inline(never)
-  private mutating func search(for address: UInt) -> Region? {
+  private mutating func search(for address: UInt) -> Member? {
     let generation = table.generation
     region = table.region(containing: address)
     range = region?.range ?? AddressRange(start: 0, byteCount: 0)
@@ -23,7 +23,7 @@ struct RegionLookup: ~Copyable {
     return region
   }
 
-  /// Lets go of the region, so that it can end.
+  /// Lets go of the region, so that the region can end.
   mutating func forget() {
     region = nil
     generation = -1

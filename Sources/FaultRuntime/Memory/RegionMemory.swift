@@ -1,72 +1,81 @@
-internal import CUFFD
+/// The memory of a region: where it is, what of it is there, and how pages get into it. Each kind of memory has one
+/// implementation, and everything else asks through this protocol.
+///
+/// What comes of a request is told in the terms of a userfaultfd, whichever kind of memory it is, so that one function judges all
+/// of it (``ResolutionStep``).
+protocol RegionMemory: AnyObject, Sendable {
+  /// The addresses that were mapped: whole pages.
+  var range: AddressRange { get }
 
-/// Where answers are put. What comes back is judged in one way, whichever it is: as what a userfaultfd says.
-protocol PageTarget: ~Copyable {
-  /// One request for what is left of `part` behind the first `done` bytes. Over pages that have failed as well, which are cured.
-  func putCuring(_ part: AnswerPart, after done: Int, pageSize: PageSize) -> ResolutionStep
+  /// Whether the program may write to the memory.
+  var isWritable: Bool { get }
 
-  /// Has every access to a page fail until it is cured.
+  /// The parts of `range` that still belong to the region. The program may have unmapped or moved some of it.
+  var parts: Monitor<RegionParts> { get }
+
+  /// The signal that a thread gets which touches a page that could not be produced.
+  var failureSignal: CInt { get }
+
+  // MARK: What is there
+
+  /// Whether the page at `page` has its bytes. A page that failed has not.
+  func isThere(_ page: UInt) -> Bool
+
+  /// Writes one byte for each page of `range` into `notes`: the lowest bit is set where the page has its bytes in memory.
+  func noteResident(_ range: AddressRange, in notes: UnsafeMutablePointer<UInt8>) -> KernelErrno?
+
+  /// Writes one byte for each page of `range` into `notes`: 1 where there is something in the page, and 0 where there is nothing.
+  /// Something may be a page that was swapped out, or one that failed.
+  func noteOccupied(_ range: AddressRange, in notes: UnsafeMutablePointer<UInt8>) -> KernelErrno?
+
+  // MARK: Pages come
+
+  /// Makes one request for what is left of `part` behind its first `done` bytes. Pages that have failed are cured by it.
+  func place(_ part: AnswerPart, after done: Int, effort: PlacingEffort) -> ResolutionStep
+
+  /// Has every access to a page fail until an answer cures it.
   func failPage(_ page: AddressRange) -> ResolutionStep
 
-  /// Lets the threads look again that sleep on a page.
-  func wakeWaiters(_ range: AddressRange)
+  /// Whether ``failPage(_:)`` can be had at all.
+  var canFailPages: Bool { get }
 
-  /// One byte for each page of a range, the lowest bit set where the page is there.
-  func note(_ range: AddressRange, in notes: UnsafeMutablePointer<UInt8>) -> KernelErrno?
+  /// Lets the threads look again that sleep in `range`.
+  func wake(_ range: AddressRange)
 
   /// Whether huge pages can be moved in.
   var movesPages: Bool { get }
 
+  /// Moves the pages at `source` into `range`.
   func moveIn(_ range: AddressRange, from source: UInt) throws(ResolveError)
+
+  // MARK: The memory goes
+
+  /// Takes every access away for good. Returns false where the kernel refuses that: the memory then has to be served further on.
+  func revokeAccess() -> Bool
+
+  /// Whether ``revokeAccess()`` was refused.
+  var isLeftBehind: Bool { get }
+
+  /// Ends the reporting of faults and gives the pages back. Access has been revoked before, and the region is in no table.
+  func withdraw()
 }
 
-extension Userfaultfd: PageTarget {
-  func failPage(_ page: AddressRange) -> ResolutionStep {
-    do {
-      try poison(page)
-      return .done
-    } catch {
-      return .after(.poison, completed: 0, errno: error.errno)
-    }
-  }
+/// What a request to put pages in place may do beyond the usual.
+struct PlacingEffort: OptionSet, Sendable {
+  var rawValue: UInt8
 
-  /// Errors of a wake mean that nobody can be waiting there.
-  func wakeWaiters(_ range: AddressRange) { try? wake(range) }
+  @_noLocks @_noAllocation
+  init(rawValue: UInt8) { self.rawValue = rawValue }
 
-  func note(_ range: AddressRange, in notes: UnsafeMutablePointer<UInt8>) -> KernelErrno? {
-    unsafe KernelErrno(returned: cuffd_residency(UInt64(range.start), range.byteCount, notes))
-  }
+  /// Nothing beyond the usual.
+  static var usual: Self { Self(rawValue: 0) }
+  /// The calling thread answers its own fault in a signal handler, where other signals are held already.
+  static var inSignalHandler: Self { Self(rawValue: 1 << 0) }
+  /// Nothing else can be tried if this fails, so reserves may be used up.
+  static var lastTry: Self { Self(rawValue: 1 << 1) }
 
-  var movesPages: Bool { available.contains(.move) }
-
-  func moveIn(_ range: AddressRange, from source: UInt) throws(ResolveError) { try move(range, from: source) }
-}
-
-/// Memory that is mapped twice, as a target. Threads that meet a page which is not open do not sleep on it.
-struct TwinTarget: PageTarget {
-  let memory: TwinMemory
-  /// Whether the calling thread answers its own fault, and signals are held already.
-  let isInHandler: Bool
-  /// Whether nothing else can be tried where there is no mapping left.
-  var isLastTry = false
-
-  func putCuring(_ part: AnswerPart, after done: Int, pageSize: PageSize) -> ResolutionStep {
-    if isInHandler { return unsafe memory.put(part, after: done, isLastTry: isLastTry) }
-    return holdingSignals { unsafe memory.put(part, after: done, isLastTry: isLastTry) }
-  }
-
-  func failPage(_ page: AddressRange) -> ResolutionStep { memory.fail(page.start) ? .done : .present }
-
-  func wakeWaiters(_ range: AddressRange) {}
-
-  func note(_ range: AddressRange, in notes: UnsafeMutablePointer<UInt8>) -> KernelErrno? {
-    unsafe memory.note(range, in: notes)
-    return nil
-  }
-
-  var movesPages: Bool { false }
-
-  func moveIn(_ range: AddressRange, from source: UInt) throws(ResolveError) {
-    throw ResolveError(request: .move, errno: .invalidArgument, completedByteCount: 0)
-  }
+  /// This stands in place of the generic function, of which the compiler cannot prove that it takes no lock.
+  @_noLocks @_noAllocation
+  @inline(__always)
+  func contains(_ other: Self) -> Bool { rawValue & other.rawValue == other.rawValue }
 }

@@ -10,7 +10,12 @@ struct StagingBuffer: ~Copyable {
   init() {}
 
   /// With memory for small requests from the beginning: at the limit of mappings there is none to be had.
-  init(reservingFor pageSize: PageSize) { _ = grow(to: Self.firstByteCount, pageSize) }
+  init(reservingFor pageSize: PageSize) { reserve(for: pageSize) }
+
+  /// Has memory for small requests from now on.
+  mutating func reserve(for pageSize: PageSize) {
+    if capacity == 0 { _ = grow(to: Self.firstByteCount, pageSize) }
+  }
 
   deinit {
     if capacity > 0 { _ = cuffd_unmap(UInt64(address), capacity) }

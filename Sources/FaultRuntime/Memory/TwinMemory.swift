@@ -2,13 +2,14 @@ internal import CUFFD
 internal import Synchronization
 
 /// The memory of a region that is guarded by its protection: the pages of one memfd, mapped twice. The program sees one mapping,
-/// in which a page is opened when it is complete. It is filled through the other one, the twin, so nobody ever sees a part of it.
+/// in which a page is opened when it is complete. The page is filled through the other mapping, the twin, so nobody ever sees a
+/// page that is half filled.
 ///
-/// One lock is held while a page is copied and opened, and never while a provider runs. Whoever holds it neither faults nor
-/// allocates, and cannot be interrupted by anything that may fault.
+/// One lock is held while a page is copied and opened, and never while a provider runs. The thread that holds it neither faults
+/// nor allocates, and cannot be interrupted by anything that may fault.
 @safe
 // Safe to share: what changes is atomic, or behind the lock.
-final class TwinMemory: @unchecked Sendable {
+final class TwinMemory: RegionMemory, @unchecked Sendable {
   /// What is known of a page. Written with the lock held.
   enum PageState {
     /// Nobody has produced it; memory is zero, which is what the kernel says of it.
@@ -19,29 +20,32 @@ final class TwinMemory: @unchecked Sendable {
     static var failed: UInt8 { 2 }
   }
 
-  private let range: AddressRange
+  let range: AddressRange
+  let isWritable: Bool
+  let parts: Monitor<RegionParts>
+
   private let twin: UInt
-  private let isWritable: Bool
-  private let pageSize: PageSize
-  private let budget: MappingBudget
+  let pageSize: PageSize
+  let budget: MappingBudget
   let reserve: MappingReserve?
   /// One for each page. Anonymous memory: the kernel's zeros are `absent`, and cost nothing.
   private let states: UnsafeMutablePointer<Atomic<UInt8>>
-  private let pageCount: Int
+  let pageCount: Int
   /// How many stretches of open pages there are, with others around them. Its lock is the one that is held.
-  private let runs = Guarded(0)
+  private let runs = Monitor(0)
   /// Whether all access has been taken away, for good. Written with the lock held.
   private let revoked = Atomic<Bool>(false)
   private let ownerProcess = cuffd_process_id()
   #if DEBUG
     /// For tests: called where pages can be used and nobody knows yet.
-    let afterOpening = Guarded<(@Sendable () -> Void)?>(nil)
+    let afterOpening = Monitor<(@Sendable () -> Void)?>(nil)
   #endif
 
-  /// Maps new pages over `range`, which the caller has reserved and unmaps.
+  /// Maps new pages over `range`, which was reserved for it and which it takes over, unless it throws.
   init(_ range: AddressRange, isWritable: Bool, pageSize: PageSize, budget: MappingBudget) throws(HostCallError) {
     self.range = range
     self.isWritable = isWritable
+    parts = Monitor(RegionParts(range))
     self.pageSize = pageSize
     self.budget = budget
     reserve = budget.reserve(pageSize: pageSize)
@@ -67,15 +71,18 @@ final class TwinMemory: @unchecked Sendable {
     guard cuffd_process_id() == ownerProcess else { return }
     budget.add(-runs.withLock { $0 })
     _ = cuffd_unmap(UInt64(twin), range.byteCount)
+    _ = cuffd_unmap(UInt64(range.start), range.byteCount)
   }
+
+  var failureSignal: CInt { CUFFD_SIGSEGV }
 
   // MARK: What is there
 
   @inline(__always)
-  private func index(of address: UInt) -> Int { Int(bitPattern: address &- range.start) / pageSize.bytes }
+  func index(of address: UInt) -> Int { Int(bitPattern: address &- range.start) / pageSize.bytes }
 
   @inline(__always)
-  private func state(_ index: Int) -> UInt8 { unsafe states[index].load(ordering: .acquiring) }
+  func state(_ index: Int) -> UInt8 { unsafe states[index].load(ordering: .acquiring) }
 
   @inline(__always)
   func state(at address: UInt) -> UInt8 { state(index(of: address)) }
@@ -95,8 +102,7 @@ final class TwinMemory: @unchecked Sendable {
   /// In a forked child the memory is not mapped, and the address may be somebody else's.
   var isInOwnerProcess: Bool { cuffd_process_id() == ownerProcess }
 
-  /// One byte for each page of a range, 1 where it is there; what `mincore(2)` says of other memory.
-  func note(_ part: AddressRange, in notes: UnsafeMutablePointer<UInt8>) {
+  func noteResident(_ part: AddressRange, in notes: UnsafeMutablePointer<UInt8>) -> KernelErrno? {
     let first = index(of: part.start)
     // With the lock, or a page that others have written to already might still be told to be absent.
     holdingSignals {
@@ -106,15 +112,25 @@ final class TwinMemory: @unchecked Sendable {
         }
       }
     }
+    return nil
+  }
+
+  /// Pages that failed have nothing in them here.
+  func noteOccupied(_ part: AddressRange, in notes: UnsafeMutablePointer<UInt8>) -> KernelErrno? {
+    unsafe noteResident(part, in: notes)
   }
 
   // MARK: Putting pages in place
 
+  @inline(__always)
+  func place(_ part: AnswerPart, after done: Int, effort: PlacingEffort) -> ResolutionStep {
+    if effort.contains(.inSignalHandler) { return unsafe fillAndOpen(part, after: done, effort) }
+    return holdingSignals { unsafe fillAndOpen(part, after: done, effort) }
+  }
+
   /// Fills the pages of `part` behind the first `done` bytes, as far as none of them is there, and opens them. The results are
   /// those of `UFFDIO_COPY`.
-  ///
-  /// - Parameter isLastTry: whether mappings are given up for it that are kept for such a case, where there is no other.
-  func put(_ part: AnswerPart, after done: Int, isLastTry: Bool) -> ResolutionStep {
+  private func fillAndOpen(_ part: AnswerPart, after done: Int, _ effort: PlacingEffort) -> ResolutionStep {
     let rest = unsafe part.range.dropping(done)
     let first = index(of: rest.start)
     let count = rest.byteCount / pageSize.bytes
@@ -124,12 +140,16 @@ final class TwinMemory: @unchecked Sendable {
       while length < count, state(first + length) != PageState.open { length += 1 }
       if length == 0 { return .present }
       let target = rest.prefix(length * pageSize.bytes)
-      if let source = unsafe part.source,
-        let errno = unsafe fill(target, from: source + done, isStaged: part.isStaged)
-      {
-        return .fail(errno)
+      switch unsafe part.content {
+      case .bytes(let source, let isStaged):
+        if let errno = unsafe fill(target, from: source + done, isStaged: isStaged) { return .fail(errno) }
+      case .zeros:
+        break
+      case .pageCache:
+        // Nothing reports minor faults of this memory.
+        return .misuse(.invalidArgument)
       }
-      if let errno = open(target, first, length, isLastTry: isLastTry, &runs) {
+      if let errno = open(target, first, length, isLastTry: effort.contains(.lastTry), &runs) {
         // Some of them may have been opened. Zeros must not be seen there.
         if cuffd_protect_none(UInt64(target.start), target.byteCount) >= 0 { removePages(target) }
         return .fail(errno)
@@ -188,23 +208,43 @@ final class TwinMemory: @unchecked Sendable {
   }
 
   /// How many runs of open pages begin or end right where these do.
-  private func neighbours(_ first: Int, _ count: Int) -> Int {
+  func neighbours(_ first: Int, _ count: Int) -> Int {
     let hasLeft = first > 0 && state(first - 1) == PageState.open
     let hasRight = first + count < pageCount && state(first + count) == PageState.open
     return (hasLeft ? 1 : 0) + (hasRight ? 1 : 0)
   }
 
-  /// Notes that a page could not be produced. False where it is there after all.
-  func fail(_ page: UInt) -> Bool {
+  func failPage(_ page: AddressRange) -> ResolutionStep {
     runs.withLock { _ in
-      if state(at: page) == PageState.open { return false }
-      unsafe states[index(of: page)].store(PageState.failed, ordering: .releasing)
-      return true
+      if state(at: page.start) == PageState.open { return .present }
+      unsafe states[index(of: page.start)].store(PageState.failed, ordering: .releasing)
+      return .done
     }
   }
 
-  /// Takes every access away, for good.
-  func revoke() {
+  var canFailPages: Bool { true }
+
+  /// Nobody sleeps on a page of this memory in the kernel.
+  func wake(_ range: AddressRange) {}
+
+  /// Huge pages of a memfd cannot be moved in.
+  var movesPages: Bool { false }
+
+  func moveIn(_ range: AddressRange, from source: UInt) throws(ResolveError) {
+    throw ResolveError(request: .move, errno: .invalidArgument, completedByteCount: 0)
+  }
+
+  // MARK: The memory goes
+
+  var isLeftBehind: Bool { false }
+
+  /// Nothing can keep this from happening.
+  func revokeAccess() -> Bool {
+    holdingSignals { revoke() }
+    return true
+  }
+
+  private func revoke() {
     runs.withLock { runs in
       guard !isRevoked else { return }
       revoked.store(true, ordering: .releasing)
@@ -221,50 +261,5 @@ final class TwinMemory: @unchecked Sendable {
     }
   }
 
-  /// Gives the pages back to the system. Access must have been revoked.
-  func discard() { _ = cuffd_twin_remove(UInt64(twin), range.byteCount) }
-
-  // MARK: The limit of mappings
-
-  /// Whether opening these pages would cost mappings that are not to be had.
-  func isBeyondBudget(_ part: AddressRange) -> Bool {
-    budget.isUsedUp && needsNeighbours(part)
-  }
-
-  /// Whether opening these pages makes mappings.
-  func needsNeighbours(_ part: AddressRange) -> Bool {
-    neighbours(index(of: part.start), part.byteCount / pageSize.bytes) == 0
-  }
-
-  /// The missing pages between `part` and the open page that is nearest to it, or nearest on one side; nil where there is none.
-  /// What is filled from there on, towards `part`, costs no mapping.
-  func gap(beside part: AddressRange, onlyBefore side: Bool? = nil) -> MappingGap? {
-    let first = index(of: part.start)
-    let end = first + part.byteCount / pageSize.bytes
-    var before = side == false ? -1 : first - 1
-    var after = side == true ? pageCount : end
-    while before >= 0 || after < pageCount {
-      if before >= 0, state(before) == PageState.open {
-        return MappingGap(pages: pages(before + 1, first), isBefore: true)
-      }
-      if after < pageCount, state(after) == PageState.open {
-        return MappingGap(pages: pages(end, after), isBefore: false)
-      }
-      before -= 1
-      after += 1
-    }
-    return nil
-  }
-
-  private func pages(_ first: Int, _ end: Int) -> AddressRange {
-    AddressRange(
-      start: range.start &+ UInt(bitPattern: first * pageSize.bytes), byteCount: (end - first) * pageSize.bytes)
-  }
-}
-
-/// Missing pages between what shall be opened and what is open.
-struct MappingGap {
-  var pages: AddressRange
-  /// Whether they lie before what shall be opened.
-  var isBefore: Bool
+  func withdraw() { _ = cuffd_twin_remove(UInt64(twin), range.byteCount) }
 }

@@ -24,7 +24,7 @@ final class FailureLog: Sendable {
   /// of memory.
   fileprivate static let pageCapacity = 16384
 
-  private let state = Guarded(State())
+  private let state = Monitor(State())
 
   var all: [PageFailure] { state.withLock { $0.newest } }
 

@@ -4,7 +4,8 @@ internal import CUFFD
 struct Notices: Sendable {
   private let hook: (@Sendable (String) -> Void)?
 
-  init(_ configuration: FaultRuntimeConfiguration) { hook = configuration.onNotice }
+  /// - Parameter hook: takes the lines; standard error takes them where it is nil.
+  init(hook: (@Sendable (String) -> Void)?) { self.hook = hook }
 
   /// To the hook, or in one line on standard error.
   func say(_ text: String) {

@@ -2,7 +2,7 @@ internal import Synchronization
 
 /// The counters of the delivery in which every faulting thread serves itself: many writers. Counted before the request that
 /// makes it visible, as in `HandlerCounters`.
-final class SharedCounters: Sendable {
+final class SharedCounters: FillCounter {
   /// What the threads on some of the CPUs have done.
   private struct Part: ~Copyable, Sendable {
     let faults = Atomic<Int>(0)
@@ -30,7 +30,6 @@ final class SharedCounters: Sendable {
     parts[Lane.current()].otherRequests.wrappingAdd(count, ordering: .relaxed)
   }
 
-  /// `amount` is negative where a resolution that was counted did not happen.
   @_noLocks @_noAllocation
   @inline(__always)
   func countBytesFilled(_ amount: Int) { parts[Lane.current()].bytesFilled.wrappingAdd(amount, ordering: .relaxed) }

@@ -15,12 +15,12 @@ struct FaultBatch: ~Copyable {
     return storage[index]
   }
 
-  /// Puts a fault in its place, or merges it with the one for the same page. Traps where the batch is full.
+  /// Puts a fault in its place, or merges it with the one of the same page and kind. Traps where the batch is full.
   @inline(__always)
   mutating func insert(_ fault: PendingFault) {
     var index = count
-    while index > 0, storage[index - 1].page > fault.page { index -= 1 }
-    if index > 0, storage[index - 1].page == fault.page {
+    while index > 0, storage[index - 1].comesAfter(fault) { index -= 1 }
+    if index > 0, storage[index - 1].isSameFault(as: fault) {
       storage[index - 1].merge(fault)
       return
     }

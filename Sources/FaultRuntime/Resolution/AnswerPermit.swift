@@ -51,4 +51,4 @@ final class AnswerPermit: Sendable {
 }
 
 /// The answer came when nobody wanted it any more.
-struct WithdrawnError: Error {}
+struct WithdrawnError: EndOfResolution {}

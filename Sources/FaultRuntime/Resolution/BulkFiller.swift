@@ -12,8 +12,8 @@ struct BulkFiller: ~Copyable {
     var page: UInt
   }
 
-  /// The kernel wants an event read, or its effects over, before anything is put in place: for whoever runs the steps to do.
-  private struct PutOff: Error {}
+  /// The kernel wants an event read, or its effects to be over, before anything is put in place. Whoever runs the steps sees to it.
+  private struct PutOff: EndOfResolution {}
 
   /// How long a page has been put off. Others may go on with it meanwhile, and it may be asked for again much later.
   private struct PutOffs {
@@ -66,15 +66,15 @@ struct BulkFiller: ~Copyable {
 
   /// Fills some of the pages from `offset` on that are missing, or prepares that, and returns the offset where the next step
   /// begins, at most `end`; both are multiples of the page size.
-  mutating func step<Target: PageTarget & ~Copyable>(
-    _ region: Region, from offset: Int, to end: Int, _ target: borrowing Target,
-    forbidden: RegionTable?, permit: AnswerPermit? = nil, counting count: (Int) -> Void
+  mutating func step(
+    _ region: Region, from offset: Int, to end: Int, forbidden: AddressTable?, permit: AnswerPermit? = nil,
+    counting counter: some FillCounter
   ) throws(Failure) -> Int {
     let address = region.range.start &+ UInt(bitPattern: offset)
     let window = min(end - offset, residency.count * pageSize.bytes)
     let pages = window / pageSize.bytes
     let result = unsafe residency.withUnsafeMutableBufferPointer { buffer in
-      unsafe target.note(AddressRange(start: address, byteCount: window), in: buffer.baseAddress!)
+      unsafe region.memory.noteResident(AddressRange(start: address, byteCount: window), in: buffer.baseAddress!)
     }
     if let errno = result {
       throw Failure(cause: ResolutionError.refused(errno), page: address)
@@ -84,13 +84,13 @@ struct BulkFiller: ~Copyable {
     let start = offset + firstMissing * pageSize.bytes
     let missing = (firstPresent - firstMissing) * pageSize.bytes
 
-    if canMove(region, target), missing >= hugePageByteCount,
+    if canMove(region), missing >= hugePageByteCount,
       (region.range.start &+ UInt(bitPattern: start)) % UInt(hugePageByteCount) == 0,
       start + hugePageByteCount <= region.byteCount
     {
       // The kernel zeroes it, which takes as long as filling it: a step of its own.
       if !hasHugePage, getHugePage() { return start }
-      if try fillHuge(region, start, target, forbidden: forbidden, permit, counting: count) {
+      if try fillHuge(region, start, forbidden: forbidden, permit, counting: counter) {
         return start + hugePageByteCount
       }
     }
@@ -101,7 +101,7 @@ struct BulkFiller: ~Copyable {
       : hugePageByteCount - Int((region.range.start &+ UInt(bitPattern: start)) % UInt(hugePageByteCount))
     let length = min(missing, region.largestRequest, toBoundary)
     do throws(Failure) {
-      try fillPages(region, start, start + length, target, forbidden: forbidden, permit, counting: count)
+      try fillPages(region, start, start + length, forbidden: forbidden, permit, counting: counter)
     } catch {
       guard error.cause is PutOff else { throw error }
       // The next step begins with what is missing then. The handler reads events between steps.
@@ -118,38 +118,37 @@ struct BulkFiller: ~Copyable {
     return offset + hugePageByteCount - Int(address % UInt(hugePageByteCount))
   }
 
-  private func canMove<Target: PageTarget & ~Copyable>(_ region: Region, _ target: borrowing Target) -> Bool {
-    hugePageByteCount > 0 && region.isWritable && target.movesPages
+  private func canMove(_ region: Region) -> Bool {
+    hugePageByteCount > 0 && region.isWritable && region.memory.movesPages
   }
 
-  private mutating func fillPages<Target: PageTarget & ~Copyable>(
-    _ region: Region, _ start: Int, _ end: Int, _ target: borrowing Target, forbidden: RegionTable?,
-    _ permit: AnswerPermit?, counting count: (Int) -> Void
+  private mutating func fillPages(
+    _ region: Region, _ start: Int, _ end: Int, forbidden: AddressTable?, _ permit: AnswerPermit?,
+    counting counter: some FillCounter
   ) throws(Failure) {
     let run = FaultRun(region: region, from: start, to: end)
-    var attempts = RetryAttempts(region.retry)
-    while true {
+    do {
       do {
-        return try fill(run, target, forbidden: forbidden, permit, counting: count)
-      } catch {
-        if error is PutOff { throw Failure(cause: error, page: run.range.start) }
-        if run.isOnePage || error is WithdrawnError {
-          let isOver = { region.isClosing || permit?.isWithdrawn ?? false }
-          if attempts.mayGoOn(after: error, until: isOver) { continue }
-          throw Failure(cause: error, page: run.range.start)
-        }
+        try fill(run, forbidden: forbidden, permit, counting: counter)
+      } catch let error where !(error is any EndOfResolution) {
+        let pages = stride(from: start, to: end, by: pageSize.bytes).lazy.map { region.address(of: $0) }
+        try FaultRun.narrow(
+          error, of: run, to: pages, with: &self, until: { region.isClosing || permit?.isWithdrawn ?? false },
+          ask: { filler, page in
+            let offset = region.offset(of: page)
+            let single = FaultRun(region: region, from: offset, to: offset + region.pageSize.bytes)
+            try filler.fill(single, forbidden: forbidden, permit, counting: counter)
+          }, giveUp: { _, page, error in throw Failure(cause: error, page: page) })
       }
-      // One of the pages is to blame: find out which.
-      for page in stride(from: start, to: end, by: pageSize.bytes) {
-        try fillPages(region, page, page + pageSize.bytes, target, forbidden: forbidden, permit, counting: count)
-      }
-      return
+    } catch let failure as Failure {
+      throw failure
+    } catch {
+      throw Failure(cause: error, page: run.range.start)
     }
   }
 
-  private mutating func fill<Target: PageTarget & ~Copyable>(
-    _ run: borrowing FaultRun, _ target: borrowing Target, forbidden: RegionTable?, _ permit: AnswerPermit?,
-    counting count: (Int) -> Void
+  private mutating func fill(
+    _ run: borrowing FaultRun, forbidden: AddressTable?, _ permit: AnswerPermit?, counting counter: some FillCounter
   ) throws {
     guard let stage = unsafe staging.bytes(run.end - run.start, pageSize: pageSize) else {
       throw ResolutionError.refused(.outOfMemory)
@@ -159,42 +158,36 @@ struct BulkFiller: ~Copyable {
       lastWanted: run.end - pageSize.bytes, isWrite: false, stage: stage,
       isForbidden: { forbidden?.intersects($0) ?? false })
     try permit?.beginPlacing()
-    try unsafe put(answer.first, target, counting: count)
-    if let second = unsafe answer.second { try unsafe put(second, target, counting: count) }
+    var policy = BulkPlacing(counter: counter)
+    _ = try unsafe policy.place(answer, of: run, in: run.region.memory)
   }
 
-  private func put<Target: PageTarget & ~Copyable>(
-    _ part: AnswerPart, _ target: borrowing Target, counting count: (Int) -> Void
-  ) throws {
-    let range = unsafe part.range
-    var done = 0
-    var retries = 0
-    while done < range.byteCount {
-      // Counted before the threads that wait for it run.
-      count(range.byteCount - done)
-      let step = unsafe target.putCuring(part, after: done, pageSize: pageSize)
-      if step != .done { count(done - range.byteCount) }
-      switch step {
-      case .done:
-        return
-      case .goOn(let completed):
-        count(completed)
-        done += completed
-      case .present:
-        // A fault was faster. Whoever waits there is woken by whoever filled it.
-        done += pageSize.bytes
-      case .later where retries < 256:
-        retries += 1
-        cuffd_pause(0)
-      case .later:
-        throw PutOff()
-      case .fail(let errno):
-        throw ResolutionError.refused(errno)
-      case .gone, .targetGone, .endlesslyPresent:
-        throw ResolutionError.refused(.noSuchEntry)
-      case .copyInstead, .misuse:
-        fatalError("FaultRuntime: filling \(range.byteCount) bytes at \(range.start) ended in \(step)")
-      }
+  /// Puts pages in place that nobody has touched yet. Where the kernel wants something else first, it tries again for a moment
+  /// and then leaves the pages to a later step.
+  private struct BulkPlacing<Counter: FillCounter>: PlacingPolicy {
+    let counter: Counter
+    private var tries = 0
+
+    init(counter: Counter) { self.counter = counter }
+
+    var effort: PlacingEffort { .usual }
+
+    func countBytesFilled(_ amount: Int) { counter.countBytesFilled(amount) }
+
+      /// A fault was faster. Whoever filled the page has woken the threads that waited for it.
+    func foundPresent(_ page: AddressRange, _ run: borrowing FaultRun) {}
+
+    mutating func triesAgain() -> Bool {
+      guard tries < 256 else { return false }
+      tries += 1
+      cuffd_pause(0)
+      return true
+    }
+
+    func putOff(_ rest: AddressRange, _ run: borrowing FaultRun) throws { throw PutOff() }
+
+    func foundGone(_ rest: AddressRange, _ run: borrowing FaultRun) throws {
+      throw ResolutionError.refused(.noSuchEntry)
     }
   }
 
@@ -211,9 +204,9 @@ struct BulkFiller: ~Copyable {
   }
 
   /// Assembles one huge page and moves it in. False where something stands against it, and copying has to do.
-  private mutating func fillHuge<Target: PageTarget & ~Copyable>(
-    _ region: Region, _ start: Int, _ target: borrowing Target, forbidden: RegionTable?,
-    _ permit: AnswerPermit?, counting count: (Int) -> Void
+  private mutating func fillHuge(
+    _ region: Region, _ start: Int, forbidden: AddressTable?, _ permit: AnswerPermit?,
+    counting counter: some FillCounter
   ) throws(Failure) -> Bool {
     guard hasHugePage else { return false }
     let base = unsafe UnsafeMutableRawPointer(bitPattern: hugeStaging)!
@@ -240,15 +233,15 @@ struct BulkFiller: ~Copyable {
       filled += length
     }
     let range = AddressRange(start: region.range.start &+ UInt(bitPattern: start), byteCount: hugePageByteCount)
-    count(hugePageByteCount)
+    counter.countBytesFilled(hugePageByteCount)
     do {
-      try target.moveIn(range, from: hugeStaging)
+      try region.memory.moveIn(range, from: hugeStaging)
       hasHugePage = false
       return true
     } catch {
-      count(-hugePageByteCount)
+      counter.countBytesFilled(-hugePageByteCount)
       // A page was touched meanwhile, or the source is pinned: what was moved so far is stepped over as present.
-      if error.completedByteCount > 0 { count(error.completedByteCount) }
+      if error.completedByteCount > 0 { counter.countBytesFilled(error.completedByteCount) }
       // The kernel has split it by now, and a mapping that held small pages may never hold a huge one again.
       dropHugeStaging()
       return false
@@ -262,7 +255,7 @@ struct BulkFiller: ~Copyable {
     guard unsafe answer.second == nil, length == run.end - run.start else {
       throw ResolutionError.answerTooShort(produced: length, wanted: run.end - run.start)
     }
-    guard let source = unsafe part.source else {
+    guard case .bytes(let source, _) = unsafe part.content else {
       unsafe stage.initializeMemory(as: UInt8.self, repeating: 0)
       return
     }

@@ -5,11 +5,6 @@ struct FailureReporter: Sendable {
   let onFailure: (@Sendable (PageFailure) -> Void)?
   let withoutPoison: PoisonFallback
 
-  init(_ configuration: FaultRuntimeConfiguration) {
-    onFailure = configuration.onFailure
-    withoutPoison = configuration.withoutPoison
-  }
-
   /// Keeps a failure, and tells the hook. Before the access fails, because the program may not survive that.
   func report(_ cause: any Error, atPage page: UInt, of region: Region) {
     region.report(cause, atPage: page, to: onFailure)

@@ -23,14 +23,14 @@ extension FaultRun {
     case .filled:
       let usable = try usableByteCount(buffer.count, of: request, lastWanted)
       unsafe stage.clear(from: buffer.count, to: usable)
-      return unsafe PageAnswer(AnswerPart(range: range.prefix(usable), source: staged))
+      return unsafe PageAnswer(AnswerPart(range.prefix(usable), .bytes(staged, isStaged: true)))
 
     case .lent(let bytes):
       let usable = try usableByteCount(bytes.count, of: request, lastWanted)
       let lent = AddressRange(start: UInt(bitPattern: bytes.baseAddress), byteCount: bytes.count)
       if isForbidden(lent) { throw ResolutionError.lentLazyMemory }
       let whole = min(region.pageSize.roundDown(bytes.count), usable)
-      let wholePart = unsafe AnswerPart(range: range.prefix(whole), source: bytes.baseAddress, isStaged: false)
+      let wholePart = unsafe AnswerPart(range.prefix(whole), .bytes(bytes.baseAddress!, isStaged: false))
       guard whole < usable else { return unsafe PageAnswer(wholePart) }
       // The last page of the region, which the lent bytes do not fill.
       let tail = unsafe UnsafeRawBufferPointer(rebasing: bytes[whole...])
@@ -38,14 +38,15 @@ extension FaultRun {
         throw ResolutionError.refused(.badAddress)
       }
       unsafe stage.clear(from: tail.count, to: usable - whole)
-      let tailPart = unsafe AnswerPart(range: range.dropping(whole).prefix(usable - whole), source: staged)
+      let tailPart = unsafe AnswerPart(
+        range.dropping(whole).prefix(usable - whole), .bytes(staged, isStaged: true))
       return unsafe whole == 0 ? PageAnswer(tailPart) : PageAnswer(wholePart, tailPart)
 
     case .zero:
-      guard isWrite, isOnePage || isWidened else { return unsafe PageAnswer(AnswerPart(range: range, source: nil)) }
+      guard isWrite, isOnePage || isWidened else { return unsafe PageAnswer(AnswerPart(range, .zeros)) }
       // A write to the shared page of zeros copies it at once: a page of its own is cheaper.
       unsafe stage.clear(from: 0, to: range.byteCount)
-      return unsafe PageAnswer(AnswerPart(range: range, source: staged))
+      return unsafe PageAnswer(AnswerPart(range, .bytes(staged, isStaged: true)))
     }
   }
 

@@ -23,7 +23,7 @@ struct FaultRun {
   /// Takes the next fault in, where it belongs to the same request.
   @inline(__always)
   mutating func absorb(_ fault: PendingFault) -> Bool {
-    guard region.range.contains(fault.page) else { return false }
+    guard region.range.contains(fault.page), fault.kind == .missing else { return false }
     let offset = region.offset(of: fault.page)
     let unitStart = offset - offset % region.requestUnit
     guard unitStart <= end else { return false }

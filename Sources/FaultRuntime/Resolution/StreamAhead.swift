@@ -26,12 +26,12 @@ struct StreamAhead: ~Copyable {
 
   /// Fills a little. An error ends the stream, and is the business of whoever touches the page.
   mutating func step(
-    _ filler: inout BulkFiller, _ uffd: borrowing Userfaultfd, forbidden: RegionTable?, counting count: (Int) -> Void
+    _ filler: inout BulkFiller, forbidden: AddressTable?, counting counter: some FillCounter
   ) {
     guard let region, !region.isClosing else { return stop() }
     let stepEnd = min(next + min(Self.stepByteCount, region.largestRequest), end)
     do {
-      let reached = try filler.step(region, from: next, to: stepEnd, uffd, forbidden: forbidden, counting: count)
+      let reached = try filler.step(region, from: next, to: stepEnd, forbidden: forbidden, counting: counter)
       region.streams.move(goingOnAt: next / region.requestUnit, to: reached / region.requestUnit)
       next = reached
       if next >= end { stop() }

@@ -6,7 +6,7 @@ internal import Synchronization
 final class Engine: Sendable {
   let pageSize = PageSize.ofHost()
   private let hugePageByteCount = Int(cuffd_huge_page_size())
-  private let table = RegionTable()
+  private let table = RegionTable<Region>()
   private let pool: ProviderPool
   /// Nil where the configuration wants none, or where there is no userfaultfd.
   private let handlers: Handlers?
@@ -22,6 +22,7 @@ final class Engine: Sendable {
   private let latencyHold: CPULatencyHold?
 
   private let nextRegion = Atomic<Int>(0)
+  private let openRegions = Atomic<Int>(0)
   private let ownerProcess = cuffd_process_id()
 
   init(_ configuration: FaultRuntimeConfiguration) throws(FaultRuntimeError) {
@@ -49,10 +50,10 @@ final class Engine: Sendable {
     faultingThreads = servers.faultingThreads
     handlers = servers.handlers
     missingDescriptor = missing
-    let notices = Notices(configuration)
+    let notices = Notices(hook: configuration.onNotice)
     protection =
       configuration.delivery == .sigsegv || missing != nil
-      ? try SigsegvServer(configuration: configuration, pageSize: pageSize, notices: notices) : nil
+      ? try SigsegvServer(configuration: configuration, pageSize: pageSize, pool: pool, notices: notices) : nil
     if let missing {
       notices.say("\(missing.message); regions are served by sigsegv, the slowest delivery; \(missing.advice ?? "")")
     }
@@ -73,7 +74,6 @@ final class Engine: Sendable {
   deinit {
     watchdog?.stop()
     handlers?.stop()
-    protection?.stop(nanoseconds: configuration.closeDeadline.clampedNanoseconds)
     pool.stop(nanoseconds: configuration.closeDeadline.clampedNanoseconds)
   }
 
@@ -84,41 +84,49 @@ final class Engine: Sendable {
     guard cuffd_process_id() == ownerProcess else { throw .forkedChild() }
     let number = nextRegion.wrappingAdd(1, ordering: .relaxed).oldValue
     let name = options.name ?? "region \(number)"
-    let choice = choose(for: provider, options: options)
-    let server: RegionServer
-    var handler: EventLoop?
-    if choice.delivery == .eventLoop, let handlers {
-      let next = handlers.next()
-      handler = next
-      server = .eventLoop(next)
-    } else {
-      guard provider.mayRunInFaultingThread || protection != nil else { throw .providerForbidsDelivery(name: name) }
-      guard options.deadline == nil else { throw .deadlineForbidsDelivery(name: name, without: missingDescriptor) }
-      server = protection.map { .protection($0) } ?? .faultingThreads(faultingThreads!)
-    }
+    let server = try server(for: provider, options: options, name: name)
+    let handler = server as? EventLoop
     do throws(FaultRuntimeError) {
-      let core = try Region(
+      let region = try Region(
         provider: provider, byteCount: byteCount, options: options, name: name, pageSize: pageSize,
-        hugePageByteCount: hugePageByteCount, handler: handler?.number,
-        faultingThreads: handler == nil ? faultingThreads : nil, protection: protection,
-        isTaken: { [table] in table.intersects($0) || SignalDispatcher.shared.isTaken($0) })
-      if handler != nil { try watchdog?.watch(deadline: core.deadline) }
+        server: ObjectIdentifier(server), widestFault: server.widestFault
+      ) { mapped throws(HostCallError) in
+        try server.makeMemory(
+          byteCount: mapped,
+          // So that huge pages can be moved in.
+          alignment: mapped >= hugePageByteCount ? hugePageByteCount : 0,
+          isWritable: options.access == .readWrite, pageSize: pageSize,
+          isTaken: { table.intersects($0) || SignalDispatcher.shared.isTaken($0) })
+      }
+      if handler != nil { try watchdog?.watch(deadline: region.deadline) }
       do throws(FaultRuntimeError) {
-        try server.open(core)
+        try server.open(region)
       } catch {
-        watchdog?.regionEnded(deadline: core.deadline)
+        watchdog?.regionEnded(deadline: region.deadline)
         throw error
       }
-      return LazyRegion(core: core, server: server, engine: self)
+      openRegions.wrappingAdd(1, ordering: .relaxed)
+      return LazyRegion(core: region, server: server, engine: self)
     } catch {
       handler?.regionEnded()
       throw error
     }
   }
 
+  /// What serves a new region. Where it is a handler, the region counts as one of the handler's from now on.
+  private func server(
+    for provider: some PageProvider, options: RegionOptions, name: String
+  ) throws(FaultRuntimeError) -> any RegionServer {
+    if choose(for: provider, options: options).delivery == .eventLoop, let handlers { return handlers.next() }
+    guard provider.mayRunInFaultingThread || protection != nil else { throw .providerForbidsDelivery(name: name) }
+    guard options.deadline == nil else { throw .deadlineForbidsDelivery(name: name, without: missingDescriptor) }
+    return protection ?? faultingThreads!
+  }
+
   /// Ends the service of a region.
-  func close(_ region: Region, _ server: RegionServer) {
+  func close(_ region: Region, _ server: any RegionServer) {
     server.close(region)
+    openRegions.wrappingSubtract(1, ordering: .relaxed)
     watchdog?.regionEnded(deadline: region.deadline)
   }
 
@@ -147,12 +155,12 @@ final class Engine: Sendable {
   }
 
   /// The handlers' descriptor, or the other one where there are no handlers; nil where there is none.
-  var descriptor: DescriptorKind? { handlers?.all[0].uffd.kind ?? faultingThreads?.uffd.kind }
+  var descriptor: DescriptorKind? { handlers?.all[0].descriptor ?? faultingThreads?.descriptor }
   var availableFeatures: UserfaultfdFeatures {
-    handlers?.all[0].uffd.available ?? faultingThreads?.uffd.available ?? []
+    handlers?.all[0].uffd.available ?? faultingThreads?.availableFeatures ?? []
   }
 
-  var regionCount: Int { table.count + (faultingThreads?.regionCount ?? 0) + (protection?.regionCount ?? 0) }
+  var regionCount: Int { openRegions.load(ordering: .relaxed) }
 
   var statistics: FaultStatistics {
     var sum = faultingThreads?.statistics ?? protection?.statistics ?? FaultStatistics()

@@ -20,7 +20,7 @@ extension LazyRegion {
     _ range: Range<Int>, _ body: (UnsafeRawBufferPointer) throws -> Result
   ) throws -> Result {
     let bytes = try unsafe pinned(range)
-    defer { core.pins.unpin() }
+    defer { core.pins.unpin(range) }
     return try unsafe body(UnsafeRawBufferPointer(bytes))
   }
 
@@ -33,18 +33,18 @@ extension LazyRegion {
   ) throws -> Result {
     precondition(core.isWritable, "LazyRegion '\(name)' is read-only: map it with RegionOptions(access: .readWrite)")
     let bytes = try unsafe pinned(range)
-    defer { core.pins.unpin() }
+    defer { core.pins.unpin(range) }
     return try unsafe body(bytes)
   }
 
   /// The bytes of a range, resident, until `unpin` is called for them.
   private func pinned(_ range: Range<Int>) throws(FaultRuntimeError) -> UnsafeMutableRawBufferPointer {
     // Before the pages are brought: closing then either waits, or has begun and is noticed.
-    guard core.pins.pin() else { throw .regionClosed(core) }
+    guard core.pins.pin(range) else { throw .regionClosed(core) }
     do {
       try prefetch(range)
     } catch {
-      core.pins.unpin()
+      core.pins.unpin(range)
       throw error
     }
     return unsafe UnsafeMutableRawBufferPointer(
@@ -98,7 +98,7 @@ extension LazyRegion {
   public func read(into buffer: UnsafeMutableRawBufferPointer, at offset: Int = 0) throws(FaultRuntimeError) {
     for piece in try pieces(buffer.count, from: offset) {
       let bytes = try unsafe pinned(piece)
-      defer { core.pins.unpin() }
+      defer { core.pins.unpin(piece) }
       unsafe UnsafeMutableRawBufferPointer(rebasing: buffer[(piece.lowerBound - offset)...]).copyMemory(
         from: UnsafeRawBufferPointer(bytes))
     }
@@ -117,7 +117,7 @@ extension LazyRegion {
     for piece in try pieces(bytes.byteCount, from: offset) {
       let part = bytes.extracting((piece.lowerBound - offset)..<(piece.upperBound - offset))
       let memory = try unsafe pinned(piece)
-      defer { core.pins.unpin() }
+      defer { core.pins.unpin(piece) }
       unsafe part.withUnsafeBytes { unsafe memory.copyMemory(from: $0) }
     }
   }

@@ -38,14 +38,3 @@ extension LazyRegion {
     }
   }
 }
-
-extension Region {
-  /// One byte for each page of a range: 1 where there is something in it, which may be poison, 0 where there is nothing.
-  func notePages(_ part: AddressRange, in notes: UnsafeMutablePointer<UInt8>) -> KernelErrno? {
-    if let twin {
-      unsafe twin.note(part, in: notes)
-      return nil
-    }
-    return unsafe KernelErrno(returned: cuffd_page_states(UInt64(part.start), part.byteCount, notes))
-  }
-}

@@ -33,7 +33,7 @@ extension LazyRegion {
     let pages = core.pageSize.roundDown(range.lowerBound)..<end
     let start = core.range.start &+ UInt(bitPattern: pages.lowerBound)
     // What lies there now is somebody else's.
-    guard core.parts.withLock({ $0.contain(AddressRange(start: start, byteCount: pages.count)) }) else {
+    guard core.memory.parts.withLock({ $0.contain(AddressRange(start: start, byteCount: pages.count)) }) else {
       throw .pageFailed(core.failure(ResolutionError.refused(.noSuchEntry), atPage: start))
     }
     return pages
@@ -72,7 +72,7 @@ extension LazyRegion {
     guard let failure = core.failures.failure(at: page) else { return nil }
     let address = core.range.start &+ UInt(bitPattern: page)
     // In the place of memory that was moved or unmapped there may be somebody else's by now.
-    if let place = core.parts.withLock({ $0.place(of: address) }), core.isThere(place) {
+    if let place = core.memory.parts.withLock({ $0.place(of: address) }), core.memory.isThere(place) {
       core.failures.forget(page)
       return nil
     }

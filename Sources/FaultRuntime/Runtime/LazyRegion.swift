@@ -7,11 +7,11 @@
 /// has answered; where the answer is an error, the touch raises SIGBUS (SIGSEGV with ``Delivery/sigsegv``), and the error is in ``failures``.
 public final class LazyRegion: Sendable {
   let core: Region
-  let server: RegionServer
+  let server: any RegionServer
   /// Keeps the threads that serve this region alive.
   private let engine: Engine
 
-  init(core: Region, server: RegionServer, engine: Engine) {
+  init(core: Region, server: any RegionServer, engine: Engine) {
     self.core = core
     self.server = server
     self.engine = engine

@@ -30,14 +30,14 @@ struct PieceReader: ~Copyable {
     let count = range.count / pageSize
     let address = core.range.start &+ UInt(bitPattern: range.lowerBound)
     let result = unsafe states.withUnsafeMutableBufferPointer { states in
-      unsafe core.notePages(AddressRange(start: address, byteCount: range.count), in: states.baseAddress!)
+      unsafe core.memory.noteOccupied(AddressRange(start: address, byteCount: range.count), in: states.baseAddress!)
     }
     if let errno = result {
       throw .pageFailed(core.failure(ResolutionError.refused(errno), atPage: address))
     }
     for offset in core.failures.offsets(in: range)
     where states[(offset - range.lowerBound) / pageSize] == State.something {
-      if !core.isThere(core.range.start &+ UInt(bitPattern: offset)) {
+      if !core.memory.isThere(core.range.start &+ UInt(bitPattern: offset)) {
         states[(offset - range.lowerBound) / pageSize] = copyUnlessPoisoned(offset, offset - range.lowerBound)
       }
     }
@@ -84,10 +84,28 @@ struct PieceReader: ~Copyable {
       } catch {
         guard error.code == .pageFailed, part.count > region.pageSize, !error.isDeadline else { throw error }
         // One of the pages is to blame, or the provider answers less at a time.
-        for page in stride(from: part.lowerBound, to: part.upperBound, by: region.pageSize) {
-          try ask(range, page..<(page + region.pageSize))
-        }
+        try narrow(error, range, part)
       }
+    }
+  }
+
+  private func narrow(_ error: FaultRuntimeError, _ range: Range<Int>, _ part: Range<Int>) throws(FaultRuntimeError) {
+    let core = region.core
+    let run = FaultRun(
+      region: core, from: range.lowerBound + part.lowerBound, to: range.lowerBound + part.upperBound)
+    let pages = stride(from: run.start, to: run.end, by: region.pageSize).lazy.map { core.address(of: $0) }
+    var nothing: Void = ()
+    do {
+      // The job that asks has tried as often as the region says.
+      try FaultRun.narrow(
+        error, of: run, to: pages, with: &nothing, retry: .never, until: { core.isClosing },
+        ask: { _, page in
+          let start = core.offset(of: page) - range.lowerBound
+          try ask(range, start..<(start + region.pageSize))
+        }, giveUp: { _, _, error in throw error })
+    } catch {
+      guard let error = error as? FaultRuntimeError else { fatalError("FaultRuntime: a page that was peeked at ended in \(error)") }
+      throw error
     }
   }
 

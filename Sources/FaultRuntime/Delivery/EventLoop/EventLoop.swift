@@ -1,20 +1,20 @@
 internal import CUFFD
 internal import Synchronization
 
-/// A handler: a userfaultfd of its own, and one thread at a time that serves its faults (`FaultService`).
+/// A handler: a userfaultfd of its own, and one thread at a time that serves its faults (``FaultService``).
 ///
 /// Regions are dealt out to handlers, so a region's faults are all served by one thread: nothing about a fault needs a lock.
-final class EventLoop: Sendable {
-  let uffd: Userfaultfd
-  let table: RegionTable
+final class EventLoop: PoolServer, FillCounter {
+  let userfaultfd: SharedUserfaultfd
+  let table: RegionTable<Region>
   let pageSize: PageSize
   let counters = HandlerCounters()
-  /// What the pool is fetching, and how it puts that in place.
   let inFlight = RequestsInFlight()
-  let pooled: DirectResolver
+  let pooled: DirectAnswering
   let pool: ProviderPool
   let reporter: FailureReporter
-  let deferralDeadline: UInt64
+  /// How long the kernel may ask for another try, in nanoseconds.
+  let retryDeadline: UInt64
   /// How often a resolution that gets `EAGAIN` reads on and tries again at once, before it is put off for a millisecond.
   let immediateRetries: Int
 
@@ -25,20 +25,21 @@ final class EventLoop: Sendable {
   /// What the provider is asked for on that thread.
   private let askedAddress = Atomic<UInt>(0)
   private let askedByteCount = Atomic<Int>(0)
-  private let explainsFailures: Bool
+  let explainsFailures: Bool
 
   /// Which of the runtime's handlers this is.
   let number: Int
   private let regions = Atomic<Int>(0)
   let batchCapacity: Int
   let epoll: Epoll
-  private let closeDeadline: UInt64
+  let closeDeadline: UInt64
   private let wakeup: WakeDescriptor
   /// The ordinary one, and the following one where the placement may need it.
-  private let threads = Guarded<[FaultThread]>([])
-  private let baton = Baton(holder: HandlerRole.ordinary.rawValue)
+  private let threads = Monitor<[FaultThread]>([])
+  /// Which of the threads serves.
+  private let baton = Monitor(HandlerRole.ordinary)
   private let box = ServiceBox()
-  private let control = Guarded(Control())
+  private let control = Monitor(Control())
 
   /// What other threads ask of the handler; it looks here when its eventfd says so.
   struct Control: Sendable {
@@ -56,18 +57,19 @@ final class EventLoop: Sendable {
 
   /// Opens a descriptor and starts the thread.
   init(
-    configuration: FaultRuntimeConfiguration, table: RegionTable, pageSize: PageSize, pool: ProviderPool, number: Int
+    configuration: FaultRuntimeConfiguration, table: RegionTable<Region>, pageSize: PageSize, pool: ProviderPool, number: Int
   ) throws(FaultRuntimeError) {
     do {
-      uffd = try Userfaultfd.open(
-        configuration.handlerKinds, wanting: Self.wantedFeatures(configuration),
-        without: configuration.withheldFeatures)
+      userfaultfd = SharedUserfaultfd(
+        try Userfaultfd.open(
+          configuration.handlerKinds, wanting: Self.wantedFeatures(configuration),
+          without: configuration.withheldFeatures))
     } catch {
       throw .unavailable(error)
     }
-    pooled = DirectResolver(
-      pageSize: pageSize, counters: SharedCounters(), reporter: FailureReporter(configuration),
-      retryDeadline: configuration.resolveDeadline.clampedNanoseconds, wakes: true)
+    reporter = FailureReporter(configuration)
+    retryDeadline = configuration.resolveDeadline.clampedNanoseconds
+    pooled = DirectAnswering(counters: SharedCounters(), reporter: reporter, retryDeadline: retryDeadline, wakes: true)
     self.pool = pool
     ownThreads = pool.ownThreads
     events = EventReporter(table: table, onEvent: configuration.onEvent)
@@ -75,15 +77,13 @@ final class EventLoop: Sendable {
     self.table = table
     self.number = number
     self.pageSize = pageSize
-    reporter = FailureReporter(configuration)
-    deferralDeadline = configuration.resolveDeadline.clampedNanoseconds
     immediateRetries = configuration.immediateRetries
     closeDeadline = configuration.closeDeadline.clampedNanoseconds
     batchCapacity = configuration.batchCapacity
     do {
       epoll = try Epoll()
       wakeup = try WakeDescriptor()
-      try epoll.watch(uffd.descriptor, token: Token.faults)
+      try epoll.watch(userfaultfd.uffd.descriptor, token: Token.faults)
       try epoll.watch(wakeup.descriptor, token: Token.wakeup)
       let started = try FaultThread(name: "fault-handler\(number)", stackByteCount: Self.stackByteCount) { [self] in
         box.put(FaultService(self, configuration: configuration))
@@ -91,7 +91,7 @@ final class EventLoop: Sendable {
       }
       threads.withLock { $0.append(started) }
       // Now, because starting a thread allocates, and the path of a fault must not.
-      if HandlerPlacer.mayFollow(configuration.placement, knowsThreads: uffd.enabled.contains(.threadID)) {
+      if HandlerPlacer.mayFollow(configuration.placement, knowsThreads: userfaultfd.uffd.enabled.contains(.threadID)) {
         _ = startFollower()
       }
     } catch {
@@ -109,7 +109,7 @@ final class EventLoop: Sendable {
   /// Virtual; a provider decides how much of it becomes memory.
   private static let stackByteCount = 1 << 20
 
-  private var isOnHandlerThread: Bool {
+  var isOnHandlerThread: Bool {
     threads.withLock { $0.contains { $0.isCurrent } }
   }
 
@@ -120,88 +120,18 @@ final class EventLoop: Sendable {
   func regionBegins() { regions.wrappingAdd(1, ordering: .relaxed) }
   func regionEnded() { regions.wrappingSubtract(1, ordering: .relaxed) }
 
-  /// Begins to serve faults of a region.
-  func open(_ region: Region) throws(FaultRuntimeError) {
-    if region.mayBlock {
-      do {
-        try pool.prepare()
-      } catch {
-        throw .cannotStart(error)
-      }
-    }
-    if explainsFailures {
-      do {
-        try SignalDispatcher.shared.explain(region)
-      } catch {
-        throw .cannotStart(error)
-      }
-    }
-    table.insert(region)
-    do {
-      try uffd.register(region.range, mode: .missing)
-    } catch {
-      table.remove(region)
-      SignalDispatcher.shared.forget(region)
-      throw .cannotRegister(region, error.errno)
-    }
-  }
-
-  /// Ends the service of a region whose closing has begun, so that nobody can read a page that no provider gave.
-  func close(_ region: Region) {
-    // The handler poisons what it still finds in its queue for a region that is closing.
-    drain()
-    if region.mayBlock, !pool.isOnPoolThread { inFlight.waitUntilNothing(of: region, nanoseconds: closeDeadline) }
-    region.withdraw(from: table, uffd)
-    SignalDispatcher.shared.forget(region)
-    events.forget(region)
-    regionEnded()
-  }
-
   /// Waits until the handler has served everything that was queued, or until the deadline.
-  private func drain() {
+  func drain() {
     guard !isOnHandlerThread else { return }
     let drained = OneShotEvent()
-    control.withLock { $0.drains.append(drained) }
-    wakeup.signal()
+    ask { $0.drains.append(drained) }
     _ = drained.wait(nanoseconds: closeDeadline)
   }
 
-  /// Fills a range between the faults, which go first; returns when it is done or has failed.
-  ///
-  /// It waits as long as the provider takes: a prefetch is as slow as its source.
-  func prefetch(_ job: PrefetchJob) throws(FaultRuntimeError) {
-    guard !isOnHandlerThread else { throw .prefetchFromProvider(job.region) }
-    control.withLock { $0.prefetches.append(job) }
-    // The caller would only wait.
-    let helper = job.helper()
+  /// Has the handler do something; it looks for it when its eventfd says so.
+  func ask(_ wish: (inout Control) -> Void) {
+    control.withLock(wish)
     wakeup.signal()
-    helper?.run(
-      uffd, pageSize, retryDeadline: deferralDeadline, forbidden: table, counting: pooled.counters)
-    while !job.done.wait(nanoseconds: closeDeadline) {}
-  }
-
-  /// Fills a range on the pool, as `prefetch` does on the handler thread.
-  func prefetchOnPool(_ region: Region, _ range: Range<Int>) throws(FaultRuntimeError) -> BulkFiller.Failure? {
-    // The threads that would do it may all be waiting like this one.
-    guard !pool.isOnPoolThread, !isOnHandlerThread else { throw .prefetchFromProvider(region) }
-    let job = PoolPrefetch(region, range)
-    pool.submit(.prefetch(job, self))
-    while !job.done.wait(nanoseconds: closeDeadline) {}
-    return job.failure
-  }
-
-  /// Asks a provider for bytes that nobody touched, where it is asked for others.
-  func peek(_ job: PeekJob) throws(FaultRuntimeError) -> Bool {
-    guard !pool.isOnPoolThread, !isOnHandlerThread else { throw .prefetchFromProvider(job.region) }
-    if job.region.mayBlock {
-      pool.submit(.peek(job, self))
-    } else {
-      control.withLock { $0.peeks.append(job) }
-      wakeup.signal()
-    }
-    let hasAnswered = job.wait()
-    if !hasAnswered { pool.giveUp(job) }
-    return hasAnswered
   }
 
   /// What the handler and the pool have done.
@@ -213,8 +143,7 @@ final class EventLoop: Sendable {
 
   /// Ends the threads. Every region has been closed before.
   func stop() {
-    control.withLock { $0.isStopping = true }
-    wakeup.signal()
+    ask { $0.isStopping = true }
     // The ordinary thread comes first and may start the other one until it ends.
     var index = 0
     while let thread = threads.withLock({ index < $0.count ? $0[index] : nil }) {
@@ -245,6 +174,28 @@ final class EventLoop: Sendable {
     return (region, start..<(start + askedByteCount.load(ordering: .relaxed)))
   }
 
+  // MARK: What the rest of the service asks
+
+  var uffd: Userfaultfd {
+    @inline(__always) _read { yield userfaultfd.uffd }
+  }
+
+  var lazyMemory: AddressTable { table }
+
+  /// No provider needs that here: a handler asks one provider at a time, and the pool keeps to what a provider permits.
+  func asksSerially(_ region: Region) -> Bool { false }
+
+  @inline(__always)
+  func countBytesFilled(_ amount: Int) { counters.countBytesFilled(amount) }
+
+  func answerOnPool(
+    _ run: borrowing FaultRun, lastWanted: Int, isWrite: Bool, stage: UnsafeMutableRawBufferPointer, _ permit: AnswerPermit
+  ) throws -> Int {
+    unsafe try pooled.answer(
+      run, lastWanted: lastWanted, isWrite: isWrite, stage: stage, forbidden: table, permit: permit,
+      in: AnonymousMemory.of(run.region))
+  }
+
   /// The provider is about to be asked for this on the serving thread.
   @inline(__always)
   func note(_ range: AddressRange) {
@@ -259,7 +210,8 @@ final class EventLoop: Sendable {
     defer { ownThreads.removeCaller() }
     var isInClass = role == .ordinary
     while true {
-      baton.wait(as: role.rawValue)
+      // For ever, like a handler that waits for a fault.
+      _ = baton.wait { $0 == role ? true : nil }
       guard var service = box.take() else { return }
       server.store(cuffd_thread_id(), ordering: .relaxed)
       // Only now: who never had anything to do ends in the usual class, and is not waited for.
@@ -267,13 +219,13 @@ final class EventLoop: Sendable {
       if !isInClass {
         service.giveUpIdle()
         box.put(service)
-        baton.pass(to: HandlerRole.ordinary.rawValue)
+        pass(to: .ordinary)
         continue
       }
       switch service.run() {
       case .stop:
         // The other one finds nothing in the box, and ends.
-        baton.pass(to: (role == .ordinary ? HandlerRole.following : .ordinary).rawValue)
+        pass(to: role == .ordinary ? .following : .ordinary)
         return
       case .handOver(let next):
         if next == .following, !startFollower() {
@@ -282,10 +234,15 @@ final class EventLoop: Sendable {
         } else {
           counters.countHandover()
           box.put(service)
-          baton.pass(to: next.rawValue)
+          pass(to: next)
         }
       }
     }
+  }
+
+  private func pass(to role: HandlerRole) {
+    baton.withLock { $0 = role }
+    baton.announce()
   }
 
   private func startFollower() -> Bool {

@@ -2,11 +2,11 @@
 /// watchdog's while those wait for themselves; seldom.
 struct EventReporter: Sendable {
   private let onEvent: (@Sendable (RegionEvent) -> Void)?
-  private let table: RegionTable
+  private let table: RegionTable<Region>
   /// Regions of which something was moved.
-  private let wanderers = Guarded<[Region]>([])
+  private let wanderers = Monitor<[Region]>([])
 
-  init(table: RegionTable, onEvent: (@Sendable (RegionEvent) -> Void)?) {
+  init(table: RegionTable<Region>, onEvent: (@Sendable (RegionEvent) -> Void)?) {
     self.table = table
     self.onEvent = onEvent
   }
@@ -18,7 +18,7 @@ struct EventReporter: Sendable {
       note(range) { .discarded(region: $0.name, range: $1) }
     case .unmap(let start, let end):
       guard let range = AddressRange(from: start, byteCount: end &- start) else { return }
-      for region in regions(of: range) { region.parts.withLock { $0.remove(range) } }
+      for region in regions(of: range) { region.memory.parts.withLock { $0.remove(range) } }
       note(range) { .unmapped(region: $0.name, range: $1) }
     case .remap(let from, let to, let byteCount):
       guard let range = AddressRange(from: from, byteCount: UInt(byteCount)),
@@ -26,12 +26,16 @@ struct EventReporter: Sendable {
       else { return }
       note(range) { .moved(region: $0.name, range: $1, to: to) }
       for region in regions(of: range) {
-        region.parts.withLock { $0.move(from: range, to: to) }
+        region.memory.parts.withLock { $0.move(from: range, to: to) }
         wanderers.withLock { wanderers in
           if !wanderers.contains(where: { $0 === region }) { wanderers.append(region) }
         }
       }
-    case .pagefault, .fork, .unknown:
+    case .fork(let descriptor):
+      // Whoever reads the event owns the descriptor of the child's memory. No region is inherited by a child, so nobody here
+      // has anything to answer there.
+      ForkedDescriptor(owning: descriptor).close()
+    case .pagefault, .unknown:
       break
     }
   }
@@ -39,7 +43,7 @@ struct EventReporter: Sendable {
   /// The region whose memory was moved to `address`, and the offset that is there.
   func moved(to address: UInt) -> (region: Region, offset: Int)? {
     for region in wanderers.withLock({ $0 }) {
-      if let origin = region.parts.withLock({ $0.origin(of: address) }) { return (region, region.offset(of: origin)) }
+      if let origin = region.memory.parts.withLock({ $0.origin(of: address) }) { return (region, region.offset(of: origin)) }
     }
     return nil
   }

@@ -46,7 +46,7 @@ struct FaultInbox: ~Copyable {
       latestThread = thread
       faults.insert(
         PendingFault(
-          page: pageSize.pageStart(of: address), isWrite: flags.contains(.write),
+          page: pageSize.pageStart(of: address), isWrite: flags.contains(.write), kind: flags.kind,
           asker: ownThreads.contains(thread) ? thread : 0))
     }
     counters.countBatch(faults: count, messages: messages.count)

@@ -10,11 +10,8 @@ struct FaultService: ~Copyable {
   }
 
   private let loop: EventLoop
-  private var inbox: FaultInbox
-  /// What is being served; empty in between.
-  private var batch: FaultBatch
-  private var resolver: Resolver
-  private var lookup: RegionLookup
+  private var answerer: FaultAnswerer
+  private var lookup: RegionLookup<Region>
   private var filler: BulkFiller
   private var jobs: [PrefetchJob] = []
   private var stream: StreamAhead
@@ -30,10 +27,8 @@ struct FaultService: ~Copyable {
   init(_ loop: EventLoop, configuration: FaultRuntimeConfiguration) {
     self.loop = loop
     lookup = RegionLookup(loop.table)
-    inbox = FaultInbox(readCapacity: loop.batchCapacity, pageSize: loop.pageSize, events: loop.events)
-    batch = FaultInbox.batch(readCapacity: loop.batchCapacity)
-    resolver = Resolver(loop: loop, capacity: loop.batchCapacity)
-    filler = BulkFiller(pageSize: loop.pageSize, retryDeadline: loop.deferralDeadline)
+    answerer = FaultAnswerer(loop: loop)
+    filler = BulkFiller(pageSize: loop.pageSize, retryDeadline: loop.retryDeadline)
     stream = StreamAhead(distance: configuration.streamDistance)
     placer = HandlerPlacer(
       configuration.placement, knowsThreads: loop.uffd.enabled.contains(.threadID),
@@ -50,14 +45,14 @@ struct FaultService: ~Copyable {
         let ready = try wait()
         if ready.hasError(EventLoop.Token.faults) { fatalError("FaultRuntime: the userfaultfd reports an error") }
         var messages = 0
-        if ready.hasInput(EventLoop.Token.faults), inbox.hasRoom {
-          messages = try inbox.read(from: loop.uffd, ownThreads: loop.ownThreads, counting: loop.counters)
+        if ready.hasInput(EventLoop.Token.faults), answerer.inbox.hasRoom {
+          messages = try answerer.read()
         }
-        if resolver.deferred.count > 0 { resolver.takeDeferred(into: &inbox) }
+        if answerer.deferred.count > 0 { answerer.takeDeferred() }
         try serve()
         if ready.hasInput(EventLoop.Token.wakeup), try obey() { return .stop }
         if messages > 0 {
-          if let next = placer.afterBatch(of: inbox.latestThread) { return .handOver(to: next) }
+          if let next = placer.afterBatch(of: answerer.inbox.latestThread) { return .handOver(to: next) }
         } else {
           // Only when no fault is waiting: demand goes first.
           workAhead()
@@ -71,9 +66,9 @@ struct FaultService: ~Copyable {
 
   @inline(__always)
   private func wait() throws(HostCallError) -> ReadySet {
-    if !inbox.isEmpty || !jobs.isEmpty || stream.isGoing { return try loop.epoll.wait(milliseconds: 0) }
+    if !answerer.inbox.isEmpty || !jobs.isEmpty || stream.isGoing { return try loop.epoll.wait(milliseconds: 0) }
     if placer.spinNanoseconds > 0, let ready = try spin() { return ready }
-    return try loop.epoll.wait(milliseconds: resolver.deferred.count == 0 ? -1 : 1)
+    return try loop.epoll.wait(milliseconds: answerer.deferred.count == 0 ? -1 : 1)
   }
 
   private func spin() throws(HostCallError) -> ReadySet? {
@@ -88,43 +83,48 @@ struct FaultService: ~Copyable {
   /// Answers everything in the inbox.
   @inline(__always)
   private mutating func serve() throws(UserfaultfdError) {
-    inbox.take(for: &batch)
+    answerer.beginBatch()
     var index = 0
-    while index < batch.count {
-      let fault = batch[index]
-      guard let region = lookup.region(containing: fault.page), region.handler == loop.number else {
-        resolver.answerStray(fault.page)
+    while index < answerer.batch.count {
+      let fault = answerer.batch[index]
+      guard let region = lookup.region(containing: fault.page), region.server == ObjectIdentifier(loop) else {
+        answerer.answerStray(fault.page)
+        index += 1
+        continue
+      }
+      guard fault.kind == .missing else {
+        answerer.answerUnexpected(fault, of: region)
         index += 1
         continue
       }
       var run = FaultRun(region: consume region, fault: fault, index: index)
       index += 1
-      while index < batch.count, run.absorb(batch[index]) { index += 1 }
+      while index < answerer.batch.count, run.absorb(answerer.batch[index]) { index += 1 }
       run.widen()
       if run.region.mayBlock, !run.region.isClosing {
         hand(run)
       } else {
-        try resolver.serve(run, in: batch, readingOnInto: &inbox)
+        try answerer.serve(run)
         if run.isWidest { stream.follow(run) }
       }
     }
-    batch.removeAll()
+    answerer.endBatch()
   }
 
   /// Lets the pool answer a run, and go on behind it where accesses run on.
   private mutating func hand(_ run: borrowing FaultRun) {
     var deadlocks: [(page: UInt, ends: SelfDeadlock)] = []
     loop.inFlight.admit(
-      run, batch,
+      run, answerer.batch,
       submit: { [loop, region = run.region] in loop.pool.submit(.demand($0, region, loop)) },
       wake: { [loop] in try? loop.uffd.wake(AddressRange(start: $0, byteCount: loop.pageSize.bytes)) },
       resubmit: { [loop] in loop.pool.submit(.prefetch($0, loop)) },
       fail: { deadlocks.append(($0, $1)) })
     for deadlock in deadlocks {
-      resolver.fail(
+      answerer.fail(
         PendingFault(page: deadlock.page, isWrite: false), of: run.region, ResolutionError.deadlock(deadlock.ends))
     }
-    for index in run.faults where batch[index].asker != 0 { loop.pool.addThread(for: batch[index].asker) }
+    for index in run.faults where answerer.batch[index].asker != 0 { loop.pool.addThread(for: answerer.batch[index].asker) }
     guard run.isWidest, stream.distance > 0 else { return }
     let ahead = poolStream?.region === run.region ? poolStream! : PoolPrefetch(aheadOfReaderOf: run.region)
     poolStream = ahead
@@ -137,14 +137,13 @@ struct FaultService: ~Copyable {
     if !jobs.isEmpty {
       let job = jobs[0]
       loop.counters.countRequest()
-      if job.step(&filler, loop.uffd, forbidden: loop.table, counting: { [loop] in loop.counters.countBytesFilled($0) })
-      {
+      if job.step(&filler, forbidden: loop.table, counting: loop) {
         jobs.removeFirst()
         job.done.signal()
       }
     } else if stream.isGoing {
       loop.counters.countRequest()
-      stream.step(&filler, loop.uffd, forbidden: loop.table, counting: { [loop] in loop.counters.countBytesFilled($0) })
+      stream.step(&filler, forbidden: loop.table, counting: loop)
     }
   }
 
@@ -162,7 +161,7 @@ struct FaultService: ~Copyable {
     // What was queued before is read first; a read that was not filled has seen the end of it. The bound is for a crowd
     // of threads that fills every read: closing then relies on what it does after draining.
     for _ in 0..<Self.drainReads {
-      let count = try inbox.read(from: loop.uffd, ownThreads: loop.ownThreads, counting: loop.counters)
+      let count = try answerer.read()
       try serve()
       if count < loop.batchCapacity { break }
     }

@@ -8,7 +8,7 @@ final class Handlers: Sendable {
   private let limit: Int
   private let isFixed: Bool
   private let make: @Sendable (Int) throws(FaultRuntimeError) -> EventLoop
-  private let state: Guarded<State>
+  private let state: Monitor<State>
 
   private struct State: Sendable {
     var loops: [EventLoop]
@@ -31,7 +31,7 @@ final class Handlers: Sendable {
       for loop in loops { loop.stop() }
       throw error
     }
-    state = Guarded(State(loops: loops))
+    state = Monitor(State(loops: loops))
   }
 
   var all: [EventLoop] { state.withLock { $0.loops } }

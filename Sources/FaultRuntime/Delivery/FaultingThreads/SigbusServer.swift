@@ -1,5 +1,4 @@
 internal import CUFFD
-internal import Synchronization
 
 /// The delivery in which a faulting thread serves itself: with `UFFD_FEATURE_SIGBUS` the kernel queues no message and puts
 /// nobody to sleep, but raises SIGBUS, and the provider runs in the signal handler. No other thread takes part, which saves
@@ -7,72 +6,86 @@ internal import Synchronization
 ///
 /// Nothing here allocates or locks unless a page fails.
 final class SigbusServer: FaultingThreadServer {
-  let uffd: Userfaultfd
+  let counters = SharedCounters()
 
+  private let userfaultfd: SharedUserfaultfd
   private let pageSize: PageSize
   private let staging: StagingPool
-  let counters = SharedCounters()
-  private let resolver: DirectResolver
-  /// How long the kernel may ask for another try, in nanoseconds.
-  private let retryDeadline: UInt64
-  private let open = Atomic<Int>(0)
+  private let answering: DirectAnswering
 
   init(configuration: FaultRuntimeConfiguration, pageSize: PageSize) throws(FaultRuntimeError) {
     do {
-      uffd = try Userfaultfd.open(
-        configuration.descriptor.candidates(servingSystemCalls: false), wanting: [.sigbus, .poison],
-        without: configuration.withheldFeatures)
+      userfaultfd = SharedUserfaultfd(
+        try Userfaultfd.open(
+          configuration.descriptor.candidates(servingSystemCalls: false), wanting: [.sigbus, .poison],
+          without: configuration.withheldFeatures))
     } catch {
       throw .unavailable(error)
     }
-    guard uffd.enabled.contains(.sigbus) else { throw .featureMissing("UFFD_FEATURE_SIGBUS", since: "4.14") }
+    guard userfaultfd.uffd.enabled.contains(.sigbus) else {
+      throw .featureMissing("UFFD_FEATURE_SIGBUS", since: "4.14")
+    }
     guard let staging = StagingPool() else {
       throw .cannotStart(HostCallError(call: "mmap", errno: .outOfMemory))
     }
     self.staging = staging
     self.pageSize = pageSize
-    retryDeadline = configuration.resolveDeadline.clampedNanoseconds
-    resolver = DirectResolver(
-      pageSize: pageSize, counters: counters, reporter: FailureReporter(configuration),
-      retryDeadline: retryDeadline, wakes: false)
+    answering = DirectAnswering(
+      counters: counters, reporter: FailureReporter(configuration),
+      retryDeadline: configuration.resolveDeadline.clampedNanoseconds, wakes: false)
   }
 
+  var signal: CInt { CUFFD_SIGBUS }
+  var delivery: Delivery { .sigbus }
+  var descriptor: DescriptorKind? { userfaultfd.uffd.kind }
+  var availableFeatures: UserfaultfdFeatures { userfaultfd.uffd.available }
+  /// Faulting threads share staging memory in slots.
+  var widestFault: Int { StagingPool.slotByteCount }
   var statistics: FaultStatistics { counters.statistics }
-  var regionCount: Int { open.load(ordering: .relaxed) }
 
   // MARK: Control, on any thread
 
-  /// Begins to serve faults of a region.
+  func makeMemory(
+    byteCount: Int, alignment: Int, isWritable: Bool, pageSize: PageSize, isTaken: (AddressRange) -> Bool
+  ) throws(HostCallError) -> any RegionMemory {
+    let range = try AddressRange.reservedForRegion(
+      byteCount: byteCount, alignment: alignment, isWritable: isWritable, isTaken: isTaken)
+    return AnonymousMemory(range, isWritable: isWritable, pageSize: pageSize, userfaultfd: userfaultfd)
+  }
+
   func open(_ region: Region) throws(FaultRuntimeError) {
-    let dispatcher = SignalDispatcher.shared
+    try SignalDispatcher.shared.insert(region, server: self, signal: signal)
     do {
-      try dispatcher.install(CUFFD_SIGBUS)
+      try AnonymousMemory.of(region).register()
     } catch {
-      throw .cannotStart(error)
-    }
-    dispatcher.table.insert(region)
-    do {
-      try uffd.register(region.range, mode: .missing)
-    } catch {
-      dispatcher.table.remove(region)
+      SignalDispatcher.shared.remove(region)
       throw .cannotRegister(region, error.errno)
     }
-    open.wrappingAdd(1, ordering: .relaxed)
   }
 
-  /// Ends the service of a region whose closing has begun. Threads that are being served go on to meet SIGSEGV.
+  /// Threads that are being served go on to meet SIGSEGV.
   func close(_ region: Region) {
-    region.withdraw(from: SignalDispatcher.shared.table, uffd)
-    open.wrappingSubtract(1, ordering: .relaxed)
+    region.withdraw { SignalDispatcher.shared.remove(region) }
   }
 
-  /// Fills a range on the calling thread, with the help of another where that pays.
-  func prefetch(_ job: PrefetchJob) {
-    job.runShared { [self] in run($0) }
+  /// Fills a range on the calling thread, with the help of another one where that pays.
+  func prefetch(_ region: Region, _ range: Range<Int>) throws(FaultRuntimeError) -> BulkFiller.Failure? {
+    let job = PrefetchJob(region: region, from: range.lowerBound, to: range.upperBound)
+    run(job)
+    return job.failure
   }
 
-  private func run(_ job: PrefetchJob) {
-    job.run(uffd, pageSize, retryDeadline: retryDeadline, forbidden: nil, counting: counters)
+  func run(_ job: PrefetchJob) {
+    job.runShared { [self] in
+      $0.run(pageSize, retryDeadline: answering.retryDeadline, forbidden: nil, counting: counters)
+    }
+  }
+
+  /// Asks on the calling thread, as a fault of it would.
+  func peek(_ job: PeekJob) throws(FaultRuntimeError) -> Bool {
+    var staging = StagingBuffer()
+    job.run(&staging, forbidden: nil)
+    return true
   }
 
   // MARK: Service, in the signal handler
@@ -81,16 +94,19 @@ final class SigbusServer: FaultingThreadServer {
   @inline(__always)
   func judge(_ fault: PendingFault, of region: Region) -> FaultVerdict { .missing }
 
+  func serve(_ fault: PendingFault, of region: Region) -> Bool { serveHere(fault, of: region) }
+
   func fail(_ page: UInt, of region: Region, _ error: any Error) -> Bool {
-    resolver.fail(page, of: region, error, uffd)
+    answering.fail(page, of: region, error)
   }
 
   @inline(__always)
   func answer(_ run: borrowing FaultRun, _ fault: PendingFault) throws {
     try unsafe staging.withBytes(run.end - run.start) { stage in
       // Lent lazy memory needs no ban here: the copy gets EFAULT, or is served by another thread.
-      _ = unsafe try resolver.answer(
-        run, lastWanted: run.region.offset(of: fault.page), isWrite: fault.isWrite, stage: stage, forbidden: nil, uffd)
+      _ = unsafe try answering.answer(
+        run, lastWanted: run.region.offset(of: fault.page), isWrite: fault.isWrite, stage: stage, forbidden: nil,
+        effort: .inSignalHandler, in: AnonymousMemory.of(run.region))
     }
   }
 }

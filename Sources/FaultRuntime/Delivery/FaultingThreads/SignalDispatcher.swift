@@ -6,10 +6,10 @@ final class SignalDispatcher: Sendable {
   static let shared = SignalDispatcher()
 
   /// The regions of all runtimes whose faulting threads serve themselves.
-  let table = RegionTable(isForManyThreads: true)
+  let table = RegionTable<SignalledRegion>(isForManyThreads: true)
 
-  /// The regions whose failures are explained.
-  private let explained = RegionTable()
+  /// The regions of event loops whose failures are explained.
+  private let explained = RegionTable<Region>()
 
   /// What all regions may cost that are guarded by their protection.
   let budget = MappingBudget()
@@ -29,8 +29,8 @@ final class SignalDispatcher: Sendable {
 
   /// In the signal handler, when nothing is left but the default action.
   private func lastWords(_ number: CInt, _ address: UInt) {
-    guard let region = explained.region(containing: address) ?? table.region(containing: address),
-      number == region.failureSignal
+    guard let region = explained.region(containing: address) ?? table.region(containing: address)?.region,
+      number == region.memory.failureSignal
     else { return }
     let page = region.pageSize.pageStart(of: address)
     _ = region.failures.explain(region.offset(of: page))
@@ -54,30 +54,38 @@ final class SignalDispatcher: Sendable {
     if let errno = KernelErrno(returned: result) { throw HostCallError(call: "sigaction", errno: errno) }
   }
 
-  /// In the signal handler, on the thread that faulted. False where the signal is somebody else's.
+  /// Serves a region in signal handlers from now on. Takes a lock.
+  func insert(_ region: Region, server: any FaultingThreadServer, signal: CInt) throws(FaultRuntimeError) {
+    do {
+      try install(signal)
+    } catch {
+      throw .cannotStart(error)
+    }
+    table.insert(SignalledRegion(region, server: server))
+  }
+
+  /// Ends that, and returns when no signal handler is looking at the region any more.
+  func remove(_ region: Region) {
+    if let member = table.region(containing: region.range.start), member.region === region { table.remove(member) }
+  }
+
+  /// Serves a fault in the signal handler, on the thread that faulted. Returns false where the signal is somebody else's.
   private func serve(_ number: CInt, _ address: UInt, isWrite: Bool, outer: UInt) -> Bool {
     guard let handle = unsafe table.enterHandle(containing: address) else { return false }
-    defer { unsafe RegionHandle.leave(handle) }
+    defer { unsafe TableHandle.leave(handle) }
     return unsafe handle._withUnsafeGuaranteedRef { handle in
-      unsafe handle.region._withUnsafeGuaranteedRef { region in
-        if number == CUFFD_SIGBUS {
-          guard let server = unsafe region.uncountedFaultingThreads else { return false }
-          return unsafe server._withUnsafeGuaranteedRef {
-            serve(address, of: region, isWrite: isWrite, outer: outer, by: $0)
-          }
-        }
-        guard let server = unsafe region.uncountedProtection else { return false }
-        return unsafe server._withUnsafeGuaranteedRef {
-          serve(address, of: region, isWrite: isWrite, outer: outer, by: $0)
-        }
+      // The handle holds the member, and the member holds the rest: nothing of it is counted.
+      unsafe handle.member._withUnsafeGuaranteedRef { member in
+        serve(number, address, of: member.region, isWrite: isWrite, outer: outer, by: member.server)
       }
     }
   }
 
   @inline(__always)
   private func serve(
-    _ address: UInt, of region: Region, isWrite: Bool, outer: UInt, by server: some FaultingThreadServer
+    _ number: CInt, _ address: UInt, of region: Region, isWrite: Bool, outer: UInt, by server: any FaultingThreadServer
   ) -> Bool {
+    guard number == server.signal else { return false }
     let fault = PendingFault(page: region.pageSize.pageStart(of: address), isWrite: isWrite)
     switch server.judge(fault, of: region) {
     case .somebodyElses: return false
@@ -85,20 +93,15 @@ final class SignalDispatcher: Sendable {
     case .missing: break
     }
     if outer != 0 { return fail(fault.page, of: region, touchedFrom: outer, by: server) }
-    // The handle holds the region, and that the server. Counting either would have all threads that fault write to one
-    // place, so the run gets a reference that was never counted, and it is given back below.
-    var run = FaultRun(region: unsafe Unmanaged.passUnretained(region).takeRetainedValue(), fault: fault, index: 0)
-    let isServed = server.serve(&run, fault)
-    _ = unsafe Unmanaged.passRetained(run.region)
-    return isServed
+    return server.serve(fault, of: region)
   }
 
-  /// A provider that was asked for the page `outer` came back to a page that this thread is answering.
+  /// Fails a page because a provider that was asked for the page `outer` came back to it on the same thread.
   @inline(never)
   private func fail(
-    _ page: UInt, of region: Region, touchedFrom outer: UInt, by server: some FaultingThreadServer
+    _ page: UInt, of region: Region, touchedFrom outer: UInt, by server: any FaultingThreadServer
   ) -> Bool {
-    guard let asked = table.region(containing: outer) else { return false }
+    guard let asked = table.region(containing: outer)?.region else { return false }
     let start = asked.offset(of: outer)
     let deadlock = SelfDeadlock(
       region: asked.name, range: start..<(start + asked.pageSize.bytes), touchedRegion: region.name,

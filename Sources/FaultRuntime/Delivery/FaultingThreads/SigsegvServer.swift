@@ -3,88 +3,94 @@ internal import Synchronization
 
 /// The delivery without a userfaultfd: memory that is not there has no access, the kernel raises SIGSEGV in the thread that
 /// touches it, and the provider runs in the signal handler. The page is filled through a second mapping and opened when it is
-/// complete. A provider that must not run there is asked by a helper, for which the thread waits.
+/// complete. A provider that must not run there is asked on the pool, and the thread that faulted waits.
 ///
 /// Nothing here allocates unless a page fails.
-final class SigsegvServer: FaultingThreadServer {
+final class SigsegvServer: FaultingThreadServer, PoolServer {
   let counters = SharedCounters()
+  let pool: ProviderPool
+  let inFlight = RequestsInFlight()
+  let pooled: DirectAnswering
+  let pageSize: PageSize
 
-  private let pageSize: PageSize
   private let staging: StagingPool
-  private let resolver: DirectResolver
   private let notices: Notices
-  private let helpers: ProtectionHelpers
-  private let open = Atomic<Int>(0)
   private let saidLimit = Atomic<Bool>(false)
-  /// Of all runtimes, or of this one where a test says so.
-  let budget: MappingBudget
+  /// The mappings of all runtimes, or of this one where a test says so.
+  private let budget: MappingBudget
 
   private static let limitNotice = """
     the limit of mappings (vm.max_map_count) is near: to save them, faults now fill the pages up to their neighbours as well; \
     raise it, or use larger requests
     """
 
-  init(configuration: FaultRuntimeConfiguration, pageSize: PageSize, notices: Notices) throws(FaultRuntimeError) {
+  init(
+    configuration: FaultRuntimeConfiguration, pageSize: PageSize, pool: ProviderPool, notices: Notices
+  ) throws(FaultRuntimeError) {
     guard let staging = StagingPool() else {
       throw .cannotStart(HostCallError(call: "mmap", errno: .outOfMemory))
     }
     self.staging = staging
     self.pageSize = pageSize
+    self.pool = pool
     self.notices = notices
-    helpers = ProtectionHelpers(threadCount: configuration.providerThreads)
     budget = configuration.mappingLimit.map { MappingBudget(limit: $0) } ?? SignalDispatcher.shared.budget
-    resolver = DirectResolver(
-      pageSize: pageSize, counters: counters, reporter: FailureReporter(configuration),
+    pooled = DirectAnswering(
+      counters: counters, reporter: FailureReporter(configuration),
       retryDeadline: configuration.resolveDeadline.clampedNanoseconds, wakes: false)
   }
 
+  var signal: CInt { CUFFD_SIGSEGV }
+  var delivery: Delivery { .sigsegv }
+  var descriptor: DescriptorKind? { nil }
+  /// Faulting threads share staging memory in slots.
+  var widestFault: Int { StagingPool.slotByteCount }
   var statistics: FaultStatistics { counters.statistics }
-  var regionCount: Int { open.load(ordering: .relaxed) }
+  var lazyMemory: AddressTable { SignalDispatcher.shared.table }
+  var retryDeadline: UInt64 { pooled.retryDeadline }
+
+  /// A provider that wants to be asked by one thread at a time is asked by one thread of the pool's.
+  func asksSerially(_ region: Region) -> Bool { !region.mayRunInFaultingThread && !region.mayBlock }
 
   // MARK: Control, on any thread
 
-  /// Begins to serve faults of a region.
-  func open(_ region: Region) throws(FaultRuntimeError) {
-    let dispatcher = SignalDispatcher.shared
-    do {
-      try dispatcher.install(CUFFD_SIGSEGV)
-      if !region.mayRunInFaultingThread {
-        try helpers.start { [self] run, fault, permit in try answerHere(run, fault, permit) }
-      }
+  func makeMemory(
+    byteCount: Int, alignment: Int, isWritable: Bool, pageSize: PageSize, isTaken: (AddressRange) -> Bool
+  ) throws(HostCallError) -> any RegionMemory {
+    let range = try AddressRange.reservedForRegion(
+      byteCount: byteCount, alignment: alignment, isWritable: isWritable, isTaken: isTaken)
+    do throws(HostCallError) {
+      return try TwinMemory(range, isWritable: isWritable, pageSize: pageSize, budget: budget)
     } catch {
-      throw .cannotStart(error)
+      _ = cuffd_unmap(UInt64(range.start), range.byteCount)
+      throw error
     }
-    dispatcher.table.insert(region)
-    open.wrappingAdd(1, ordering: .relaxed)
   }
 
-  /// Ends the service of a region whose closing has begun. Threads that are being served go on to meet SIGSEGV.
+  func open(_ region: Region) throws(FaultRuntimeError) {
+    if !region.mayRunInFaultingThread { try prepare(for: region) }
+    try SignalDispatcher.shared.insert(region, server: self, signal: signal)
+  }
+
+  /// Threads that are being served go on to meet SIGSEGV.
   func close(_ region: Region) {
-    holdingSignals { region.twin?.revoke() }
-    helpers.announceClosing()
-    SignalDispatcher.shared.table.remove(region)
-    region.twin?.discard()
-    open.wrappingSubtract(1, ordering: .relaxed)
+    region.withdraw { SignalDispatcher.shared.remove(region) }
   }
 
-  /// Ends the helpers.
-  func stop(nanoseconds: UInt64) { helpers.stop(nanoseconds: nanoseconds) }
-
-  /// Does something that asks the provider: on the calling thread, unless it wants to be asked for one page at a time.
-  func perform(for region: Region, _ work: @escaping @Sendable () -> Void) throws(FaultRuntimeError) {
-    guard !region.mayRunInFaultingThread, !region.mayBlock else { return work() }
-    guard !helpers.isOnSerialThread else { throw .prefetchFromProvider(region) }
-    helpers.performSerially(work)
+  /// Fills a range on the calling thread, with the help of another one where that pays; or on the pool, where several threads must
+  /// not ask the provider.
+  func prefetch(_ region: Region, _ range: Range<Int>) throws(FaultRuntimeError) -> BulkFiller.Failure? {
+    if asksSerially(region) { return try prefetchOnPool(region, range) }
+    let job = PrefetchJob(region: region, from: range.lowerBound, to: range.upperBound)
+    job.runShared { [self] in $0.run(pageSize, retryDeadline: 0, forbidden: lazyMemory, counting: counters) }
+    return job.failure
   }
 
-  /// Fills a range on the calling thread, with the help of another where that pays.
-  func prefetch(_ job: PrefetchJob) {
-    guard let memory = job.region.twin else { return }
-    let target = TwinTarget(memory: memory, isInHandler: false)
-    job.runShared { [self] in
-      $0.run(
-        target, pageSize, retryDeadline: 0, forbidden: SignalDispatcher.shared.table, counting: counters)
-    }
+  func peek(_ job: PeekJob) throws(FaultRuntimeError) -> Bool {
+    if asksSerially(job.region) { return try peekOnPool(job) }
+    var staging = StagingBuffer()
+    job.run(&staging, forbidden: nil)
+    return true
   }
 
   // MARK: Service, in the signal handler
@@ -92,8 +98,9 @@ final class SigsegvServer: FaultingThreadServer {
   /// The kernel says no more than that there was no access.
   @inline(__always)
   func judge(_ fault: PendingFault, of region: Region) -> FaultVerdict {
-    guard let memory = region.twin, !memory.isRevoked, memory.isInOwnerProcess else { return .somebodyElses }
-    if fault.isWrite, !region.isWritable { return .somebodyElses }
+    let memory = TwinMemory.of(region)
+    guard !memory.isRevoked, memory.isInOwnerProcess else { return .somebodyElses }
+    if fault.isWrite, !memory.isWritable { return .somebodyElses }
     switch memory.state(at: fault.page) {
     case TwinMemory.PageState.absent: return .missing
     case TwinMemory.PageState.failed: return .somebodyElses
@@ -110,56 +117,87 @@ final class SigsegvServer: FaultingThreadServer {
   /// Benign races stay in single digits.
   private static var repeatLimit: UInt32 { 1000 }
 
-  func fail(_ page: UInt, of region: Region, _ error: any Error) -> Bool {
-    guard let memory = region.twin else { return false }
-    return resolver.fail(page, of: region, error, TwinTarget(memory: memory, isInHandler: true))
-  }
+  func serve(_ fault: PendingFault, of region: Region) -> Bool { serveHere(fault, of: region) }
+
+  func fail(_ page: UInt, of region: Region, _ error: any Error) -> Bool { pooled.fail(page, of: region, error) }
 
   @inline(__always)
   func answer(_ run: borrowing FaultRun, _ fault: PendingFault) throws {
-    if run.region.mayRunInFaultingThread || helpers.isForCaller(run.region) { return try answerHere(run, fault) }
-    if try !helpers.answer(run, fault) { counters.countRequests(-1) }
+    guard run.region.mayRunInFaultingThread || asksOnThisThread(run.region) else { return waitForPool(run, fault) }
+    try unsafe staging.withBytes(run.end - run.start) { stage in
+      _ = unsafe try answer(
+        run, lastWanted: run.region.offset(of: fault.page), isWrite: fault.isWrite, stage: stage, nil, .inSignalHandler)
+    }
   }
 
+  // MARK: Providers that must not run in the signal handler
+
+  /// Whether the thread that faulted is one of those that ask the region's provider. Such a thread never waits for another one, so
+  /// there is no ring of waits.
+  private func asksOnThisThread(_ region: Region) -> Bool {
+    asksSerially(region) ? pool.isOnSerialThread : pool.isOnPoolThread
+  }
+
+  /// Has the pool answer a run, and waits until the page is there, has failed, or can be asked for again by the next touch.
+  private func waitForPool(_ run: borrowing FaultRun, _ fault: PendingFault) {
+    let region = run.region
+    let memory = TwinMemory.of(region)
+    // The pool counts its requests itself.
+    counters.countRequests(-1)
+    let ticket = inFlight.admit(fault, of: run) { pool.submit(.demand($0, region, self)) }
+    while !inFlight.wait(for: ticket, nanoseconds: Self.lookNanoseconds), !memory.isRevoked {}
+  }
+
+  /// How often a thread that waits looks whether its region has been closed.
+  private static let lookNanoseconds: UInt64 = 50_000_000
+
+  func answerOnPool(
+    _ run: borrowing FaultRun, lastWanted: Int, isWrite: Bool, stage: UnsafeMutableRawBufferPointer, _ permit: AnswerPermit
+  ) throws -> Int {
+    unsafe try answer(run, lastWanted: lastWanted, isWrite: isWrite, stage: stage, permit, .usual)
+  }
+
+  // MARK: Opening pages near the limit of mappings
+
   @inline(__always)
-  private func answerHere(_ run: borrowing FaultRun, _ fault: PendingFault, _ permit: AnswerPermit? = nil) throws {
-    guard let memory = run.region.twin else { throw ResolutionError.regionClosed }
-    if memory.isBeyondBudget(run.range) { join(run, memory) }
-    let wanted = run.region.offset(of: fault.page)
+  private func answer(
+    _ run: borrowing FaultRun, lastWanted: Int, isWrite: Bool, stage: UnsafeMutableRawBufferPointer,
+    _ permit: AnswerPermit?, _ effort: PlacingEffort
+  ) throws -> Int {
+    let memory = TwinMemory.of(run.region)
+    if memory.isBeyondBudget(run.range) { join(run, memory, effort) }
     do {
-      try put(run, lastWanted: wanted, isWrite: fault.isWrite, memory, permit)
+      return try unsafe put(run, lastWanted, isWrite, stage, permit, effort)
     } catch ResolutionError.refused(.outOfMemory) where memory.needsNeighbours(run.range) {
       // Others have used up the rest of the mappings.
-      join(run, memory)
-      try put(run, lastWanted: wanted, isWrite: fault.isWrite, memory, permit, isLastTry: true)
+      join(run, memory, effort)
+      return try unsafe put(run, lastWanted, isWrite, stage, permit, effort.union(.lastTry))
     }
   }
 
   @inline(__always)
   private func put(
-    _ run: borrowing FaultRun, lastWanted: Int, isWrite: Bool, _ memory: TwinMemory, _ permit: AnswerPermit? = nil,
-    isLastTry: Bool = false
-  ) throws {
-    try unsafe staging.withBytes(run.end - run.start) { stage in
-      _ = unsafe try resolver.answer(
-        run, lastWanted: lastWanted, isWrite: isWrite, stage: stage, forbidden: SignalDispatcher.shared.table,
-        permit: permit, TwinTarget(memory: memory, isInHandler: true, isLastTry: isLastTry))
-    }
+    _ run: borrowing FaultRun, _ lastWanted: Int, _ isWrite: Bool, _ stage: UnsafeMutableRawBufferPointer,
+    _ permit: AnswerPermit?, _ effort: PlacingEffort
+  ) throws -> Int {
+    try unsafe pooled.answer(
+      run, lastWanted: lastWanted, isWrite: isWrite, stage: stage, forbidden: SignalDispatcher.shared.table,
+      permit: permit, effort: effort, in: TwinMemory.of(run.region))
   }
 
-  /// Fills what lies between a run and the nearest open page, or else the nearest on the other side, so that opening the run adds
-  /// no mapping. Where neither can be filled, the run is opened all the same as long as the kernel has mappings.
+  /// Fills what lies between a run and the nearest open page, or else the nearest one on the other side, so that opening the run
+  /// adds no mapping. Where neither can be filled, the run is opened all the same as long as the kernel has mappings.
   @inline(never)
-  private func join(_ run: borrowing FaultRun, _ memory: TwinMemory) {
+  private func join(_ run: borrowing FaultRun, _ memory: TwinMemory, _ effort: PlacingEffort) {
     guard let gap = memory.gap(beside: run.range) else { return }
     if !saidLimit.exchange(true, ordering: .relaxed) { notices.say(Self.limitNotice) }
-    if fill(gap, of: run.region, memory) { return }
+    if fill(gap, of: run.region, effort) { return }
     guard let other = memory.gap(beside: run.range, onlyBefore: !gap.isBefore) else { return }
-    _ = fill(other, of: run.region, memory)
+    _ = fill(other, of: run.region, effort)
   }
 
-  /// Begins at what is open. False where a page could not be had.
-  private func fill(_ gap: MappingGap, of region: Region, _ memory: TwinMemory) -> Bool {
+  /// Fills a gap, beginning at what is open. Returns false where a page could not be had.
+  private func fill(_ gap: MappingGap, of region: Region, _ effort: PlacingEffort) -> Bool {
     var start = region.offset(of: gap.pages.start)
     var end = start + gap.pages.byteCount
     while start < end, !region.isClosing {
@@ -167,9 +205,21 @@ final class SigsegvServer: FaultingThreadServer {
       let piece = gap.isBefore ? start..<(start + length) : (end - length)..<end
       let part = FaultRun(region: region, from: piece.lowerBound, to: piece.upperBound)
       counters.countRequests()
-      guard (try? put(part, lastWanted: part.end - pageSize.bytes, isWrite: false, memory)) != nil else { return false }
+      let filled = try? unsafe staging.withBytes(length) { stage in
+        unsafe try put(part, part.end - pageSize.bytes, false, stage, nil, effort)
+      }
+      guard filled != nil else { return false }
       if gap.isBefore { start += length } else { end -= length }
     }
     return true
+  }
+}
+
+extension TwinMemory {
+  /// The memory of a region that is guarded by its protection.
+  @inline(__always)
+  static func of(_ region: Region) -> TwinMemory {
+    // Every region of this delivery is made over such memory: the delivery makes both.
+    unsafe unsafeDowncast(region.memory, to: TwinMemory.self)
   }
 }

@@ -1,4 +1,3 @@
-internal import CUFFD
 internal import Synchronization
 
 /// A range that the pool fills between faults, a step at a time. One thread works on it at a time, because it is submitted
@@ -54,16 +53,16 @@ final class PoolPrefetch: @unchecked Sendable {
 
   /// One step from `start`, which is where it is, up to `limit`. Whoever withdraws the permit may be changing that already.
   func step(
-    _ filler: inout BulkFiller, from start: Int, to limit: Int, _ uffd: borrowing Userfaultfd, forbidden: RegionTable?,
-    permit: AnswerPermit, counting count: (Int) -> Void
+    _ filler: inout BulkFiller, from start: Int, to limit: Int, forbidden: AddressTable, permit: AnswerPermit,
+    counting counter: some FillCounter
   ) -> Progress {
     do throws(BulkFiller.Failure) {
       guard !region.isClosing else {
         throw BulkFiller.Failure(
-          cause: ResolutionError.regionClosed, page: region.range.start &+ UInt(bitPattern: start))
+          cause: ResolutionError.regionClosed, page: region.address(of: start))
       }
       let reached = try filler.step(
-        region, from: start, to: limit, uffd, forbidden: forbidden, permit: permit, counting: count)
+        region, from: start, to: limit, forbidden: forbidden, permit: permit, counting: counter)
       guard (try? permit.beginPlacing()) != nil else { return .withdrawn }
       if isSpeculative {
         region.streams.move(goingOnAt: start / region.requestUnit, to: reached / region.requestUnit)
@@ -88,11 +87,11 @@ final class PoolPrefetch: @unchecked Sendable {
   func giveUp(_ cause: ResolutionError, at limit: Int) -> Bool {
     let pageByteCount = region.pageSize.bytes
     // A step begins with pages that are there already.
-    while offset < limit, cuffd_is_resident(UInt64(region.range.start) + UInt64(offset)) != 0 {
+    while offset < limit, region.memory.isThere(region.address(of: offset)) {
       offset += pageByteCount
     }
     if offset < limit {
-      end(with: BulkFiller.Failure(cause: cause, page: region.range.start &+ UInt(bitPattern: offset)))
+      end(with: BulkFiller.Failure(cause: cause, page: region.address(of: offset)))
     } else if !hasEnded {
       return true
     }

@@ -1,6 +1,6 @@
+/// A piece of a region that a thread of the pool is asked for, or is working on. It is used again, so that faults allocate nothing.
 // Safe to share: the lock of `RequestsInFlight` protects what changes while it is under way; the rest is written by whoever
 // made it, before it is handed over.
-/// A piece of a region that a thread of the pool is asked for, or is working on. Reused, so that faults allocate nothing.
 final class PoolRequest: @unchecked Sendable {
   /// A thread of the runtime's own that waits for a page.
   struct Asker {
@@ -26,13 +26,21 @@ final class PoolRequest: @unchecked Sendable {
   /// The thread that works on it; 0 while none does.
   var runner: UInt32 = 0
   let permit = AnswerPermit()
+  /// Where the answer is assembled. It belongs to the request and not to the thread, so an answer may come from elsewhere. It is
+  /// touched by whoever works on the request, and by nobody else.
+  var staging = StagingBuffer()
+  /// Goes up whenever the request has ended, so that those who wait for it know it from its next use.
+  var generation = 0
 
   init() { waiting.reserveCapacity(16) }
 
   @inline(__always)
   func covers(_ offset: Int, of other: Region) -> Bool { region === other && offset >= start && offset < end }
 
-  /// How many of them whoever works on it knew when it began.
+  /// Whether a page of the request has come. It then keeps nobody who waits for it.
+  func hasPage(_ page: UInt) -> Bool { region?.memory.isThere(page) ?? false }
+
+  /// The number of waiting pages that were known when the work on the request began. Pages behind those came later.
   var known = 0
 
   /// Takes a page in that a thread waits for. A thread that is interrupted by signals asks again and again; but one that asks
@@ -44,6 +52,7 @@ final class PoolRequest: @unchecked Sendable {
 
   /// Makes it ready for its next use.
   func clear() {
+    generation += 1
     region = nil
     waiting.removeAll(keepingCapacity: true)
     askers.removeAll(keepingCapacity: true)

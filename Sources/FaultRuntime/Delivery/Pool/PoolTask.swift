@@ -1,15 +1,24 @@
 /// What the pool works off: demand before prefetch.
 enum PoolTask: Sendable {
   // The region by itself, because a request that has ended may have another one already.
-  case demand(PoolRequest, Region, EventLoop)
-  case prefetch(PoolPrefetch, EventLoop)
-  case peek(PeekJob, EventLoop)
+  case demand(PoolRequest, Region, any PoolServer)
+  case prefetch(PoolPrefetch, any PoolServer)
+  case peek(PeekJob, any PoolServer)
 
   var region: Region {
     switch self {
     case .demand(_, let region, _): region
     case .prefetch(let job, _): job.region
     case .peek(let job, _): job.region
+    }
+  }
+
+  /// Whether it runs on the thread for providers that cannot be asked by several threads.
+  var isSerial: Bool {
+    switch self {
+    case .demand(_, let region, let server): server.asksSerially(region)
+    case .prefetch(let job, let server): server.asksSerially(job.region)
+    case .peek(let job, let server): server.asksSerially(job.region)
     }
   }
 

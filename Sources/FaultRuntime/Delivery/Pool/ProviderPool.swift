@@ -7,7 +7,7 @@ internal import CUFFD
 /// there is more than one, so that a provider that is stuck holds up its own region and leaves a thread to the others.
 final class ProviderPool: Sendable {
   private let threadLimit: Int
-  private let state = Monitor(State())
+  private let state = Monitor(State(), holdsSignals: true)
 
   private struct State {
     var demand: [PoolTask] = []
@@ -26,6 +26,8 @@ final class ProviderPool: Sendable {
     var waiting: Set<Int> = []
     var isStopping = false
     var threads: [FaultThread] = []
+    /// The slot of the thread for providers that cannot be asked by several threads, where a delivery wants one.
+    var serialSlot: Int?
 
     /// Room for what a crowd of threads asks for, so that faults allocate nothing.
     init() {
@@ -33,19 +35,23 @@ final class ProviderPool: Sendable {
       prefetch.reserveCapacity(16)
     }
 
-    /// The next task of which not too many are running.
-    mutating func take(share: Int) -> PoolTask? {
-      if let index = demand.firstIndex(where: { running(of: $0.region) < share }) { return demand.remove(at: index) }
-      guard !prefetch.isEmpty, runningPrefetches < share else { return nil }
-      return prefetch.removeFirst()
+    /// The next task for the thread with this slot, of which not too many are running.
+    mutating func take(for slot: Int, share: Int) -> PoolTask? {
+      let isSerial = slot == serialSlot
+      if let index = demand.firstIndex(where: { $0.isSerial == isSerial && (isSerial || running(of: $0.region) < share) }) {
+        return demand.remove(at: index)
+      }
+      guard isSerial || runningPrefetches < share, let index = prefetch.firstIndex(where: { $0.isSerial == isSerial })
+      else { return nil }
+      return prefetch.remove(at: index)
     }
 
     func running(of region: Region) -> Int {
       running.indices.count { running[$0]?.region === region && !waiting.contains($0) }
     }
 
-    /// Threads that are not stuck in what was given up.
-    var useful: Int { threads.count - vacant.count - replaced.count }
+    /// Threads that are not stuck in what was given up, without the serial one.
+    var useful: Int { threads.count - vacant.count - replaced.count - (serialSlot == nil ? 0 : 1) }
 
     var runningPrefetches: Int {
       running.count { task in
@@ -66,8 +72,15 @@ final class ProviderPool: Sendable {
     self.ownThreads = ownThreads
   }
 
-  /// Whether the caller is a thread of the pool.
-  var isOnPoolThread: Bool { state.withLock { $0.threads.contains { $0.isCurrent } } }
+  /// What the pool's threads say of themselves, and the thread for providers that cannot be asked by several threads. An address is
+  /// even.
+  private var role: UInt64 { unsafe UInt64(UInt(bitPattern: Unmanaged.passUnretained(self).toOpaque())) }
+
+  /// Whether the caller is a thread of the pool. Takes no lock: it is asked in signal handlers, too.
+  var isOnPoolThread: Bool { cuffd_thread_role() & ~1 == role }
+
+  /// Whether the caller is the thread for providers that cannot be asked by several threads.
+  var isOnSerialThread: Bool { cuffd_thread_role() == role | 1 }
 
   /// Whether each thread sleeps in a fault, so that none is left to answer one. Where the kernel does not tell: whether each has
   /// come to wait in one since it began its task.
@@ -81,21 +94,26 @@ final class ProviderPool: Sendable {
   }
 
   /// Starts the threads, unless they are there. Throws where there is none in the end: `submit` would have nobody to work.
-  func prepare() throws(HostCallError) {
+  ///
+  /// - Parameter serially: whether there has to be a thread for providers that cannot be asked by several threads. Nobody but
+  ///   that thread then asks them.
+  func prepare(serially: Bool = false) throws(HostCallError) {
+    if serially { _ = try start(isSerial: true) }
     do throws(HostCallError) {
       while try start() {}
     } catch {
       // A few are better than none.
-      if state.withLock({ $0.threads.isEmpty }) { throw error }
+      if state.withLock({ $0.useful == 0 }) { throw error }
     }
   }
 
   func submit(_ task: PoolTask) {
-    state.withLock { state in
+    let isForAny = state.withLock { state in
       // Whoever peeks waits, as whoever faults does.
       if case .prefetch = task { state.prefetch.append(task) } else { state.demand.append(task) }
+      return state.serialSlot == nil
     }
-    state.announceToOne()
+    if isForAny { state.announceToOne() } else { state.announce() }
   }
 
   /// Somebody has given up a request. Where a thread works on it, another one takes that thread's place.
@@ -151,19 +169,22 @@ final class ProviderPool: Sendable {
 
   /// Starts one more thread. False where that would be too many: as many as were replaced, and `extra`, are on top of the
   /// limit.
-  private func start(beyond extra: Int = 0) throws(HostCallError) -> Bool {
+  private func start(beyond extra: Int = 0, isSerial: Bool = false) throws(HostCallError) -> Bool {
     var hasStarted = false
     let failure = state.withLock { state -> HostCallError? in
       state.extra = min(state.extra + extra, Self.largestReplacement)
       let limit = threadLimit + min(state.replaced.count + state.extra, Self.largestReplacement)
-      guard state.threads.count - state.vacant.count < limit, !state.isStopping else { return nil }
+      let count = state.threads.count - state.vacant.count - (state.serialSlot == nil ? 0 : 1)
+      guard isSerial ? state.serialSlot == nil : count < limit, !state.isStopping else { return nil }
       let slot = state.vacant.last ?? state.threads.count
       do throws(HostCallError) {
-        let thread = try FaultThread(name: "fault-pool\(slot)", stackByteCount: Self.stackByteCount) { [self] in
+        let name = isSerial ? "fault-serial" : "fault-pool\(slot)"
+        let thread = try FaultThread(name: name, stackByteCount: Self.stackByteCount) { [self] in
+          cuffd_thread_set_role(isSerial ? role | 1 : role)
           ownThreads.addCaller()
           self.state.withLock { $0.numbers[slot] = cuffd_thread_id() }
           var worker = PoolWorker()
-          while let task = next(slot) { worker.run(task, pool: self) }
+          while let task = next(slot) { worker.run(task) }
           ownThreads.removeCaller()
         }
         if slot == state.threads.count {
@@ -177,6 +198,7 @@ final class ProviderPool: Sendable {
           state.numbers[slot] = 0
           state.vacant.removeLast()
         }
+        if isSerial { state.serialSlot = slot }
         hasStarted = true
         return nil
       } catch {
@@ -197,7 +219,7 @@ final class ProviderPool: Sendable {
       }
       state.running[slot] = nil
       state.waiting.remove(slot)
-      guard let chosen = state.take(share: max(1, threadLimit - 1)) else { return state.isStopping ? .some(nil) : nil }
+      guard let chosen = state.take(for: slot, share: max(1, threadLimit - 1)) else { return state.isStopping ? .some(nil) : nil }
       state.running[slot] = chosen
       return .some(chosen)
     }

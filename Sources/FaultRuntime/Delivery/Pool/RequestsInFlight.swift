@@ -35,7 +35,7 @@ final class RequestsInFlight: Sendable {
         let runner = current.runner
         // A page that has come since keeps nobody.
         let next = active.first { other in
-          runner != 0 && other.askers.contains { $0.thread == runner && cuffd_is_resident(UInt64($0.page)) == 0 }
+          runner != 0 && other.askers.contains { $0.thread == runner && !other.hasPage($0.page) }
         }
         guard let next else { return nil }
         current = next
@@ -56,7 +56,7 @@ final class RequestsInFlight: Sendable {
     }
   }
 
-  private let state = Monitor(State())
+  private let state = Monitor(State(), holdsSignals: true)
 
   /// Takes the faults of a run in: those on pages that are being fetched wait for that, and the others become requests,
   /// which `submit` gets. `wake` gets pages that have arrived since the fault was read, `resubmit` is as in `finish`, and
@@ -92,7 +92,7 @@ final class RequestsInFlight: Sendable {
       if let deadlock { fail(fault.page, deadlock) }
       guard let request else { continue }
       // It may have come since the fault was read. Looked at only now, when nobody else can be filling it.
-      if cuffd_is_resident(UInt64(fault.page)) != 0, isCredible(fault.page) {
+      if region.memory.isThere(fault.page), isCredible(fault.page) {
         finish(request, filled: 0..<0, handled: 0, known: 0, wake: wake, resubmit: resubmit)
       } else {
         submit(request)
@@ -112,6 +112,51 @@ final class RequestsInFlight: Sendable {
       return true
     }
   }
+
+  /// Has staging memory for the first requests: at the limit of mappings there is none to be had.
+  func reserveStaging(_ pageSize: PageSize) {
+    state.withLock { state in
+      for request in state.free { request.staging.reserve(for: pageSize) }
+    }
+  }
+
+  // MARK: For a thread that faulted, and waits for the pool itself
+
+  /// A request that a thread waits for, and which of its uses that is.
+  struct Ticket {
+    fileprivate let request: PoolRequest
+    fileprivate let generation: Int
+  }
+
+  /// Takes one fault in, as ``admit(_:_:submit:wake:resubmit:fail:)`` does with many, and says what to wait for. `submit` gets the
+  /// request where nobody was fetching the page.
+  func admit(_ fault: PendingFault, of run: borrowing FaultRun, submit: (PoolRequest) -> Void) -> Ticket {
+    let region = run.region
+    let offset = region.offset(of: fault.page)
+    let bounds = run.start..<run.end
+    let neededEnd = run.neededEnd
+    let (request, isNew, generation) = state.withLock { state in
+      if let request = state.active.first(where: { $0.covers(offset, of: region) }) {
+        request.await(fault)
+        return (request, false, request.generation)
+      }
+      let gap = state.gap(around: offset, of: region, in: bounds)
+      let request = state.begin(region, gap, neededEnd: max(neededEnd, offset + 1), isWrite: fault.isWrite)
+      request.await(fault)
+      return (request, true, request.generation)
+    }
+    if isNew { submit(request) }
+    return Ticket(request: request, generation: generation)
+  }
+
+  /// Waits until a request has ended, or until the time is up. Returns whether it has ended.
+  func wait(for ticket: Ticket, nanoseconds: UInt64) -> Bool {
+    state.wait(nanoseconds: nanoseconds) { _ in
+      ticket.request.generation != ticket.generation ? true : nil
+    } ?? false
+  }
+
+  // MARK: Prefetch
 
   /// Claims what is missing from `offset` on, for a prefetch. Nil where that is being fetched already: the job is then
   /// submitted again when it has arrived.
@@ -218,7 +263,7 @@ final class RequestsInFlight: Sendable {
     state.withLock { state in
       state.active.flatMap { request in
         request.askers.compactMap { asker in
-          guard isMeant(request), cuffd_is_resident(UInt64(asker.page)) == 0 else { return nil }
+          guard isMeant(request), !request.hasPage(asker.page) else { return nil }
           return Wait(waiting: asker.thread, serving: request.runner, page: asker.page)
         }
       }
@@ -251,8 +296,13 @@ final class RequestsInFlight: Sendable {
 
   /// Waits until nothing of a region is being fetched, or until the time is up.
   func waitUntilNothing(of region: Region, nanoseconds: UInt64) {
-    _ = state.wait(nanoseconds: nanoseconds) { state in
-      state.active.contains { $0.region === region } ? nil : true
+    // A slice at a time, because signals wait as long as the thread does.
+    let start = cuffd_monotonic_nanoseconds()
+    while cuffd_monotonic_nanoseconds() - start < nanoseconds {
+      let hasEnded = state.wait(nanoseconds: min(nanoseconds, 20_000_000)) { state in
+        state.active.contains { $0.region === region } ? nil : true
+      }
+      if hasEnded != nil { return }
     }
   }
 }

@@ -101,7 +101,7 @@ struct DeadlockDetector: ~Copyable {
       region: asked?.region.name ?? "unknown", range: asked?.range ?? 0..<0, touchedRegion: touched.name,
       touchedOffset: touched.offset(of: page))
     serving.inFlight.forget(wait.threads)
-    serving.pooled.fail(page, of: touched, ResolutionError.deadlock(deadlock), serving.uffd)
+    serving.pooled.fail(page, of: touched, ResolutionError.deadlock(deadlock))
   }
 
   private func wake(_ wait: Wait, _ loops: [EventLoop]) {

@@ -159,3 +159,9 @@ extension FaultRuntimeConfiguration {
   /// Whether the runtime is free to serve regions without a userfaultfd, where none can be had.
   var doesWithoutDescriptor: Bool { delivery == .auto && descriptor == .automatic && !needsSystemCalls }
 }
+
+extension FailureReporter {
+  init(_ configuration: FaultRuntimeConfiguration) {
+    self.init(onFailure: configuration.onFailure, withoutPoison: configuration.withoutPoison)
+  }
+}

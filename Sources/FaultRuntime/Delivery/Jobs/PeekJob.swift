@@ -23,7 +23,7 @@ final class PeekJob: @unchecked Sendable {
   }
 
   /// Asks the provider, on the calling thread.
-  func run(_ staging: inout StagingBuffer, forbidden: RegionTable?) {
+  func run(_ staging: inout StagingBuffer, forbidden: AddressTable?) {
     var attempts = RetryAttempts(region.retry)
     var outcome = Result { try ask(&staging, forbidden) }
     while case .failure(let error) = outcome,
@@ -38,7 +38,7 @@ final class PeekJob: @unchecked Sendable {
     done.signal()
   }
 
-  private func ask(_ staging: inout StagingBuffer, _ forbidden: RegionTable?) throws {
+  private func ask(_ staging: inout StagingBuffer, _ forbidden: AddressTable?) throws {
     guard !region.isClosing else { throw ResolutionError.regionClosed }
     guard let stage = unsafe staging.bytes(range.count, pageSize: region.pageSize) else {
       throw ResolutionError.refused(.outOfMemory)
@@ -56,7 +56,7 @@ final class PeekJob: @unchecked Sendable {
     let start = unsafe part.range.start &- region.range.start &- UInt(bitPattern: range.lowerBound)
     let target = unsafe UnsafeMutableRawBufferPointer(rebasing: destination[Int(bitPattern: start)...])
     let count = unsafe part.range.byteCount
-    guard let source = unsafe part.source else {
+    guard case .bytes(let source, _) = unsafe part.content else {
       unsafe target.prefix(count).initializeMemory(as: UInt8.self, repeating: 0)
       return
     }

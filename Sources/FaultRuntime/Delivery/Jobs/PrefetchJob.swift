@@ -35,16 +35,14 @@ final class PrefetchJob: @unchecked Sendable {
   }
 
   /// One step; true where nothing is left to do for this thread.
-  func step<Target: PageTarget & ~Copyable>(
-    _ filler: inout BulkFiller, _ target: borrowing Target, forbidden: RegionTable?, counting count: (Int) -> Void
-  ) -> Bool {
+  func step(_ filler: inout BulkFiller, forbidden: AddressTable?, counting counter: some FillCounter) -> Bool {
     do throws(BulkFiller.Failure) {
       guard !region.isClosing else {
         throw BulkFiller.Failure(
-          cause: ResolutionError.regionClosed, page: region.range.start &+ UInt(bitPattern: offset))
+          cause: ResolutionError.regionClosed, page: region.address(of: offset))
       }
       if offset < end {
-        offset = try filler.step(region, from: offset, to: end, target, forbidden: forbidden, counting: count)
+        offset = try filler.step(region, from: offset, to: end, forbidden: forbidden, counting: counter)
       }
     } catch {
       range.fail(error)
@@ -75,15 +73,14 @@ final class PrefetchJob: @unchecked Sendable {
   }
 
   /// Every step, on the calling thread.
-  func run<Target: PageTarget & ~Copyable>(
-    _ target: borrowing Target, _ pageSize: PageSize, retryDeadline: UInt64, forbidden: RegionTable?,
-    counting counters: SharedCounters
+  func run(
+    _ pageSize: PageSize, retryDeadline: UInt64, forbidden: AddressTable?, counting counters: SharedCounters
   ) {
     var filler = BulkFiller(pageSize: pageSize, retryDeadline: retryDeadline)
     var isDone = false
     while !isDone {
       counters.countRequests()
-      isDone = step(&filler, target, forbidden: forbidden, counting: { counters.countBytesFilled($0) })
+      isDone = step(&filler, forbidden: forbidden, counting: counters)
     }
   }
 }
@@ -94,7 +91,7 @@ private final class PrefetchRange: Sendable {
   private let end: Int
   private let stretchByteCount: Int
   private let next: Atomic<Int>
-  private let lowestFailure = Guarded<BulkFiller.Failure?>(nil)
+  private let lowestFailure = Monitor<BulkFiller.Failure?>(nil)
 
   init(region: Region, from start: Int, to end: Int) {
     self.region = region
@@ -126,7 +123,7 @@ private final class PrefetchRange: Sendable {
     while start < end {
       var stretchEnd = end
       if isShared {
-        let address = region.range.start &+ UInt(bitPattern: start)
+        let address = region.address(of: start)
         stretchEnd = min(end, start + stretchByteCount - Int(address % UInt(stretchByteCount)))
       }
       let (exchanged, original) = next.weakCompareExchange(expected: start, desired: stretchEnd, ordering: .relaxed)

@@ -1,0 +1,250 @@
+internal import CUFFD
+
+/// Answers the faults that a handler has read: it asks the provider, and puts what the provider says in place.
+///
+/// It is confined to one handler thread at a time. In its steady state it does not allocate.
+struct FaultAnswerer: ~Copyable {
+  private let loop: EventLoop
+  private let pageSize: PageSize
+  private var staging: StagingBuffer
+  private var reports = PresentReports()
+  private var free: FreeMemory
+  /// The faults that were read and not served yet.
+  private(set) var inbox: FaultInbox
+  /// The faults that are being served; empty in between.
+  private(set) var batch: FaultBatch
+  private(set) var deferred: FaultBatch
+  /// Changes places with `deferred` while its faults are taken out.
+  private var spare: FaultBatch
+  /// How often the request that is being made has been tried again.
+  private var tries = 0
+
+  init(loop: EventLoop) {
+    self.loop = loop
+    pageSize = loop.pageSize
+    staging = StagingBuffer(reservingFor: loop.pageSize)
+    free = FreeMemory(loop.table)
+    inbox = FaultInbox(readCapacity: loop.batchCapacity, pageSize: loop.pageSize, events: loop.events)
+    batch = FaultInbox.batch(readCapacity: loop.batchCapacity)
+    deferred = FaultBatch(capacity: loop.batchCapacity)
+    spare = FaultBatch(capacity: loop.batchCapacity)
+  }
+
+  // MARK: Taking faults
+
+  /// Reads once, as many messages as are waiting. Returns their number.
+  @inline(__always)
+  mutating func read() throws(UserfaultfdError) -> Int {
+    try inbox.read(from: loop.uffd, ownThreads: loop.ownThreads, counting: loop.counters)
+  }
+
+  /// Makes what is in the inbox the batch that is served.
+  @inline(__always)
+  mutating func beginBatch() { inbox.take(for: &batch) }
+
+  mutating func endBatch() { batch.removeAll() }
+
+  /// Moves the faults that were put off into the inbox, to be served again. Those that have failed already are poisoned.
+  mutating func takeDeferred() {
+    swap(&spare, &deferred)
+    for index in 0..<spare.count {
+      let fault = spare[index]
+      if !fault.hasFailed {
+        inbox.insert(fault)
+      } else if let region = loop.table.region(containing: fault.page) ?? loop.events.moved(to: fault.page)?.region {
+        poison(fault, of: region)
+      }
+    }
+    spare.removeAll()
+  }
+
+  // MARK: Serving a run
+
+  /// Serves one run of the faults in the batch. Where the kernel wants an event to be read first, messages go to the inbox.
+  ///
+  /// - Throws: where the descriptor cannot be read. Everything else ends at the page that it concerns.
+  @inline(__always)
+  mutating func serve(_ run: borrowing FaultRun) throws(UserfaultfdError) {
+    if run.region.isClosing {
+      // Without poison, closing itself ends these accesses, when it takes the memory away.
+      guard loop.uffd.canPoison || run.region.isLeftBehind else { return }
+      for index in run.faults { fail(batch[index], of: run.region, ResolutionError.regionClosed) }
+      return
+    }
+    do {
+      try answer(run)
+    } catch {
+      try narrow(run, error)
+    }
+  }
+
+  private mutating func narrow(_ run: borrowing FaultRun, _ error: any Error) throws(UserfaultfdError) {
+    if let error = error as? UserfaultfdError { throw error }
+    let region = run.region
+    let faults = run.faults
+    do {
+      // The index goes in place of the address: the fault says more than its page.
+      try FaultRun.narrow(
+        error, of: run, to: faults.lazy.map { UInt($0) }, with: &self, until: { region.isClosing },
+        ask: { answerer, index in
+          let single = FaultRun(region: region, onlyPageOf: answerer.batch[Int(index)], index: Int(index))
+          try answerer.answer(single)
+        },
+        giveUp: { answerer, index, error in answerer.fail(answerer.batch[Int(index)], of: region, error) })
+    } catch {
+      guard let error = error as? UserfaultfdError else { fatalError("FaultRuntime: a run of faults ended in \(error)") }
+      throw error
+    }
+  }
+
+  @inline(__always)
+  private mutating func answer(_ run: borrowing FaultRun) throws {
+    guard let stage = unsafe staging.bytes(run.end - run.start, pageSize: pageSize) else {
+      throw ResolutionError.refused(.outOfMemory)
+    }
+    loop.counters.countRequest()
+    loop.note(run.range)
+    let answer = unsafe try run.ask(
+      lastWanted: run.region.offset(of: batch[run.faults.upperBound - 1].page),
+      isWrite: batch[run.faults.lowerBound].isWrite,
+      stage: stage,
+      // The copy would fault on this very thread, which is the one that serves faults.
+      isForbidden: { free.isLazy($0) })
+    tries = 0
+    _ = try unsafe place(answer, of: run, in: AnonymousMemory.of(run.region))
+  }
+
+  // MARK: Faults that are not answered by a provider
+
+  /// Answers a fault where no region is: it was closed since, and its addresses may belong to another handler, or its memory was
+  /// moved.
+  mutating func answerStray(_ page: UInt) {
+    if let moved = loop.events.moved(to: page) {
+      // Not as the pool would: while it waits for an event to be read, nobody would read it.
+      fail(PendingFault(page: page, isWrite: false), of: moved.region, ResolutionError.memoryMoved)
+      return
+    }
+    let range = AddressRange(start: page, byteCount: pageSize.bytes)
+    let now = cuffd_monotonic_nanoseconds()
+    // Whoever still waits meets what is there now. Where that is nothing but the same fault, it is not for ever.
+    if reports.count(for: page, now: now) >= ResolutionStep.presentLimit, (try? loop.uffd.poison(range)) != nil {
+      return
+    }
+    reports.add(page, now: now)
+    wake(range)
+  }
+
+  /// Answers a fault of a kind that no region of a handler asks for. Copying a page would overwrite one that is there, so a fault
+  /// of protection only loses the protection, and every other page fails.
+  mutating func answerUnexpected(_ fault: PendingFault, of region: Region) {
+    let range = AddressRange(start: fault.page, byteCount: pageSize.bytes)
+    switch fault.kind {
+    case .writeProtect:
+      // Nobody here protects pages, so somebody else did who has the descriptor. The write goes on.
+      if (try? loop.uffd.writeProtect(range, false)) != nil { return }
+    case .minor, .missing:
+      break
+    }
+    fail(fault, of: region, ResolutionError.refused(.invalidArgument))
+  }
+
+  /// Says why a page cannot be produced, and makes the accesses to it fail.
+  mutating func fail(_ fault: PendingFault, of region: Region, _ error: any Error) {
+    if region.hasBeenServed(fault.page) {
+      wake(AddressRange(start: fault.page, byteCount: pageSize.bytes))
+      return
+    }
+    // Before the access fails, because the program may not survive that.
+    report(fault, of: region, error)
+    var fault = fault
+    fault.hasFailed = true
+    poison(fault, of: region)
+  }
+
+  private mutating func poison(_ fault: PendingFault, of region: Region) {
+    let page = AddressRange(start: fault.page, byteCount: pageSize.bytes)
+    switch region.memory.failPage(page) {
+    case .later: putOff(fault, of: region)
+    // Whoever waits meets what is there now.
+    case .present, .gone: wake(page)
+    case .targetGone, .done, .goOn: break
+    default: loop.reporter.cannotPoison(fault.page, of: region)
+    }
+  }
+
+  /// Remembers a fault that cannot be resolved now. After the deadline it is only poisoned, as soon as the kernel permits it.
+  private mutating func putOff(_ fault: PendingFault, of region: Region) {
+    var fault = fault
+    let now = cuffd_monotonic_nanoseconds()
+    if fault.deferredSince == 0 { fault.deferredSince = now }
+    loop.counters.countDeferral()
+    if !fault.hasFailed, now - fault.deferredSince >= loop.retryDeadline {
+      report(fault, of: region, ResolutionError.timedOut)
+      fault.hasFailed = true
+    }
+    if deferred.isFull {
+      // No memory is needed to remember a fault that the kernel will report again.
+      wake(AddressRange(start: fault.page, byteCount: pageSize.bytes))
+    } else {
+      deferred.insert(fault)
+    }
+  }
+
+  private func report(_ fault: PendingFault, of region: Region, _ cause: any Error) {
+    loop.counters.countFailure()
+    loop.reporter.report(cause, atPage: fault.page, of: region)
+  }
+
+  /// Errors of a wake mean that nobody can be waiting there.
+  private func wake(_ range: AddressRange) {
+    try? loop.uffd.wake(range)
+  }
+}
+
+/// A handler reads on where the kernel wants an event to be read, and puts off what still cannot be resolved then.
+extension FaultAnswerer: PlacingPolicy {
+  var effort: PlacingEffort { .usual }
+
+  @inline(__always)
+  func countBytesFilled(_ amount: Int) { loop.counters.countBytesFilled(amount) }
+
+  func presentReports(of page: UInt) -> Int { reports.count(for: page, now: cuffd_monotonic_nanoseconds()) }
+
+  mutating func forgetPresentReports(of page: UInt) { reports.forget(page) }
+
+  mutating func foundPresent(_ page: AddressRange, _ run: borrowing FaultRun) {
+    loop.counters.countAlreadyPresent()
+    for index in run.faults where batch[index].page == page.start {
+      reports.add(page.start, now: cuffd_monotonic_nanoseconds())
+      wake(page)
+    }
+  }
+
+  mutating func triesAgain() throws -> Bool {
+    guard tries < loop.immediateRetries, inbox.hasRoom else { return false }
+    if tries == 0 { loop.counters.countDeferral() }
+    tries += 1
+    _ = try read()
+    // The thread whose event was read has to run before anything can be resolved.
+    cuffd_pause(0)
+    return true
+  }
+
+  mutating func putOff(_ rest: AddressRange, _ run: borrowing FaultRun) {
+    for index in run.faults where rest.contains(batch[index].page) { putOff(batch[index], of: run.region) }
+  }
+
+  mutating func foundGone(_ rest: AddressRange, _ run: borrowing FaultRun) { wake(rest) }
+}
+
+/// A descriptor that cannot be read ends the service of all faults, and says nothing of a page.
+extension UserfaultfdError: EndOfResolution {}
+
+extension AnonymousMemory {
+  /// The memory of a region that a userfaultfd serves.
+  @inline(__always)
+  static func of(_ region: Region) -> AnonymousMemory {
+    // Every region of a delivery with a userfaultfd is made over anonymous memory: the delivery makes both.
+    unsafe unsafeDowncast(region.memory, to: AnonymousMemory.self)
+  }
+}

@@ -1,0 +1,125 @@
+internal import CUFFD
+
+/// Answers requests on threads that read no messages: threads that faulted themselves, and threads of the provider pool.
+///
+/// Nothing here allocates or locks unless a page fails.
+struct DirectAnswering: Sendable {
+  let counters: SharedCounters
+  let reporter: FailureReporter
+  /// How long the kernel may ask for another try, in nanoseconds.
+  let retryDeadline: UInt64
+  /// Whether threads may be asleep on the pages. A thread that faulted itself is not.
+  let wakes: Bool
+
+  /// Asks the provider for a run, and puts the answer in place. The request is the caller's to count.
+  ///
+  /// - Returns: the offset where what is there ends.
+  /// - Throws: a ``WithdrawnError`` where `permit` was withdrawn meanwhile, and nothing has changed then; otherwise what the
+  ///   provider or ``PlacingPolicy`` throws.
+  @inline(__always)
+  func answer<Memory: RegionMemory>(
+    _ run: borrowing FaultRun, lastWanted: Int, isWrite: Bool, stage: UnsafeMutableRawBufferPointer,
+    forbidden: AddressTable?, permit: AnswerPermit? = nil, effort: PlacingEffort = .usual, in memory: Memory
+  ) throws -> Int {
+    permit?.ask()
+    let answer = unsafe try run.ask(
+      lastWanted: lastWanted, isWrite: isWrite, stage: stage, isForbidden: { forbidden?.intersects($0) ?? false })
+    try permit?.beginPlacing()
+    var policy = DirectPlacing(self, effort)
+    return try unsafe policy.place(answer, of: run, in: memory)
+  }
+
+  /// Says why a page cannot be produced, and has access to it fail.
+  ///
+  /// - Returns: false where the access fails, and true where the page is there after all.
+  @discardableResult
+  func fail(_ page: UInt, of region: Region, _ error: any Error) -> Bool {
+    let memory = region.memory
+    let range = AddressRange(start: page, byteCount: region.pageSize.bytes)
+    if region.hasBeenServed(page) {
+      if wakes { memory.wake(range) }
+      return true
+    }
+    counters.countFailure()
+    reporter.report(error, atPage: page, of: region)
+    var patience = Patience(nanoseconds: retryDeadline)
+    while true {
+      switch memory.failPage(range) {
+      case .done: return false
+      case .later where patience.lasts(): continue
+      case .present:
+        if wakes { memory.wake(range) }
+        // A page that has failed counts as present here. Only one that is really there lets the thread go on.
+        return memory.isThere(page)
+      case .gone:
+        if wakes { memory.wake(range) }
+        return true
+      case .targetGone: return true
+      case .later:
+        // The threads that wait ask again, and the page fails when the kernel permits it.
+        if wakes { memory.wake(range) }
+        return false
+      default:
+        // Without poison (before Linux 6.6) the page stays missing. A thread that faulted itself gets its signal, and the
+        // next touch asks again.
+        if wakes { reporter.cannotPoison(page, of: region) }
+        return false
+      }
+    }
+  }
+}
+
+/// Puts pages in place on a thread that reads no messages: where the kernel wants something else first, it waits.
+private struct DirectPlacing: PlacingPolicy {
+  private let answering: DirectAnswering
+  let effort: PlacingEffort
+  private var patience: Patience
+
+  @inline(__always)
+  init(_ answering: DirectAnswering, _ effort: PlacingEffort) {
+    self.answering = answering
+    self.effort = effort
+    patience = Patience(nanoseconds: answering.retryDeadline)
+  }
+
+  @inline(__always)
+  func countBytesFilled(_ amount: Int) { answering.counters.countBytesFilled(amount) }
+
+  func foundPresent(_ page: AddressRange, _ run: borrowing FaultRun) {
+    answering.counters.countAlreadyPresent()
+    if answering.wakes { run.region.memory.wake(page) }
+  }
+
+  mutating func triesAgain() -> Bool {
+    let lasts = patience.lasts()
+    if lasts, patience.isFirst { answering.counters.countDeferral() }
+    return lasts
+  }
+
+  func putOff(_ rest: AddressRange, _ run: borrowing FaultRun) throws { throw ResolutionError.timedOut }
+
+  /// The threads that wait look again, and meet what is there now.
+  func foundGone(_ rest: AddressRange, _ run: borrowing FaultRun) {
+    if answering.wakes { run.region.memory.wake(rest) }
+  }
+}
+
+/// Tries again for a while, first at once and then with pauses.
+private struct Patience {
+  private let nanoseconds: UInt64
+  private var start: UInt64 = 0
+  private var backoff = Backoff()
+  /// Whether the latest try again was the first one.
+  private(set) var isFirst = false
+
+  init(nanoseconds: UInt64) { self.nanoseconds = nanoseconds }
+
+  /// Pauses, and says whether there shall be another try.
+  @_noLocks @_noAllocation
+  mutating func lasts() -> Bool {
+    isFirst = start == 0
+    if isFirst { start = cuffd_monotonic_nanoseconds() }
+    backoff.pause()
+    return cuffd_monotonic_nanoseconds() - start < nanoseconds
+  }
+}

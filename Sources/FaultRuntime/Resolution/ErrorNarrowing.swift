@@ -1,0 +1,43 @@
+/// An error that ends the resolution of a run as a whole. It says nothing of any page.
+protocol EndOfResolution: Error {}
+
+extension FaultRun {
+  /// Finds out which pages an error of this run concerns. An error of a request that spans pages says little about each of them,
+  /// so each page is asked for by itself, and as often again as the retry policy says.
+  ///
+  /// - Parameters:
+  ///   - error: what the request for the whole run came to.
+  ///   - pages: the addresses of the pages that matter.
+  ///   - context: what `ask` and `giveUp` work with.
+  ///   - retry: how often a page is asked for again; as the region says where it is nil.
+  ///   - isOver: whether somebody has given up meanwhile.
+  ///   - ask: asks for one page, and puts it in place.
+  ///   - giveUp: fails one page for good, with the latest error.
+  /// - Throws: an ``EndOfResolution`` that `ask` throws, and what `giveUp` throws.
+  static func narrow<Context: ~Copyable>(
+    _ error: any Error, of run: borrowing FaultRun, to pages: some Sequence<UInt>, with context: inout Context,
+    retry: RetryPolicy? = nil, until isOver: () -> Bool, ask: (inout Context, UInt) throws -> Void,
+    giveUp: (inout Context, UInt, any Error) throws -> Void
+  ) throws {
+    let asksForEach = !run.isOnePage && !run.region.isClosing
+    if !run.isOnePage { run.shrinkNext(at: run.start + run.region.requestUnit) }
+    for page in pages {
+      var latest = error
+      var attempts = RetryAttempts(retry ?? run.region.retry)
+      var isThere = false
+      var asks = asksForEach || attempts.mayGoOn(after: latest, until: isOver)
+      while asks, !isThere {
+        do {
+          try ask(&context, page)
+          isThere = true
+        } catch let end as any EndOfResolution {
+          throw end
+        } catch let again {
+          latest = again
+          asks = attempts.mayGoOn(after: latest, until: isOver)
+        }
+      }
+      if !isThere { try giveUp(&context, page, latest) }
+    }
+  }
+}
