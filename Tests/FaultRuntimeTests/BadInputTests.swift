@@ -95,8 +95,8 @@ struct BadInputTests {
   @Test("Sizes of requests are made whole pages, and the largest a multiple of the preferred")
   func oddSizes() throws {
     let core = try Region(
-      provider: patternProvider(requestSize: RequestSize(preferred: 3 * pageBytes - 1, largest: 10 * pageBytes)),
-      byteCount: 1, options: RegionOptions(), name: "odd", pageSize: .ofHost(), handler: 0)
+      testing: patternProvider(requestSize: RequestSize(preferred: 3 * pageBytes - 1, largest: 10 * pageBytes)),
+      byteCount: 1)
     #expect(core.requestUnit == 3 * pageBytes)
     #expect(core.largestRequest == 9 * pageBytes)
     #expect(RequestSize(preferred: 10, largest: 1).largest == 10)

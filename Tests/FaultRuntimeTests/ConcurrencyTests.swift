@@ -322,14 +322,12 @@ struct InterferenceTests {
 @Suite("The table of regions", .timeLimit(.minutes(1)))
 struct RegionTableTests {
   private func core(_ pages: Int) throws -> Region {
-    try Region(
-      provider: ZeroProvider(), byteCount: pages * pageBytes, options: RegionOptions(), name: "r", pageSize: .ofHost(),
-      handler: 0)
+    try Region(testing: ZeroProvider(), byteCount: pages * pageBytes)
   }
 
   @Test("An address finds its region, from the first byte to the last and no further")
   func lookup() throws {
-    let table = RegionTable()
+    let table = RegionTable<Region>()
     #expect(table.region(containing: 0) == nil)
     let cores = try (1...20).map { try core($0) }
     for core in cores.shuffled() { table.insert(core) }
@@ -348,7 +346,7 @@ struct RegionTableTests {
 
   @Test("A range that touches a region by one byte intersects it")
   func intersection() throws {
-    let table = RegionTable()
+    let table = RegionTable<Region>()
     let core = try core(2)
     table.insert(core)
     let start = core.range.start
@@ -362,7 +360,7 @@ struct RegionTableTests {
 
   @Test("Readers find what stays while writers change the rest, and a removed region is freed")
   func concurrentReaders() throws {
-    let table = RegionTable()
+    let table = RegionTable<Region>()
     let staying = try core(3)
     table.insert(staying)
     let isDone = Atomic<Bool>(false)
@@ -392,7 +390,7 @@ struct RegionTableTests {
 
   @Test("A child that was forked while others were reading can change the table")
   func forkedWhileRead() throws {
-    let table = RegionTable()
+    let table = RegionTable<Region>()
     let staying = try core(3)
     table.insert(staying)
     let isDone = Atomic<Bool>(false)
@@ -407,7 +405,7 @@ struct RegionTableTests {
         unsafe cts_forked(
           { context in
             alarm(20)
-            let (table, added) = unsafe context.assumingMemoryBound(to: (RegionTable, Region).self).pointee
+            let (table, added) = unsafe context.assumingMemoryBound(to: (RegionTable<Region>, Region).self).pointee
             table.insert(added)
             return 42
           }, UnsafeMutableRawPointer(mutating: UnsafeRawPointer(pointer)))

@@ -174,7 +174,7 @@ struct DeadlineTests {
     let pool = ProviderPool(threadLimit: 1, ownThreads: OwnThreads())
     let handlers = try Handlers(count: 1) { number throws(FaultRuntimeError) in
       try EventLoop(
-        configuration: FaultRuntimeConfiguration(), table: RegionTable(), pageSize: .ofHost(), pool: pool,
+        configuration: FaultRuntimeConfiguration(), table: RegionTable<Region>(), pageSize: .ofHost(), pool: pool,
         number: number)
     }
     defer { handlers.stop() }

@@ -74,7 +74,7 @@ struct RegionPartsTests {
 
   @Test("Events that make no sense are nobody's")
   func nonsense() {
-    let table = RegionTable()
+    let table = RegionTable<Region>()
     let events = EventReporter(table: table, onEvent: { event in Issue.record("\(event)") })
     for (start, end) in [(UInt(8), UInt(8)), (9, 8), (0, .max), (.max, 0)] {
       events.handle(.remove(start: start, end: end))

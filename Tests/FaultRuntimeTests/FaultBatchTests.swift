@@ -9,8 +9,8 @@ struct FaultBatchTests {
 
   private func core(pages: Int, preferred: Int, largest: Int) throws -> Region {
     try Region(
-      provider: patternProvider(requestSize: RequestSize(preferred: preferred, largest: largest)),
-      byteCount: pages * pageBytes, options: RegionOptions(), name: "test", pageSize: .ofHost(), handler: 0)
+      testing: patternProvider(requestSize: RequestSize(preferred: preferred, largest: largest)),
+      byteCount: pages * pageBytes)
   }
 
   private func fault(_ core: Region, _ index: Int, write: Bool = false) -> PendingFault {

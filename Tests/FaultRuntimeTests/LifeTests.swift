@@ -48,7 +48,7 @@ struct LifeTests {
     #expect(!wasDone)
     // Asked for once, and remembered before and after that, however often the kernel says it.
     #expect(asked.all.count == 1)
-    guard case .eventLoop(let loop) = region.server else { return }
+    guard let loop = region.eventLoop else { return }
     #expect(loop.inFlight.waitingPages(of: region.core) <= 2)
     gate.open()
     #expect(thread.join())

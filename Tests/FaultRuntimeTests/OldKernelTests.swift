@@ -174,7 +174,7 @@ struct OldKernelTests {
       #expect(region.access(offset) == .byte(expectedByte(offset)))
     }
     #expect(source.asked.all.map(\.offset) == [pageBytes, 3 * pageBytes, 0])
-    guard case .eventLoop(let loop) = region.server else { return }
+    guard let loop = region.eventLoop else { return }
     #expect(loop.uffd.enabled.contains(.exactAddress) == (isWanted && kernel.features.contains(.exactAddress)))
   }
 

@@ -342,7 +342,7 @@ struct PoolTests {
   @Test("A stream that is set back to where another reader is, behind what it has done, ends there")
   func streamSetBack() throws {
     let region = try runtime().map(Slow().provider(isHeld: { _ in false }), byteCount: 32 * pageBytes)
-    guard case .eventLoop(let loop) = region.server else {
+    guard let loop = region.eventLoop else {
       Issue.record("not the event loop")
       return
     }
@@ -353,11 +353,11 @@ struct PoolTests {
     hasBegun = job.goOn(from: 0, to: 2 * pageBytes)
     #expect(!hasBegun)
     var worker = PoolWorker()
-    worker.run(.prefetch(job, loop), pool: loop.pool)
+    worker.run(.prefetch(job, loop))
     #expect(!region.isResident(8 * pageBytes))
     hasBegun = job.goOn(from: 0, to: 2 * pageBytes)
     #expect(hasBegun)
-    worker.run(.prefetch(job, loop), pool: loop.pool)
+    worker.run(.prefetch(job, loop))
     // The rest is done by the pool.
     #expect(eventually { region.isResident(pageBytes) })
   }

@@ -26,14 +26,10 @@ struct PrefetchTests {
   /// One flag for each page.
   private func residency(_ region: LazyRegion) -> [Bool] {
     var pages = [UInt8](repeating: 0, count: region.core.range.byteCount / pageBytes)
-    if let twin = region.core.twin {
-      unsafe pages.withUnsafeMutableBufferPointer { unsafe twin.note(region.core.range, in: $0.baseAddress!) }
-    } else {
-      let result = unsafe pages.withUnsafeMutableBufferPointer { buffer in
-        unsafe cuffd_residency(UInt64(region.address), region.core.range.byteCount, buffer.baseAddress!)
-      }
-      #expect(result == 0)
+    let refusal = unsafe pages.withUnsafeMutableBufferPointer { buffer in
+      unsafe region.core.memory.noteResident(region.core.range, in: buffer.baseAddress!)
     }
+    #expect(refusal == nil)
     return pages.map { $0 & 1 != 0 }
   }
 
@@ -267,11 +263,10 @@ struct PrefetchTests {
     let runtime = try runtime(.sigbus)
     let lower = (1 << 20) / pageBytes
     let region = try runtime.map(numbered(failing: [lower, (3 << 20) / pageBytes]), byteCount: Self.sharedByteCount)
-    guard case .faultingThreads(let server) = region.server else { return }
     let first = PrefetchJob(region: region.core, from: 0, to: region.core.range.byteCount)
     let second = try #require(first.helper())
     for job in lowerFirst ? [first, second] : [second, first] {
-      job.run(server.uffd, .ofHost(), retryDeadline: 1_000_000_000, forbidden: nil, counting: SharedCounters())
+      job.run(.ofHost(), retryDeadline: 1_000_000_000, forbidden: nil, counting: SharedCounters())
     }
     let page = try #require(first.failure?.page)
     #expect(region.core.offset(of: page) == lower * pageBytes)
@@ -362,29 +357,28 @@ struct PrefetchTests {
 
   @Test("What the kernel puts off for as long as the runtime tries ends a prefetch, and a quiet second starts anew")
   func putOff() throws {
-    let uffd = try Userfaultfd.open(DescriptorKind.allCases, wanting: .eventRemove)
-    let core = try Region(
-      provider: patternProvider(), byteCount: 4 * pageBytes, options: RegionOptions(), name: "r", pageSize: .ofHost(),
-      handler: 0)
-    try uffd.register(core.range, mode: .missing)
+    let owner = SharedUserfaultfd(try Userfaultfd.open(DescriptorKind.allCases, wanting: .eventRemove))
+    let core = try Region(testing: patternProvider(), byteCount: 4 * pageBytes, userfaultfd: owner)
+    let counters = SharedCounters()
+    try owner.uffd.register(core.range, mode: .missing)
     var filler = BulkFiller(pageSize: .ofHost(), retryDeadline: 30_000_000)
     var patient = BulkFiller(pageSize: .ofHost(), retryDeadline: .max)
     // An event that nobody reads.
     let discard = unsafe cts_discard_on_thread(core.range.start + UInt(3 * pageBytes), pageBytes)
-    #expect(eventually { hasUnreadEvent(uffd.descriptor) })
+    #expect(eventually { hasUnreadEvent(owner.uffd.descriptor) })
     var steps = 0
     let error = #expect(throws: BulkFiller.Failure.self) {
-      while try filler.step(core, from: 0, to: pageBytes, uffd, forbidden: nil, counting: { _ in }) == 0 { steps += 1 }
+      while try filler.step(core, from: 0, to: pageBytes, forbidden: nil, counting: counters) == 0 { steps += 1 }
     }
     #expect(error?.cause as? ResolutionError == .timedOut)
     #expect(error?.page == core.range.start)
     #expect(steps > 0)
-    #expect(try patient.step(core, from: 0, to: pageBytes, uffd, forbidden: nil, counting: { _ in }) == 0)
+    #expect(try patient.step(core, from: 0, to: pageBytes, forbidden: nil, counting: counters) == 0)
     var messages = MessageBuffer(capacity: 1)
-    try uffd.read(into: &messages)
+    try owner.uffd.read(into: &messages)
     unsafe cts_join(discard)
-    #expect(try filler.step(core, from: 0, to: pageBytes, uffd, forbidden: nil, counting: { _ in }) == pageBytes)
+    #expect(try filler.step(core, from: 0, to: pageBytes, forbidden: nil, counting: counters) == pageBytes)
     #expect(read(core.range.start) == .byte(expectedByte(0)))
-    try uffd.unregister(core.range)
+    try owner.uffd.unregister(core.range)
   }
 }

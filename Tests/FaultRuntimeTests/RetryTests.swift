@@ -262,18 +262,17 @@ struct RetryTests {
       .enabled(if: Host.features.contains(.poison), SkipReason.poison))
     func zerosNotPut() async {
       await #expect(processExitsWith: .success) {
-        let uffd = try Userfaultfd.open(DescriptorKind.allCases, wanting: .poison)
-        let core = try Region(
-          provider: ZeroProvider(), byteCount: pageBytes, options: RegionOptions(), name: "r", pageSize: .ofHost(),
-          handler: 0)
-        try uffd.register(core.range, mode: .missing)
+        let owner = SharedUserfaultfd(try Userfaultfd.open(DescriptorKind.allCases, wanting: .poison))
+        let core = try Region(testing: ZeroProvider(), byteCount: pageBytes, userfaultfd: owner)
+        let counters = SharedCounters()
+        try owner.uffd.register(core.range, mode: .missing)
         var filler = BulkFiller(pageSize: .ofHost(), retryDeadline: 1_000_000_000)
         KernelTrouble.begin(seed: 1, perMillion: 500_000)
         var cured = 0
         for _ in 0..<200 {
           #expect(cuffd_discard(UInt64(core.range.start), pageBytes) == 0)
-          guard (try? uffd.poison(core.range)) != nil else { continue }
-          guard let reached = try? filler.step(core, from: 0, to: pageBytes, uffd, forbidden: nil, counting: { _ in })
+          guard (try? owner.uffd.poison(core.range)) != nil else { continue }
+          guard let reached = try? filler.step(core, from: 0, to: pageBytes, forbidden: nil, counting: counters)
           else { continue }
           if reached == pageBytes {
             cured += 1

@@ -153,7 +153,7 @@ struct SigsegvTests {
       let goesOn = Atomic<Bool>(false)
       let hasRead = Atomic<Bool>(false)
       let found = Monitor<[UInt8]>([])
-      let twin = try #require(region.core.twin)
+      let twin = try #require(region.twin)
       twin.afterOpening.withLock {
         $0 = {
           isOpen.store(true, ordering: .releasing)
@@ -348,7 +348,7 @@ struct SigsegvTests {
     await #expect(processExitsWith: .success) {
       let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigsegv, onNotice: { _ in }))
       let region = try runtime.map(Self.failing(at: []), byteCount: 8 * pageBytes)
-      let reserve = try #require(region.core.twin?.reserve)
+      let reserve = try #require(region.twin?.reserve)
       #expect(reserve.release())
       for page in [0, 2] { #expect(region.access(page * pageBytes).isByte) }
       #expect(reserve.count == MappingReserve.seamCount - 1)
@@ -378,7 +378,7 @@ struct SigsegvTests {
       #expect(unsafe mprotect(seam + pageBytes, pageBytes, PROT_READ) == 0)
       cts_keep_heap()
       #expect(region.access(12 * pageBytes) == .byte(7))
-      let reserve = try #require(region.core.twin?.reserve)
+      let reserve = try #require(region.twin?.reserve)
       while reserve.release() {}
       _ = cts_use_up_mappings()
       guard unsafe mprotect(seam + pageBytes, pageBytes, PROT_NONE) == 0 else { _exit(2) }

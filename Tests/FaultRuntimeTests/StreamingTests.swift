@@ -73,7 +73,7 @@ struct StreamingTests {
       #expect(read(address) == .byte(expectedByte(far)))
     }
     startReading(region)
-    guard case .eventLoop(let loop) = region.server else { return }
+    guard let loop = region.eventLoop else { return }
     #expect(eventually { waiters(on: loop.uffd.descriptor).unread == 1 })
     hasFaulted.open()
     #expect(toucher.join())

@@ -99,10 +99,10 @@ extension LazyRegion {
   var address: UInt { unsafe UInt(bitPattern: unsafeBytes.baseAddress) }
 
   /// Whether the page at `offset` is there; a poisoned one is not.
-  func isResident(_ offset: Int) -> Bool { core.isThere(address + UInt(offset)) }
+  func isResident(_ offset: Int) -> Bool { core.memory.isThere(address + UInt(offset)) }
 
   /// What a touch of a page that could not be produced raises.
-  var failureSignal: CInt { core.failureSignal }
+  var failureSignal: CInt { core.memory.failureSignal }
 
   /// Bytes of the region that are in the kernel's statistics under this name.
   func kernelCount(_ name: String) -> Int {
@@ -348,22 +348,17 @@ final class Requests: Sendable {
 extension LazyRegion {
   /// The userfaultfd that serves this region.
   var descriptorNumber: CInt {
-    switch server {
-    case .eventLoop(let loop): loop.uffd.descriptor
-    case .faultingThreads(let server): server.uffd.descriptor
-    case .protection: -1
-    }
+    (core.memory as? AnonymousMemory)?.userfaultfd.uffd.descriptor ?? -1
   }
 
   /// Fills a page as somebody else would, and wakes nobody.
   func fillBehindItsBack(_ index: Int, from scratch: Scratch) throws {
     let target = AddressRange(start: address + UInt(index * pageBytes), byteCount: pageBytes)
-    switch server {
-    case .eventLoop(let loop): try unsafe loop.uffd.copy(target, from: scratch.pointer, mode: .doNotWake)
-    case .faultingThreads(let server): try unsafe server.uffd.copy(target, from: scratch.pointer, mode: .doNotWake)
-    case .protection:
-      let step = unsafe core.twin!.put(AnswerPart(range: target, source: scratch.pointer), after: 0, isLastTry: false)
-      guard step == .done else { throw ResolutionError.refused(.exists) }
+    if let memory = core.memory as? AnonymousMemory {
+      return try unsafe memory.userfaultfd.uffd.copy(target, from: scratch.pointer, mode: .doNotWake)
     }
+    let part = unsafe AnswerPart(target, .bytes(scratch.pointer, isStaged: true))
+    let step = unsafe core.memory.place(part, after: 0, effort: .usual)
+    guard step == .done else { throw ResolutionError.refused(.exists) }
   }
 }

@@ -9,7 +9,7 @@ final class AnonymousMemory: RegionMemory {
   let parts: Monitor<RegionParts>
 
   private let pageSize: PageSize
-  private let userfaultfd: SharedUserfaultfd
+  let userfaultfd: SharedUserfaultfd
   private let leftBehind = Atomic<Bool>(false)
   private let ownerProcess = cuffd_process_id()
 

@@ -174,7 +174,7 @@ struct BulkFiller: ~Copyable {
 
     func countBytesFilled(_ amount: Int) { counter.countBytesFilled(amount) }
 
-      /// A fault was faster. Whoever filled the page has woken the threads that waited for it.
+    /// A fault was faster. Whoever filled the page has woken the threads that waited for it.
     func foundPresent(_ page: AddressRange, _ run: borrowing FaultRun) {}
 
     mutating func triesAgain() -> Bool {

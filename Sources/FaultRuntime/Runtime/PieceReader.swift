@@ -104,7 +104,9 @@ struct PieceReader: ~Copyable {
           try ask(range, start..<(start + region.pageSize))
         }, giveUp: { _, _, error in throw error })
     } catch {
-      guard let error = error as? FaultRuntimeError else { fatalError("FaultRuntime: a page that was peeked at ended in \(error)") }
+      guard let error = error as? FaultRuntimeError else {
+        fatalError("FaultRuntime: a page that was peeked at ended in \(error)")
+      }
       throw error
     }
   }

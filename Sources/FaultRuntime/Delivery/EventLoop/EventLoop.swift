@@ -57,7 +57,8 @@ final class EventLoop: PoolServer, FillCounter {
 
   /// Opens a descriptor and starts the thread.
   init(
-    configuration: FaultRuntimeConfiguration, table: RegionTable<Region>, pageSize: PageSize, pool: ProviderPool, number: Int
+    configuration: FaultRuntimeConfiguration, table: RegionTable<Region>, pageSize: PageSize, pool: ProviderPool,
+    number: Int
   ) throws(FaultRuntimeError) {
     do {
       userfaultfd = SharedUserfaultfd(
@@ -189,7 +190,8 @@ final class EventLoop: PoolServer, FillCounter {
   func countBytesFilled(_ amount: Int) { counters.countBytesFilled(amount) }
 
   func answerOnPool(
-    _ run: borrowing FaultRun, lastWanted: Int, isWrite: Bool, stage: UnsafeMutableRawBufferPointer, _ permit: AnswerPermit
+    _ run: borrowing FaultRun, lastWanted: Int, isWrite: Bool, stage: UnsafeMutableRawBufferPointer,
+    _ permit: AnswerPermit
   ) throws -> Int {
     unsafe try pooled.answer(
       run, lastWanted: lastWanted, isWrite: isWrite, stage: stage, forbidden: table, permit: permit,

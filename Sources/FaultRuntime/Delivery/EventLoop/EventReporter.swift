@@ -43,7 +43,9 @@ struct EventReporter: Sendable {
   /// The region whose memory was moved to `address`, and the offset that is there.
   func moved(to address: UInt) -> (region: Region, offset: Int)? {
     for region in wanderers.withLock({ $0 }) {
-      if let origin = region.memory.parts.withLock({ $0.origin(of: address) }) { return (region, region.offset(of: origin)) }
+      if let origin = region.memory.parts.withLock({ $0.origin(of: address) }) {
+        return (region, region.offset(of: origin))
+      }
     }
     return nil
   }

@@ -92,7 +92,9 @@ struct FaultAnswerer: ~Copyable {
         },
         giveUp: { answerer, index, error in answerer.fail(answerer.batch[Int(index)], of: region, error) })
     } catch {
-      guard let error = error as? UserfaultfdError else { fatalError("FaultRuntime: a run of faults ended in \(error)") }
+      guard let error = error as? UserfaultfdError else {
+        fatalError("FaultRuntime: a run of faults ended in \(error)")
+      }
       throw error
     }
   }

@@ -124,7 +124,9 @@ struct FaultService: ~Copyable {
       answerer.fail(
         PendingFault(page: deadlock.page, isWrite: false), of: run.region, ResolutionError.deadlock(deadlock.ends))
     }
-    for index in run.faults where answerer.batch[index].asker != 0 { loop.pool.addThread(for: answerer.batch[index].asker) }
+    for index in run.faults where answerer.batch[index].asker != 0 {
+      loop.pool.addThread(for: answerer.batch[index].asker)
+    }
     guard run.isWidest, stream.distance > 0 else { return }
     let ahead = poolStream?.region === run.region ? poolStream! : PoolPrefetch(aheadOfReaderOf: run.region)
     poolStream = ahead

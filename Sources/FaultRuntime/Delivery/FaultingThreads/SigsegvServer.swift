@@ -152,7 +152,8 @@ final class SigsegvServer: FaultingThreadServer, PoolServer {
   private static let lookNanoseconds: UInt64 = 50_000_000
 
   func answerOnPool(
-    _ run: borrowing FaultRun, lastWanted: Int, isWrite: Bool, stage: UnsafeMutableRawBufferPointer, _ permit: AnswerPermit
+    _ run: borrowing FaultRun, lastWanted: Int, isWrite: Bool, stage: UnsafeMutableRawBufferPointer,
+    _ permit: AnswerPermit
   ) throws -> Int {
     unsafe try answer(run, lastWanted: lastWanted, isWrite: isWrite, stage: stage, permit, .usual)
   }

@@ -20,7 +20,8 @@ protocol PoolServer: AnyObject, Sendable {
   /// Asks the provider of a run on a thread of the pool, and puts the answer in place. Returns the offset where what is there
   /// ends.
   func answerOnPool(
-    _ run: borrowing FaultRun, lastWanted: Int, isWrite: Bool, stage: UnsafeMutableRawBufferPointer, _ permit: AnswerPermit
+    _ run: borrowing FaultRun, lastWanted: Int, isWrite: Bool, stage: UnsafeMutableRawBufferPointer,
+    _ permit: AnswerPermit
   ) throws -> Int
 }
 

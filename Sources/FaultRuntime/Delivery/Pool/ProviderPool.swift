@@ -38,7 +38,9 @@ final class ProviderPool: Sendable {
     /// The next task for the thread with this slot, of which not too many are running.
     mutating func take(for slot: Int, share: Int) -> PoolTask? {
       let isSerial = slot == serialSlot
-      if let index = demand.firstIndex(where: { $0.isSerial == isSerial && (isSerial || running(of: $0.region) < share) }) {
+      if let index = demand.firstIndex(where: {
+        $0.isSerial == isSerial && (isSerial || running(of: $0.region) < share)
+      }) {
         return demand.remove(at: index)
       }
       guard isSerial || runningPrefetches < share, let index = prefetch.firstIndex(where: { $0.isSerial == isSerial })
@@ -219,7 +221,9 @@ final class ProviderPool: Sendable {
       }
       state.running[slot] = nil
       state.waiting.remove(slot)
-      guard let chosen = state.take(for: slot, share: max(1, threadLimit - 1)) else { return state.isStopping ? .some(nil) : nil }
+      guard let chosen = state.take(for: slot, share: max(1, threadLimit - 1)) else {
+        return state.isStopping ? .some(nil) : nil
+      }
       state.running[slot] = chosen
       return .some(chosen)
     }
