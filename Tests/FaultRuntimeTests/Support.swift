@@ -21,7 +21,7 @@ enum Host {
 
   /// What the kernel's own rules say, without asking it for a descriptor.
   static func shouldAllow(_ kind: DescriptorKind) -> Bool {
-    switch kind {
+    switch kind.kind {
     case .full: hasPtraceCapability || firstLine("/proc/sys/vm/unprivileged_userfaultfd") == "1"
     case .device, .deviceUserModeOnly: unsafe Glibc.access(Userfaultfd.devicePath, R_OK | W_OK) == 0
     case .userModeOnly: true
@@ -363,7 +363,7 @@ extension LazyRegion {
     case .faultingThreads(let server): try unsafe server.uffd.copy(target, from: scratch.pointer, mode: .doNotWake)
     case .protection:
       let step = unsafe core.twin!.put(AnswerPart(range: target, source: scratch.pointer), after: 0, isLastTry: false)
-      guard step == .done else { throw ResolutionError.refused(.exists) }
+      guard step == .done else { throw ResolutionError.refused(.fileExists) }
     }
   }
 }

@@ -93,7 +93,7 @@ extension Userfaultfd {
   /// there.
   func cure(_ page: AddressRange) throws(ResolveError) {
     guard cuffd_is_resident(UInt64(page.start)) == 0 else {
-      throw ResolveError(request: .zeropage, errno: .exists, completedByteCount: 0)
+      throw ResolveError(request: .zeropage, errno: .fileExists, completedByteCount: 0)
     }
     try unsafe copy(page, from: cuffd_zeros())
   }

@@ -21,7 +21,7 @@ extension Userfaultfd {
     } catch {
       return .after(
         error.request, completed: error.completedByteCount, errno: error.errno,
-        earlierPresent: error.errno == .exists ? earlierPresent() : 0)
+        earlierPresent: error.errno == .fileExists ? earlierPresent() : 0)
     }
   }
 

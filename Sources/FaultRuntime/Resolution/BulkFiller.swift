@@ -152,7 +152,7 @@ struct BulkFiller: ~Copyable {
     counting count: (Int) -> Void
   ) throws {
     guard let stage = unsafe staging.bytes(run.end - run.start, pageSize: pageSize) else {
-      throw ResolutionError.refused(.outOfMemory)
+      throw ResolutionError.refused(.noMemory)
     }
     permit?.ask()
     let answer = unsafe try run.ask(
@@ -191,7 +191,7 @@ struct BulkFiller: ~Copyable {
       case .fail(let errno):
         throw ResolutionError.refused(errno)
       case .gone, .targetGone, .endlesslyPresent:
-        throw ResolutionError.refused(.noSuchEntry)
+        throw ResolutionError.refused(.noSuchFileOrDirectory)
       case .copyInstead, .misuse:
         fatalError("FaultRuntime: filling \(range.byteCount) bytes at \(range.start) ended in \(step)")
       }

@@ -70,7 +70,7 @@ struct DirectResolver: Sendable {
     switch step {
     case .gone where rest.byteCount > pageSize.bytes && !run.region.isClosing:
       // A request across two mappings is refused as a whole. Page by page, then.
-      throw ResolutionError.refused(.noSuchEntry)
+      throw ResolutionError.refused(.noSuchFileOrDirectory)
     case .fail(let errno):
       throw ResolutionError.refused(errno)
     case .later:

@@ -137,7 +137,7 @@ extension FaultRuntimeConfiguration {
       throw .invalidConfiguration(
         "delivery is \(delivery.rawValue), which never serves system calls, and needsSystemCalls is true")
     }
-    if needsSystemCalls, case .only(let kind) = descriptor, !kind.servesKernelModeFaults {
+    if needsSystemCalls, let kind = descriptor.onlyKind, !kind.servesKernelModeFaults {
       throw .invalidConfiguration("a user-mode-only descriptor never serves system calls, and needsSystemCalls is true")
     }
     guard (1...4096).contains(batchCapacity) else {

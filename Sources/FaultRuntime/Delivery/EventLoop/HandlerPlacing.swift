@@ -84,7 +84,7 @@ struct Resolver: ~Copyable {
     _ run: borrowing FaultRun, in batch: borrowing FaultBatch, _ inbox: inout FaultInbox
   ) throws {
     guard let stage = unsafe staging.bytes(run.end - run.start, pageSize: pageSize) else {
-      throw ResolutionError.refused(.outOfMemory)
+      throw ResolutionError.refused(.noMemory)
     }
     loop.counters.countRequest()
     loop.note(run.range)
@@ -159,14 +159,14 @@ struct Resolver: ~Copyable {
     case .gone:
       // A part of the unit may still be ours: a request across two mappings is refused as a whole. Page by page, then.
       if rest.byteCount > pageSize.bytes, !run.region.isClosing {
-        throw ResolutionError.refused(.noSuchEntry)
+        throw ResolutionError.refused(.noSuchFileOrDirectory)
       }
       wake(rest)
     case .targetGone:
       break
     case .endlesslyPresent:
       reports.forget(rest.start)
-      throw ResolutionError.refused(.exists)
+      throw ResolutionError.refused(.fileExists)
     case .fail(let errno):
       throw ResolutionError.refused(errno)
     case .copyInstead, .misuse:

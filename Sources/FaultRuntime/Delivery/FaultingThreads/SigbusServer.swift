@@ -27,7 +27,7 @@ final class SigbusServer: FaultingThreadServer {
     }
     guard uffd.enabled.contains(.sigbus) else { throw .featureMissing("UFFD_FEATURE_SIGBUS", since: "4.14") }
     guard let staging = StagingPool() else {
-      throw .cannotStart(HostCallError(call: "mmap", errno: .outOfMemory))
+      throw .cannotStart(HostCallError(call: "mmap", errno: .noMemory))
     }
     self.staging = staging
     self.pageSize = pageSize

@@ -26,7 +26,7 @@ final class SigsegvServer: FaultingThreadServer {
 
   init(configuration: FaultRuntimeConfiguration, pageSize: PageSize, notices: Notices) throws(FaultRuntimeError) {
     guard let staging = StagingPool() else {
-      throw .cannotStart(HostCallError(call: "mmap", errno: .outOfMemory))
+      throw .cannotStart(HostCallError(call: "mmap", errno: .noMemory))
     }
     self.staging = staging
     self.pageSize = pageSize
@@ -128,7 +128,7 @@ final class SigsegvServer: FaultingThreadServer {
     let wanted = run.region.offset(of: fault.page)
     do {
       try put(run, lastWanted: wanted, isWrite: fault.isWrite, memory, permit)
-    } catch ResolutionError.refused(.outOfMemory) where memory.needsNeighbours(run.range) {
+    } catch let error as ResolutionError where error == .refused(.noMemory) && memory.needsNeighbours(run.range) {
       // Others have used up the rest of the mappings.
       join(run, memory)
       try put(run, lastWanted: wanted, isWrite: fault.isWrite, memory, permit, isLastTry: true)

@@ -80,7 +80,7 @@ struct PoolWorker: ~Copyable {
     _ run: borrowing FaultRun, lastWanted: Int, isWrite: Bool, _ permit: AnswerPermit, _ loop: EventLoop
   ) throws -> Int {
     guard let stage = unsafe staging.bytes(run.end - run.start, pageSize: run.region.pageSize) else {
-      throw ResolutionError.refused(.outOfMemory)
+      throw ResolutionError.refused(.noMemory)
     }
     loop.pooled.counters.countRequests()
     return unsafe try loop.pooled.answer(
