@@ -11,8 +11,8 @@ public struct Delivery: RawRepresentable, Hashable, Sendable, CaseIterable {
 
   private init(kind: Kind) { self.kind = kind }
 
-  /// The best way for each region: `sigbus` where the provider permits it and system calls need not be served, the event
-  /// loop otherwise; `sigsegv` where the host allows no userfaultfd.
+  /// The best way for each region: `sigbus` where the provider permits it, system calls need not be served and the region has
+  /// no deadline, the event loop otherwise; `sigsegv` where the host allows no userfaultfd.
   public static let auto = Delivery(kind: .auto)
 
   /// Messages of a userfaultfd, read in batches by threads of the runtime's own. For every provider, and for system calls
