@@ -78,7 +78,9 @@ extension UffdUnitTests {
 
       // What is not announced is refused.
       if !mode.contains(.writeProtect) {
-        expect(.writeProtect, .noSuchEntry) { () throws(ResolveError) in try uffd.writeProtect(memory.page(0), true) }
+        expect(.writeProtect, .noSuchFileOrDirectory) { () throws(ResolveError) in
+          try uffd.writeProtect(memory.page(0), true)
+        }
       }
       if !expected.contains(.zeropage) {
         expect(.zeropage, .invalidArgument) { () throws(ResolveError) in try uffd.zeropage(memory.page(0)) }

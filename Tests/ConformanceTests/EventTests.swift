@@ -107,8 +107,8 @@ private func followChanges(_ kind: MemoryKind, writeProtected: Bool) throws {
   let unmapping = Later { unsafe munmap(UnsafeMutableRawPointer(bitPattern: half.start), half.byteCount) }
   #expect(try uffd.nextMessage() == .unmap(start: half.start, end: half.end))
   #expect(try unmapping.result() == 0)
-  expect(.copy, .noSuchEntry) { () throws(ResolveError) in try unsafe uffd.copy(half, from: first.pointer) }
-  expect(.copy, .exists) { () throws(ResolveError) in try unsafe uffd.copy(place.page(0), from: first.pointer) }
+  expect(.copy, .noSuchFileOrDirectory) { () throws(ResolveError) in try unsafe uffd.copy(half, from: first.pointer) }
+  expect(.copy, .fileExists) { () throws(ResolveError) in try unsafe uffd.copy(place.page(0), from: first.pointer) }
   #expect(try !uffd.hasMessage())
   // Else unmapping it would wait for somebody to read the event.
   try uffd.unregister(AddressRange(start: place.range.start, byteCount: 2 * kind.pageBytes))

@@ -23,7 +23,7 @@ extension UffdUnitTests {
       try uffd.continue(page)
       #expect(try toucher.result() == .byte(isWrite ? 1 : 0xf0))
       #expect(read(page.end - 1) == .byte(0xf0))
-      expect(.continue, .exists) { () throws(ResolveError) in try uffd.continue(page) }
+      expect(.continue, .fileExists) { () throws(ResolveError) in try uffd.continue(page) }
     }
     // It is the same page: what is written here shows there.
     #expect(write(3, to: memory.page(2).start) == .byte(3))
@@ -93,7 +93,7 @@ extension UffdUnitTests {
     // All the others at once; those two or three are there again or still.
     for index in 0..<(size / memory.pageBytes) {
       do throws(ResolveError) { try uffd.continue(memory.page(index)) } catch {
-        #expect(error.errno == .exists)
+        #expect(error.errno == .fileExists)
       }
     }
     #expect(memory.range.holdsOnly(7))

@@ -21,7 +21,7 @@ extension UffdUnitTests {
     try uffd.zeropage(page)
     #expect(try reader.result() == .byte(0))
     #expect(page.holdsOnly(0))
-    expect(.zeropage, .exists) { () throws(ResolveError) in try uffd.zeropage(page) }
+    expect(.zeropage, .fileExists) { () throws(ResolveError) in try uffd.zeropage(page) }
     #expect(write(9, to: page.start) == .byte(9))
     #expect(try !uffd.hasMessage())
   }
@@ -43,8 +43,8 @@ extension UffdUnitTests {
     }
     #expect(read(memory.page(2).end - 1) == .signal(SIGBUS))
     #expect(write(1, to: memory.page(0).start) == .signal(SIGBUS))
-    expect(.poison, .exists) { () throws(ResolveError) in try uffd.poison(memory.page(0)) }
-    expect(.poison, .exists) { () throws(ResolveError) in try uffd.poison(memory.page(1)) }
+    expect(.poison, .fileExists) { () throws(ResolveError) in try uffd.poison(memory.page(0)) }
+    expect(.poison, .fileExists) { () throws(ResolveError) in try uffd.poison(memory.page(1)) }
     #expect(try !uffd.hasMessage())
     // A copy cures one, dropping the marker the other. (Dropping the page of the file, as MADV_REMOVE does, is not enough.)
     try unsafe uffd.copy(memory.page(0), from: source.pointer)
@@ -69,18 +69,24 @@ extension UffdUnitTests {
     #expect(eventually { isReadable(uffd.descriptor) })
 
     // Nothing is done, and nothing is reported as done: a caller that trusted the count would skip pages.
-    expect(.copy, .tryAgain) { () throws(ResolveError) in try unsafe uffd.copy(memory.page(0), from: source.pointer) }
+    expect(.copy, .resourceTemporarilyUnavailable) { () throws(ResolveError) in
+      try unsafe uffd.copy(memory.page(0), from: source.pointer)
+    }
     if requests.contains(.zeropage) {
-      expect(.zeropage, .tryAgain) { () throws(ResolveError) in try uffd.zeropage(memory.page(0)) }
+      expect(.zeropage, .resourceTemporarilyUnavailable) { () throws(ResolveError) in try uffd.zeropage(memory.page(0))
+      }
     }
     if requests.contains(.poison) {
-      expect(.poison, .tryAgain) { () throws(ResolveError) in try uffd.poison(memory.page(0)) }
+      expect(.poison, .resourceTemporarilyUnavailable) { () throws(ResolveError) in try uffd.poison(memory.page(0)) }
     }
     if requests.contains(.continue) {
-      expect(.continue, .tryAgain) { () throws(ResolveError) in try uffd.continue(memory.page(0)) }
+      expect(.continue, .resourceTemporarilyUnavailable) { () throws(ResolveError) in try uffd.continue(memory.page(0))
+      }
     }
     if kind == .anon, requests.contains(.move) {
-      expect(.move, .tryAgain) { () throws(ResolveError) in try uffd.move(memory.page(0), from: source.range.start) }
+      expect(.move, .resourceTemporarilyUnavailable) { () throws(ResolveError) in
+        try uffd.move(memory.page(0), from: source.range.start)
+      }
     }
     #expect(!dropping.isDone)
 

@@ -26,7 +26,7 @@ extension UffdUnitTests {
       #expect(source.page(index).holdsOnly(0))
     }
     source.page(0).fill(1)
-    expect(.move, .exists) { () throws(ResolveError) in try uffd.move(target.page(0), from: source.page(0).start) }
+    expect(.move, .fileExists) { () throws(ResolveError) in try uffd.move(target.page(0), from: source.page(0).start) }
     #expect(target.page(0).holdsOnly(10))
   }
 

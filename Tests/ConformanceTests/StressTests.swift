@@ -67,7 +67,7 @@ extension UffdUnitTests {
             try unsafe uffd.copy(page, from: source, mode: writeProtected ? .writeProtected : [])
           } catch {
             // Two threads have asked for it.
-            guard error.errno == .exists else { throw error }
+            guard error.errno == .fileExists else { throw error }
             try uffd.wake(page)
           }
         }

@@ -172,7 +172,7 @@ extension Userfaultfd {
           try body()
           last = nil
         } catch { last = error }
-        return last?.errno != .tryAgain
+        return last?.errno != .resourceTemporarilyUnavailable
       })
     if let last { throw last }
   }

@@ -29,7 +29,7 @@ struct BadInputTests {
   func missing() {
     let error = fileError("/tmp/no such file")
     #expect(error?.code == .cannotOpen)
-    #expect(error?.errno == .noSuchEntry)
+    #expect(error?.errno == .noSuchFileOrDirectory)
     #expect(error?.description == "cannot open /tmp/no such file (ENOENT: No such file or directory)")
   }
 
@@ -81,7 +81,7 @@ struct BadInputTests {
   func tooLong(byteCount: Int) throws {
     let error = try mapError(byteCount)
     #expect(error?.code == .cannotMap)
-    #expect(error?.errno == .outOfMemory)
+    #expect(error?.errno == .noMemory)
     #expect(error?.advice?.contains("RLIMIT_AS") == true)
   }
 

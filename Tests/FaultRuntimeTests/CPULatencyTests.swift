@@ -86,7 +86,7 @@ struct CPULatencyTests {
     configuration.cpuLatencyDevice = "/dev/no-such-device"
     let error = #expect(throws: FaultRuntimeError.self) { try FaultRuntime(configuration) }
     #expect(error?.code == .cannotKeepCPUsAwake)
-    #expect(error?.errno == .noSuchEntry)
+    #expect(error?.errno == .noSuchFileOrDirectory)
     #expect(error?.advice?.contains("--device /dev/no-such-device") == true)
   }
 }

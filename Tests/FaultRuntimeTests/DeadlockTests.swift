@@ -40,7 +40,7 @@ struct DeadlockTests {
 
   private func deadlock(_ region: LazyRegion, at offset: Int) -> SelfDeadlock? {
     for failure in region.failures where failure.offset == offset {
-      if case .deadlock(let found)? = failure.cause as? ResolutionError { return found }
+      if let found = (failure.cause as? ResolutionError)?.deadlock { return found }
     }
     return nil
   }
@@ -177,7 +177,7 @@ struct DeadlockTests {
     let deadlocks = Monitor<[SelfDeadlock]>([])
     var configuration = FaultRuntimeConfiguration(delivery: .eventLoop, providerThreads: 1)
     configuration.onFailure = { failure in
-      if case .deadlock(let found)? = failure.cause as? ResolutionError { deadlocks.withLock { $0.append(found) } }
+      if let found = (failure.cause as? ResolutionError)?.deadlock { deadlocks.withLock { $0.append(found) } }
     }
     let runtime = try FaultRuntime(configuration)
     let places = Places()
@@ -267,7 +267,7 @@ struct DeadlockTests {
       }, byteCount: 100 * pageBytes)
     places.add(region)
     #expect(region.access(0) == .signal(region.failureSignal))
-    #expect(region.failures.contains { if case .deadlock? = $0.cause as? ResolutionError { true } else { false } })
+    #expect(region.failures.contains { ($0.cause as? ResolutionError)?.code == .deadlock })
   }
 
   @Test("A provider that waits for a thread that faults is ended by the deadline")

@@ -26,7 +26,7 @@ struct HostDiagnosisTests {
     facts.process.userMap = UserMap("         0          0 4294967295\n")
     facts.process.executable = "/usr/bin/program"
     facts.attempts = [
-      .full: .refused(.operationNotPermitted), .userModeOnly: .granted([.sigbus, .poison]),
+      .full: .refused(.notPermitted), .userModeOnly: .granted([.sigbus, .poison]),
       .device: .refused(.permissionDenied), .deviceUserModeOnly: .refused(.permissionDenied),
     ]
     change(&facts)
@@ -79,14 +79,14 @@ struct HostDiagnosisTests {
   @Test("Both calls refused is a filter, with lacking rights behind it or without")
   func filter() {
     let facts = host {
-      refuse(&$0, .operationNotPermitted, device: .noSuchEntry)
+      refuse(&$0, .notPermitted, device: .noSuchFileOrDirectory)
       $0.process.seccompMode = 2
     }
     #expect(facts.causes(of: .userModeOnly) == [.seccompFilter])
     #expect(facts.causes(of: .full) == [.seccompFilter, .unprivilegedSetting, .missingCapability])
     #expect(facts.causes(of: .device) == [.deviceMissing])
     // A profile that answers ENOSYS by default, with a rule for user-mode-only.
-    let ruled = host { $0.attempts[.full] = .refused(.noSuchSystemCall) }
+    let ruled = host { $0.attempts[.full] = .refused(.noFunction) }
     #expect(ruled.causes(of: .full) == [.seccompFilter, .unprivilegedSetting, .missingCapability])
     #expect(ruled.causes(of: .userModeOnly) == [])
     var root = facts
@@ -117,11 +117,11 @@ struct HostDiagnosisTests {
 
   @Test("ENOSYS is a filter where the setting is there, and the kernel's lack where it is not")
   func noSuchCall() {
-    let filtered = host { refuse(&$0, .noSuchSystemCall) }
+    let filtered = host { refuse(&$0, .noFunction) }
     #expect(filtered.causes(of: .userModeOnly) == [.seccompFilter])
     #expect(filtered.explanation(of: .seccompFilter, for: .full).contains("ENOSYS"))
     let without = host {
-      refuse(&$0, .noSuchSystemCall, device: .noSuchEntry)
+      refuse(&$0, .noFunction, device: .noSuchFileOrDirectory)
       $0.unprivilegedSetting = nil
       $0.miscDevice = .absent
       $0.node = nil
@@ -142,7 +142,7 @@ struct HostDiagnosisTests {
     let version = try #require(KernelVersion(release: release))
     let facts = host {
       $0.release = release
-      refuse(&$0, version < KernelVersion(4, 3) ? .noSuchSystemCall : .invalidArgument, device: .noSuchEntry)
+      refuse(&$0, version < KernelVersion(4, 3) ? .noFunction : .invalidArgument, device: .noSuchFileOrDirectory)
       $0.unprivilegedSetting = version < KernelVersion(5, 2) ? nil : 1
       $0.node = nil
       $0.miscDevice = .absent
@@ -167,7 +167,7 @@ struct HostDiagnosisTests {
   func rightsBeforeFlags() {
     let facts = host {
       $0.release = "5.10.0"
-      refuse(&$0, .operationNotPermitted, device: .noSuchEntry)
+      refuse(&$0, .notPermitted, device: .noSuchFileOrDirectory)
     }
     #expect(facts.causes(of: .userModeOnly) == [.kernelTooOld])
     #expect(facts.causes(of: .full) == [.unprivilegedSetting, .missingCapability])
@@ -181,7 +181,7 @@ struct HostDiagnosisTests {
     let facts = host {
       $0.release = release
       $0.systemVersion = version
-      refuse(&$0, .noSuchSystemCall, device: .noSuchEntry)
+      refuse(&$0, .noFunction, device: .noSuchFileOrDirectory)
       $0.unprivilegedSetting = nil
     }
     for kind in DescriptorKind.allCases { #expect(facts.causes(of: kind) == [.gVisor]) }
@@ -201,15 +201,15 @@ struct HostDiagnosisTests {
         change(&$0)
       }.causes(of: .device)
     }
-    #expect(causes(.noSuchEntry) == [.deviceMissing])
-    #expect(causes(.noSuchEntry) { $0.miscDevice = .notTold } == [.deviceMissing])
-    #expect(causes(.noSuchEntry) { $0.miscDevice = .absent } == [.kernelConfiguration])
-    #expect(causes(.noSuchDeviceOrAddress) == [.deviceMissing])
-    #expect(causes(.operationNotPermitted) == [.deviceControl])
+    #expect(causes(.noSuchFileOrDirectory) == [.deviceMissing])
+    #expect(causes(.noSuchFileOrDirectory) { $0.miscDevice = .notTold } == [.deviceMissing])
+    #expect(causes(.noSuchFileOrDirectory) { $0.miscDevice = .absent } == [.kernelConfiguration])
+    #expect(causes(.noSuchAddressOrDevice) == [.deviceMissing])
+    #expect(causes(.notPermitted) == [.deviceControl])
     #expect(causes(.permissionDenied) { $0.node?.isAccessible = true } == [.securityModule])
     #expect(causes(.tooManyOpenFiles) == [.openFiles])
-    #expect(causes(.tooManyOpenFilesOfSystem) == [.openFiles])
-    #expect(causes(.inputOutput) == [.unknown])
+    #expect(causes(.tooManyOpenFilesInSystem) == [.openFiles])
+    #expect(causes(.ioError) == [.unknown])
   }
 
   // MARK: Remedies
@@ -273,7 +273,7 @@ struct HostDiagnosisTests {
     #expect(everything.pick(servingSystemCalls: false).descriptor == .userModeOnly)
     #expect(everything.pick(servingSystemCalls: true).descriptor == .full)
     let device = host { facts in
-      refuse(&facts, .operationNotPermitted)
+      refuse(&facts, .notPermitted)
       for kind in [DescriptorKind.device, .deviceUserModeOnly] { facts.attempts[kind] = .granted([.sigbus]) }
     }
     let pick = device.pick(servingSystemCalls: false)
@@ -291,7 +291,7 @@ struct HostDiagnosisTests {
     #expect(report.userModeFaults.delivery == .sigbus)
     #expect(report.kernelModeFaults.delivery == nil)
     #expect(report.kernelModeFaults.reason.contains("vm.unprivileged_userfaultfd is 0"))
-    let nothing = HostReport(host { refuse(&$0, .operationNotPermitted) })
+    let nothing = HostReport(host { refuse(&$0, .notPermitted) })
     #expect(nothing.autoWorks)
     #expect(nothing.userModeFaults.delivery == .sigsegv)
     #expect(nothing.userModeFaults.descriptor == nil)

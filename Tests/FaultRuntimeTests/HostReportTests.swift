@@ -23,26 +23,53 @@ struct HostReportTests {
     #expect(available == Host.features.rawValue)
   }
 
-  @Test("The picks are what a runtime does")
-  func picks() throws {
-    let report = HostReport()
-    let runtime = try? FaultRuntime()
-    #expect((runtime != nil) == (report.userModeFaults.delivery != nil))
-    if let runtime {
-      #expect(runtime.descriptor == report.userModeFaults.descriptor)
-      #expect(
-        runtime.deliveryChoice(for: patternProvider(inFaultingThread: true)).delivery == report.userModeFaults.delivery)
-      #expect(
-        runtime.deliveryChoice(for: patternProvider(mayBlock: true)).delivery
-          == report.userModeFaults.deliveryOfOtherProviders)
+  /// Maps regions as `pick` says, and as the rules for deadlines say.
+  private static func checkRegions(of runtime: FaultRuntime, against pick: HostPick) throws {
+    #expect(runtime.descriptor == pick.descriptor)
+    for permits in [true, false] {
+      let provider = patternProvider(mayBlock: !permits, inFaultingThread: permits)
+      let expected = permits ? pick.delivery : pick.deliveryOfOtherProviders
+      #expect(runtime.deliveryChoice(for: provider).delivery == expected)
+      let region = try runtime.map(provider, byteCount: pageBytes)
+      #expect(region.delivery == expected)
+      #expect(mismatches(in: region) == [])
+      let options = RegionOptions(deadline: .seconds(60))
+      if pick.deliveryOfOtherProviders == .eventLoop {
+        #expect(runtime.deliveryChoice(for: provider, options: options).delivery == .eventLoop)
+        #expect(try runtime.map(provider, byteCount: pageBytes, options: options).delivery == .eventLoop)
+      } else {
+        #expect(runtime.deliveryChoice(for: provider, options: options).reason.contains("is an error"))
+        let error = #expect(throws: FaultRuntimeError.self) {
+          try runtime.map(provider, byteCount: pageBytes, options: options)
+        }
+        #expect(error?.code == .providerForbidsDelivery)
+      }
     }
-    let serving = try? FaultRuntime(FaultRuntimeConfiguration(needsSystemCalls: true))
-    #expect((serving != nil) == (report.kernelModeFaults.delivery != nil))
-    if let serving {
-      #expect(serving.descriptor == report.kernelModeFaults.descriptor)
-      #expect(
-        serving.deliveryChoice(for: patternProvider(inFaultingThread: true)).delivery
-          == report.kernelModeFaults.delivery)
+  }
+
+  /// Makes runtimes as `report` says that they can be made, and regions.
+  private static func checkPicks(of report: HostReport) throws {
+    for (pick, needsSystemCalls) in [(report.userModeFaults, false), (report.kernelModeFaults, true)] {
+      let runtime = try? FaultRuntime(
+        FaultRuntimeConfiguration(needsSystemCalls: needsSystemCalls, onNotice: { _ in }))
+      #expect((runtime != nil) == (pick.delivery != nil))
+      if let runtime { try checkRegions(of: runtime, against: pick) }
+    }
+  }
+
+  @Test("The picks are what map does")
+  func picks() throws { try Self.checkPicks(of: HostReport()) }
+
+  @Test(
+    "The picks are what map does where less is allowed: by a filter, or by one with no device either",
+    arguments: [false, true])
+  func fewerPicks(hidesDevice: Bool) async {
+    await #expect(processExitsWith: .success) { [hidesDevice] in
+      #expect((hidesDevice ? cts_hide_userfaultfd(EPERM) : cts_deny_userfaultfd(EPERM)) == 0)
+      let report = HostReport()
+      #expect(report.userModeFaults.delivery != nil)
+      if hidesDevice { #expect(report.userModeFaults.delivery == .sigsegv) }
+      try HostReportTests.checkPicks(of: report)
     }
   }
 
@@ -74,6 +101,12 @@ struct HostReportTests {
         #expect(way.errno == nil)
         #expect(way.findings.first?.cause == .seccompFilter)
       }
+      #expect(!report.autoWorks)
+      #expect(report.userModeFaults.reason.contains("kills"))
+    }
+    await #expect(processExitsWith: .signal(SIGSYS)) {
+      #expect(cts_kill_for_userfaultfd() == 0)
+      _ = try? FaultRuntime()
     }
   }
 

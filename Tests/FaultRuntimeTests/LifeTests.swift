@@ -250,7 +250,7 @@ struct LifeTests {
         }
       }
       #expect(error?.code == .cannotMap || error?.code == .cannotRegister)
-      #expect(error?.errno == .outOfMemory)
+      #expect(error?.errno == .noMemory)
       #expect(error?.description.contains("vm.max_map_count") == true)
       #expect(mismatches(in: open) == [])
       let address = open.address
@@ -296,7 +296,7 @@ struct LifeTests {
       let page = try #require(failed)
       #expect(failures.all.last?.offset == page * pageBytes)
       let failure = try #require(region.failure(at: page * pageBytes))
-      #expect(failure.cause as? ResolutionError == .refused(.outOfMemory))
+      #expect(failure.cause as? ResolutionError == .refused(.noMemory))
       #expect(failure.description.contains("cgroup"))
       try region.retry(0..<(pages * pageBytes))
       #expect(region.access(page * pageBytes) == .byte(0x5a))

@@ -21,24 +21,24 @@ struct ResolutionStepTests {
     [
       StepRow(request: request, completed: 4096, errno: nil, step: .done),
       // A partial result goes on behind what was done, whatever stopped it.
-      StepRow(request: request, completed: 8192, errno: .tryAgain, step: .goOn(completed: 8192)),
-      StepRow(request: request, completed: 4096, errno: .exists, step: .goOn(completed: 4096)),
+      StepRow(request: request, completed: 8192, errno: .resourceTemporarilyUnavailable, step: .goOn(completed: 8192)),
+      StepRow(request: request, completed: 4096, errno: .fileExists, step: .goOn(completed: 4096)),
       StepRow(request: request, completed: 4096, errno: .badAddress, step: .goOn(completed: 4096)),
       // Events are unread: nothing was done.
-      StepRow(request: request, errno: .tryAgain, step: .later),
+      StepRow(request: request, errno: .resourceTemporarilyUnavailable, step: .later),
       // Somebody else was faster; and the hugetlb pool that says so for ever.
-      StepRow(request: request, errno: .exists, step: .present),
-      StepRow(request: request, errno: .exists, earlierPresent: 127, step: .present),
-      StepRow(request: request, errno: .exists, earlierPresent: 128, step: .endlesslyPresent),
-      StepRow(request: request, errno: .exists, earlierPresent: 5000, step: .endlesslyPresent),
+      StepRow(request: request, errno: .fileExists, step: .present),
+      StepRow(request: request, errno: .fileExists, earlierPresent: 127, step: .present),
+      StepRow(request: request, errno: .fileExists, earlierPresent: 128, step: .endlesslyPresent),
+      StepRow(request: request, errno: .fileExists, earlierPresent: 5000, step: .endlesslyPresent),
       // Unregistered, unmapped, across mappings; write protection of a range without it.
-      StepRow(request: request, errno: .noSuchEntry, step: .gone),
+      StepRow(request: request, errno: .noSuchFileOrDirectory, step: .gone),
       // The process died or called exec.
       StepRow(request: request, errno: .noSuchProcess, step: .targetGone),
       // A memory cgroup at its limit.
-      StepRow(request: request, errno: .outOfMemory, step: .fail(.outOfMemory)),
+      StepRow(request: request, errno: .noMemory, step: .fail(.noMemory)),
       StepRow(request: request, errno: .badFileDescriptor, step: .misuse(.badFileDescriptor)),
-      StepRow(request: request, errno: .operationNotPermitted, step: .fail(.operationNotPermitted)),
+      StepRow(request: request, errno: .notPermitted, step: .fail(.notPermitted)),
     ]
   }
 
@@ -51,8 +51,8 @@ struct ResolutionStepTests {
     StepRow(request: .writeProtect, errno: .invalidArgument, step: .misuse(.invalidArgument)),
     StepRow(request: .move, errno: .invalidArgument, step: .copyInstead),
     // A source that is pinned or shared after a fork.
-    StepRow(request: .move, errno: .busy, step: .copyInstead),
-    StepRow(request: .copy, errno: .busy, step: .fail(.busy)),
+    StepRow(request: .move, errno: .resourceBusy, step: .copyInstead),
+    StepRow(request: .copy, errno: .resourceBusy, step: .fail(.resourceBusy)),
     // The source of a copy cannot be read; the page of a continue is not in the cache.
     StepRow(request: .copy, errno: .badAddress, step: .fail(.badAddress)),
     StepRow(request: .continue, errno: .badAddress, step: .fail(.badAddress)),

@@ -145,7 +145,7 @@ struct SigsegvHelperTests {
       }, byteCount: pageBytes)
     place.withLock { $0 = own.address }
     #expect(own.access(0) == .signal(SIGSEGV))
-    #expect(own.failures.contains { if case .deadlock? = $0.cause as? ResolutionError { true } else { false } })
+    #expect(own.failures.contains { ($0.cause as? ResolutionError)?.code == .deadlock })
   }
 
   @Test("Closing lets go of threads whose provider does not return", arguments: [false, true])

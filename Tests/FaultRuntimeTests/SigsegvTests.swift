@@ -384,7 +384,7 @@ struct SigsegvTests {
       guard unsafe mprotect(seam + pageBytes, pageBytes, PROT_NONE) == 0 else { _exit(2) }
       guard region.access(4 * pageBytes) == .signal(SIGSEGV) else { _exit(3) }
       let cause = region.failure(at: 4 * pageBytes)?.cause as? ResolutionError
-      guard cause == .refused(.outOfMemory) else { _exit(4) }
+      guard cause == .refused(.noMemory) else { _exit(4) }
       // One that can be opened alone is right.
       for page in [5, 6, 7, 4, 5] {
         let outcome = region.access(page * pageBytes)

@@ -21,7 +21,7 @@ enum Host {
 
   /// What the kernel's own rules say, without asking it for a descriptor.
   static func shouldAllow(_ kind: DescriptorKind) -> Bool {
-    switch kind {
+    switch kind.kind {
     case .full: hasPtraceCapability || firstLine("/proc/sys/vm/unprivileged_userfaultfd") == "1"
     case .device, .deviceUserModeOnly: unsafe Glibc.access(Userfaultfd.devicePath, R_OK | W_OK) == 0
     case .userModeOnly: true
@@ -359,6 +359,6 @@ extension LazyRegion {
     }
     let part = unsafe AnswerPart(target, .bytes(scratch.pointer, isStaged: true))
     let step = unsafe core.memory.place(part, after: 0, effort: .usual)
-    guard step == .done else { throw ResolutionError.refused(.exists) }
+    guard step == .done else { throw ResolutionError.refused(.fileExists) }
   }
 }

@@ -104,7 +104,9 @@ struct UserfaultfdTests {
     }
     let other = try open()
     try other.register(memory.range, mode: .missing)
-    #expect(throws: UserfaultfdError(call: .register, errno: .busy)) { try uffd.register(memory.range, mode: .missing) }
+    #expect(throws: UserfaultfdError(call: .register, errno: .resourceBusy)) {
+      try uffd.register(memory.range, mode: .missing)
+    }
   }
 
   @Test("Minor faults of anonymous memory cannot be asked for")
@@ -138,9 +140,9 @@ struct UserfaultfdTests {
     let source = source(4)
     try uffd.register(memory.range, mode: .missing)
     try unsafe uffd.copy(memory.page(2), from: source.pointer)
-    expect(.copy, .exists) { () throws(ResolveError) in try unsafe uffd.copy(memory.page(2), from: source.pointer) }
-    expect(.zeropage, .exists) { () throws(ResolveError) in try uffd.zeropage(memory.page(2)) }
-    expect(.copy, .tryAgain, completed: 2 * pageBytes) { () throws(ResolveError) in
+    expect(.copy, .fileExists) { () throws(ResolveError) in try unsafe uffd.copy(memory.page(2), from: source.pointer) }
+    expect(.zeropage, .fileExists) { () throws(ResolveError) in try uffd.zeropage(memory.page(2)) }
+    expect(.copy, .resourceTemporarilyUnavailable, completed: 2 * pageBytes) { () throws(ResolveError) in
       try unsafe uffd.copy(memory.range, from: source.pointer)
     }
   }
@@ -152,7 +154,7 @@ struct UserfaultfdTests {
     let hole = source(4)
     #expect(cuffd_protect_none(UInt64(hole.page(2).start), 2 * pageBytes) == 0)
     try uffd.register(memory.range, mode: .missing)
-    expect(.copy, .tryAgain, completed: 2 * pageBytes) { () throws(ResolveError) in
+    expect(.copy, .resourceTemporarilyUnavailable, completed: 2 * pageBytes) { () throws(ResolveError) in
       try unsafe uffd.copy(memory.range, from: hole.pointer)
     }
     expect(.copy, .badAddress) { () throws(ResolveError) in
@@ -165,7 +167,8 @@ struct UserfaultfdTests {
     let uffd = try open()
     let memory = Scratch(pages: 2)
     let source = source(2)
-    expect(.copy, .noSuchEntry) { () throws(ResolveError) in try unsafe uffd.copy(memory.page(0), from: source.pointer)
+    expect(.copy, .noSuchFileOrDirectory) { () throws(ResolveError) in
+      try unsafe uffd.copy(memory.page(0), from: source.pointer)
     }
     try uffd.register(memory.range, mode: .missing)
     var unaligned = memory.page(0)
@@ -179,12 +182,14 @@ struct UserfaultfdTests {
     try uffd.register(split.range, mode: .missing)
     let second = unsafe UnsafeMutableRawPointer(bitPattern: split.page(1).start)
     #expect(unsafe mprotect(second, pageBytes, PROT_READ) == 0)
-    expect(.copy, .noSuchEntry) { () throws(ResolveError) in
+    expect(.copy, .noSuchFileOrDirectory) { () throws(ResolveError) in
       try unsafe uffd.copy(split.pages(0..<2), from: source.pointer)
     }
     // Nobody gets an address this low without asking for it. A hole that we made would be filled by another test's memory.
     let unmapped = AddressRange(start: 1 << 20, byteCount: pageBytes)
-    expect(.copy, .noSuchEntry) { () throws(ResolveError) in try unsafe uffd.copy(unmapped, from: source.pointer) }
+    expect(.copy, .noSuchFileOrDirectory) { () throws(ResolveError) in
+      try unsafe uffd.copy(unmapped, from: source.pointer)
+    }
   }
 
   @Test("ZEROPAGE reads as zero")
@@ -204,8 +209,8 @@ struct UserfaultfdTests {
     try uffd.register(memory.range, mode: .missing)
     try uffd.poison(memory.page(0))
     #expect(read(memory.page(0).start) == .signal(SIGBUS))
-    expect(.poison, .exists) { () throws(ResolveError) in try uffd.poison(memory.page(0)) }
-    expect(.zeropage, .exists) { () throws(ResolveError) in try uffd.zeropage(memory.page(0)) }
+    expect(.poison, .fileExists) { () throws(ResolveError) in try uffd.poison(memory.page(0)) }
+    expect(.zeropage, .fileExists) { () throws(ResolveError) in try uffd.zeropage(memory.page(0)) }
     // Dropping the page drops the marker, and the page can be missing again.
     #expect(cuffd_discard(UInt64(memory.page(0).start), pageBytes) == 0)
     let address = memory.page(0).start
@@ -216,7 +221,7 @@ struct UserfaultfdTests {
     #expect(waiting.join())
     try unsafe uffd.copy(memory.page(0), from: source.pointer)
     #expect(read(memory.page(0).start) == .byte(7))
-    expect(.poison, .exists) { () throws(ResolveError) in try uffd.poison(memory.page(0)) }
+    expect(.poison, .fileExists) { () throws(ResolveError) in try uffd.poison(memory.page(0)) }
   }
 
   @Test("MOVE takes the page out of its source", .enabled(if: Host.features.contains(.move), SkipReason.move))
@@ -234,12 +239,14 @@ struct UserfaultfdTests {
     #expect(read(source.page(0).start) == .byte(0))
     // A hole is an error, unless it is said to be wanted.
     let empty = Scratch(pages: 1)
-    expect(.move, .noSuchEntry) { () throws(ResolveError) in try uffd.move(memory.page(1), from: empty.range.start) }
+    expect(.move, .noSuchFileOrDirectory) { () throws(ResolveError) in
+      try uffd.move(memory.page(1), from: empty.range.start)
+    }
     try uffd.move(memory.page(1), from: empty.range.start, mode: .allowSourceHoles)
     // A source that a fork has shared stays shared until it is written again, even when the child is gone.
     let shared = self.source(1)
     #expect(unsafe cts_forked({ _ in 42 }, UnsafeMutableRawPointer(bitPattern: 1)!) == 42)
-    expect(.move, .busy) { () throws(ResolveError) in try uffd.move(memory.page(2), from: shared.range.start) }
+    expect(.move, .resourceBusy) { () throws(ResolveError) in try uffd.move(memory.page(2), from: shared.range.start) }
     // A source that cannot be written cannot be moved.
     let readOnly = Scratch(pages: 1, writable: false)
     expect(.move, .invalidArgument) { () throws(ResolveError) in
@@ -268,7 +275,7 @@ struct UserfaultfdTests {
     #expect(write(5, to: alias) == .byte(5))
     try uffd.continue(first)
     #expect(read(address) == .byte(5))
-    expect(.continue, .exists) { () throws(ResolveError) in try uffd.continue(first) }
+    expect(.continue, .fileExists) { () throws(ResolveError) in try uffd.continue(first) }
     expect(.continue, .badAddress) { () throws(ResolveError) in try uffd.continue(second) }
   }
 
@@ -299,7 +306,9 @@ struct UserfaultfdTests {
     let uffd = try open()
     let memory = Scratch(pages: 1)
     try uffd.register(memory.range, mode: .missing)
-    expect(.writeProtect, .noSuchEntry) { () throws(ResolveError) in try uffd.writeProtect(memory.page(0), true) }
+    expect(.writeProtect, .noSuchFileOrDirectory) { () throws(ResolveError) in
+      try uffd.writeProtect(memory.page(0), true)
+    }
     expect(.writeProtect, .invalidArgument) { () throws(ResolveError) in
       try uffd.writeProtect(memory.page(0), true, mode: .doNotWake)
     }
@@ -314,7 +323,7 @@ struct UserfaultfdTests {
     let source = source(1)
     let range = AddressRange(start: address, byteCount: pageBytes)
     expect(.copy, .noSuchProcess) { () throws(ResolveError) in try unsafe uffd.copy(range, from: source.pointer) }
-    #expect(throws: UserfaultfdError(call: .register, errno: .outOfMemory)) { try uffd.register(range, mode: .missing) }
+    #expect(throws: UserfaultfdError(call: .register, errno: .noMemory)) { try uffd.register(range, mode: .missing) }
     try uffd.wake(range)
   }
 
@@ -326,8 +335,10 @@ struct UserfaultfdTests {
     try uffd.register(memory.range, mode: .missing)
     let discard = unsafe cts_discard_on_thread(memory.page(3).start, pageBytes)
     #expect(eventually { hasUnreadEvent(uffd.descriptor) })
-    expect(.copy, .tryAgain) { () throws(ResolveError) in try unsafe uffd.copy(memory.page(0), from: source.pointer) }
-    expect(.zeropage, .tryAgain) { () throws(ResolveError) in try uffd.zeropage(memory.page(0)) }
+    expect(.copy, .resourceTemporarilyUnavailable) { () throws(ResolveError) in
+      try unsafe uffd.copy(memory.page(0), from: source.pointer)
+    }
+    expect(.zeropage, .resourceTemporarilyUnavailable) { () throws(ResolveError) in try uffd.zeropage(memory.page(0)) }
     #expect(try nextMessage(of: uffd) == .remove(start: memory.page(3).start, end: memory.page(3).end))
     unsafe cts_join(discard)
     try unsafe uffd.copy(memory.page(0), from: source.pointer)
@@ -375,7 +386,7 @@ struct UserfaultfdTests {
     let thread = TestThread { #expect(read(address) == .byte(7)) }
     #expect(eventually { waiters(on: uffd.descriptor).unread == 1 })
     try unsafe uffd.copy(memory.page(0), from: source.pointer, mode: .doNotWake)
-    expect(.copy, .exists) { () throws(ResolveError) in try unsafe uffd.copy(memory.page(0), from: source.pointer) }
+    expect(.copy, .fileExists) { () throws(ResolveError) in try unsafe uffd.copy(memory.page(0), from: source.pointer) }
     #expect(waiters(on: uffd.descriptor).all == 1)
     try uffd.wake(memory.page(0))
     #expect(thread.join())

@@ -116,7 +116,7 @@ private func check(_ answer: PageAnswer, _ script: Script, _ run: borrowing Faul
 private func checkRefusal(_ error: any Error, _ script: Script, _ run: borrowing FaultRun, _ lastWanted: Int) {
   let wanted = run.request.byteCount
   let isTooShort = script.produced < wanted && run.start + pageSize.roundDown(script.produced) <= lastWanted
-  switch (script.kind, error as? ResolutionError) {
+  switch (script.kind, (error as? ResolutionError)?.reason) {
   case (0, .answerTooShort), (1, .answerTooShort), (3, .answerTooShort): require(isTooShort, "not too short")
   case (3, .answerTooLong): require(script.produced > wanted, "not too long")
   case (4, .some): break

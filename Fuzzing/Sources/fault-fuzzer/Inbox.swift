@@ -57,12 +57,8 @@ struct InboxModel: ~Copyable {
     for region in regions { table.insert(region) }
     ownThreads.addCaller()
     let events = EventReporter(table: table) { event in
-      let (name, range) =
-        switch event {
-        case .discarded(let region, let range), .unmapped(let region, let range), .moved(let region, let range, _):
-          (region, range)
-        }
-      let isWithin = regions.contains { $0.name == name && range.upperBound <= $0.range.byteCount }
+      let range = event.range
+      let isWithin = regions.contains { $0.name == event.region && range.upperBound <= $0.range.byteCount }
       require(isWithin && range.lowerBound >= 0 && !range.isEmpty, "\(event) is of no region")
     }
     inbox = FaultInbox(readCapacity: capacity, pageSize: .ofHost(), events: events)

@@ -35,11 +35,11 @@ private func checkStep(_ input: inout FuzzInput) {
   switch step {
   case .done: break
   case .goOn(let count): require(count == completed && count > 0, "going on after \(count)")
-  case .later: require(errno == .tryAgain, "waiting for \(number)")
-  case .present: require(errno == .exists && earlier < ResolutionStep.presentLimit, "present")
-  case .endlesslyPresent: require(errno == .exists && earlier >= ResolutionStep.presentLimit, "endlessly present")
+  case .later: require(errno == .resourceTemporarilyUnavailable, "waiting for \(number)")
+  case .present: require(errno == .fileExists && earlier < ResolutionStep.presentLimit, "present")
+  case .endlesslyPresent: require(errno == .fileExists && earlier >= ResolutionStep.presentLimit, "endlessly present")
   case .copyInstead: require(request == .move, "copying in place of \(request)")
-  case .gone: require(errno == .noSuchEntry, "gone")
+  case .gone: require(errno == .noSuchFileOrDirectory, "gone")
   case .targetGone: require(errno == .noSuchProcess, "the target is gone")
   case .fail(let reason), .misuse(let reason): require(reason == errno && completed <= 0, "failed with \(reason)")
   }

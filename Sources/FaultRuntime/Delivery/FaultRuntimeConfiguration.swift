@@ -137,7 +137,7 @@ extension FaultRuntimeConfiguration {
       throw .invalidConfiguration(
         "delivery is \(delivery.rawValue), which never serves system calls, and needsSystemCalls is true")
     }
-    if needsSystemCalls, case .only(let kind) = descriptor, !kind.servesKernelModeFaults {
+    if needsSystemCalls, let kind = descriptor.onlyKind, !kind.servesKernelModeFaults {
       throw .invalidConfiguration("a user-mode-only descriptor never serves system calls, and needsSystemCalls is true")
     }
     guard (1...4096).contains(batchCapacity) else {
@@ -152,12 +152,21 @@ extension FaultRuntimeConfiguration {
     descriptor.candidates(servingSystemCalls: needsSystemCalls)
   }
 
-  var wantsHandlers: Bool { delivery == .auto || delivery == .eventLoop }
+  var wantsHandlers: Bool { wants(.eventLoop) }
 
-  var wantsFaultingThreads: Bool { delivery == .sigbus || (delivery == .auto && !needsSystemCalls) }
+  var wantsFaultingThreads: Bool { wants(.sigbus) }
+
+  /// Whether a runtime that has a userfaultfd has to be ready for this delivery.
+  private func wants(_ delivery: Delivery) -> Bool {
+    self.delivery == .auto
+      ? AutomaticDelivery.deliveries(needsSystemCalls: needsSystemCalls).contains(delivery) : self.delivery == delivery
+  }
 
   /// Whether the runtime is free to serve regions without a userfaultfd, where none can be had.
-  var doesWithoutDescriptor: Bool { delivery == .auto && descriptor == .automatic && !needsSystemCalls }
+  var doesWithoutDescriptor: Bool {
+    let region = AutomaticDelivery(self, .refused(""), permitsFaultingThread: true, hasDeadline: false)
+    return delivery == .auto && region.outcome.delivery != nil
+  }
 }
 
 extension FailureReporter {

@@ -3,7 +3,7 @@ extension HostFacts {
   func explanation(of cause: HostCause, for kind: DescriptorKind) -> String {
     let errno: KernelErrno? = if case .refused(let errno)? = attempts[kind] { errno } else { nil }
     let said = errno.map { "\($0)" } ?? "SIGSYS"
-    switch cause {
+    switch cause.kind {
     case .unprivilegedSetting:
       return "vm.unprivileged_userfaultfd is \(unprivilegedSetting ?? 0): only CAP_SYS_PTRACE may hold up the kernel"
     case .missingCapability:
@@ -18,7 +18,7 @@ extension HostFacts {
         \(process.effectiveUser)
         """
     case .deviceMissing:
-      return errno == .noSuchDeviceOrAddress
+      return errno == .noSuchAddressOrDevice
         ? "\(Userfaultfd.devicePath) is not the device of this kernel" : "there is no \(Userfaultfd.devicePath) here"
     case .deviceControl:
       return "\(Userfaultfd.devicePath) is there, but a control group for devices forbids it"
@@ -37,7 +37,7 @@ extension HostFacts {
         ? "the rights of \(Userfaultfd.devicePath) would do; a security module or the mount option nodev forbids it"
         : "a security module, such as SELinux, forbids it"
     case .openFiles:
-      return errno == .tooManyOpenFilesOfSystem
+      return errno == .tooManyOpenFilesInSystem
         ? "the system has as many files open as it may (fs.file-max)"
         : "the process is at its limit of open files (RLIMIT_NOFILE)"
     case .unknown:

@@ -1,23 +1,23 @@
 /// Settings and limits of the host that a program with lazy memory may meet. Nil is what the host does not tell, or has no limit for.
 public struct HostLimits: Hashable, Sendable {
   /// `vm.max_map_count`: how many mappings a process may have.
-  public var mappings: Int?
+  public internal(set) var mappings: Int?
   /// The soft `RLIMIT_NOFILE`: how many descriptors this process may have open.
-  public var openFiles: Int?
+  public internal(set) var openFiles: Int?
   /// The soft `RLIMIT_AS`: bytes of address space, lazy or not.
-  public var addressSpaceByteCount: Int?
+  public internal(set) var addressSpaceByteCount: Int?
   /// The least limit of the memory cgroup and those above it, as far as they can be seen.
-  public var cgroupByteCount: Int?
+  public internal(set) var cgroupByteCount: Int?
   /// Bytes that the cgroup with that limit uses now.
-  public var cgroupUsedByteCount: Int?
+  public internal(set) var cgroupUsedByteCount: Int?
   /// Free pages of hugetlb, of the default size. Lazy regions do not use them.
-  public var freeHugePages: Int?
+  public internal(set) var freeHugePages: Int?
   /// Bytes in a huge page of hugetlb, of the default size.
-  public var hugePageByteCount: Int?
+  public internal(set) var hugePageByteCount: Int?
   /// When the kernel makes transparent huge pages: `always`, `madvise` or `never`. They make large prefetches cheap.
-  public var transparentHugePages: String?
+  public internal(set) var transparentHugePages: String?
   /// Bytes in a transparent huge page.
-  public var transparentHugePageByteCount: Int?
+  public internal(set) var transparentHugePageByteCount: Int?
 
   init() {}
 }

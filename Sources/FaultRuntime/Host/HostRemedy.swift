@@ -11,7 +11,7 @@ public struct HostRemedy: Hashable, Sendable {
 extension HostFacts {
   /// What would help against `cause` for `kind`; the least first.
   func remedies(for cause: HostCause, of kind: DescriptorKind) -> [HostRemedy] {
-    switch cause {
+    switch cause.kind {
     case .unprivilegedSetting: [.unprivilegedSetting]
     case .missingCapability: capabilityRemedies
     case .devicePermissions: permissionRemedies

@@ -1,7 +1,8 @@
 #if DEBUG
   internal import CUFFD
 
-  /// A kernel that makes trouble, at the boundary to it: for tests. Release builds do not contain it.
+  /// A kernel that makes trouble, at the boundary to it: for tests. Release builds do not contain it. An enum without cases,
+  /// because it is only a name for its functions; no value of it can exist, so it will never get a case.
   @_spi(Testing)
   public enum KernelTrouble {
     /// From now on `perMillion` of a million requests meet trouble that the kernel may make at any time; 0 for none.

@@ -87,7 +87,7 @@ extension Userfaultfd {
   func read(into buffer: inout MessageBuffer) throws(UserfaultfdError) {
     let result = buffer.fill(from: descriptor)
     guard let errno = KernelErrno(returned: result) else { return }
-    if errno == .tryAgain || errno == .interrupted { return }
+    if errno == .resourceTemporarilyUnavailable || errno == .interrupted { return }
     throw UserfaultfdError(call: .read, errno: errno)
   }
 }

@@ -50,15 +50,14 @@ extension Userfaultfd {
   private static func openRaw(_ kind: DescriptorKind) throws(UserfaultfdError) -> CInt {
     let flags = CUFFD_OPEN_FLAGS
     let result =
-      switch kind {
+      switch kind.kind {
       case .full: cuffd_open(flags)
       case .device: unsafe cuffd_open_device(devicePath, flags)
       case .userModeOnly: cuffd_open(flags | CUFFD_USER_MODE_ONLY)
       case .deviceUserModeOnly: unsafe cuffd_open_device(devicePath, flags | CUFFD_USER_MODE_ONLY)
       }
     if let errno = KernelErrno(returned: result) {
-      let isDevice = kind == .device || kind == .deviceUserModeOnly
-      throw UserfaultfdError(call: isDevice ? .openDevice : .userfaultfd, errno: errno)
+      throw UserfaultfdError(call: kind.isOfDevice ? .openDevice : .userfaultfd, errno: errno)
     }
     return result
   }

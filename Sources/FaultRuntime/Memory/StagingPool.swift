@@ -79,7 +79,7 @@ final class StagingPool: Sendable {
   ) throws -> Result {
     var mapped: UnsafeMutableRawPointer?
     guard unsafe cuffd_map_anonymous(byteCount, true, &mapped) == 0 else {
-      throw ResolutionError.refused(.outOfMemory)
+      throw ResolutionError.refused(.noMemory)
     }
     defer { _ = cuffd_unmap(UInt64(UInt(bitPattern: mapped)), byteCount) }
     return unsafe try body(UnsafeMutableRawBufferPointer(start: mapped, count: byteCount))

@@ -184,7 +184,7 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
     if isLastTry, let reserve {
       // Two mappings may not be enough: mmap(2) goes one beyond the limit, and others may be faster.
       var tries = 0
-      while errno == .outOfMemory, tries < 4, reserve.release() {
+      while errno == .noMemory, tries < 4, reserve.release() {
         errno = protectOpen(target)
         tries += 1
       }

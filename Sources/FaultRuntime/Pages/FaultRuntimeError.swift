@@ -98,7 +98,7 @@ extension FaultRuntimeError {
       if !said.contains(line) { said.append(line) }
     }
     // Whoever asked for one that serves system calls may do with less, where the call itself is not forbidden.
-    if refusals.allSatisfy({ $0.kind.servesKernelModeFaults && $0.errno != .noSuchSystemCall }) {
+    if refusals.allSatisfy({ $0.kind.servesKernelModeFaults && $0.errno != .noFunction }) {
       said.append("or accept a user-mode-only descriptor")
     }
     return said.joined(separator: "; ")
@@ -111,9 +111,9 @@ extension FaultRuntimeError {
   static func cannotKeepCPUsAwake(_ error: HostCallError) -> Self {
     let advice: String? =
       switch error.errno {
-      case .permissionDenied, .operationNotPermitted:
+      case .permissionDenied, .notPermitted:
         "run as root, let the administrator give the user write access to the device, or leave keepsCPUsAwake off"
-      case .noSuchEntry:
+      case .noSuchFileOrDirectory:
         "the kernel has no such device, or a container hides it (--device \(error.call)); leave keepsCPUsAwake off"
       case .tooManyOpenFiles:
         "raise RLIMIT_NOFILE"
@@ -196,13 +196,13 @@ extension FaultRuntimeError {
   static func cannotMap(_ name: String, _ byteCount: Int, _ errno: KernelErrno) -> Self {
     Self(
       .cannotMap, "cannot map \(byteCount) bytes for region '\(name)'", errno: errno,
-      advice: errno == .outOfMemory
+      advice: errno == .noMemory
         ? "the address space is used up, or RLIMIT_AS, vm.max_map_count or vm.overcommit_memory=2 forbids it" : nil)
   }
 
   static func cannotRegister(_ region: Region, _ errno: KernelErrno) -> Self {
     Self(
       .cannotRegister, "cannot register \(region.byteCount) bytes of region '\(region.name)' with userfaultfd",
-      errno: errno, advice: errno == .outOfMemory ? "vm.max_map_count is reached; map fewer, larger regions" : nil)
+      errno: errno, advice: errno == .noMemory ? "vm.max_map_count is reached; map fewer, larger regions" : nil)
   }
 }

@@ -1,81 +1,133 @@
-/// An error number of the kernel, with the name that the manual pages use.
+/// An error number of the kernel.
+///
+/// The constants are spelled exactly as those of `Errno` in the package swift-system, so whoever knows those knows these.
+/// The type has a name of its own, because a program may import both. A number without a constant is a value like any other.
 public struct KernelErrno: RawRepresentable, Hashable, Sendable {
   /// The positive error number, as in `errno(3)`.
-  public var rawValue: CInt
+  public let rawValue: CInt
 
   /// Wraps a positive error number.
   @_noLocks @_noAllocation
   public init(rawValue: CInt) {
     self.rawValue = rawValue
   }
+}
 
+extension KernelErrno {
   /// Operation not permitted.
-  public static let operationNotPermitted = KernelErrno(rawValue: 1)  // EPERM
+  public static let notPermitted = KernelErrno(rawValue: 1)  // EPERM
   /// No such file or directory; from userfaultfd: the range is not registered or no longer mapped.
-  public static let noSuchEntry = KernelErrno(rawValue: 2)  // ENOENT
-  /// No such process: the address space is gone.
+  public static let noSuchFileOrDirectory = KernelErrno(rawValue: 2)  // ENOENT
+  /// No such process; from userfaultfd: the address space is gone.
   public static let noSuchProcess = KernelErrno(rawValue: 3)  // ESRCH
+  /// A signal interrupted the call.
+  public static let interrupted = KernelErrno(rawValue: 4)  // EINTR
   /// Input or output error.
-  public static let inputOutput = KernelErrno(rawValue: 5)  // EIO
-  /// No such device or address.
-  public static let noSuchDeviceOrAddress = KernelErrno(rawValue: 6)  // ENXIO
+  public static let ioError = KernelErrno(rawValue: 5)  // EIO
+  /// No such address or device.
+  public static let noSuchAddressOrDevice = KernelErrno(rawValue: 6)  // ENXIO
+  /// The list of arguments is too long.
+  public static let argListTooLong = KernelErrno(rawValue: 7)  // E2BIG
   /// Bad file descriptor.
   public static let badFileDescriptor = KernelErrno(rawValue: 9)  // EBADF
+  /// There is no child process to wait for.
+  public static let noChildProcess = KernelErrno(rawValue: 10)  // ECHILD
   /// Resource temporarily unavailable; from userfaultfd: a partial result, or an unread event.
-  public static let tryAgain = KernelErrno(rawValue: 11)  // EAGAIN
-  /// Cannot allocate memory.
-  public static let outOfMemory = KernelErrno(rawValue: 12)  // ENOMEM
+  public static let resourceTemporarilyUnavailable = KernelErrno(rawValue: 11)  // EAGAIN
+  /// The operation would block: on Linux the same number as ``resourceTemporarilyUnavailable``.
+  public static let wouldBlock = KernelErrno(rawValue: 11)  // EWOULDBLOCK
+  /// Memory, or a limit of it, is used up.
+  public static let noMemory = KernelErrno(rawValue: 12)  // ENOMEM
   /// Permission denied.
   public static let permissionDenied = KernelErrno(rawValue: 13)  // EACCES
   /// Bad address.
   public static let badAddress = KernelErrno(rawValue: 14)  // EFAULT
   /// Device or resource busy.
-  public static let busy = KernelErrno(rawValue: 16)  // EBUSY
+  public static let resourceBusy = KernelErrno(rawValue: 16)  // EBUSY
   /// File exists; from userfaultfd: the page is present.
-  public static let exists = KernelErrno(rawValue: 17)  // EEXIST
+  public static let fileExists = KernelErrno(rawValue: 17)  // EEXIST
+  /// A link would lead to another file system.
+  public static let improperLink = KernelErrno(rawValue: 18)  // EXDEV
+  /// The device, or the file system, does not support the operation.
+  public static let operationNotSupportedByDevice = KernelErrno(rawValue: 19)  // ENODEV
+  /// Not a directory.
+  public static let notDirectory = KernelErrno(rawValue: 20)  // ENOTDIR
   /// Is a directory.
   public static let isDirectory = KernelErrno(rawValue: 21)  // EISDIR
   /// Invalid argument.
   public static let invalidArgument = KernelErrno(rawValue: 22)  // EINVAL
   /// Too many open files in the system.
-  public static let tooManyOpenFilesOfSystem = KernelErrno(rawValue: 23)  // ENFILE
+  public static let tooManyOpenFilesInSystem = KernelErrno(rawValue: 23)  // ENFILE
   /// Too many open files in this process.
   public static let tooManyOpenFiles = KernelErrno(rawValue: 24)  // EMFILE
+  /// The descriptor does not know this `ioctl(2)`.
+  public static let inappropriateIOCTLForDevice = KernelErrno(rawValue: 25)  // ENOTTY
+  /// The program's file is being written, or a file that is written is being run.
+  public static let textFileBusy = KernelErrno(rawValue: 26)  // ETXTBSY
+  /// The file would be too large.
+  public static let fileTooLarge = KernelErrno(rawValue: 27)  // EFBIG
+  /// No space is left on the device.
+  public static let noSpace = KernelErrno(rawValue: 28)  // ENOSPC
+  /// The descriptor has no position.
+  public static let illegalSeek = KernelErrno(rawValue: 29)  // ESPIPE
+  /// The file system is read-only.
+  public static let readOnlyFileSystem = KernelErrno(rawValue: 30)  // EROFS
+  /// Nobody reads from the pipe.
+  public static let brokenPipe = KernelErrno(rawValue: 32)  // EPIPE
+  /// The number is out of the range of the result.
+  public static let outOfRange = KernelErrno(rawValue: 34)  // ERANGE
+  /// Waiting would be for ever.
+  public static let deadlock = KernelErrno(rawValue: 35)  // EDEADLK
+  /// The name of a file is too long.
+  public static let fileNameTooLong = KernelErrno(rawValue: 36)  // ENAMETOOLONG
+  /// No locks are available.
+  public static let noLocks = KernelErrno(rawValue: 37)  // ENOLCK
   /// The system call does not exist, or a filter says so.
-  public static let noSuchSystemCall = KernelErrno(rawValue: 38)  // ENOSYS
+  public static let noFunction = KernelErrno(rawValue: 38)  // ENOSYS
+  /// The path leads through too many symbolic links.
+  public static let tooManySymbolicLinkLevels = KernelErrno(rawValue: 40)  // ELOOP
+  /// No data is available.
+  public static let noData = KernelErrno(rawValue: 61)  // ENODATA
+  /// The timer ran out.
+  public static let timeout = KernelErrno(rawValue: 62)  // ETIME
+  /// The value does not fit into its type.
+  public static let overflow = KernelErrno(rawValue: 75)  // EOVERFLOW
+  /// The descriptor is not a socket.
+  public static let notSocket = KernelErrno(rawValue: 88)  // ENOTSOCK
+  /// The message is too long.
+  public static let messageTooLong = KernelErrno(rawValue: 90)  // EMSGSIZE
+  /// The operation is not supported.
+  public static let notSupported = KernelErrno(rawValue: 95)  // ENOTSUP
+  /// The operation is not supported on this socket: on Linux the same number as ``notSupported``.
+  public static let notSupportedOnSocket = KernelErrno(rawValue: 95)  // EOPNOTSUPP
+  /// The address is in use.
+  public static let addressInUse = KernelErrno(rawValue: 98)  // EADDRINUSE
+  /// The connection was ended by this side.
+  public static let connectionAbort = KernelErrno(rawValue: 103)  // ECONNABORTED
+  /// The connection was ended by the other side.
+  public static let connectionReset = KernelErrno(rawValue: 104)  // ECONNRESET
+  /// No space is left in a buffer of the network.
+  public static let noBufferSpace = KernelErrno(rawValue: 105)  // ENOBUFS
+  /// The socket is connected already.
+  public static let socketIsConnected = KernelErrno(rawValue: 106)  // EISCONN
+  /// The socket is not connected.
+  public static let socketNotConnected = KernelErrno(rawValue: 107)  // ENOTCONN
   /// The wait ran out of time.
   public static let timedOut = KernelErrno(rawValue: 110)  // ETIMEDOUT
-
-  /// Interrupted by a signal.
-  static let interrupted = KernelErrno(rawValue: 4)  // EINTR
-}
-
-extension KernelErrno: CustomStringConvertible {
-  /// The symbolic name, such as `ENOMEM`; `errno 95` for a number without a name here.
-  public var description: String {
-    switch self {
-    case .operationNotPermitted: "EPERM"
-    case .noSuchEntry: "ENOENT"
-    case .noSuchProcess: "ESRCH"
-    case .interrupted: "EINTR"
-    case .inputOutput: "EIO"
-    case .noSuchDeviceOrAddress: "ENXIO"
-    case .badFileDescriptor: "EBADF"
-    case .tryAgain: "EAGAIN"
-    case .outOfMemory: "ENOMEM"
-    case .permissionDenied: "EACCES"
-    case .badAddress: "EFAULT"
-    case .busy: "EBUSY"
-    case .exists: "EEXIST"
-    case .isDirectory: "EISDIR"
-    case .invalidArgument: "EINVAL"
-    case .tooManyOpenFilesOfSystem: "ENFILE"
-    case .tooManyOpenFiles: "EMFILE"
-    case .noSuchSystemCall: "ENOSYS"
-    case .timedOut: "ETIMEDOUT"
-    default: "errno \(rawValue)"
-    }
-  }
+  /// Nobody listens at the address.
+  public static let connectionRefused = KernelErrno(rawValue: 111)  // ECONNREFUSED
+  /// There is no route to the host.
+  public static let noRouteToHost = KernelErrno(rawValue: 113)  // EHOSTUNREACH
+  /// The file on the server is gone.
+  public static let staleNFSFileHandle = KernelErrno(rawValue: 116)  // ESTALE
+  /// The quota of the disk is used up.
+  public static let diskQuotaExceeded = KernelErrno(rawValue: 122)  // EDQUOT
+  /// The operation was canceled.
+  public static let canceled = KernelErrno(rawValue: 125)  // ECANCELED
+  /// The owner of the lock ended without giving it back.
+  public static let previousOwnerDied = KernelErrno(rawValue: 130)  // EOWNERDEAD
+  /// What the lock protects cannot be brought in order again.
+  public static let notRecoverable = KernelErrno(rawValue: 131)  // ENOTRECOVERABLE
 }
 
 extension KernelErrno {

@@ -56,11 +56,11 @@ enum ResolutionStep: Hashable, Sendable {
     // The cause of a partial result shows at the next try, which starts where it stopped.
     if completed > 0 { return .goOn(completed: completed) }
     switch errno {
-    case .tryAgain: return .later
-    case .exists: return earlierPresent < presentLimit ? .present : .endlesslyPresent
-    case .noSuchEntry: return .gone
+    case .resourceTemporarilyUnavailable: return .later
+    case .fileExists: return earlierPresent < presentLimit ? .present : .endlesslyPresent
+    case .noSuchFileOrDirectory: return .gone
     case .noSuchProcess: return .targetGone
-    case .busy where request == .move: return .copyInstead
+    case .resourceBusy where request == .move: return .copyInstead
     case .invalidArgument where request == .move: return .copyInstead
     // The source is what a provider lent: where no memory of a program can be, the kernel says this instead of EFAULT.
     case .invalidArgument where request == .copy: return .fail(errno)

@@ -34,7 +34,7 @@ struct HandlerPlacer: ~Copyable {
     var isUnconditional = false
     var spin: UInt64 = 0
     let wanted: Kind
-    switch placement {
+    switch placement.kind {
     case .scheduler: wanted = .fixed
     case .automatic: wanted = .following
     case .withFaultingThread:
@@ -52,7 +52,7 @@ struct HandlerPlacer: ~Copyable {
 
   /// Whether a handler that the caller starts may need its second thread.
   static func mayFollow(_ placement: HandlerPlacement, knowsThreads: Bool) -> Bool {
-    switch placement {
+    switch placement.kind {
     case .automatic, .withFaultingThread: knowsThreads && CPUSet.ofCaller().count > 1
     case .spinning, .scheduler: false
     }

@@ -74,7 +74,7 @@ struct ThreadLocator: ~Copyable {
     guard status >= 0 else { return nil }
     let cpu = cuffd_last_cpu(status)
     if cpu >= 0 { return Int(cpu) }
-    if KernelErrno(returned: cpu) == .busy { return nil }
+    if KernelErrno(returned: cpu) == .resourceBusy { return nil }
     // It has ended. Its number may be given to another.
     _ = cuffd_close(status)
     status = -1

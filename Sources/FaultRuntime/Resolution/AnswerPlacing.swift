@@ -92,13 +92,13 @@ extension PlacingPolicy where Self: ~Copyable {
       try putOff(rest, run)
     case .gone where rest.byteCount > pageByteCount && !run.region.isClosing:
       // A request across two mappings is refused as a whole. Page by page it is told which part is still ours.
-      throw ResolutionError.refused(.noSuchEntry)
+      throw ResolutionError.refused(.noSuchFileOrDirectory)
     case .gone, .targetGone:
       try foundGone(rest, run)
     case .present, .endlesslyPresent:
       // The kernel says that the page is there, and threads keep faulting on it. Trying again would be for ever.
       forgetPresentReports(of: rest.start)
-      throw ResolutionError.refused(.exists)
+      throw ResolutionError.refused(.fileExists)
     case .fail(let errno):
       throw ResolutionError.refused(errno)
     case .done, .goOn, .copyInstead, .misuse:

@@ -151,7 +151,7 @@ struct BulkFiller: ~Copyable {
     _ run: borrowing FaultRun, forbidden: AddressTable?, _ permit: AnswerPermit?, counting counter: some FillCounter
   ) throws {
     guard let stage = unsafe staging.bytes(run.end - run.start, pageSize: pageSize) else {
-      throw ResolutionError.refused(.outOfMemory)
+      throw ResolutionError.refused(.noMemory)
     }
     permit?.ask()
     let answer = unsafe try run.ask(
@@ -187,7 +187,7 @@ struct BulkFiller: ~Copyable {
     func putOff(_ rest: AddressRange, _ run: borrowing FaultRun) throws { throw PutOff() }
 
     func foundGone(_ rest: AddressRange, _ run: borrowing FaultRun) throws {
-      throw ResolutionError.refused(.noSuchEntry)
+      throw ResolutionError.refused(.noSuchFileOrDirectory)
     }
   }
 

@@ -16,7 +16,7 @@ struct FailureReporter: Sendable {
     guard !region.isClosing || region.isLeftBehind else { return }
     _ = region.failures.explain(region.originalOffset(of: page))
     let reason = "FaultRuntime: this kernel cannot poison a page (Linux 6.6 can)"
-    switch withoutPoison {
+    switch withoutPoison.kind {
     case .abort:
       fatalError(
         "\(reason), and going on would show zeros to the program; PoisonFallback.keepWaiting is the other choice")

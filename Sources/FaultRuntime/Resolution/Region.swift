@@ -52,7 +52,7 @@ final class Region: TableMember {
     server: ObjectIdentifier, widestFault: Int = .max, makeMemory: (Int) throws(HostCallError) -> any RegionMemory
   ) throws(FaultRuntimeError) {
     guard byteCount > 0 else { throw .emptyRegion(name: name, byteCount: byteCount) }
-    guard let mapped = pageSize.roundUp(byteCount) else { throw .cannotMap(name, byteCount, .outOfMemory) }
+    guard let mapped = pageSize.roundUp(byteCount) else { throw .cannotMap(name, byteCount, .noMemory) }
     let size = provider.requestSize
     guard let unit = pageSize.roundUp(size.preferred), let largest = pageSize.roundUp(size.largest) else {
       throw .requestTooLarge(name: name, byteCount: size.largest)

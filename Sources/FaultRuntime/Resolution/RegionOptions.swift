@@ -1,22 +1,37 @@
 /// How a region is mapped.
 public struct RegionOptions: Hashable, Sendable {
-  /// What user code may do with the memory.
-  public enum Access: Hashable, Sendable {
+  /// What user code may do with the memory. More kinds of access may be added.
+  public struct Access: Hashable, Sendable {
+    enum Kind: String {
+      case readWrite, readOnly
+    }
+
+    let kind: Kind
+
     /// Reads and writes. What is written stays in this region; providers never see it.
-    case readWrite
+    public static let readWrite = Access(kind: .readWrite)
     /// Reads only: a write is SIGSEGV.
-    case readOnly
+    public static let readOnly = Access(kind: .readOnly)
   }
 
-  /// How the memory is going to be accessed, as in `madvise(2)`.
-  public enum Advice: Hashable, Sendable, CaseIterable {
+  /// How the memory is going to be accessed, as in `madvise(2)`. More kinds of advice may be added.
+  public struct Advice: Hashable, Sendable, CaseIterable {
+    enum Kind: String, CaseIterable {
+      case normal, random, sequential
+    }
+
+    let kind: Kind
+
     /// Found out: requests grow while accesses run on, up to the provider's largest, and are as small as the provider
     /// permits where they do not.
-    case normal
+    public static let normal = Advice(kind: .normal)
     /// Here and there: each fault brings the provider's preferred size and no more.
-    case random
+    public static let random = Advice(kind: .random)
     /// From start to end: each fault brings the provider's largest size.
-    case sequential
+    public static let sequential = Advice(kind: .sequential)
+
+    /// All kinds of advice that this version of the library knows.
+    public static let allCases: [Advice] = Kind.allCases.map { Advice(kind: $0) }
   }
 
   /// A name for error messages; one is made up where it is nil.
@@ -53,4 +68,14 @@ public struct RegionOptions: Hashable, Sendable {
     self.retry = retry
     self.deadline = deadline
   }
+}
+
+extension RegionOptions.Access: CustomStringConvertible {
+  /// `readWrite` or `readOnly`.
+  public var description: String { kind.rawValue }
+}
+
+extension RegionOptions.Advice: CustomStringConvertible {
+  /// `normal`, `random` or `sequential`.
+  public var description: String { kind.rawValue }
 }

@@ -43,7 +43,7 @@ struct RetryAttempts {
   /// What a provider threw may be over the next time, and so may an answer that was too short. What the runtime or the
   /// kernel refused is refused again.
   private static func isWorthRepeating(_ error: any Error) -> Bool {
-    switch error as? ResolutionError {
+    switch (error as? ResolutionError)?.reason {
     case nil, .answerTooShort: true
     default: false
     }

@@ -138,20 +138,13 @@ final class Engine: Sendable {
     if configuration.delivery != .auto {
       return DeliveryChoice(delivery: configuration.delivery, reason: "the configuration says so")
     }
-    if let missingDescriptor {
-      let asker = provider.mayRunInFaultingThread ? "" : "; the provider is asked on a thread of the runtime's own"
-      return DeliveryChoice(delivery: .sigsegv, reason: missingDescriptor.message + asker)
+    let region = AutomaticDelivery(
+      configuration, missingDescriptor.map { .refused($0.message) } ?? .available(availableFeatures),
+      permitsFaultingThread: provider.mayRunInFaultingThread, hasDeadline: options.deadline != nil)
+    guard case .choice(let choice) = region.outcome else {
+      preconditionFailure("there is a runtime where `auto` has nothing for it")
     }
-    if configuration.needsSystemCalls {
-      return DeliveryChoice(delivery: .eventLoop, reason: "system calls have to be served")
-    }
-    guard provider.mayRunInFaultingThread else {
-      return DeliveryChoice(delivery: .eventLoop, reason: "the provider does not permit the faulting thread")
-    }
-    guard options.deadline == nil else {
-      return DeliveryChoice(delivery: .eventLoop, reason: "a deadline can only be kept by another thread")
-    }
-    return DeliveryChoice(delivery: .sigbus, reason: "the provider permits the faulting thread, which is fastest")
+    return choice
   }
 
   /// The handlers' descriptor, or the other one where there are no handlers; nil where there is none.

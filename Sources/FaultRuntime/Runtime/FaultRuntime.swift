@@ -60,7 +60,9 @@ public final class FaultRuntime: Sendable {
     try engine.map(provider, byteCount: byteCount, options: options)
   }
 
-  /// Which delivery a region over `provider` gets from ``map(_:options:)``, and why.
+  /// Which delivery a region over `provider` gets from ``map(_:options:)``, and why. It is told as well where `map` refuses
+  /// it with the code `providerForbidsDelivery`: where the provider or the region's deadline does not permit the only delivery
+  /// that there is.
   public func deliveryChoice(
     for provider: some PageProvider, options: RegionOptions = RegionOptions()
   ) -> DeliveryChoice { engine.choose(for: provider, options: options) }

@@ -1,23 +1,32 @@
 extension HostFacts {
-  /// What `auto` picks: the only place where that is decided for the report. `Engine` does as said here.
+  /// What `auto` picks here, as `AutomaticDelivery` decides it.
   ///
   /// - Parameter servingSystemCalls: whether faults of the kernel's own have to be served, or those of user code only.
   func pick(servingSystemCalls: Bool) -> HostPick {
-    let candidates = DescriptorChoice.automatic.candidates(servingSystemCalls: servingSystemCalls)
-    guard let kind = candidates.first(where: isGranted), case .granted(let features)? = attempts[kind] else {
-      let reasons = candidates.flatMap { kind in causes(of: kind).prefix(1).map { explanation(of: $0, for: kind) } }
-      return servingSystemCalls ? .none(because: reasons) : .withoutDescriptor(because: reasons)
+    let (kind, descriptor) = descriptor(servingSystemCalls: servingSystemCalls)
+    func outcome(permitsFaultingThread: Bool) -> AutomaticDelivery.Outcome {
+      AutomaticDelivery(
+        descriptor: descriptor, needsSystemCalls: servingSystemCalls, permitsFaultingThread: permitsFaultingThread,
+        hasDeadline: false
+      ).outcome
     }
-    if servingSystemCalls {
-      return HostPick(
-        delivery: .eventLoop, deliveryOfOtherProviders: .eventLoop, descriptor: kind,
-        reason: "a system call can only wait for another thread")
-    }
-    guard features.contains(.sigbus) else {
-      return .none(because: ["auto needs UFFD_FEATURE_SIGBUS, which Linux 4.14 has"])
-    }
+    let permitting = outcome(permitsFaultingThread: true)
     return HostPick(
-      delivery: .sigbus, deliveryOfOtherProviders: .eventLoop, descriptor: kind,
-      reason: "the faulting thread is fastest, where the provider permits it")
+      delivery: permitting.delivery, deliveryOfOtherProviders: outcome(permitsFaultingThread: false).delivery,
+      descriptor: permitting.delivery == nil ? nil : kind, reason: permitting.reason)
+  }
+
+  /// What comes of the ways to a userfaultfd, tried in the order in which a runtime tries them.
+  private func descriptor(servingSystemCalls: Bool) -> (DescriptorKind?, AutomaticDelivery.Descriptor) {
+    var reasons: [String] = []
+    for kind in DescriptorChoice.automatic.candidates(servingSystemCalls: servingSystemCalls) {
+      let found = causes(of: kind).prefix(1).map { explanation(of: $0, for: kind) }
+      switch attempts[kind] {
+      case .granted(let features): return (kind, .available(features))
+      case .killed: return (nil, .deadly(found.joined()))
+      case .refused, nil: for reason in found where !reasons.contains(reason) { reasons.append(reason) }
+      }
+    }
+    return (nil, .refused(reasons.joined(separator: "; ")))
   }
 }

@@ -10,21 +10,3 @@ public struct HostPick: Hashable, Sendable {
   /// Why, in one line.
   public let reason: String
 }
-
-extension HostPick {
-  static func none(because reasons: [String]) -> HostPick {
-    HostPick(delivery: nil, deliveryOfOtherProviders: nil, descriptor: nil, reason: sentence(reasons))
-  }
-
-  static func withoutDescriptor(because reasons: [String]) -> HostPick {
-    HostPick(
-      delivery: .sigsegv, deliveryOfOtherProviders: .sigsegv, descriptor: nil,
-      reason: "it needs no userfaultfd, and none can be had: " + sentence(reasons))
-  }
-
-  private static func sentence(_ reasons: [String]) -> String {
-    var said: [String] = []
-    for reason in reasons where !said.contains(reason) { said.append(reason) }
-    return said.joined(separator: "; ")
-  }
-}

@@ -34,7 +34,7 @@ extension LazyRegion {
     let start = core.range.start &+ UInt(bitPattern: pages.lowerBound)
     // What lies there now is somebody else's.
     guard core.memory.parts.withLock({ $0.contain(AddressRange(start: start, byteCount: pages.count)) }) else {
-      throw .pageFailed(core.failure(ResolutionError.refused(.noSuchEntry), atPage: start))
+      throw .pageFailed(core.failure(ResolutionError.refused(.noSuchFileOrDirectory), atPage: start))
     }
     return pages
   }

@@ -131,6 +131,6 @@ struct PieceReader: ~Copyable {
 extension FaultRuntimeError {
   /// Asking for less would take as long again.
   fileprivate var isDeadline: Bool {
-    if case .deadlineExceeded? = failure?.cause as? ResolutionError { true } else { false }
+    (failure?.cause as? ResolutionError)?.code == .deadlineExceeded
   }
 }

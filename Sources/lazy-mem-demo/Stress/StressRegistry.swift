@@ -51,14 +51,14 @@ final class StressRegistry: Sendable {
         // A request of several pages that meets the closing is not narrowed down any more.
         error.region == model.plan.seed && model.hasMark(StressModel.threwError, error.page)
           && (error.page == page || isClosing)
-      case ResolutionError.answerTooShort, ResolutionError.answerTooLong:
-        model.hasMark(StressModel.answeredBadly, page) || isClosing
-      case ResolutionError.deadlineExceeded(let deadline):
-        deadline == model.plan.options.deadline
-      case ResolutionError.regionClosed:
-        isClosing
-      case ResolutionError.refused(.outOfMemory):
-        kernelMakesTrouble
+      case let error as ResolutionError:
+        switch error.code {
+        case .answerTooShort, .answerTooLong: model.hasMark(StressModel.answeredBadly, page) || isClosing
+        case .deadlineExceeded: error.deadline == model.plan.options.deadline
+        case .regionClosed: isClosing
+        case .refused: error.errno == .noMemory && kernelMakesTrouble
+        default: false
+        }
       default:
         false
       }
@@ -66,14 +66,15 @@ final class StressRegistry: Sendable {
   }
 
   func name(ofCause cause: any Error) -> String {
-    switch cause {
-    case is StressError: "provider's error"
-    case ResolutionError.answerTooShort: "answer too short"
-    case ResolutionError.answerTooLong: "answer too long"
-    case ResolutionError.deadlineExceeded: "deadline"
-    case ResolutionError.regionClosed: "closing"
-    case ResolutionError.refused(let errno): "kernel's \(errno)"
-    default: "\(cause)"
+    if cause is StressError { return "provider's error" }
+    guard let error = cause as? ResolutionError else { return "\(cause)" }
+    if let errno = error.errno { return "kernel's \(errno)" }
+    return switch error.code {
+    case .answerTooShort: "answer too short"
+    case .answerTooLong: "answer too long"
+    case .deadlineExceeded: "deadline"
+    case .regionClosed: "closing"
+    default: "\(error)"
     }
   }
 }

@@ -102,7 +102,7 @@ struct FaultAnswerer: ~Copyable {
   @inline(__always)
   private mutating func answer(_ run: borrowing FaultRun) throws {
     guard let stage = unsafe staging.bytes(run.end - run.start, pageSize: pageSize) else {
-      throw ResolutionError.refused(.outOfMemory)
+      throw ResolutionError.refused(.noMemory)
     }
     loop.counters.countRequest()
     loop.note(run.range)

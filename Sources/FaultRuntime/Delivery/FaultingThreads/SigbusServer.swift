@@ -26,7 +26,7 @@ final class SigbusServer: FaultingThreadServer {
       throw .featureMissing("UFFD_FEATURE_SIGBUS", since: "4.14")
     }
     guard let staging = StagingPool() else {
-      throw .cannotStart(HostCallError(call: "mmap", errno: .outOfMemory))
+      throw .cannotStart(HostCallError(call: "mmap", errno: .noMemory))
     }
     self.staging = staging
     self.pageSize = pageSize

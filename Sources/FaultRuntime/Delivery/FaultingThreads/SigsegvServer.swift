@@ -28,7 +28,7 @@ final class SigsegvServer: FaultingThreadServer, PoolServer {
     configuration: FaultRuntimeConfiguration, pageSize: PageSize, pool: ProviderPool, notices: Notices
   ) throws(FaultRuntimeError) {
     guard let staging = StagingPool() else {
-      throw .cannotStart(HostCallError(call: "mmap", errno: .outOfMemory))
+      throw .cannotStart(HostCallError(call: "mmap", errno: .noMemory))
     }
     self.staging = staging
     self.pageSize = pageSize
@@ -169,7 +169,7 @@ final class SigsegvServer: FaultingThreadServer, PoolServer {
     if memory.isBeyondBudget(run.range) { join(run, memory, effort) }
     do {
       return try unsafe put(run, lastWanted, isWrite, stage, permit, effort)
-    } catch ResolutionError.refused(.outOfMemory) where memory.needsNeighbours(run.range) {
+    } catch let error as ResolutionError where error == .refused(.noMemory) && memory.needsNeighbours(run.range) {
       // Others have used up the rest of the mappings.
       join(run, memory, effort)
       return try unsafe put(run, lastWanted, isWrite, stage, permit, effort.union(.lastTry))

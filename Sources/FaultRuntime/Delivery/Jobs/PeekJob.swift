@@ -41,7 +41,7 @@ final class PeekJob: @unchecked Sendable {
   private func ask(_ staging: inout StagingBuffer, _ forbidden: AddressTable?) throws {
     guard !region.isClosing else { throw ResolutionError.regionClosed }
     guard let stage = unsafe staging.bytes(range.count, pageSize: region.pageSize) else {
-      throw ResolutionError.refused(.outOfMemory)
+      throw ResolutionError.refused(.noMemory)
     }
     let run = FaultRun(region: region, from: range.lowerBound, to: range.upperBound)
     let answer = unsafe try run.ask(

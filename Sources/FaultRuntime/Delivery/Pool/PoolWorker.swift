@@ -68,7 +68,7 @@ struct PoolWorker: ~Copyable {
     _ run: borrowing FaultRun, lastWanted: Int, isWrite: Bool, _ request: PoolRequest, _ server: any PoolServer
   ) throws -> Int {
     guard let stage = unsafe request.staging.bytes(run.end - run.start, pageSize: run.region.pageSize) else {
-      throw ResolutionError.refused(.outOfMemory)
+      throw ResolutionError.refused(.noMemory)
     }
     server.pooled.counters.countRequests()
     return unsafe try server.answerOnPool(

@@ -1,0 +1,97 @@
+/// What `Delivery.auto` gives one region. This is the only place that decides it: a runtime does what is said here, and the
+/// report on the host says the same.
+struct AutomaticDelivery: Hashable, Sendable {
+  /// What came of the ways to a userfaultfd that may be tried.
+  enum Descriptor: Hashable, Sendable {
+    /// There is one, with these features.
+    case available(UserfaultfdFeatures)
+    /// The host refuses all of them, for this reason.
+    case refused(String)
+    /// Whoever tries dies before anything can be decided, for this reason.
+    case deadly(String)
+  }
+
+  /// What a region gets.
+  enum Outcome: Hashable, Sendable {
+    case choice(DeliveryChoice)
+    /// No runtime can be made, for this reason.
+    case none(String)
+  }
+
+  var descriptor: Descriptor
+  /// Whether the program insists on a certain kind of userfaultfd (``DescriptorChoice/only(_:)``).
+  var needsDescriptor = false
+  /// Whether system calls have to be served (``FaultRuntimeConfiguration/needsSystemCalls``).
+  var needsSystemCalls: Bool
+  /// Whether the provider permits the faulting thread (``PageProvider/mayRunInFaultingThread``).
+  var permitsFaultingThread: Bool
+  /// Whether the region has a deadline (``RegionOptions/deadline``).
+  var hasDeadline: Bool
+}
+
+extension AutomaticDelivery {
+  var outcome: Outcome {
+    switch descriptor {
+    case .deadly(let reason): .none(reason)
+    case .refused(let reason) where needsSystemCalls || needsDescriptor: .none(reason)
+    case .refused(let reason): choice(.sigsegv, "it needs no userfaultfd, and none can be had: \(reason)\(exception)")
+    case .available where needsSystemCalls:
+      choice(.eventLoop, "system calls have to be served, and they can only wait for another thread")
+    // Nobody is going to need it here, but a runtime is made before anybody knows its providers.
+    case .available(let features) where !features.contains(.sigbus):
+      .none("auto needs UFFD_FEATURE_SIGBUS, which Linux 4.14 has")
+    case .available where !permitsFaultingThread:
+      choice(.eventLoop, "the provider does not permit the faulting thread")
+    case .available where hasDeadline: choice(.eventLoop, "a deadline can only be kept by another thread")
+    case .available: choice(.sigbus, "the faulting thread is fastest, where the provider permits it")
+    }
+  }
+
+  /// What is different for this region where there is no userfaultfd.
+  private var exception: String {
+    if hasDeadline { return "; a region with a deadline is an error" }
+    return permitsFaultingThread ? "" : "; the provider is asked on a thread of the runtime's own"
+  }
+
+  private func choice(_ delivery: Delivery, _ reason: String) -> Outcome {
+    .choice(DeliveryChoice(delivery: delivery, reason: reason))
+  }
+
+  /// Every delivery that some region of a runtime with a userfaultfd may get: what the runtime has to have ready.
+  static func deliveries(needsSystemCalls: Bool) -> Set<Delivery> {
+    var found: Set<Delivery> = []
+    for permits in [false, true] {
+      for hasDeadline in [false, true] {
+        let region = AutomaticDelivery(
+          descriptor: .available(.sigbus), needsSystemCalls: needsSystemCalls, permitsFaultingThread: permits,
+          hasDeadline: hasDeadline)
+        if case .choice(let choice) = region.outcome { found.insert(choice.delivery) }
+      }
+    }
+    return found
+  }
+}
+
+extension AutomaticDelivery.Outcome {
+  /// Nil where no runtime can be made.
+  var delivery: Delivery? { if case .choice(let choice) = self { choice.delivery } else { nil } }
+
+  var reason: String {
+    switch self {
+    case .choice(let choice): choice.reason
+    case .none(let reason): reason
+    }
+  }
+}
+
+extension AutomaticDelivery {
+  /// For a region of a runtime with this configuration.
+  init(
+    _ configuration: FaultRuntimeConfiguration, _ descriptor: Descriptor, permitsFaultingThread: Bool, hasDeadline: Bool
+  ) {
+    self.init(
+      descriptor: descriptor, needsDescriptor: configuration.descriptor.onlyKind != nil,
+      needsSystemCalls: configuration.needsSystemCalls, permitsFaultingThread: permitsFaultingThread,
+      hasDeadline: hasDeadline)
+  }
+}

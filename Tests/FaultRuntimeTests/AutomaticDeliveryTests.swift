@@ -1,0 +1,112 @@
+import Testing
+
+@testable import FaultRuntime
+
+/// What `auto` decides, for everything that it may be asked.
+@Suite("What auto picks", .timeLimit(.minutes(1)))
+struct AutomaticDeliveryTests {
+  static let descriptors: [AutomaticDelivery.Descriptor] = [
+    .available([.sigbus, .poison]), .available(.sigbus), .available(.poison), .available([]), .refused("no rights"),
+    .deadly("a filter kills"),
+  ]
+
+  /// Every question that there is.
+  static let questions: [AutomaticDelivery] = descriptors.flatMap { descriptor in
+    (0..<16).map { bits in
+      AutomaticDelivery(
+        descriptor: descriptor, needsDescriptor: bits & 1 != 0, needsSystemCalls: bits & 2 != 0,
+        permitsFaultingThread: bits & 4 != 0, hasDeadline: bits & 8 != 0)
+    }
+  }
+
+  /// The rules, said in another way than the code says them: from each delivery to who gets it.
+  private func expected(_ question: AutomaticDelivery) -> Delivery? {
+    let features: UserfaultfdFeatures? =
+      if case .available(let features) = question.descriptor { features } else { nil }
+    let isRefused = if case .refused = question.descriptor { true } else { false }
+    let fits: [(Delivery, Bool)] = [
+      (
+        .sigbus,
+        features?.contains(.sigbus) == true && !question.needsSystemCalls && question.permitsFaultingThread
+          && !question.hasDeadline
+      ),
+      (
+        .eventLoop,
+        features != nil
+          && (question.needsSystemCalls
+            || (features?.contains(.sigbus) == true && (!question.permitsFaultingThread || question.hasDeadline)))
+      ),
+      (.sigsegv, isRefused && !question.needsSystemCalls && !question.needsDescriptor),
+    ]
+    let found = fits.filter(\.1).map(\.0)
+    #expect(found.count <= 1)
+    return found.first
+  }
+
+  @Test("Every question has the answer that the rules give", arguments: questions)
+  func everyQuestion(question: AutomaticDelivery) {
+    #expect(question.outcome.delivery == expected(question))
+    #expect(!question.outcome.reason.isEmpty)
+    #expect(!question.outcome.reason.contains("\n"))
+  }
+
+  @Test("The reason is what decided")
+  func reasons() {
+    func reason(_ change: (inout AutomaticDelivery) -> Void) -> String {
+      var question = AutomaticDelivery(
+        descriptor: .available(.sigbus), needsSystemCalls: false, permitsFaultingThread: true, hasDeadline: false)
+      change(&question)
+      return question.outcome.reason
+    }
+    #expect(reason { _ in }.contains("fastest"))
+    #expect(reason { $0.permitsFaultingThread = false }.contains("does not permit"))
+    #expect(reason { $0.hasDeadline = true }.contains("deadline"))
+    #expect(reason { $0.needsSystemCalls = true }.contains("system calls"))
+    #expect(reason { $0.descriptor = .available(.poison) }.contains("UFFD_FEATURE_SIGBUS"))
+    #expect(reason { $0.descriptor = .deadly("a filter kills") } == "a filter kills")
+    #expect(reason { $0.descriptor = .refused("no rights") }.hasSuffix("no rights"))
+    let helped = reason {
+      $0.descriptor = .refused("no rights")
+      $0.permitsFaultingThread = false
+    }
+    #expect(helped.contains("thread of the runtime's own"))
+    let late = reason {
+      $0.descriptor = .refused("no rights")
+      $0.hasDeadline = true
+    }
+    #expect(late.contains("is an error"))
+  }
+
+  @Test("A runtime has ready what its regions may get, and nothing else", arguments: [false, true])
+  func ready(needsSystemCalls: Bool) {
+    let configuration = FaultRuntimeConfiguration(needsSystemCalls: needsSystemCalls)
+    let picked = Set(
+      Self.questions.compactMap { question -> Delivery? in
+        guard case .available = question.descriptor, question.needsSystemCalls == needsSystemCalls else { return nil }
+        return question.outcome.delivery
+      })
+    #expect(AutomaticDelivery.deliveries(needsSystemCalls: needsSystemCalls) == picked)
+    #expect(configuration.wantsHandlers == picked.contains(.eventLoop))
+    #expect(configuration.wantsFaultingThreads == picked.contains(.sigbus))
+    #expect(configuration.doesWithoutDescriptor == !needsSystemCalls)
+    for delivery in [Delivery.eventLoop, .sigbus, .sigsegv] {
+      let only = FaultRuntimeConfiguration(delivery: delivery)
+      #expect(only.wantsHandlers == (delivery == .eventLoop))
+      #expect(only.wantsFaultingThreads == (delivery == .sigbus))
+      #expect(!only.doesWithoutDescriptor)
+    }
+    #expect(!FaultRuntimeConfiguration(descriptor: .only(.full)).doesWithoutDescriptor)
+  }
+
+  @Test("Where the kernel cannot raise SIGBUS no runtime is made with auto, as is said", arguments: [false, true])
+  func withoutSignal(needsSystemCalls: Bool) throws {
+    var configuration = FaultRuntimeConfiguration(needsSystemCalls: needsSystemCalls)
+    configuration.withheldFeatures = .sigbus
+    let said = AutomaticDelivery(
+      configuration, .available(Host.features.subtracting(.sigbus)), permitsFaultingThread: true, hasDeadline: false)
+    let mayHaveDescriptor = DescriptorChoice.automatic.candidates(servingSystemCalls: needsSystemCalls)
+      .contains { (try? Userfaultfd.probe($0)) != nil }
+    try #require(mayHaveDescriptor || needsSystemCalls)
+    #expect(((try? FaultRuntime(configuration)) != nil) == (mayHaveDescriptor && said.outcome.delivery != nil))
+  }
+}
