@@ -1,7 +1,7 @@
 internal import CUFFD
 
 /// The threads that ask providers which must not run on the thread that faulted, for a delivery that has no event loop: several
-/// for those that may block, and one for all others, which are asked for one page at a time. The thread that faulted waits, in
+/// for those that may block, and one for all others and for those that must not be asked concurrently. The thread that faulted waits, in
 /// its signal handler, and allocates nothing.
 final class ProtectionHelpers: Sendable {
   /// What a thread of its own is asked for.
@@ -25,7 +25,7 @@ final class ProtectionHelpers: Sendable {
 
   private struct State {
     var slots: [Slot] = []
-    /// Requests that nobody has begun, as indices of slots: of providers that may block, and of others.
+    /// Requests that nobody has begun, as indices of slots: for any of several threads, and for the only one of its kind.
     var blocking: [Int] = []
     var serial: [Int] = []
     var jobs: [@Sendable () -> Void] = []
@@ -142,7 +142,7 @@ final class ProtectionHelpers: Sendable {
   // MARK: On the thread that faulted
 
   /// Whether the calling thread may ask the provider itself: it is one of those that ask.
-  func isForCaller(_ region: RegionCore) -> Bool { region.mayBlock ? isOn { _ in true } : isOnSerialThread }
+  func isForCaller(_ region: RegionCore) -> Bool { region.isForSerialHelper ? isOnSerialThread : isOn { _ in true } }
 
   /// Has a helper answer a run, and waits for it. False where another request covers the page, which has ended now: the page is
   /// there, or has failed, or is asked for again when it is touched.
@@ -163,7 +163,7 @@ final class ProtectionHelpers: Sendable {
       state.slots[index].run = copy
       state.slots[index].fault = fault
       state.slots[index].permit.renew(expires: false)
-      if region.mayBlock { state.blocking.append(index) } else { state.serial.append(index) }
+      if region.isForSerialHelper { state.serial.append(index) } else { state.blocking.append(index) }
       return .own(index)
     }
     state.announce()
@@ -245,4 +245,9 @@ final class ProtectionHelpers: Sendable {
       }
     }
   }
+}
+
+extension RegionCore {
+  /// Whether the helper that asks for one page at a time asks the provider.
+  var isForSerialHelper: Bool { !mayRunInFaultingThread && !(mayBlock && mayBeAskedConcurrently) }
 }

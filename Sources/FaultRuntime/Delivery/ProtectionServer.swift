@@ -72,7 +72,7 @@ final class ProtectionServer: FaultingThreadServer {
 
   /// Does something that asks the provider: on the calling thread, unless it wants to be asked for one page at a time.
   func perform(for region: RegionCore, _ work: @escaping @Sendable () -> Void) throws(FaultRuntimeError) {
-    guard !region.mayRunInFaultingThread, !region.mayBlock else { return work() }
+    guard region.isForSerialHelper else { return work() }
     guard !helpers.isOnSerialThread else { throw .prefetchFromProvider(region) }
     helpers.performSerially(work)
   }

@@ -38,7 +38,7 @@ final class RegionCore: Sendable {
   let handler: Int?
   /// Whether the provider is asked on a thread of the pool.
   let mayBlock: Bool
-  /// Whether several threads may ask at a time; faulting threads may in any case.
+  /// Whether several threads may ask at a time.
   let mayBeAskedConcurrently: Bool
   let mayRunInFaultingThread: Bool
   let failures = FailureLog()
@@ -75,7 +75,8 @@ final class RegionCore: Sendable {
     self.retry = options.retry
     self.deadline = options.deadline.map { max(1, $0.clampedNanoseconds) } ?? 0
     // Who waits between attempts, or may have to be given up, must not be the handler.
-    self.mayBlock = provider.mayBlock || options.deadline != nil || options.retry.attempts > 1
+    self.mayBlock =
+      !provider.permissions.contains(.handlerThread) || options.deadline != nil || options.retry.attempts > 1
     self.providerName = (provider as? any CustomStringConvertible)?.description ?? "\(Provider.self)"
     // So that huge pages can be moved in.
     let alignment = mapped >= hugePageByteCount ? hugePageByteCount : 0
@@ -108,7 +109,7 @@ final class RegionCore: Sendable {
     // Faulting threads share staging memory in slots.
     let limit = handler != nil ? Int.max : StagingPool.slotByteCount
     self.widestRequest = max(unit, min(largest, limit) / unit * unit)
-    self.mayBeAskedConcurrently = provider.mayRunInFaultingThread
+    self.mayBeAskedConcurrently = provider.permissions.contains(.concurrentRequests)
     self.mayRunInFaultingThread = provider.mayRunInFaultingThread
     self.provide = { request, buffer in try provider.page(request, into: &buffer) }
   }

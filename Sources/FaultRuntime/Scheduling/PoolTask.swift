@@ -42,6 +42,12 @@ final class PoolRequest: @unchecked Sendable {
     if fault.asker != 0 { askers.append(Asker(page: fault.page, thread: fault.asker)) }
   }
 
+  /// What is said of the thread that works on this and touches another page, for which it would wait for ever.
+  func deadlock(touching offset: Int, of touched: RegionCore) -> SelfDeadlock {
+    SelfDeadlock(
+      region: region?.name ?? "unknown", range: start..<end, touchedRegion: touched.name, touchedOffset: offset)
+  }
+
   /// Makes it ready for its next use.
   func clear() {
     region = nil
@@ -59,12 +65,14 @@ enum PoolTask: Sendable {
   // The region by itself, because a request that has ended may have another one already.
   case demand(PoolRequest, RegionCore, EventLoop)
   case prefetch(PoolPrefetch, EventLoop)
+  /// A prefetch that cannot go on: the only request that its provider permits was given up and has not returned.
+  case abandon(PoolPrefetch, EventLoop)
   case peek(PeekJob, EventLoop)
 
   var region: RegionCore {
     switch self {
     case .demand(_, let region, _): region
-    case .prefetch(let job, _): job.region
+    case .prefetch(let job, _), .abandon(let job, _): job.region
     case .peek(let job, _): job.region
     }
   }
@@ -74,7 +82,7 @@ enum PoolTask: Sendable {
     switch self {
     case .demand(let own, _, _): own === request
     case .prefetch(let job, _): job === request.job
-    case .peek: false
+    case .peek, .abandon: false
     }
   }
 

@@ -13,6 +13,9 @@ struct PoolWorker: ~Copyable {
       serve(request, of: region, loop, pool)
     case .prefetch(let job, let loop):
       step(job, loop, pool)
+    case .abandon(let job, let loop):
+      let error = ResolutionError.deadlineExceeded(.nanoseconds(Int64(clamping: job.region.deadline)))
+      if job.giveUp(error, at: job.end) { pool.submit(.prefetch(job, loop)) }
     case .peek(let job, let loop):
       loop.pooled.counters.countRequests()
       job.run(&staging, forbidden: loop.table)

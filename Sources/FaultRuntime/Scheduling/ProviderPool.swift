@@ -4,7 +4,8 @@ internal import CUFFD
 /// because starting one allocates, and the path of a fault must not.
 ///
 /// Demand goes before prefetch, and prefetches never have all of the threads; no region has all of them either, as long as
-/// there is more than one, so that a provider that is stuck holds up its own region and leaves a thread to the others.
+/// there is more than one, so that a provider that is stuck holds up its own region and leaves a thread to the others. A provider
+/// that does not permit concurrent requests is asked by one thread at a time, whatever it is asked for.
 final class ProviderPool: Sendable {
   private let threadLimit: Int
   private let state = Monitor(State())
@@ -16,6 +17,8 @@ final class ProviderPool: Sendable {
     var running: [PoolTask?] = []
     /// Threads whose place another one has taken, because they are stuck.
     var replaced: Set<Int> = []
+    /// What they are stuck in, where that is the only request that the provider permits.
+    var stuck: [Int: RegionCore] = [:]
     /// Places of threads that were stuck, and have ended since.
     var vacant: [Int] = []
     /// Threads beyond the limit, for those that came to wait in faults.
@@ -35,10 +38,28 @@ final class ProviderPool: Sendable {
 
     /// The next task of which not too many are running.
     mutating func take(share: Int) -> PoolTask? {
-      if let index = demand.firstIndex(where: { running(of: $0.region) < share }) { return demand.remove(at: index) }
+      if let index = demand.firstIndex(where: { hasRoom(for: $0.region, share) }) { return demand.remove(at: index) }
       guard !prefetch.isEmpty, runningPrefetches < share else { return nil }
-      return prefetch.removeFirst()
+      let index = prefetch.firstIndex { task in
+        task.region.mayBeAskedConcurrently || isFree(task.region) || isStuck(task.region)
+      }
+      guard let index else { return nil }
+      let task = prefetch.remove(at: index)
+      // Whoever waits for it would wait for a request that was given up, which may be for ever.
+      if case .prefetch(let job, let loop) = task, isStuck(job.region) { return .abandon(job, loop) }
+      return task
     }
+
+    private func hasRoom(for region: RegionCore, _ share: Int) -> Bool {
+      region.mayBeAskedConcurrently ? running(of: region) < share : isFree(region)
+    }
+
+    /// Whether no thread asks the provider of a region, not even one that waits in a fault meanwhile or was given up.
+    private func isFree(_ region: RegionCore) -> Bool {
+      !isStuck(region) && !running.contains { $0?.region === region }
+    }
+
+    private func isStuck(_ region: RegionCore) -> Bool { !stuck.isEmpty && stuck.values.contains { $0 === region } }
 
     func running(of region: RegionCore) -> Int {
       running.indices.count { running[$0]?.region === region && !waiting.contains($0) }
@@ -106,6 +127,7 @@ final class ProviderPool: Sendable {
   private func giveUp(_ isMeant: (PoolTask) -> Bool) {
     let isStuck = state.withLock { state -> Bool in
       if let slot = state.running.firstIndex(where: { $0.map(isMeant) ?? false }) {
+        if let region = state.running[slot]?.region, !region.mayBeAskedConcurrently { state.stuck[slot] = region }
         state.running[slot] = nil
         state.waiting.remove(slot)
         state.replaced.insert(slot)
@@ -189,7 +211,9 @@ final class ProviderPool: Sendable {
 
   /// The next task for the thread with this slot; nil where it shall end.
   private func next(_ slot: Int) -> PoolTask? {
+    var endsStuck = false
     let task = state.wait { state -> PoolTask?? in
+      if state.stuck.removeValue(forKey: slot) != nil { endsStuck = true }
       if state.replaced.remove(slot) != nil, state.useful > threadLimit + state.extra {
         state.numbers[slot] = 0
         state.vacant.append(slot)
@@ -201,6 +225,8 @@ final class ProviderPool: Sendable {
       state.running[slot] = chosen
       return .some(chosen)
     }
+    // What waited for this one to return is for others where this thread ends, or goes on with something else.
+    if endsStuck { state.announce() }
     return task ?? nil
   }
 }
