@@ -20,7 +20,7 @@ public struct Delivery: RawRepresentable, Hashable, Sendable, CaseIterable {
   public static let eventLoop = Delivery(kind: .eventLoop)
 
   /// The thread that faulted runs the provider itself, in a handler of SIGBUS (`UFFD_FEATURE_SIGBUS`). The lowest latency;
-  /// for providers that permit it (``PageProvider/mayRunInFaultingThread``). System calls that meet a page which is not
+  /// for providers that permit it (``ProviderPermissions/signalHandler``). System calls that meet a page which is not
   /// resident get `EFAULT`, and a thread that blocks SIGBUS is killed by a touch. Where the kernel does not tell a poisoned
   /// page from a missing one (without `CONFIG_MEMORY_FAILURE`), each touch of a poisoned page asks the provider again.
   public static let sigbus = Delivery(kind: .sigbus)

@@ -138,7 +138,9 @@ extension FaultRuntimeError {
   static func providerForbidsDelivery(name: String) -> Self {
     Self(
       .providerForbidsDelivery, "the provider of region '\(name)' must not run on the faulting thread",
-      advice: "use Delivery.auto or Delivery.eventLoop, or let it say mayRunInFaultingThread where it keeps the rules")
+      advice: """
+        use Delivery.auto or Delivery.eventLoop, or let it permit .signalHandler and .concurrentRequests where it keeps the rules
+        """)
   }
 
   static func deadlineForbidsDelivery(name: String, without missing: Self? = nil) -> Self {

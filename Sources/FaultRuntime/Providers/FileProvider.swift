@@ -9,8 +9,11 @@ internal import CUFFD
 /// For a local file and nothing else, plain `mmap(2)` is faster. This provider is for what `mmap` cannot do: errors in
 /// place of SIGBUS roulette, private snapshots, memory that mixes files with other sources.
 public final class FileProvider: SizedPageProvider, CustomStringConvertible {
-  /// The path as it was given.
+  /// The path, for messages. Control characters and bytes that are not UTF-8 are shown as `\xNN`, a NUL as `\0`.
   public let path: String
+
+  /// The path as the kernel knows it.
+  public let pathBytes: [UInt8]
 
   /// The type and the path, as messages about a page name them.
   public var description: String { "FileProvider(\(path))" }
@@ -31,14 +34,32 @@ public final class FileProvider: SizedPageProvider, CustomStringConvertible {
   /// Opens a regular file for reading.
   ///
   /// - Parameters:
-  ///   - path: the file.
-  ///   - requestSize: how much to read for one fault; one page, and up to 256 KiB while accesses run on, unless told.
-  /// - Throws: ``FileProviderError`` where the file cannot be opened or is not a regular file.
-  public init(
+  ///   - path: the file. A relative path starts at the current directory.
+  ///   - requestSize: how much to read for one fault, in bytes; one page, and up to 256 KiB while accesses run on, unless told.
+  /// - Throws: ``FileProviderError`` with the code `cannotOpen`, `invalidPath` (the path has a NUL in it) or `notARegularFile`.
+  public convenience init(
     _ path: String,
     requestSize: RequestSize = RequestSize(preferred: 1, largest: 256 << 10)
   ) throws(FileProviderError) {
-    let opened = unsafe cuffd_file_open(path)
+    try self.init(pathBytes: path.utf8, requestSize: requestSize)
+  }
+
+  /// Opens a regular file for reading, whose name may be any bytes: names on Linux need not be UTF-8, and a `String` cannot
+  /// hold one that is not.
+  ///
+  /// - Parameters:
+  ///   - pathBytes: the path, without the zero byte that ends it in C.
+  ///   - requestSize: how much to read for one fault, in bytes; one page, and up to 256 KiB while accesses run on, unless told.
+  /// - Throws: ``FileProviderError`` with the code `cannotOpen`, `invalidPath` (the path has a zero byte in it) or
+  ///   `notARegularFile`.
+  public init(
+    pathBytes: some Collection<UInt8>,
+    requestSize: RequestSize = RequestSize(preferred: 1, largest: 256 << 10)
+  ) throws(FileProviderError) {
+    let path = readableText(pathBytes)
+    // The kernel would open what is before it.
+    guard !pathBytes.contains(0) else { throw FileProviderError(code: .invalidPath, path: path) }
+    let opened = unsafe cuffd_file_open(pathBytes.map { CChar(bitPattern: $0) } + [0])
     if let errno = KernelErrno(returned: opened) {
       throw FileProviderError(code: .cannotOpen, path: path, errno: errno)
     }
@@ -54,15 +75,19 @@ public final class FileProvider: SizedPageProvider, CustomStringConvertible {
       throw FileProviderError(code: .notARegularFile, path: path)
     }
     self.path = path
+    self.pathBytes = Array(pathBytes)
     self.byteCount = Int(facts.size)
     self.requestSize = requestSize
     self.file = file
   }
 
-  /// Yes: `pread(2)` is safe in a signal handler. The faulting thread waits for the file either way.
-  public var mayRunInFaultingThread: Bool { true }
+  /// `pread(2)` is safe in a signal handler, and the thread that faulted waits for the file in any case. A handler thread must not
+  /// wait for it.
+  public var permissions: ProviderPermissions { [.concurrentRequests, .signalHandler] }
 
-  /// Reads the wanted bytes. Blocks as long as `pread(2)` does.
+  /// Reads the wanted bytes, at any offset. Blocks as long as `pread(2)` does.
+  ///
+  /// - Throws: ``FileProviderError`` with the code `cannotRead` or `truncated`.
   public func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
     while page.count < request.byteCount {
       let offset = request.offset + page.count
@@ -82,45 +107,5 @@ public final class FileProvider: SizedPageProvider, CustomStringConvertible {
       }
     }
     return .filled
-  }
-}
-
-/// Why a file could not be opened or read.
-public struct FileProviderError: Error, Hashable, Sendable {
-  /// What kind of failure it was. More may be added.
-  public struct Code: Hashable, Sendable {
-    fileprivate enum Kind { case cannotOpen, notARegularFile, cannotRead, truncated }
-    fileprivate let kind: Kind
-
-    /// `open(2)` or `fstat(2)` failed; `errno` says why.
-    public static let cannotOpen = Code(kind: .cannotOpen)
-    /// It is a directory (`EISDIR`), a device, a pipe or a socket.
-    public static let notARegularFile = Code(kind: .notARegularFile)
-    /// `pread(2)` failed; `errno` says why.
-    public static let cannotRead = Code(kind: .cannotRead)
-    /// The file ends before `offset`: it was shortened after it was opened.
-    public static let truncated = Code(kind: .truncated)
-  }
-
-  /// What kind of failure it was.
-  public var code: Code
-  /// The file.
-  public var path: String
-  /// Where in the file, in bytes, for failures of reading.
-  public var offset: Int?
-  /// The kernel's reason, where there is one.
-  public var errno: KernelErrno?
-}
-
-extension FileProviderError: CustomStringConvertible {
-  /// One line: what failed, where, and why.
-  public var description: String {
-    let reason = errno.map { " (\($0): \($0.explanation))" } ?? ""
-    return switch code.kind {
-    case .cannotOpen: "cannot open \(path)\(reason)"
-    case .notARegularFile: "\(path) is not a regular file\(reason)"
-    case .cannotRead: "cannot read \(path) at offset \(offset ?? 0)\(reason)"
-    case .truncated: "\(path) was truncated while it was mapped: nothing is left at offset \(offset ?? 0)"
-    }
   }
 }

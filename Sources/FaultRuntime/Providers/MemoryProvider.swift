@@ -38,13 +38,12 @@ public final class MemoryProvider: SizedPageProvider, @unchecked Sendable {
   /// One page for a fault, up to 256 KiB while accesses run on.
   public var requestSize: RequestSize { RequestSize(preferred: 1, largest: 256 << 10) }
 
-  /// No.
-  public var mayBlock: Bool { false }
+  /// All: lending is arithmetic.
+  public var permissions: ProviderPermissions { .inMemory }
 
-  /// Yes: lending is arithmetic.
-  public var mayRunInFaultingThread: Bool { true }
-
-  /// Lends the wanted bytes; fewer where the region is longer than this memory.
+  /// Lends the wanted bytes; fewer where the region is longer than this memory. The offset may be any.
+  ///
+  /// - Throws: ``OutOfBounds`` where there are none.
   public func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
     let available = unsafe bytes.count
     guard request.offset < available else {

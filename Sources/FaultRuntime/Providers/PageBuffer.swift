@@ -1,70 +1,100 @@
-/// The buffer that a provider fills: it knows how many bytes were put in, so nothing that another request left behind can
-/// get into a page, and nothing can be written past its end.
+/// The memory into which a provider puts its answer.
+///
+/// A buffer knows how many bytes were appended to it, so nothing that another request left behind can get into a page, and
+/// nothing can be written past the end.
+///
+/// The runtime makes the buffer of each request, over memory that it uses again. A program makes one with
+/// ``init(byteCount:)`` where it asks a provider itself: to wrap it in another one, or to test it.
+///
+/// ```swift
+/// var page = PageBuffer(byteCount: 4096)
+/// let contents = try provider.page(PageRequest(offset: 0, byteCount: 4096), into: &page)
+/// ```
+///
+/// A buffer cannot be copied, and cannot be kept beyond the call that it was given to. It belongs to one thread at a time.
 @safe
-public struct PageBuffer: ~Copyable {
-  private let storage: UnsafeMutableRawBufferPointer
+public struct PageBuffer: ~Copyable, ~Escapable {
+  @usableFromInline
+  let start: UnsafeMutableRawPointer
 
-  /// Bytes produced so far.
-  public private(set) var count = 0
+  /// The number of bytes that the request wants: the most that can be appended.
+  public let capacity: Int
 
-  init(storage: UnsafeMutableRawBufferPointer) {
-    unsafe self.storage = storage
+  @usableFromInline
+  var used = 0
+
+  private let isOwner: Bool
+
+  /// Makes an empty buffer with memory of its own, which lives as long as the buffer. Allocates.
+  ///
+  /// Traps where `byteCount` is negative.
+  ///
+  /// - Parameter byteCount: the number of bytes that can be appended.
+  @_lifetime(immortal)
+  public init(byteCount: Int) {
+    precondition(byteCount >= 0, "PageBuffer: \(byteCount) bytes")
+    unsafe start = UnsafeMutableRawPointer.allocate(byteCount: byteCount, alignment: 64)
+    capacity = byteCount
+    isOwner = true
   }
 
-  /// The number of bytes that the request wants.
-  public var capacity: Int { unsafe storage.count }
+  /// An empty buffer over memory of somebody else's, which has to outlive it.
+  @unsafe
+  @_lifetime(immortal)
+  init(borrowing start: UnsafeMutableRawPointer, byteCount: Int) {
+    unsafe self.start = start
+    capacity = byteCount
+    isOwner = false
+  }
+
+  deinit {
+    if isOwner { unsafe start.deallocate() }
+  }
+
+  /// The number of bytes that were appended so far.
+  @inlinable
+  public var count: Int { used }
 
   /// How many more bytes fit.
-  public var freeCapacity: Int { capacity - count }
+  @inlinable
+  public var freeCapacity: Int { capacity &- used }
 
-  /// Appends a copy of `bytes`. Traps where they do not fit.
-  public mutating func append(_ bytes: RawSpan) {
-    precondition(bytes.byteCount <= freeCapacity, "PageBuffer: more bytes appended than the request wants")
-    guard bytes.byteCount > 0 else { return }
-    unsafe bytes.withUnsafeBytes { source in
-      unsafe UnsafeMutableRawBufferPointer(rebasing: storage[count...]).copyMemory(from: source)
-    }
-    count += bytes.byteCount
-  }
-
-  /// Appends a copy of `bytes`. Traps where they do not fit.
-  public mutating func append(_ bytes: some Sequence<UInt8>) {
-    for byte in bytes {
-      precondition(count < capacity, "PageBuffer: more bytes appended than the request wants")
-      unsafe storage[count] = byte
-      count += 1
+  /// The bytes that were appended so far.
+  @inlinable
+  public var bytes: RawSpan {
+    @_lifetime(borrow self)
+    get {
+      let span = unsafe RawSpan(_unsafeStart: start, byteCount: used)
+      return unsafe _overrideLifetime(span, borrowing: self)
     }
   }
 
-  /// Appends `byte`, `repetitions` times. Traps where they do not fit.
-  public mutating func append(repeating byte: UInt8, count repetitions: Int) {
-    precondition(
-      repetitions >= 0 && repetitions <= freeCapacity, "PageBuffer: more bytes appended than the request wants")
-    guard repetitions > 0 else { return }
-    unsafe UnsafeMutableRawBufferPointer(rebasing: storage[count..<(count + repetitions)])
-      .initializeMemory(as: UInt8.self, repeating: byte)
-    count += repetitions
-  }
-
-  /// Appends through an output span over the free part of the buffer.
-  public mutating func append<Failure: Error>(
-    with body: (inout OutputRawSpan) throws(Failure) -> Void
-  ) throws(Failure) {
-    let free = unsafe UnsafeMutableRawBufferPointer(rebasing: storage[count...])
-    var span = unsafe OutputRawSpan(buffer: free, initializedCount: 0)
-    try body(&span)
-    count += unsafe span.finalize(for: free)
-  }
-
-  /// Appends through a pointer, for `pread(2)` and its like.
+  /// The bytes that were appended so far, to be changed in place: decrypted, for example.
   ///
-  /// - Parameter body: gets the free part of the buffer and returns how many bytes it wrote from the start of it; a
-  ///   number that is not within the free part traps. The pointer is valid during the call only.
-  public mutating func appendUnsafely<Failure: Error>(
-    _ body: (UnsafeMutableRawBufferPointer) throws(Failure) -> Int
-  ) throws(Failure) {
-    let written = unsafe try body(UnsafeMutableRawBufferPointer(rebasing: storage[count...]))
-    precondition(written >= 0 && written <= freeCapacity, "PageBuffer: wrote \(written) of \(freeCapacity) bytes")
-    count += written
+  /// ```swift
+  /// try page.append(request, from: encrypted)
+  /// var bytes = page.mutableBytes
+  /// for index in 0..<bytes.byteCount {
+  ///   let byte = unsafe bytes.unsafeLoad(fromByteOffset: index, as: UInt8.self)
+  ///   …
+  /// }
+  /// ```
+  @inlinable
+  public var mutableBytes: MutableRawSpan {
+    @_lifetime(&self)
+    mutating get {
+      let span = unsafe MutableRawSpan(_unsafeStart: start, byteCount: used)
+      return unsafe _overrideLifetime(span, mutating: &self)
+    }
+  }
+
+  /// Whether this buffer was made over `memory`. A provider can put another one in its place.
+  func isOver(_ memory: UnsafeMutableRawPointer) -> Bool { unsafe start == memory }
+
+  @inlinable
+  func requireRoom(for byteCount: Int) {
+    precondition(
+      byteCount >= 0 && byteCount <= freeCapacity,
+      "PageBuffer: more bytes appended than the request wants")
   }
 }

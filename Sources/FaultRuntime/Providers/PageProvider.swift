@@ -1,44 +1,50 @@
 /// The answer to the question that a page fault is: what is in this page?
 ///
-/// A provider is asked on threads of the runtime's own, with 1 MiB of stack and every signal blocked but those of its own
-/// faults: where it may block, on threads of a pool, several of them at a time; where it says that it does not, on the handler
-/// thread, one request at a time for each region, and every fault behind it waits as long. It must not touch lazy memory of
-/// the same runtime, because nobody may be there to serve that fault, and it must not wait for a thread that does.
+/// ```swift
+/// /// Bytes that exist nowhere: each is computed when its page is touched.
+/// struct Squares: PageProvider {
+///   func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
+///     page.append(request.range.lazy.map { UInt8(truncatingIfNeeded: $0 &* $0) })
+///     return .filled
+///   }
+/// }
+/// ```
 ///
-/// A page is in one request at a time, however many threads wait for it. The same page may be asked for more than once (to narrow an error down to one page, or because the kernel wanted the
-/// resolution tried again), and has to be answered alike each time.
+/// Which thread asks follows from the delivery and from what the provider permits (``ProviderPermissions``):
+///
+/// - With ``Delivery/eventLoop`` it is a thread of the runtime's pool or, with ``ProviderPermissions/handlerThread``, a handler
+///   thread. For a page that threads touch there is one request at a time, however many of them wait for it.
+/// - With ``Delivery/sigbus`` it is the thread that faulted, in a signal handler.
+/// - With ``Delivery/sigsegv`` it is the thread that faulted where the provider permits it, and a helper thread of the runtime
+///   otherwise.
+/// - ``LazyRegion/prefetch(_:)`` and other calls that need pages may ask on the thread that calls them, and a large prefetch on
+///   two threads at a time.
+///
+/// Where the thread that faulted asks, two threads that touch one page may both ask for it; the answer that comes second is
+/// dropped. The same page may also be asked for again later: to narrow an error down to one page, because the kernel wanted the
+/// resolution tried again, or because the page was dropped. The provider answers alike each time.
+///
+/// Threads of the runtime have 1 MiB of stack, and every signal blocked but those of their own faults. On any thread, a provider
+/// must not touch lazy memory of the same runtime, because nobody may be there to serve that fault, and must not wait for a
+/// thread that does. In a signal handler it may touch lazy memory of other regions.
 public protocol PageProvider: Sendable {
-  /// How much this provider likes to produce at once. Asked once, when a region is mapped.
+  /// How many bytes this provider likes to produce at once. Asked once, when a region is mapped.
   var requestSize: RequestSize { get }
 
-  /// Whether ``page(_:into:)`` may run on the thread that faulted, inside a signal handler, in place of a thread of the
-  /// runtime's own; that is the fastest delivery (``Delivery/sigbus``). Asked once, when a region is mapped.
-  ///
-  /// A provider that says yes promises that it does not allocate, takes no lock that a faulting thread may hold, does not
-  /// wait for another thread of this process, and may be asked by several threads at a time. It may fail: an error ends the
-  /// access, and may allocate. It may touch lazy memory of other regions.
-  ///
-  /// Whatever the delivery, a large ``LazyRegion/prefetch(_:)`` asks it on two threads, one of which is the caller's.
-  var mayRunInFaultingThread: Bool { get }
-
-  /// Whether ``page(_:into:)`` may take long: because it reads a disk or a network, waits for a lock, or computes. Asked
-  /// once, when a region is mapped.
-  ///
-  /// With the event loop such a provider is asked on threads of a pool
-  /// (``FaultRuntimeConfiguration/providerThreads``), several of them at a time for different pages, and holds up nobody but
-  /// those who wait for its pages. One that never blocks is asked on the handler thread, which saves a switch of threads.
-  var mayBlock: Bool { get }
+  /// What the runtime may do with this provider. It does not change: the runtime asks when a region is mapped.
+  var permissions: ProviderPermissions { get }
 
   /// Produces the bytes of a request.
   ///
   /// - Parameters:
   ///   - request: which bytes. It may span several pages, up to `requestSize.largest`.
-  ///   - page: a buffer of `request.byteCount` bytes to fill, for the answer `.filled`.
+  ///   - page: an empty buffer of `request.byteCount` bytes to fill, for the answer `.filled`.
   /// - Returns: where the bytes are. Fewer than asked for is allowed on a page boundary; pages that were left out are
   ///   asked for again when they are touched. What lies behind the exact end of the region reads as zero.
   /// - Throws: any error. Where the request spans pages, the runtime then asks for each page that a thread waits for by
   ///   itself, whatever the preferred size, so a slow failure is repeated for each of them; pages that fail again are
-  ///   poisoned: the access gets SIGBUS, never zeros. An answer that covers a poisoned page later cures it.
+  ///   poisoned: the access gets a signal (SIGBUS, or SIGSEGV with ``Delivery/sigsegv``), never zeros. An answer that covers a
+  ///   poisoned page later cures it.
   func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents
 }
 
@@ -46,11 +52,8 @@ extension PageProvider {
   /// One page for a fault, up to 64 KiB while accesses run on.
   public var requestSize: RequestSize { .standard }
 
-  /// Yes: a provider that does not has to say so.
-  public var mayBlock: Bool { true }
-
-  /// No: a provider has to say that it keeps the rules.
-  public var mayRunInFaultingThread: Bool { false }
+  /// ``ProviderPermissions/standard``: several threads may ask at a time, on threads that may wait.
+  public var permissions: ProviderPermissions { .standard }
 }
 
 /// A provider that knows how many bytes it has, so that it can be mapped without saying a length.
@@ -59,76 +62,48 @@ public protocol SizedPageProvider: PageProvider {
   var byteCount: Int { get }
 }
 
-/// The sizes of requests that a provider likes, in bytes. Both are rounded up to whole pages.
-public struct RequestSize: Hashable, Sendable {
-  /// The unit that a fault brings in at least: requests are multiples of it, counted from the start of the region.
-  public let preferred: Int
-
-  /// The most that one request asks for: requests grow to this while accesses run on (``RegionOptions/Advice``), where
-  /// faults on neighbouring units are merged, and for ``LazyRegion/prefetch(_:)``. Where it is the preferred size, all
-  /// requests have one size.
-  public let largest: Int
-
-  /// Takes sizes in bytes, each at least 1. `largest` is raised to `preferred` where it is smaller.
+extension PageProvider {
+  /// Asks this provider on the calling thread, and runs `body` with the bytes of its answer, of whatever kind it is: for
+  /// providers that decode what another one has, and for tests.
   ///
-  /// Traps where `preferred` is not positive.
-  public init(preferred: Int, largest: Int) {
-    precondition(preferred > 0, "RequestSize: the preferred size is at least one byte, got \(preferred)")
-    self.preferred = preferred
-    self.largest = max(preferred, largest)
-  }
-
-  /// One page for a fault, up to 64 KiB while accesses run on.
-  public static let standard = RequestSize(preferred: 1, largest: 64 << 10)
-
-  /// One page for each request, always.
-  public static let singlePage = RequestSize(preferred: 1, largest: 1)
-}
-
-/// Which bytes of a region are wanted.
-public struct PageRequest: Hashable, Sendable {
-  /// Where the wanted bytes start, in bytes from the start of the region: a multiple of the page size.
-  public let offset: Int
-
-  /// How many bytes are wanted: whole pages, except at the exact end of the region.
-  public let byteCount: Int
-
-  /// A request for `byteCount` bytes at `offset`. Only tests of providers need to make one.
-  public init(offset: Int, byteCount: Int) {
-    self.offset = offset
-    self.byteCount = byteCount
-  }
-
-  /// The wanted bytes, as offsets in the region.
-  public var range: Range<Int> { offset..<(offset + byteCount) }
-}
-
-/// Where the bytes of an answer are.
-@safe
-public struct PageContents: Sendable {
-  // Safe to send: the pointer of `lent` is promised to be valid and unchanging wherever it goes.
-  @unsafe
-  enum Source: @unchecked Sendable {
-    case filled
-    case lent(UnsafeRawBufferPointer)
-    case zero
-  }
-
-  let source: Source
-
-  /// The buffer has the bytes: as many as were appended to it.
-  public static let filled = unsafe PageContents(source: .filled)
-
-  /// Every byte of the request is zero.
-  public static let zero = unsafe PageContents(source: .zero)
-
-  /// The bytes are in memory of the provider's own, and go from there into the region without another copy.
+  /// Where the provider answers with fewer bytes, it is asked for the rest. Allocates memory for the bytes, and blocks as long as
+  /// the provider does. Bytes that the provider lends are not copied.
   ///
-  /// - Parameter bytes: at most `request.byteCount` bytes, of any alignment. They stay valid and unchanged until the next
-  ///   request on the same thread, or until the region is closed; and they are not lazy memory of the same runtime (the
-  ///   runtime checks that, and refuses).
-  @unsafe
-  public static func lent(_ bytes: UnsafeRawBufferPointer) -> PageContents {
-    unsafe PageContents(source: .lent(bytes))
+  /// Traps where `request.byteCount` is negative.
+  ///
+  /// - Parameters:
+  ///   - request: which bytes. Most providers count on an offset that is a multiple of the page size.
+  ///   - body: gets all bytes of the request. They are valid during the call only, and the provider must not be asked during it.
+  /// - Throws: what the provider or `body` throws; ``ResolutionError/answerTooLong(produced:wanted:)`` where the provider lends
+  ///   too much, and ``ResolutionError/answerTooShort(produced:wanted:)`` where it answers with nothing.
+  public func withBytes<Result>(
+    of request: PageRequest, _ body: (RawSpan) throws -> Result
+  ) throws -> Result {
+    var page = PageBuffer(byteCount: request.byteCount)
+    let contents = try self.page(request, into: &page)
+    if case .lent(let bytes) = unsafe contents.source, bytes.count == request.byteCount {
+      return try body(unsafe bytes.bytes)
+    }
+    try page.take(contents, for: request)
+    let rest = PageRequest(offset: request.offset + page.count, byteCount: page.freeCapacity)
+    try page.append(rest, from: self)
+    return try body(page.bytes)
+  }
+
+  /// Asks this provider on the calling thread, and returns the bytes of its answer, of whatever kind it is.
+  ///
+  /// ```swift
+  /// #expect(try Squares().bytes(of: PageRequest(offset: 0, byteCount: 4)) == [0, 1, 4, 9])
+  /// ```
+  ///
+  /// As ``withBytes(of:_:)``, with one copy more.
+  ///
+  /// - Parameter request: which bytes. Most providers count on an offset that is a multiple of the page size.
+  /// - Throws: what the provider throws; ``ResolutionError/answerTooLong(produced:wanted:)`` where it lends too much, and
+  ///   ``ResolutionError/answerTooShort(produced:wanted:)`` where it answers with nothing.
+  public func bytes(of request: PageRequest) throws -> [UInt8] {
+    try withBytes(of: request) { bytes in
+      unsafe bytes.withUnsafeBytes { unsafe [UInt8]($0) }
+    }
   }
 }

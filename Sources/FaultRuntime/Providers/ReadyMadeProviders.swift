@@ -6,39 +6,43 @@ public struct ZeroProvider: PageProvider {
   /// One page for a fault, up to 1 MiB while accesses run on.
   public var requestSize: RequestSize { RequestSize(preferred: 1, largest: 1 << 20) }
 
-  /// No.
-  public var mayBlock: Bool { false }
-
-  /// Yes.
-  public var mayRunInFaultingThread: Bool { true }
+  /// All: there is nothing to do.
+  public var permissions: ProviderPermissions { .inMemory }
 
   /// Says that the request is zero.
   public func page(_ request: PageRequest, into page: inout PageBuffer) -> PageContents { .zero }
 }
 
 /// A provider made of a closure.
+///
+/// ```swift
+/// let counter = ClosureProvider(permissions: .inMemory) { request, page in
+///   page.append(repeating: UInt8(truncatingIfNeeded: request.offset >> 12), count: request.byteCount)
+///   return .filled
+/// }
+/// ```
 public struct ClosureProvider: PageProvider {
-  /// How much the closure likes to produce at once.
+  /// How many bytes the closure likes to produce at once.
   public let requestSize: RequestSize
 
-  /// Whether the closure may take long.
-  public let mayBlock: Bool
-
-  /// Whether the closure keeps the rules of ``PageProvider/mayRunInFaultingThread``.
-  public let mayRunInFaultingThread: Bool
+  /// What the closure permits.
+  public let permissions: ProviderPermissions
 
   private let body: @Sendable (PageRequest, inout PageBuffer) throws -> PageContents
 
-  /// Makes a provider of `body`, which keeps the rules of ``PageProvider/page(_:into:)``.
+  /// Makes a provider of a closure.
+  ///
+  /// - Parameters:
+  ///   - requestSize: how many bytes the closure likes to produce at once.
+  ///   - permissions: what the closure permits, and promises by that. Unless told, several threads may ask at a time.
+  ///   - body: answers a request, as ``PageProvider/page(_:into:)`` does.
   public init(
     requestSize: RequestSize = .standard,
-    mayBlock: Bool = true,
-    mayRunInFaultingThread: Bool = false,
+    permissions: ProviderPermissions = .standard,
     _ body: @escaping @Sendable (PageRequest, inout PageBuffer) throws -> PageContents
   ) {
     self.requestSize = requestSize
-    self.mayBlock = mayBlock
-    self.mayRunInFaultingThread = mayRunInFaultingThread
+    self.permissions = permissions
     self.body = body
   }
 

@@ -16,12 +16,13 @@ extension FaultRun {
     let request = request
     let range = range
     let staged = UnsafeRawPointer(stage.baseAddress!)
-    var buffer = unsafe PageBuffer(storage: UnsafeMutableRawBufferPointer(rebasing: stage[..<request.byteCount]))
+    var buffer = unsafe PageBuffer(borrowing: stage.baseAddress!, byteCount: request.byteCount)
     let contents = try region.provide(request, &buffer)
 
     switch unsafe contents.source {
     case .filled:
       let usable = try usableByteCount(buffer.count, of: request, lastWanted)
+      if unsafe !buffer.isOver(stage.baseAddress!) { unsafe stage.copyMemory(from: buffer) }
       unsafe stage.clear(from: buffer.count, to: usable)
       return unsafe PageAnswer(AnswerPart(range.prefix(usable), .bytes(staged, isStaged: true)))
 
@@ -65,6 +66,12 @@ extension FaultRun {
 }
 
 extension UnsafeMutableRawBufferPointer {
+  /// The provider has put a buffer of its own in the place of the one it was given.
+  @inline(never)
+  fileprivate func copyMemory(from buffer: borrowing PageBuffer) {
+    unsafe buffer.bytes.withUnsafeBytes { bytes in unsafe copyMemory(from: bytes) }
+  }
+
   @inline(__always)
   fileprivate func clear(from start: Int, to end: Int) {
     guard start < end else { return }

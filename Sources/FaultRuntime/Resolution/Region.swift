@@ -68,7 +68,8 @@ final class Region: TableMember {
     retry = options.retry
     deadline = options.deadline.map { max(1, $0.clampedNanoseconds) } ?? 0
     // The thread that waits between attempts, or that may have to be given up, must not be the handler.
-    mayBlock = provider.mayBlock || options.deadline != nil || options.retry.attempts > 1
+    mayBlock =
+      !provider.permissions.contains(.handlerThread) || options.deadline != nil || options.retry.attempts > 1
     providerName = (provider as? any CustomStringConvertible)?.description ?? "\(Provider.self)"
     self.name = name
     self.byteCount = byteCount
@@ -77,7 +78,7 @@ final class Region: TableMember {
     requestUnit = unit
     largestRequest = largest / unit * unit
     widestRequest = max(unit, min(largest, widestFault) / unit * unit)
-    mayBeAskedConcurrently = provider.mayRunInFaultingThread
+    mayBeAskedConcurrently = provider.permissions.contains(.concurrentRequests)
     mayRunInFaultingThread = provider.mayRunInFaultingThread
     provide = { request, buffer in try provider.page(request, into: &buffer) }
   }

@@ -23,7 +23,7 @@ struct AutomaticDelivery: Hashable, Sendable {
   var needsDescriptor = false
   /// Whether system calls have to be served (``FaultRuntimeConfiguration/needsSystemCalls``).
   var needsSystemCalls: Bool
-  /// Whether the provider permits the faulting thread (``PageProvider/mayRunInFaultingThread``).
+  /// Whether the provider permits the faulting thread (``ProviderPermissions/signalHandler``).
   var permitsFaultingThread: Bool
   /// Whether the region has a deadline (``RegionOptions/deadline``).
   var hasDeadline: Bool

@@ -1,6 +1,6 @@
 /// What `Delivery.auto` can do for one kind of fault.
 public struct HostPick: Hashable, Sendable {
-  /// The delivery for providers that permit the faulting thread (``PageProvider/mayRunInFaultingThread``); nil where none works.
+  /// The delivery for providers that permit the faulting thread (``ProviderPermissions/signalHandler``); nil where none works.
   public let delivery: Delivery?
   /// The delivery for all other providers; nil where none works. Where it is ``Delivery/eventLoop``, regions with a deadline have it,
   /// too; otherwise they are an error.

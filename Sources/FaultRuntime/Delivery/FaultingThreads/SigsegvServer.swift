@@ -50,7 +50,9 @@ final class SigsegvServer: FaultingThreadServer, PoolServer {
   var retryDeadline: UInt64 { pooled.retryDeadline }
 
   /// A provider that wants to be asked by one thread at a time is asked by one thread of the pool's.
-  func asksSerially(_ region: Region) -> Bool { !region.mayRunInFaultingThread && !region.mayBlock }
+  func asksSerially(_ region: Region) -> Bool {
+    !region.mayRunInFaultingThread && !(region.mayBlock && region.mayBeAskedConcurrently)
+  }
 
   // MARK: Control, on any thread
 

@@ -50,6 +50,12 @@ final class PoolRequest: @unchecked Sendable {
     if fault.asker != 0 { askers.append(Asker(page: fault.page, thread: fault.asker)) }
   }
 
+  /// What is said of the thread that works on this and touches another page, for which it would wait for ever.
+  func deadlock(touching offset: Int, of touched: Region) -> SelfDeadlock {
+    SelfDeadlock(
+      region: region?.name ?? "unknown", range: start..<end, touchedRegion: touched.name, touchedOffset: offset)
+  }
+
   /// Makes it ready for its next use.
   func clear() {
     generation += 1

@@ -4,7 +4,8 @@ internal import CUFFD
 /// because starting one allocates, and the path of a fault must not.
 ///
 /// Demand goes before prefetch, and prefetches never have all of the threads; no region has all of them either, as long as
-/// there is more than one, so that a provider that is stuck holds up its own region and leaves a thread to the others.
+/// there is more than one, so that a provider that is stuck holds up its own region and leaves a thread to the others. A provider
+/// that does not permit concurrent requests is asked by one thread at a time, whatever it is asked for.
 final class ProviderPool: Sendable {
   private let threadLimit: Int
   private let state = Monitor(State(), holdsSignals: true)
@@ -16,6 +17,8 @@ final class ProviderPool: Sendable {
     var running: [PoolTask?] = []
     /// Threads whose place another one has taken, because they are stuck.
     var replaced: Set<Int> = []
+    /// What they are stuck in, where that is the only request that the provider permits.
+    var stuck: [Int: Region] = [:]
     /// Places of threads that were stuck, and have ended since.
     var vacant: [Int] = []
     /// Threads beyond the limit, for those that came to wait in faults.
@@ -38,15 +41,31 @@ final class ProviderPool: Sendable {
     /// The next task for the thread with this slot, of which not too many are running.
     mutating func take(for slot: Int, share: Int) -> PoolTask? {
       let isSerial = slot == serialSlot
-      if let index = demand.firstIndex(where: {
-        $0.isSerial == isSerial && (isSerial || running(of: $0.region) < share)
-      }) {
+      if let index = demand.firstIndex(where: { $0.isSerial == isSerial && hasRoom(for: $0.region, share) }) {
         return demand.remove(at: index)
       }
-      guard isSerial || runningPrefetches < share, let index = prefetch.firstIndex(where: { $0.isSerial == isSerial })
-      else { return nil }
-      return prefetch.remove(at: index)
+      guard isSerial || runningPrefetches < share else { return nil }
+      let index = prefetch.firstIndex { task in
+        task.isSerial == isSerial
+          && (task.region.mayBeAskedConcurrently || isFree(task.region) || isStuck(task.region))
+      }
+      guard let index else { return nil }
+      let task = prefetch.remove(at: index)
+      // Whoever waits for it would wait for a request that was given up, which may be for ever.
+      if case .prefetch(let job, let server) = task, isStuck(job.region) { return .abandon(job, server) }
+      return task
     }
+
+    private func hasRoom(for region: Region, _ share: Int) -> Bool {
+      region.mayBeAskedConcurrently ? running(of: region) < share : isFree(region)
+    }
+
+    /// Whether no thread asks the provider of a region, not even one that waits in a fault meanwhile or was given up.
+    private func isFree(_ region: Region) -> Bool {
+      !isStuck(region) && !running.contains { $0?.region === region }
+    }
+
+    private func isStuck(_ region: Region) -> Bool { !stuck.isEmpty && stuck.values.contains { $0 === region } }
 
     func running(of region: Region) -> Int {
       running.indices.count { running[$0]?.region === region && !waiting.contains($0) }
@@ -126,6 +145,7 @@ final class ProviderPool: Sendable {
   private func giveUp(_ isMeant: (PoolTask) -> Bool) {
     let isStuck = state.withLock { state -> Bool in
       if let slot = state.running.firstIndex(where: { $0.map(isMeant) ?? false }) {
+        if let region = state.running[slot]?.region, !region.mayBeAskedConcurrently { state.stuck[slot] = region }
         state.running[slot] = nil
         state.waiting.remove(slot)
         state.replaced.insert(slot)
@@ -213,7 +233,9 @@ final class ProviderPool: Sendable {
 
   /// The next task for the thread with this slot; nil where it shall end.
   private func next(_ slot: Int) -> PoolTask? {
+    var endsStuck = false
     let task = state.wait { state -> PoolTask?? in
+      if state.stuck.removeValue(forKey: slot) != nil { endsStuck = true }
       if state.replaced.remove(slot) != nil, state.useful > threadLimit + state.extra {
         state.numbers[slot] = 0
         state.vacant.append(slot)
@@ -227,6 +249,8 @@ final class ProviderPool: Sendable {
       state.running[slot] = chosen
       return .some(chosen)
     }
+    // What waited for this one to return is for others, where this thread ends or goes on with something else.
+    if endsStuck { state.announce() }
     return task ?? nil
   }
 }

@@ -27,18 +27,29 @@ final class RequestsInFlight: Sendable {
       return low..<high
     }
 
-    /// The request that `thread` works on, where `request`, for which it waits, cannot be answered before that one is.
-    func deadlock(of thread: UInt32, waitingFor request: PoolRequest) -> PoolRequest? {
-      var current = request
+    /// The thread that has to end its work before a request is answered; 0 where that is not known.
+    func server(of request: PoolRequest) -> UInt32 {
+      request.runner != 0 ? request.runner : request.region.map { onlyThread(of: $0) } ?? 0
+    }
+
+    /// The thread that asks the provider of a region which permits one only; 0 where several may, or none does.
+    func onlyThread(of region: Region) -> UInt32 {
+      guard !region.mayBeAskedConcurrently else { return 0 }
+      return active.first { $0.region === region && $0.runner != 0 }?.runner ?? 0
+    }
+
+    /// The request that `thread` works on, where another thread, for which it waits, cannot go on before that one is answered.
+    func deadlock(of thread: UInt32, waitingFor server: UInt32) -> PoolRequest? {
+      var runner = server
       for _ in 0...active.count {
-        if current.runner == thread { return active.first { $0.runner == thread } }
-        let runner = current.runner
+        if runner == 0 { return nil }
+        if runner == thread { return active.first { $0.runner == thread } }
         // A page that has come since keeps nobody.
         let next = active.first { other in
-          runner != 0 && other.askers.contains { $0.thread == runner && !other.hasPage($0.page) }
+          other.askers.contains { $0.thread == runner && !other.hasPage($0.page) }
         }
         guard let next else { return nil }
-        current = next
+        runner = self.server(of: next)
       }
       return nil
     }
@@ -75,13 +86,16 @@ final class RequestsInFlight: Sendable {
       let request = state.withLock { state -> PoolRequest? in
         if let request = state.active.first(where: { $0.covers(offset, of: region) }) {
           var fault = fault
-          if fault.asker != 0, let own = state.deadlock(of: fault.asker, waitingFor: request) {
+          if fault.asker != 0, let own = state.deadlock(of: fault.asker, waitingFor: state.server(of: request)) {
             // It goes on with an error.
             fault.asker = 0
-            deadlock = SelfDeadlock(
-              region: own.region!.name, range: own.start..<own.end, touchedRegion: region.name, touchedOffset: offset)
+            deadlock = own.deadlock(touching: offset, of: region)
           }
           request.await(fault)
+          return nil
+        }
+        if fault.asker != 0, let own = state.deadlock(of: fault.asker, waitingFor: state.onlyThread(of: region)) {
+          deadlock = own.deadlock(touching: offset, of: region)
           return nil
         }
         let gap = state.gap(around: offset, of: region, in: bounds)
@@ -253,18 +267,19 @@ final class RequestsInFlight: Sendable {
     var page: UInt
   }
 
-  /// The waits for requests that somebody works on.
-  var waits: [Wait] { waits { $0.runner != 0 } }
+  /// The waits for requests that somebody works on, or has to make room for.
+  var waits: [Wait] { waits { $0 != 0 } }
 
   /// The waits for requests that nobody works on yet.
-  var unserved: [Wait] { waits { $0.runner == 0 } }
+  var unserved: [Wait] { waits { $0 == 0 } }
 
-  private func waits(where isMeant: (PoolRequest) -> Bool) -> [Wait] {
+  private func waits(whereServer isMeant: (UInt32) -> Bool) -> [Wait] {
     state.withLock { state in
       state.active.flatMap { request in
         request.askers.compactMap { asker in
-          guard isMeant(request), !request.hasPage(asker.page) else { return nil }
-          return Wait(waiting: asker.thread, serving: request.runner, page: asker.page)
+          let server = state.server(of: request)
+          guard isMeant(server), !request.hasPage(asker.page) else { return nil }
+          return Wait(waiting: asker.thread, serving: server, page: asker.page)
         }
       }
     }
