@@ -24,7 +24,7 @@ extension UffdUnitTests {
     arguments: [Delivery.eventLoop, .sigbus])
   func poisonOfRegion(delivery: Delivery) throws {
     struct Refused: Error {}
-    let provider = ClosureProvider(requestSize: .singlePage, mayRunInFaultingThread: true) { request, page in
+    let provider = ClosureProvider(requestSize: .singlePage, permissions: [.concurrentRequests, .signalHandler]) { request, page in
       if request.offset / hostPageBytes % 2 == 0 { throw Refused() }
       page.append(repeating: 7, count: request.byteCount)
       return .filled
@@ -104,7 +104,7 @@ private func runtime(_ delivery: Delivery) throws -> FaultRuntime {
 
 /// Each page holds its number, counted from 1.
 private func offsets(mayBlock: Bool = false) -> ClosureProvider {
-  ClosureProvider(requestSize: .singlePage, mayBlock: mayBlock, mayRunInFaultingThread: !mayBlock) { request, page in
+  ClosureProvider(requestSize: .singlePage, permissions: mayBlock ? .standard : .inMemory) { request, page in
     page.append(repeating: UInt8(request.offset / hostPageBytes + 1), count: request.byteCount)
     return .filled
   }

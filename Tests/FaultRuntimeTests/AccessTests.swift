@@ -24,8 +24,7 @@ struct AccessTests {
     closeDeadline: Duration = .seconds(5)
   ) throws -> LazyRegion {
     let provider = ClosureProvider(
-      requestSize: RequestSize(preferred: pageBytes, largest: largest * pageBytes), mayBlock: asker == .pool,
-      mayRunInFaultingThread: true
+      requestSize: RequestSize(preferred: pageBytes, largest: largest * pageBytes), permissions: asker.permissions
     ) { request, page in
       asked.add(request)
       let pages = (request.range.lowerBound / pageBytes)..<((request.range.upperBound + pageBytes - 1) / pageBytes)
@@ -284,7 +283,7 @@ struct AccessTests {
     let inner = try runtime.map(patternProvider(mayBlock: mayBlock), byteCount: pageBytes)
     let code = Monitor<FaultRuntimeError.Code?>(nil)
     let outer = try runtime.map(
-      ClosureProvider(mayBlock: mayBlock) { request, page in
+      ClosureProvider(permissions: mayBlock ? .standard : .onHandler) { request, page in
         do {
           try unsafe inner.forEachPiece(of: 0..<pageBytes) { _, _ in }
         } catch let error as FaultRuntimeError {
@@ -316,8 +315,7 @@ struct AccessTests {
   @Test("A provider that answers page by page is asked for each", arguments: Asker.allCases)
   func shortAnswers(asker: Asker) throws {
     let provider = ClosureProvider(
-      requestSize: RequestSize(preferred: pageBytes, largest: 8 * pageBytes), mayBlock: asker == .pool,
-      mayRunInFaultingThread: true
+      requestSize: RequestSize(preferred: pageBytes, largest: 8 * pageBytes), permissions: asker.permissions
     ) { request, page in
       page.append(expectedBytes(request.offset..<(request.offset + pageBytes)))
       return .filled

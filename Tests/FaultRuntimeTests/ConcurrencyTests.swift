@@ -102,7 +102,7 @@ struct ConcurrencyTests {
     let gate = Gate()
     let requests = Requests()
     let region = try runtime.map(
-      ClosureProvider(requestSize: .singlePage, mayBlock: false) { request, page in
+      ClosureProvider(requestSize: .singlePage, permissions: .onHandler) { request, page in
         requests.add(request)
         gate.wait()
         page.append(request.range.lazy.map { expectedByte($0) })
@@ -171,7 +171,7 @@ struct InterferenceTests {
       runtime = try FaultRuntime(configuration)
       let entered = Requests()
       let region = try runtime.map(
-        ClosureProvider(mayBlock: false) { [gate] request, page in
+        ClosureProvider(permissions: .onHandler) { [gate] request, page in
           entered.add(request)
           gate.wait()
           page.append(repeating: 1, count: request.byteCount)
@@ -258,7 +258,7 @@ struct InterferenceTests {
     let gate = Gate()
     let requests = Requests()
     let region = try runtime.map(
-      ClosureProvider(mayBlock: false) { request, page in
+      ClosureProvider(permissions: .onHandler) { request, page in
         requests.add(request)
         if request.offset == 0 { gate.wait() }
         page.append(request.range.lazy.map { expectedByte($0) })

@@ -27,8 +27,7 @@ struct DeadlineTests {
     stuckAt stuck: Set<Int>, until gate: Gate, largest: Int = 1, entered: Requests = Requests()
   ) -> ClosureProvider {
     ClosureProvider(
-      requestSize: RequestSize(preferred: largest * pageBytes, largest: largest * pageBytes), mayBlock: false,
-      mayRunInFaultingThread: true
+      requestSize: RequestSize(preferred: largest * pageBytes, largest: largest * pageBytes), permissions: .inMemory
     ) { request, page in
       entered.add(request)
       let pages = (request.range.lowerBound / pageBytes)..<((request.range.upperBound + pageBytes - 1) / pageBytes)
@@ -105,7 +104,7 @@ struct DeadlineTests {
           told.wait()
         }))
     let region = try runtime.map(
-      ClosureProvider(requestSize: .singlePage, mayBlock: true) { request, page in
+      ClosureProvider(requestSize: .singlePage) { request, page in
         if request.offset == 0 { first.wait() }
         if request.offset == pageBytes { second.wait() }
         page.append(expectedBytes(request.range))
@@ -130,7 +129,7 @@ struct DeadlineTests {
     let gates = (0..<80).map { _ in Gate() }
     let runtime = try runtime(threads: 1)
     let region = try runtime.map(
-      ClosureProvider(requestSize: .singlePage, mayBlock: true) { request, page in
+      ClosureProvider(requestSize: .singlePage) { request, page in
         gates[request.offset / pageBytes].wait()
         page.append(repeating: 1, count: request.byteCount)
         return .filled
@@ -150,7 +149,7 @@ struct DeadlineTests {
     let runtime = try runtime(threads: 1)
     // Without a deadline of its own it keeps the only thread.
     let stuck = try runtime.map(
-      ClosureProvider(mayBlock: true) { request, page in
+      ClosureProvider { request, page in
         gate.wait()
         page.append(repeating: 1, count: request.byteCount)
         return .filled
@@ -202,7 +201,7 @@ struct DeadlineTests {
     var options = options
     options.retry = RetryPolicy(attempts: .max, firstBackoff: backoff, largestBackoff: backoff)
     let region = try runtime.map(
-      ClosureProvider(mayBlock: true) { _, _ in throw Broken() }, byteCount: pageBytes, options: options)
+      ClosureProvider { _, _ in throw Broken() }, byteCount: pageBytes, options: options)
     #expect(region.access(0) == .signal(SIGBUS))
     #expect(failures.withLock { $0.map { $0.cause as? ResolutionError } } == [.deadlineExceeded(Self.deadline)])
   }
@@ -310,7 +309,7 @@ struct DeadlineTests {
       let gate = Gate()
       var runtime: FaultRuntime? = try FaultRuntime(FaultRuntimeConfiguration(closeDeadline: .seconds(3600)))
       var region: LazyRegion? = try runtime!.map(
-        ClosureProvider(mayBlock: true) { _, _ in
+        ClosureProvider { _, _ in
           gate.wait()
           return .zero
         }, byteCount: pageBytes, options: RegionOptions(deadline: .milliseconds(20)))

@@ -23,7 +23,7 @@ struct DeadlockTests {
   private static func toucher(
     _ places: Places, _ index: Int, page: Int, mayBlock: Bool, inFaultingThread: Bool = false
   ) -> ClosureProvider {
-    ClosureProvider(requestSize: .singlePage, mayBlock: mayBlock, mayRunInFaultingThread: inFaultingThread) {
+    ClosureProvider(requestSize: .singlePage, permissions: .test(mayBlock: mayBlock, inFaultingThread: inFaultingThread)) {
       request, buffer in
       switch read(places[index] + UInt(page * pageBytes)) {
       case .byte(let byte): buffer.append(repeating: byte, count: request.byteCount)
@@ -89,7 +89,7 @@ struct DeadlockTests {
     let regions = try [1, 0].map { index in
       let base = Self.toucher(places, index, page: 0, mayBlock: false)
       return try runtime.map(
-        ClosureProvider(requestSize: .singlePage, mayBlock: false) { request, page in
+        ClosureProvider(requestSize: .singlePage, permissions: .onHandler) { request, page in
           bothIn.wrappingAdd(1, ordering: .relaxed)
           _ = eventually { bothIn.load(ordering: .relaxed) >= 2 }
           return try base.page(request, into: &page)
@@ -157,7 +157,7 @@ struct DeadlockTests {
     let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .eventLoop, providerThreads: threads))
     let places = Places()
     let region = try runtime.map(
-      ClosureProvider(requestSize: .singlePage, mayBlock: true) { request, page in
+      ClosureProvider(requestSize: .singlePage) { request, page in
         let next = request.offset + pageBytes
         guard next < 8 * pageBytes else {
           page.append(repeating: 9, count: request.byteCount)
@@ -182,7 +182,7 @@ struct DeadlockTests {
     let runtime = try FaultRuntime(configuration)
     let places = Places()
     let region = try runtime.map(
-      ClosureProvider(requestSize: .singlePage, mayBlock: true) { request, page in
+      ClosureProvider(requestSize: .singlePage) { request, page in
         guard case .byte(let byte) = read(places[0] + UInt(request.offset + pageBytes)) else {
           throw Touched(signal: SIGBUS)
         }
@@ -259,7 +259,7 @@ struct DeadlockTests {
     let runtime = try runtime(delivery: delivery)
     let places = Places()
     let region = try runtime.map(
-      ClosureProvider(requestSize: .singlePage, mayRunInFaultingThread: true) { request, page in
+      ClosureProvider(requestSize: .singlePage, permissions: .inSignalHandler) { request, page in
         let next = request.offset / pageBytes + 1
         guard case .byte(let byte) = read(places[0] + UInt(next * pageBytes)) else { throw Touched(signal: SIGBUS) }
         page.append(repeating: byte, count: request.byteCount)
@@ -276,7 +276,7 @@ struct DeadlockTests {
     let places = Places()
     let released = Gate()
     let region = try runtime.map(
-      ClosureProvider(mayBlock: true) { request, page in
+      ClosureProvider { request, page in
         let waited = TestThread {
           _ = read(places[0])
           released.open()
@@ -295,7 +295,7 @@ struct DeadlockTests {
   func waitsInFault() throws {
     let gate = Gate()
     let region = try runtime().map(
-      ClosureProvider(mayBlock: true) { request, page in
+      ClosureProvider { request, page in
         gate.wait()
         page.append(repeating: 1, count: request.byteCount)
         return .filled

@@ -100,7 +100,7 @@ struct EventTests {
     configuration.onEvent = { [events] in events.add($0) }
     let runtime = try FaultRuntime(configuration)
     return try runtime.map(
-      ClosureProvider(requestSize: .singlePage, mayBlock: mayBlock) { request, page in
+      ClosureProvider(requestSize: .singlePage, permissions: mayBlock ? .standard : .onHandler) { request, page in
         requests.add(request)
         page.append(expectedBytes(request.range))
         return .filled
@@ -181,7 +181,7 @@ struct EventTests {
     var configuration = FaultRuntimeConfiguration(delivery: .eventLoop, handlerThreads: 1)
     configuration.onEvent = { [events] in events.add($0) }
     let region = try FaultRuntime(configuration).map(
-      ClosureProvider(requestSize: .singlePage, mayBlock: false) { request, page in
+      ClosureProvider(requestSize: .singlePage, permissions: .onHandler) { request, page in
         if request.offset == 4 * pageBytes, let region = held.withLock({ $0 }) {
           held.withLock { $0 = nil }
           let start = region.address
@@ -258,7 +258,7 @@ struct EventTests {
     let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .eventLoop, handlerThreads: 1))
     let region = try runtime.map(patternProvider(), byteCount: 2 * pageBytes)
     let held = try runtime.map(
-      ClosureProvider(mayBlock: false) { request, page in
+      ClosureProvider(permissions: .onHandler) { request, page in
         gate.wait()
         page.append(repeating: 1, count: request.byteCount)
         return .filled
@@ -285,7 +285,7 @@ struct EventTests {
     let taken = Monitor<UInt>(0)
     let unmapper = Monitor<TestThread?>(nil)
     let selfish = try runtime.map(
-      ClosureProvider(requestSize: .singlePage, mayBlock: false) { _, _ in
+      ClosureProvider(requestSize: .singlePage, permissions: .onHandler) { _, _ in
         let thread = TestThread { [self] in
           let address = take(2..<5, of: region)
           taken.withLock { $0 = address }

@@ -268,7 +268,7 @@ struct FailureTests {
   func closeWithWaiters() throws {
     let gate = Gate()
     let blocking = try runtime.map(
-      ClosureProvider(mayBlock: false) { request, page in
+      ClosureProvider(permissions: .onHandler) { request, page in
         gate.wait()
         page.append(repeating: 1, count: request.byteCount)
         return .filled
@@ -301,7 +301,7 @@ struct FailureTests {
     let first = Gate()
     let second = Gate()
     // Held at page 0 and at page 1.
-    let holding = ClosureProvider(mayBlock: false) { request, page in
+    let holding = ClosureProvider(permissions: .onHandler) { request, page in
       (request.offset == 0 ? first : second).wait()
       page.append(repeating: 1, count: request.byteCount)
       return .filled
@@ -339,7 +339,7 @@ struct FailureTests {
     let gate = Gate()
     let requests = Requests()
     let region = try runtime.map(
-      ClosureProvider(mayBlock: false) { request, page in
+      ClosureProvider(permissions: .onHandler) { request, page in
         requests.add(request)
         gate.wait()
         page.append(repeating: 1, count: request.byteCount)

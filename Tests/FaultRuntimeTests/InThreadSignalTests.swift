@@ -20,7 +20,7 @@ struct InThreadSignalTests {
   func errnoIsKept(delivery: Delivery) throws {
     let runtime = try runtime(delivery)
     let region = try runtime.map(
-      ClosureProvider(mayRunInFaultingThread: true) { request, page in
+      ClosureProvider(permissions: .inSignalHandler) { request, page in
         errno = EDOM
         page.append(repeating: 1, count: request.byteCount)
         return .filled
@@ -34,7 +34,7 @@ struct InThreadSignalTests {
     let runtime = try runtime(delivery)
     let waiting = Monitor<[CInt]>([])
     let region = try runtime.map(
-      ClosureProvider(mayRunInFaultingThread: true) { request, page in
+      ClosureProvider(permissions: .inSignalHandler) { request, page in
         var mask = sigset_t()
         unsafe pthread_sigmask(SIG_BLOCK, nil, &mask)
         let blocked = [SIGUSR1, SIGTERM, SIGALRM, SIGBUS, SIGSEGV].filter { unsafe sigismember(&mask, $0) == 1 }
@@ -93,7 +93,7 @@ struct InThreadSignalTests {
     let runtime = try runtime(delivery)
     let asked = Requests()
     let region = try runtime.map(
-      ClosureProvider(mayRunInFaultingThread: true) { request, page in
+      ClosureProvider(permissions: .inSignalHandler) { request, page in
         asked.add(request)
         page.append(repeating: 1, count: request.byteCount)
         return .filled
@@ -253,11 +253,11 @@ struct InThreadSignalTests {
     let runtime = try runtime(delivery)
     let place = Monitor<UInt>(0)
     let bad = try runtime.map(
-      ClosureProvider(requestSize: .singlePage, mayRunInFaultingThread: true) { _, _ in throw Refused() },
+      ClosureProvider(requestSize: .singlePage, permissions: .inSignalHandler) { _, _ in throw Refused() },
       byteCount: pageBytes)
     place.withLock { $0 = bad.address }
     let left = try runtime.map(
-      ClosureProvider(requestSize: .singlePage, mayRunInFaultingThread: true) { request, page in
+      ClosureProvider(requestSize: .singlePage, permissions: .inSignalHandler) { request, page in
         // Not a checked read: whoever handles the signal jumps over this provider.
         let byte = unsafe UnsafePointer<UInt8>(bitPattern: place.withLock { $0 })!.pointee
         page.append(repeating: byte, count: request.byteCount)

@@ -130,7 +130,7 @@ struct InThreadTests {
   }
 
   private func copying(_ source: LazyRegion) -> ClosureProvider {
-    ClosureProvider(requestSize: .singlePage, mayRunInFaultingThread: true) { request, page in
+    ClosureProvider(requestSize: .singlePage, permissions: .inSignalHandler) { request, page in
       page.append(source.bytes.extracting(request.range))
       return .filled
     }
@@ -144,7 +144,7 @@ struct InThreadTests {
     let own = Requests()
     let box = RegionBox()
     let region = try runtime.map(
-      ClosureProvider(mayRunInFaultingThread: true) { request, page in
+      ClosureProvider(permissions: .inSignalHandler) { request, page in
         own.add(request)
         // Faster than this very answer.
         try box.region!.fillBehindItsBack(request.offset / pageBytes, from: other)
@@ -175,7 +175,7 @@ struct InThreadTests {
         delivery: delivery, onFailure: { reported.add(PageRequest(offset: $0.offset, byteCount: $0.byteCount)) }))
     let region = try runtime.map(
       ClosureProvider(
-        requestSize: RequestSize(preferred: preferred, largest: preferred), mayRunInFaultingThread: true
+        requestSize: RequestSize(preferred: preferred, largest: preferred), permissions: .inSignalHandler
       ) { request, page in
         if request.range.contains(5 * pageBytes) { throw Refused() }
         page.append(request.range.lazy.map { expectedByte($0) })
@@ -196,7 +196,7 @@ struct InThreadTests {
     let scratch = Scratch(pages: 1)
     #expect(cuffd_protect_none(UInt64(scratch.range.start), pageBytes) == 0)
     let region = try runtime.map(
-      ClosureProvider(mayRunInFaultingThread: true) { _, _ in
+      ClosureProvider(permissions: .inSignalHandler) { _, _ in
         unsafe .lent(UnsafeRawBufferPointer(start: scratch.pointer, count: pageBytes))
       }, byteCount: pageBytes)
     #expect(region.access(0) == .signal(delivery.signal))

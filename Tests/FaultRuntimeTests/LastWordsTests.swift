@@ -17,7 +17,7 @@ struct LastWordsTests {
   private static func touch(_ delivery: Delivery, explains: Bool = true) throws {
     let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery, explainsFailures: explains))
     let region = try runtime.map(
-      ClosureProvider(mayRunInFaultingThread: true) { _, _ in throw DiskOnFire() }, byteCount: 3 * pageBytes,
+      ClosureProvider(permissions: .inSignalHandler) { _, _ in throw DiskOnFire() }, byteCount: 3 * pageBytes,
       options: RegionOptions(name: "weights"))
     let bytes = region.bytes
     print(unsafe bytes.unsafeLoad(fromByteOffset: 2 * pageBytes + 5, as: UInt8.self))

@@ -12,7 +12,7 @@ private struct Broken: Error {}
 struct LifeTests {
   /// A provider that waits at a gate for page 0, and knows every other.
   private static func gated(_ gate: Gate, asked: Requests = Requests(), mayBlock: Bool = true) -> ClosureProvider {
-    ClosureProvider(requestSize: .singlePage, mayBlock: mayBlock) { request, page in
+    ClosureProvider(requestSize: .singlePage, permissions: mayBlock ? .standard : .onHandler) { request, page in
       asked.add(request)
       if request.offset == 0 { gate.wait() }
       page.append(expectedBytes(request.range))
@@ -276,12 +276,12 @@ struct LifeTests {
         FaultRuntimeConfiguration(
           delivery: .eventLoop, handlerThreads: 1,
           onFailure: { failures.add(PageRequest(offset: $0.offset, byteCount: $0.byteCount)) }))
-      let warm = try runtime.map(ClosureProvider(mayBlock: false) { _, _ in throw Broken() }, byteCount: pageBytes)
+      let warm = try runtime.map(ClosureProvider(permissions: .onHandler) { _, _ in throw Broken() }, byteCount: pageBytes)
       #expect(warm.access(0) == .signal(SIGBUS))
       let pages = (64 << 20) / pageBytes
       let source = [UInt8](repeating: 0x5a, count: pageBytes)
       let region = try runtime.map(
-        ClosureProvider(requestSize: .singlePage, mayBlock: false) { request, page in
+        ClosureProvider(requestSize: .singlePage, permissions: .onHandler) { request, page in
           page.append(source)
           return .filled
         }, byteCount: pages * pageBytes, options: RegionOptions(name: "large", advice: .random))

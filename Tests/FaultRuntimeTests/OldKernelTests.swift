@@ -45,6 +45,7 @@ struct OldKernelTests {
   enum Asker: CaseIterable {
     case handler, pool, faultingThread
     var delivery: Delivery { self == .faultingThread ? .sigbus : .eventLoop }
+    var permissions: ProviderPermissions { self == .pool ? .inSignalHandler : .inMemory }
   }
 
   /// A provider whose bad page fails until it is mended.
@@ -59,8 +60,7 @@ struct OldKernelTests {
 
     func provider(_ asker: Asker, largest: Int = 1) -> ClosureProvider {
       ClosureProvider(
-        requestSize: RequestSize(preferred: pageBytes, largest: largest * pageBytes), mayBlock: asker == .pool,
-        mayRunInFaultingThread: true
+        requestSize: RequestSize(preferred: pageBytes, largest: largest * pageBytes), permissions: asker.permissions
       ) { [self] request, page in
         asked.add(request)
         if !isMended.load(ordering: .relaxed), request.range.contains(bad * pageBytes) { throw Broken() }
@@ -78,7 +78,7 @@ struct OldKernelTests {
 
   /// A provider of those pages.
   private func provider(_ requestSize: RequestSize, mayBlock: Bool = false) -> ClosureProvider {
-    ClosureProvider(requestSize: requestSize, mayBlock: mayBlock, mayRunInFaultingThread: true) { request, page in
+    ClosureProvider(requestSize: requestSize, permissions: mayBlock ? .inSignalHandler : .inMemory) { request, page in
       unsafe page.appendUnsafely { free in
         unsafe Self.source[request.range].withUnsafeBytes { unsafe free.copyMemory(from: $0) }
         return request.byteCount
@@ -186,7 +186,7 @@ struct OldKernelTests {
       [kernel = kernel.rawValue as String, mayBlock = (asker == .pool) as Bool] in
       let configuration = OldKernel(rawValue: kernel)!.configuration(.eventLoop)
       let region = try FaultRuntime(configuration).map(
-        ClosureProvider(mayBlock: mayBlock) { _, _ in throw Broken() }, byteCount: pageBytes,
+        ClosureProvider(permissions: mayBlock ? .standard : .onHandler) { _, _ in throw Broken() }, byteCount: pageBytes,
         options: RegionOptions(name: "old"))
       _ = region.access(0)
     }
@@ -276,7 +276,7 @@ struct OldKernelTests {
     configuration.providerThreads = 1
     let runtime = try FaultRuntime(configuration)
     let region = try runtime.map(
-      ClosureProvider(requestSize: .singlePage, mayBlock: asker == .pool) { request, page in
+      ClosureProvider(requestSize: .singlePage, permissions: asker == .pool ? .standard : .onHandler) { request, page in
         gate.wait()
         page.append(expectedBytes(request.range))
         return .filled
@@ -300,7 +300,7 @@ struct OldKernelTests {
       [kernel = kernel.rawValue as String] in
       let place = Monitor<UInt>(0)
       let region = try FaultRuntime(OldKernel(rawValue: kernel)!.configuration(.eventLoop)).map(
-        ClosureProvider(requestSize: .singlePage, mayBlock: false) { _, _ in
+        ClosureProvider(requestSize: .singlePage, permissions: .onHandler) { _, _ in
           _ = FaultRuntimeTests.read(place.withLock { $0 } + UInt(pageBytes))
           return .zero
         }, byteCount: 2 * pageBytes, options: RegionOptions(name: "selfish"))

@@ -207,7 +207,7 @@ struct PoolTests {
     let gate = Gate()
     let isHeld = Gate()
     let busy = try runtime.map(
-      ClosureProvider(mayBlock: false) { request, page in
+      ClosureProvider(permissions: .onHandler) { request, page in
         isHeld.open()
         gate.wait()
         page.append(repeating: 1, count: request.byteCount)

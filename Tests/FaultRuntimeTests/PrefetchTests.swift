@@ -119,7 +119,7 @@ struct PrefetchTests {
     let isBroken = Atomic<Bool>(true)
     let region = try runtime.map(
       ClosureProvider(
-        requestSize: RequestSize(preferred: 4 * pageBytes, largest: 8 * pageBytes), mayRunInFaultingThread: true
+        requestSize: RequestSize(preferred: 4 * pageBytes, largest: 8 * pageBytes), permissions: .inSignalHandler
       ) { request, page in
         if isBroken.load(ordering: .relaxed), request.range.contains(5 * pageBytes) { throw Refused() }
         page.append(request.range.lazy.map { expectedByte($0) })
@@ -143,7 +143,7 @@ struct PrefetchTests {
     let other = try runtime.map(provider(), byteCount: pageBytes)
     let code = Monitor<FaultRuntimeError.Code?>(nil)
     let region = try runtime.map(
-      ClosureProvider(mayBlock: false) { request, page in
+      ClosureProvider(permissions: .onHandler) { request, page in
         do throws(FaultRuntimeError) { try other.populate() } catch { code.withLock { $0 = error.code } }
         page.append(repeating: 1, count: request.byteCount)
         return .filled
@@ -158,7 +158,7 @@ struct PrefetchTests {
     let pages = 4000
     let asked = Atomic<Int>(0)
     let long = try runtime.map(
-      ClosureProvider(requestSize: RequestSize(preferred: 1, largest: 1), mayBlock: false) { request, page in
+      ClosureProvider(requestSize: RequestSize(preferred: 1, largest: 1), permissions: .onHandler) { request, page in
         asked.wrappingAdd(1, ordering: .relaxed)
         page.append(repeating: 1, count: request.byteCount)
         return .filled
@@ -201,7 +201,7 @@ struct PrefetchTests {
     failing: [Int] = [], threads: Monitor<Set<UInt>> = Monitor([])
   ) -> ClosureProvider {
     ClosureProvider(
-      requestSize: RequestSize(preferred: 64 << 10, largest: 256 << 10), mayBlock: false, mayRunInFaultingThread: true
+      requestSize: RequestSize(preferred: 64 << 10, largest: 256 << 10), permissions: .inMemory
     ) { request, page in
       threads.withLock { _ = $0.insert(UInt(pthread_self())) }
       if failing.contains(where: { request.range.contains($0 * pageBytes) }) { throw Refused() }
@@ -284,7 +284,7 @@ struct PrefetchTests {
     let inTheWay = huge / pageBytes / 2
     let region = try runtime.map(
       ClosureProvider(
-        requestSize: RequestSize(preferred: 64 << 10, largest: 256 << 10), mayBlock: false, mayRunInFaultingThread: true
+        requestSize: RequestSize(preferred: 64 << 10, largest: 256 << 10), permissions: .inMemory
       ) { request, page in
         // The last part of the first huge page: the page in its middle comes from elsewhere before it can be moved.
         if request.range.upperBound == huge, let region = box.region {
@@ -339,7 +339,7 @@ struct PrefetchTests {
     let runtime = try runtime(delivery)
     let asked = Atomic<Int>(0)
     let region = try runtime.map(
-      ClosureProvider(requestSize: RequestSize(preferred: 1, largest: 1), mayRunInFaultingThread: true) {
+      ClosureProvider(requestSize: RequestSize(preferred: 1, largest: 1), permissions: .inSignalHandler) {
         request, page in
         asked.wrappingAdd(1, ordering: .relaxed)
         page.append(repeating: 1, count: request.byteCount)

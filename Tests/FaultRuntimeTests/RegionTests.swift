@@ -102,7 +102,7 @@ struct RegionTests {
     let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))
     func filled(_ byte: UInt8, _ byteCount: Int) throws -> LazyRegion {
       try runtime.map(
-        ClosureProvider(mayRunInFaultingThread: true) { request, page in
+        ClosureProvider(permissions: .inSignalHandler) { request, page in
           page.append(repeating: byte, count: request.byteCount)
           return .filled
         }, byteCount: byteCount)

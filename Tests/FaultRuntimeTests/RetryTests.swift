@@ -104,8 +104,7 @@ struct RetryTests {
     var configuration = FaultRuntimeConfiguration(delivery: asker.delivery)
     configuration.streamDistance = 0
     let provider = ClosureProvider(
-      requestSize: RequestSize(preferred: unit * pageBytes, largest: unit * pageBytes), mayBlock: asker == .pool,
-      mayRunInFaultingThread: true
+      requestSize: RequestSize(preferred: unit * pageBytes, largest: unit * pageBytes), permissions: asker.permissions
     ) { try source.answer($0, &$1) }
     return try FaultRuntime(configuration).map(
       provider, byteCount: pages * pageBytes, options: RegionOptions(name: name, retry: retry))
@@ -293,8 +292,7 @@ struct RetryTests {
     configuration.streamDistance = 0
     let region = try FaultRuntime(configuration).map(
       ClosureProvider(
-        requestSize: RequestSize(preferred: 4 * pageBytes, largest: 4 * pageBytes), mayBlock: asker == .pool,
-        mayRunInFaultingThread: true
+        requestSize: RequestSize(preferred: 4 * pageBytes, largest: 4 * pageBytes), permissions: asker.permissions
       ) { _, _ in
         guard isMended.load(ordering: .relaxed) else { throw Broken(attempt: 0) }
         return .zero

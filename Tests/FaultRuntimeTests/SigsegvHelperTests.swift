@@ -18,7 +18,7 @@ struct SigsegvHelperTests {
     let here = Monitor<Set<Int32>>([])
     let runtime = try runtime()
     let region = try runtime.map(
-      ClosureProvider(mayBlock: mayBlock) { request, page in
+      ClosureProvider(permissions: mayBlock ? .standard : .onHandler) { request, page in
         here.withLock { _ = $0.insert(cts_thread_id()) }
         page.append(expectedBytes(request.range))
         return .filled
@@ -40,7 +40,7 @@ struct SigsegvHelperTests {
     let gate = Gate()
     let runtime = try runtime()
     let region = try runtime.map(
-      ClosureProvider(requestSize: .singlePage, mayBlock: true) { request, page in
+      ClosureProvider(requestSize: .singlePage) { request, page in
         requests.add(request)
         gate.wait()
         page.append(expectedBytes(request.range))
@@ -63,7 +63,7 @@ struct SigsegvHelperTests {
     let most = Atomic<Int>(0)
     let pages = 300
     let region = try runtime().map(
-      ClosureProvider(requestSize: .singlePage, mayBlock: false) { request, page in
+      ClosureProvider(requestSize: .singlePage, permissions: .onHandler) { request, page in
         let now = inside.wrappingAdd(1, ordering: .relaxed).newValue
         most.max(now, ordering: .relaxed)
         sched_yield()
@@ -90,7 +90,7 @@ struct SigsegvHelperTests {
   func together() throws {
     let inside = Atomic<Int>(0)
     let region = try runtime().map(
-      ClosureProvider(requestSize: .singlePage, mayBlock: true) { request, page in
+      ClosureProvider(requestSize: .singlePage) { request, page in
         inside.wrappingAdd(1, ordering: .relaxed)
         // Nobody gets on before the other is there.
         eventually { inside.load(ordering: .relaxed) >= 2 }
@@ -110,7 +110,7 @@ struct SigsegvHelperTests {
   func failure(mayBlock: Bool) throws {
     let isMended = Atomic<Bool>(false)
     let region = try runtime().map(
-      ClosureProvider(mayBlock: mayBlock) { request, page in
+      ClosureProvider(permissions: mayBlock ? .standard : .onHandler) { request, page in
         if request.range.contains(3 * pageBytes), !isMended.load(ordering: .relaxed) { throw Refused() }
         page.append(expectedBytes(request.range))
         return .filled
@@ -130,7 +130,7 @@ struct SigsegvHelperTests {
     let inner = try runtime.map(patternProvider(seed: 4, mayBlock: true), byteCount: 2 * pageBytes)
     let serial = try runtime.map(patternProvider(seed: 5), byteCount: 2 * pageBytes)
     let outer = try runtime.map(
-      ClosureProvider(requestSize: .singlePage, mayBlock: true) { request, page in
+      ClosureProvider(requestSize: .singlePage) { request, page in
         page.append(
           request.offset == 0 ? inner.bytes.extracting(0..<pageBytes) : serial.bytes.extracting(0..<pageBytes))
         return .filled
@@ -139,7 +139,7 @@ struct SigsegvHelperTests {
     #expect(outer.access(pageBytes + 9) == .byte(expectedByte(9, seed: 5)))
     let place = Monitor<UInt>(0)
     let own = try runtime.map(
-      ClosureProvider(requestSize: .singlePage, mayBlock: true) { _, _ in
+      ClosureProvider(requestSize: .singlePage) { _, _ in
         guard case .byte = read(place.withLock { $0 }) else { throw Refused() }
         return .zero
       }, byteCount: pageBytes)
@@ -154,7 +154,7 @@ struct SigsegvHelperTests {
     let asked = Atomic<Int>(0)
     let runtime = try runtime()
     let region = try runtime.map(
-      ClosureProvider(requestSize: .singlePage, mayBlock: mayBlock) { request, page in
+      ClosureProvider(requestSize: .singlePage, permissions: mayBlock ? .standard : .onHandler) { request, page in
         asked.wrappingAdd(1, ordering: .relaxed)
         gate.wait()
         page.append(expectedBytes(request.range))

@@ -104,7 +104,7 @@ struct SigsegvTests {
   func failedOnce() throws {
     let requests = Requests()
     let region = try runtime().map(
-      ClosureProvider(requestSize: .singlePage, mayRunInFaultingThread: true) { request, _ in
+      ClosureProvider(requestSize: .singlePage, permissions: .inSignalHandler) { request, _ in
         requests.add(request)
         throw Unreadable()
       }, byteCount: pageBytes)
@@ -286,7 +286,7 @@ struct SigsegvTests {
 
   /// Asked for a page at a time, some of which cannot be had.
   private static func failing(at pages: Set<Int>) -> ClosureProvider {
-    ClosureProvider(requestSize: .singlePage, mayRunInFaultingThread: true) { request, page in
+    ClosureProvider(requestSize: .singlePage, permissions: .inSignalHandler) { request, page in
       if pages.contains(request.offset / pageBytes) { throw Unreadable() }
       page.append(expectedBytes(request.range))
       return .filled
@@ -365,7 +365,7 @@ struct SigsegvTests {
       let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigsegv, onNotice: { _ in }))
       let region = try runtime.map(
         ClosureProvider(
-          requestSize: RequestSize(preferred: 4 * pageBytes, largest: 4 * pageBytes), mayRunInFaultingThread: true
+          requestSize: RequestSize(preferred: 4 * pageBytes, largest: 4 * pageBytes), permissions: .inSignalHandler
         ) { request, page in
           if (8..<12).contains(request.offset / pageBytes) { throw Unreadable() }
           page.append(repeating: 7, count: request.byteCount)

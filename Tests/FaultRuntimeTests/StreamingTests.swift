@@ -56,7 +56,7 @@ struct StreamingTests {
     let mayFault = Gate()
     let hasFaulted = Gate()
     let region = try runtime.map(
-      ClosureProvider(requestSize: Self.requestSize, mayBlock: false) { request, page in
+      ClosureProvider(requestSize: Self.requestSize, permissions: .onHandler) { request, page in
         let first = request.offset / pageBytes
         order.withLock { $0.append(first) }
         if first == 15 {

@@ -76,6 +76,21 @@ enum Asker: CaseIterable {
     case .protection: .sigsegv
     }
   }
+
+  /// What a provider permits that is asked by this one.
+  var permissions: ProviderPermissions { self == .pool ? .inSignalHandler : .inMemory }
+}
+
+extension ProviderPermissions {
+  /// The event loop asks on the handler thread, and nobody on the thread that faulted.
+  static let onHandler: ProviderPermissions = [.concurrentRequests, .handlerThread]
+  /// The thread that faulted may ask, and the event loop asks on the pool.
+  static let inSignalHandler: ProviderPermissions = [.concurrentRequests, .signalHandler]
+
+  static func test(mayBlock: Bool, inFaultingThread: Bool) -> ProviderPermissions {
+    let thread: ProviderPermissions = inFaultingThread ? .inSignalHandler : .standard
+    return mayBlock ? thread : thread.union(.handlerThread)
+  }
 }
 
 /// What raw access to a byte did.
@@ -137,7 +152,7 @@ func expectedBytes(_ range: Range<Int>, seed: Int = 0) -> [UInt8] { range.map { 
 func patternProvider(
   seed: Int = 0, requestSize: RequestSize = .singlePage, mayBlock: Bool = false, inFaultingThread: Bool = false
 ) -> ClosureProvider {
-  ClosureProvider(requestSize: requestSize, mayBlock: mayBlock, mayRunInFaultingThread: inFaultingThread) {
+  ClosureProvider(requestSize: requestSize, permissions: .test(mayBlock: mayBlock, inFaultingThread: inFaultingThread)) {
     request, page in
     // A plain loop, because the sanitizers make everything else slow.
     unsafe page.appendUnsafely { free in

@@ -26,7 +26,7 @@ struct AllocationBenchmark {
     let lending = LendingProvider(memory: memory, plant: plant)
     let growing = LendingProvider(memory: memory, largestPages: 64, plant: plant)
     let filling = FillingProvider(unit: pageSize, plant: plant)
-    let pooled = FillingProvider(unit: pageSize, mayBlock: true, plant: plant)
+    let pooled = FillingProvider(unit: pageSize, isPooled: true, plant: plant)
     let zero = ZeroProvider()
 
     var cases: [AllocationCase] = []

@@ -36,8 +36,7 @@ struct LendingProvider: PageProvider {
   var requestSize: RequestSize {
     largestPages == 1 ? .singlePage : RequestSize(preferred: 1, largest: largestPages * memory.pageSize)
   }
-  var mayBlock: Bool { false }
-  var mayRunInFaultingThread: Bool { true }
+  var permissions: ProviderPermissions { .inMemory }
 
   func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
     if let plant { carryOut(plant) }
@@ -57,8 +56,7 @@ struct FixedProvider: PageProvider, @unchecked Sendable {
     requestSize = RequestSize(preferred: byteCount, largest: byteCount)
   }
 
-  var mayBlock: Bool { false }
-  var mayRunInFaultingThread: Bool { true }
+  var permissions: ProviderPermissions { .inMemory }
 
   func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
     unsafe .lent(UnsafeRawBufferPointer(rebasing: bytes[request.range]))
@@ -71,8 +69,7 @@ struct PlantedProvider: PageProvider {
   let plant: PlantedRegression
 
   var requestSize: RequestSize { base.requestSize }
-  var mayBlock: Bool { base.mayBlock }
-  var mayRunInFaultingThread: Bool { base.mayRunInFaultingThread }
+  var permissions: ProviderPermissions { base.permissions }
 
   func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
     for _ in 0..<max(1, request.byteCount / Host.pageSize) { carryOut(plant) }
@@ -86,19 +83,18 @@ struct FillingProvider: PageProvider {
 
   let requestSize: RequestSize
   let unit: Int
-  /// Whether the pool is to ask it.
-  let mayBlock: Bool
+  let permissions: ProviderPermissions
   var plant: PlantedRegression?
 
-  /// - Parameter unit: bytes that are filled alike, at least a page.
-  init(unit: Int, mayBlock: Bool = false, plant: PlantedRegression? = nil) {
-    self.mayBlock = mayBlock
+  /// - Parameters:
+  ///   - unit: bytes that are filled alike, at least a page.
+  ///   - isPooled: whether the pool is to ask it.
+  init(unit: Int, isPooled: Bool = false, plant: PlantedRegression? = nil) {
+    permissions = isPooled ? .standard : .inMemory
     requestSize = RequestSize(preferred: unit, largest: 4 * unit)
     self.unit = unit
     self.plant = plant
   }
-
-  var mayRunInFaultingThread: Bool { !mayBlock }
 
   func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
     if let plant { carryOut(plant) }

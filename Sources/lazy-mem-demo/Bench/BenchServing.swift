@@ -128,8 +128,7 @@ private struct BenchProvider: PageProvider {
   }
 
   /// It neither allocates nor waits.
-  var mayBlock: Bool { false }
-  var mayRunInFaultingThread: Bool { true }
+  var permissions: ProviderPermissions { .inMemory }
 
   func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
     unsafe .lent(UnsafeRawBufferPointer(start: source.base + request.offset, count: request.byteCount))

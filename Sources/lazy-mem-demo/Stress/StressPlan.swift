@@ -67,8 +67,7 @@ struct StressPlan {
   let requestSize: RequestSize
   /// Microseconds that are longer than the deadline.
   let longStall: UInt32
-  let mayBlock: Bool
-  let mayRunInFaultingThread: Bool
+  let permissions: ProviderPermissions
   /// Whether it lends the bytes where it can, instead of filling them in.
   let lends: Bool
   /// Pages in a hundred that meet trouble.
@@ -109,8 +108,10 @@ struct StressPlan {
 
     let preferred = random.percent(60) ? 1 : random.within(1...8)
     requestSize = RequestSize(preferred: preferred * pageSize, largest: random.among([1, 4, 16, 64]) * pageSize)
-    mayBlock = random.percent(60)
-    mayRunInFaultingThread = isSigbus || random.percent(50)
+    var permissions: ProviderPermissions = random.percent(60) ? [] : .handlerThread
+    if isSigbus || random.percent(50) { permissions.insert(.signalHandler) }
+    if isSigbus || random.percent(75) { permissions.insert(.concurrentRequests) }
+    self.permissions = permissions
     lends = random.percent(40)
     troublePercent = UInt64(random.among([0, 0, 2, 10, 30]))
   }

@@ -43,8 +43,7 @@ final class StressProvider: PageProvider, @unchecked Sendable {
   deinit { unsafe memory.deallocate() }
 
   var requestSize: RequestSize { model.plan.requestSize }
-  var mayBlock: Bool { model.plan.mayBlock }
-  var mayRunInFaultingThread: Bool { model.plan.mayRunInFaultingThread }
+  var permissions: ProviderPermissions { model.plan.permissions }
 
   func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
     if plant == .hang { while true { sleep(1) } }
