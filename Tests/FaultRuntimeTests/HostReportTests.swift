@@ -82,7 +82,7 @@ struct HostReportTests {
     await #expect(processExitsWith: .success) {
       #expect(cts_deny_userfaultfd(ENOSYS) == 0)
       let error = #expect(throws: FaultRuntimeError.self) {
-        try FaultRuntime(FaultRuntimeConfiguration(descriptor: .only(.userModeOnly)))
+        try FaultRuntime(FaultRuntimeConfiguration(descriptorChoice: .only(.userModeOnly)))
       }
       let finding = HostReport().ways.first { $0.kind == .userModeOnly }?.findings.first
       #expect(finding?.cause == .seccompFilter)

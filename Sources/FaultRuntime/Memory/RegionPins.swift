@@ -1,36 +1,46 @@
-/// Threads that use a region's memory in a way that cannot meet a fault. Closing waits for them.
+/// The ranges of a region that threads use in a way that cannot meet a fault. Whatever takes pages away leaves pinned pages alone,
+/// and closing waits for the end of all pins.
 final class RegionPins: Sendable {
   private struct State: Sendable {
-    var count = 0
+    /// One entry for each pin, so that a range that is pinned twice is there twice.
+    var ranges: [Range<Int>] = []
     var isClosed = false
   }
 
   private let state = Monitor(State())
 
-  /// False where closing has begun.
-  func pin() -> Bool {
+  /// Pins a range of offsets. Returns false where closing has begun. Takes a lock.
+  func pin(_ range: Range<Int>) -> Bool {
     state.withLock { state in
-      if !state.isClosed { state.count += 1 }
+      if !state.isClosed { state.ranges.append(range) }
       return !state.isClosed
     }
   }
 
-  func unpin() {
+  /// Ends one pin of `range`.
+  func unpin(_ range: Range<Int>) {
     let isLast = state.withLock { state in
-      state.count -= 1
-      return state.count == 0 && state.isClosed
+      guard let index = state.ranges.lastIndex(of: range) else { fatalError("FaultRuntime: \(range) was not pinned") }
+      state.ranges.swapAt(index, state.ranges.count - 1)
+      state.ranges.removeLast()
+      return state.ranges.isEmpty && state.isClosed
     }
     if isLast { state.announce() }
   }
 
-  /// How many are in.
-  var count: Int { state.withLock { $0.count } }
+  /// Whether a byte of `range` is pinned. O(pins).
+  func intersects(_ range: Range<Int>) -> Bool {
+    state.withLock { $0.ranges.contains { $0.overlaps(range) } }
+  }
 
-  /// Lets nobody in from now on, and waits until all are out, or until the time is up.
+  /// The number of pins.
+  var count: Int { state.withLock { $0.ranges.count } }
+
+  /// Permits no further pins, and waits until all have ended, or until the time is up.
   func close(nanoseconds: UInt64) {
     _ = state.wait(nanoseconds: nanoseconds) { state in
       state.isClosed = true
-      return state.count == 0 ? true : nil
+      return state.ranges.isEmpty ? true : nil
     }
   }
 }

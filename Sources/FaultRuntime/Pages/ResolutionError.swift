@@ -20,7 +20,7 @@ public enum ResolutionError: Error, Hashable, Sendable {
   /// The region was closed while the fault was waiting.
   case regionClosed
 
-  /// The provider did not answer within the region's deadline (``RegionOptions/deadline``).
+  /// The provider did not answer within the region's timeout (``RegionOptions/timeout``).
   case deadlineExceeded(Duration)
 
   /// The program has moved the memory with `mremap(2)`: a region is served where it was mapped only.

@@ -17,19 +17,19 @@ public struct RetryPolicy: Hashable, Sendable {
   /// How much of a wait is left to chance, from 0 to 1.
   public var jitter: Double
 
-  /// How long after the first failure the last attempt may begin; nil where only their number counts.
-  public var deadline: Duration?
+  /// How long after the first failure the last attempt may begin; nil where only the number of attempts counts.
+  public var timeout: Duration?
 
   /// A policy with the given values; those that are out of their range are brought into it.
   public init(
     attempts: Int, firstBackoff: Duration = .milliseconds(10), largestBackoff: Duration = .seconds(1),
-    jitter: Double = 0.5, deadline: Duration? = nil
+    jitter: Double = 0.5, timeout: Duration? = nil
   ) {
     self.attempts = max(1, attempts)
     self.firstBackoff = max(.zero, firstBackoff)
     self.largestBackoff = max(self.firstBackoff, largestBackoff)
     self.jitter = jitter.isNaN ? 0 : min(1, max(0, jitter))
-    self.deadline = deadline
+    self.timeout = timeout
   }
 
   /// The first failure is final.

@@ -7,7 +7,7 @@ struct FailureReporter: Sendable {
 
   init(_ configuration: FaultRuntimeConfiguration) {
     onFailure = configuration.onFailure
-    withoutPoison = configuration.withoutPoison
+    withoutPoison = configuration.poisonFallback
   }
 
   /// Keeps a failure, and tells the hook. Before the access fails, because the program may not survive that.

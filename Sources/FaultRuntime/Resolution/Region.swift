@@ -41,6 +41,8 @@ final class Region: Sendable {
   /// Whether several threads may ask at a time; faulting threads may in any case.
   let mayBeAskedConcurrently: Bool
   let mayRunInFaultingThread: Bool
+  /// Whether a program that dies of a failed page of this region says why.
+  let explainsFailures: Bool
   let failures = FailureLog()
   let pins = RegionPins()
   /// The provider's name, for messages.
@@ -59,7 +61,7 @@ final class Region: Sendable {
   init<Provider: PageProvider>(
     provider: Provider, byteCount: Int, options: RegionOptions, name: String, pageSize: PageSize,
     hugePageByteCount: Int = 0, handler: Int?, faultingThreads: SigbusServer? = nil,
-    protection: SigsegvServer? = nil,
+    protection: SigsegvServer? = nil, explainsFailures: Bool = true,
     isTaken: (AddressRange) -> Bool = { _ in false }
   ) throws(FaultRuntimeError) {
     guard byteCount > 0 else { throw .emptyRegion(name: name, byteCount: byteCount) }
@@ -73,9 +75,9 @@ final class Region: Sendable {
     self.isWritable = options.access == .readWrite
     self.advice = options.advice
     self.retry = options.retry
-    self.deadline = options.deadline.map { max(1, $0.clampedNanoseconds) } ?? 0
+    self.deadline = options.timeout.map { max(1, $0.clampedNanoseconds) } ?? 0
     // Who waits between attempts, or may have to be given up, must not be the handler.
-    self.mayBlock = provider.mayBlock || options.deadline != nil || options.retry.attempts > 1
+    self.mayBlock = provider.mayBlock || options.timeout != nil || options.retry.attempts > 1
     self.providerName = (provider as? any CustomStringConvertible)?.description ?? "\(Provider.self)"
     // So that huge pages can be moved in.
     let alignment = mapped >= hugePageByteCount ? hugePageByteCount : 0
@@ -110,6 +112,7 @@ final class Region: Sendable {
     self.widestRequest = max(unit, min(largest, limit) / unit * unit)
     self.mayBeAskedConcurrently = provider.mayRunInFaultingThread
     self.mayRunInFaultingThread = provider.mayRunInFaultingThread
+    self.explainsFailures = explainsFailures
     self.provide = { request, buffer in try provider.page(request, into: &buffer) }
   }
 

@@ -73,8 +73,8 @@ final class Engine: Sendable {
   deinit {
     watchdog?.stop()
     handlers?.stop()
-    protection?.stop(nanoseconds: configuration.closeDeadline.clampedNanoseconds)
-    pool.stop(nanoseconds: configuration.closeDeadline.clampedNanoseconds)
+    protection?.stop(nanoseconds: configuration.closeTimeout.clampedNanoseconds)
+    pool.stop(nanoseconds: configuration.closeTimeout.clampedNanoseconds)
   }
 
   func map<Provider: PageProvider>(
@@ -93,7 +93,7 @@ final class Engine: Sendable {
       server = .eventLoop(next)
     } else {
       guard provider.mayRunInFaultingThread || protection != nil else { throw .providerForbidsDelivery(name: name) }
-      guard options.deadline == nil else { throw .deadlineForbidsDelivery(name: name, without: missingDescriptor) }
+      guard options.timeout == nil else { throw .timeoutForbidsDelivery(name: name, without: missingDescriptor) }
       server = protection.map { .protection($0) } ?? .faultingThreads(faultingThreads!)
     }
     do throws(FaultRuntimeError) {
@@ -101,6 +101,7 @@ final class Engine: Sendable {
         provider: provider, byteCount: byteCount, options: options, name: name, pageSize: pageSize,
         hugePageByteCount: hugePageByteCount, handler: handler?.number,
         faultingThreads: handler == nil ? faultingThreads : nil, protection: protection,
+        explainsFailures: configuration.explainsFailures,
         isTaken: { [table] in table.intersects($0) || SignalDispatcher.shared.isTaken($0) })
       if handler != nil { try watchdog?.watch(deadline: core.deadline) }
       do throws(FaultRuntimeError) {
@@ -123,7 +124,7 @@ final class Engine: Sendable {
   }
 
   /// In nanoseconds.
-  var closeDeadline: UInt64 { configuration.closeDeadline.clampedNanoseconds }
+  var closeTimeout: UInt64 { configuration.closeTimeout.clampedNanoseconds }
 
   /// Which delivery a region over `provider` gets.
   func choose(for provider: some PageProvider, options: RegionOptions) -> DeliveryChoice {
@@ -140,8 +141,8 @@ final class Engine: Sendable {
     guard provider.mayRunInFaultingThread else {
       return DeliveryChoice(delivery: .eventLoop, reason: "the provider does not permit the faulting thread")
     }
-    guard options.deadline == nil else {
-      return DeliveryChoice(delivery: .eventLoop, reason: "a deadline can only be kept by another thread")
+    guard options.timeout == nil else {
+      return DeliveryChoice(delivery: .eventLoop, reason: "a timeout can only be kept by another thread")
     }
     return DeliveryChoice(delivery: .sigbus, reason: "the provider permits the faulting thread, which is fastest")
   }

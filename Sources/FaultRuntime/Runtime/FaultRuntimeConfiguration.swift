@@ -5,11 +5,11 @@ public struct FaultRuntimeConfiguration: Sendable {
 
   /// Whether system calls that touch lazy memory have to be served. Regions then get the event loop over a descriptor that
   /// serves them, and making the runtime fails where there is none. Without it they fail with `EFAULT` where a page is not
-  /// resident: see ``LazyRegion/withResident(_:_:)``.
+  /// resident: see ``LazyRegion/withUnsafeResident(_:_:)-(_,(UnsafeRawBufferPointer)throws->Result)``.
   public var needsSystemCalls: Bool
 
   /// Which ways to a userfaultfd may be tried.
-  public var descriptor: DescriptorChoice
+  public var descriptorChoice: DescriptorChoice
 
   /// Number of handlers, 1 to 64, each with a userfaultfd and threads of its own. Regions are dealt out to them in turn.
   ///
@@ -37,18 +37,20 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// The most messages that one read takes, 1 to 4096.
   public var batchCapacity: Int
 
-  /// How long ``LazyRegion/close()`` waits for a handler thread that is busy.
-  public var closeDeadline: Duration
+  /// How long ``LazyRegion/close()`` waits, once for those who use the region's bytes in a closure
+  /// (``LazyRegion/withBytes(_:)`` and its like), and once more for a handler thread that is busy.
+  public var closeTimeout: Duration
 
   /// How long the kernel may ask for another try of one resolution before that is reported as a failure.
-  public var resolveDeadline: Duration
+  public var resolveTimeout: Duration
 
   /// What to do with a page that cannot be produced, before Linux 6.6.
-  public var withoutPoison: PoisonFallback
+  public var poisonFallback: PoisonFallback
 
-  /// Whether a program that dies of SIGBUS, because it touched a page that could not be produced and has no handler of its own,
-  /// first says so in one line on standard error: region, offset, provider and cause. It takes a handler of SIGBUS, which
-  /// passes on every signal to whoever had it before.
+  /// Whether a program that dies of SIGBUS (SIGSEGV with `sigsegv`), because it touched a page that could not be produced and has
+  /// no handler of its own, first says so in one line on standard error: region, offset, provider and cause. With the event loop
+  /// it takes a handler of SIGBUS, which passes on every signal to whoever had it before; `sigbus` and `sigsegv` have such a
+  /// handler anyway.
   public var explainsFailures: Bool
 
   /// Called when a page could not be produced, before the access to it fails: on a thread of the runtime's own, or with
@@ -93,15 +95,15 @@ public struct FaultRuntimeConfiguration: Sendable {
   public init(
     delivery: Delivery = .auto,
     needsSystemCalls: Bool = false,
-    descriptor: DescriptorChoice = .automatic,
+    descriptorChoice: DescriptorChoice = .automatic,
     handlerThreads: Int? = nil,
     providerThreads: Int = 4,
     placement: HandlerPlacement = .automatic,
     keepsCPUsAwake: Bool = false,
     batchCapacity: Int = 64,
-    closeDeadline: Duration = .seconds(5),
-    resolveDeadline: Duration = .seconds(10),
-    withoutPoison: PoisonFallback = .abort,
+    closeTimeout: Duration = .seconds(5),
+    resolveTimeout: Duration = .seconds(10),
+    poisonFallback: PoisonFallback = .abort,
     explainsFailures: Bool = true,
     onFailure: (@Sendable (PageFailure) -> Void)? = nil,
     onEvent: (@Sendable (RegionEvent) -> Void)? = nil,
@@ -109,15 +111,15 @@ public struct FaultRuntimeConfiguration: Sendable {
   ) {
     self.delivery = delivery
     self.needsSystemCalls = needsSystemCalls
-    self.descriptor = descriptor
+    self.descriptorChoice = descriptorChoice
     self.handlerThreads = handlerThreads
     self.providerThreads = providerThreads
     self.placement = placement
     self.keepsCPUsAwake = keepsCPUsAwake
     self.batchCapacity = batchCapacity
-    self.closeDeadline = closeDeadline
-    self.resolveDeadline = resolveDeadline
-    self.withoutPoison = withoutPoison
+    self.closeTimeout = closeTimeout
+    self.resolveTimeout = resolveTimeout
+    self.poisonFallback = poisonFallback
     self.explainsFailures = explainsFailures
     self.onFailure = onFailure
     self.onEvent = onEvent
@@ -137,7 +139,7 @@ extension FaultRuntimeConfiguration {
       throw .invalidConfiguration(
         "delivery is \(delivery.rawValue), which never serves system calls, and needsSystemCalls is true")
     }
-    if needsSystemCalls, case .only(let kind) = descriptor, !kind.servesKernelModeFaults {
+    if needsSystemCalls, case .only(let kind) = descriptorChoice, !kind.servesKernelModeFaults {
       throw .invalidConfiguration("a user-mode-only descriptor never serves system calls, and needsSystemCalls is true")
     }
     guard (1...4096).contains(batchCapacity) else {
@@ -149,7 +151,7 @@ extension FaultRuntimeConfiguration {
 extension FaultRuntimeConfiguration {
   /// The kinds of descriptor that handler threads may have.
   var handlerKinds: [DescriptorKind] {
-    descriptor.candidates(servingSystemCalls: needsSystemCalls)
+    descriptorChoice.candidates(servingSystemCalls: needsSystemCalls)
   }
 
   var wantsHandlers: Bool { delivery == .auto || delivery == .eventLoop }
@@ -157,5 +159,5 @@ extension FaultRuntimeConfiguration {
   var wantsFaultingThreads: Bool { delivery == .sigbus || (delivery == .auto && !needsSystemCalls) }
 
   /// Whether the runtime is free to serve regions without a userfaultfd, where none can be had.
-  var doesWithoutDescriptor: Bool { delivery == .auto && descriptor == .automatic && !needsSystemCalls }
+  var doesWithoutDescriptor: Bool { delivery == .auto && descriptorChoice == .automatic && !needsSystemCalls }
 }

@@ -2,7 +2,7 @@
 public struct HostPick: Hashable, Sendable {
   /// The delivery for providers that permit the faulting thread (``PageProvider/mayRunInFaultingThread``); nil where none works.
   public let delivery: Delivery?
-  /// The delivery for all other providers; nil where none works. Where it is ``Delivery/eventLoop``, regions with a deadline have it,
+  /// The delivery for all other providers; nil where none works. Where it is ``Delivery/eventLoop``, regions with a timeout have it,
   /// too; otherwise they are an error.
   public let deliveryOfOtherProviders: Delivery?
   /// The descriptor that it goes over; nil where none works, and where none is needed.

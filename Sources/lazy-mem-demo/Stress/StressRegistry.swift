@@ -53,8 +53,8 @@ final class StressRegistry: Sendable {
           && (error.page == page || isClosing)
       case ResolutionError.answerTooShort, ResolutionError.answerTooLong:
         model.hasMark(StressModel.answeredBadly, page) || isClosing
-      case ResolutionError.deadlineExceeded(let deadline):
-        deadline == model.plan.options.deadline
+      case ResolutionError.deadlineExceeded(let timeout):
+        timeout == model.plan.options.timeout
       case ResolutionError.regionClosed:
         isClosing
       case ResolutionError.refused(.outOfMemory):
@@ -70,7 +70,7 @@ final class StressRegistry: Sendable {
     case is StressError: "provider's error"
     case ResolutionError.answerTooShort: "answer too short"
     case ResolutionError.answerTooLong: "answer too long"
-    case ResolutionError.deadlineExceeded: "deadline"
+    case ResolutionError.deadlineExceeded: "timeout"
     case ResolutionError.regionClosed: "closing"
     case ResolutionError.refused(let errno): "kernel's \(errno)"
     default: "\(cause)"

@@ -67,7 +67,7 @@ final class EventLoop: Sendable {
     }
     pooled = DirectResolver(
       pageSize: pageSize, counters: SharedCounters(), reporter: FailureReporter(configuration),
-      retryDeadline: configuration.resolveDeadline.clampedNanoseconds, wakes: true)
+      retryDeadline: configuration.resolveTimeout.clampedNanoseconds, wakes: true)
     self.pool = pool
     ownThreads = pool.ownThreads
     events = EventReporter(table: table, onEvent: configuration.onEvent)
@@ -76,9 +76,9 @@ final class EventLoop: Sendable {
     self.number = number
     self.pageSize = pageSize
     reporter = FailureReporter(configuration)
-    deferralDeadline = configuration.resolveDeadline.clampedNanoseconds
+    deferralDeadline = configuration.resolveTimeout.clampedNanoseconds
     immediateRetries = configuration.immediateRetries
-    closeDeadline = configuration.closeDeadline.clampedNanoseconds
+    closeDeadline = configuration.closeTimeout.clampedNanoseconds
     batchCapacity = configuration.batchCapacity
     do {
       epoll = try Epoll()

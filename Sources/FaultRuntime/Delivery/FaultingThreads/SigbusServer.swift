@@ -20,7 +20,7 @@ final class SigbusServer: FaultingThreadServer {
   init(configuration: FaultRuntimeConfiguration, pageSize: PageSize) throws(FaultRuntimeError) {
     do {
       uffd = try Userfaultfd.open(
-        configuration.descriptor.candidates(servingSystemCalls: false), wanting: [.sigbus, .poison],
+        configuration.descriptorChoice.candidates(servingSystemCalls: false), wanting: [.sigbus, .poison],
         without: configuration.withheldFeatures)
     } catch {
       throw .unavailable(error)
@@ -31,7 +31,7 @@ final class SigbusServer: FaultingThreadServer {
     }
     self.staging = staging
     self.pageSize = pageSize
-    retryDeadline = configuration.resolveDeadline.clampedNanoseconds
+    retryDeadline = configuration.resolveTimeout.clampedNanoseconds
     resolver = DirectResolver(
       pageSize: pageSize, counters: counters, reporter: FailureReporter(configuration),
       retryDeadline: retryDeadline, wakes: false)

@@ -35,7 +35,7 @@ final class SigsegvServer: FaultingThreadServer {
     budget = configuration.mappingLimit.map { MappingBudget(limit: $0) } ?? SignalDispatcher.shared.budget
     resolver = DirectResolver(
       pageSize: pageSize, counters: counters, reporter: FailureReporter(configuration),
-      retryDeadline: configuration.resolveDeadline.clampedNanoseconds, wakes: false)
+      retryDeadline: configuration.resolveTimeout.clampedNanoseconds, wakes: false)
   }
 
   var statistics: FaultStatistics { counters.statistics }
