@@ -18,7 +18,7 @@ extension LazyRegion {
     _ body: (RawSpan) throws(Failure) -> Result
   ) throws(Failure) -> Result {
     hold()
-    defer { core.pins.unpin(Self.noBytes) }
+    defer { holders.unpin(Self.noBytes) }
     return try body(unsafe RawSpan(_unsafeBytes: UnsafeRawBufferPointer(addresses)))
   }
 
@@ -36,7 +36,7 @@ extension LazyRegion {
   ) throws(Failure) -> Result {
     requireWritable()
     hold()
-    defer { core.pins.unpin(Self.noBytes) }
+    defer { holders.unpin(Self.noBytes) }
     var bytes = unsafe MutableRawSpan(_unsafeBytes: addresses)
     return try body(&bytes)
   }
@@ -54,11 +54,7 @@ extension LazyRegion {
   ///   - type: what to read.
   @inlinable
   public func load<Value: RegionScalar>(fromByteOffset offset: Int, as type: Value.Type) -> Value {
-    let bytes = self.bytes
-    precondition(
-      offset >= 0 && offset <= bytes.byteCount - MemoryLayout<Value>.size,
-      "LazyRegion: a value that is not within the region")
-    return unsafe bytes.unsafeLoadUnaligned(fromUncheckedByteOffset: offset, as: type)
+    bytes.load(fromByteOffset: offset, as: type)
   }
 
   /// Puts a value at `offset`; it need not be aligned.
@@ -84,15 +80,15 @@ extension LazyRegion {
 }
 
 extension LazyRegion {
-  /// What is pinned to keep a region open and leave its pages as they are.
+  /// What is pinned: nothing has to stay where it is.
   private static let noBytes = 0..<0
 
-  /// Keeps the region open until `core.pins.unpin(noBytes)`.
+  /// Keeps the region open until `holders.unpin(noBytes)`.
   private func hold() {
     // The lock may be one that a thread of the parent held.
     precondition(
       core.isInOwnerProcess, "LazyRegion '\(name)' belongs to the process that this one was forked from")
-    precondition(core.pins.pin(Self.noBytes), "LazyRegion '\(name)' was closed")
+    precondition(holders.pin(Self.noBytes), "LazyRegion '\(name)' was closed")
   }
 
   func requireWritable() {

@@ -1,3 +1,6 @@
+internal import CUFFD
+internal import Synchronization
+
 /// Memory whose pages are produced by a provider when they are first touched.
 ///
 /// The region lives as long as somebody holds it; dropping the last reference closes it, and blocks as ``close()`` does. ``bytes``
@@ -20,6 +23,9 @@ public final class LazyRegion: Sendable {
   let server: RegionServer
   /// Keeps the threads that serve this region alive.
   private let engine: Engine
+  /// Threads that are in a closure over the bytes, where they may meet faults.
+  let holders = RegionPins()
+  private let closing = Atomic<Bool>(false)
 
   init(core: Region, server: RegionServer, engine: Engine) {
     self.core = core
@@ -73,7 +79,7 @@ public final class LazyRegion: Sendable {
   }
 
   private var memory: UnsafeMutableRawBufferPointer {
-    precondition(!core.isClosing, "LazyRegion '\(name)' was closed")
+    precondition(!isClosed, "LazyRegion '\(name)' was closed")
     return unsafe UnsafeMutableRawBufferPointer(
       start: UnsafeMutableRawPointer(bitPattern: core.range.start),
       count: core.byteCount
@@ -93,7 +99,7 @@ public final class LazyRegion: Sendable {
   public var failures: [PageFailure] { core.failures.all }
 
   /// Whether ``close()`` was called. Takes no lock; may be called from any thread.
-  public var isClosed: Bool { core.isClosing }
+  public var isClosed: Bool { closing.load(ordering: .acquiring) }
 
   /// Takes the memory away before the region's own end: a touch is SIGSEGV from now on.
   ///
@@ -110,8 +116,13 @@ public final class LazyRegion: Sendable {
   /// still queued end with SIGSEGV.
   public func close() {
     // In a forked child the memory is not mapped and the descriptor belongs to the parent's faults.
-    guard core.isInOwnerProcess, core.beginClosing() else { return }
-    core.pins.close(nanoseconds: engine.closeTimeout)
+    guard core.isInOwnerProcess, !closing.exchange(true, ordering: .acquiringAndReleasing) else { return }
+    let start = cuffd_monotonic_nanoseconds()
+    // Faults are served until these are out.
+    holders.close(nanoseconds: engine.closeTimeout)
+    _ = core.beginClosing()
+    let passed = cuffd_monotonic_nanoseconds() - start
+    core.pins.close(nanoseconds: engine.closeTimeout - min(passed, engine.closeTimeout))
     engine.close(core, server)
   }
 }
