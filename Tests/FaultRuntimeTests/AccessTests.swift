@@ -103,7 +103,8 @@ struct AccessTests {
   func outOfBounds(range: Range<Int>) throws {
     let region = try region(.handler, byteCount: pageBytes)
     for call in [
-      { try unsafe region.withUnsafeResident(range) { _ in } }, { try unsafe region.forEachUnsafePiece(of: range) { _, _ in } },
+      { try unsafe region.withUnsafeResident(range) { _ in } },
+      { try unsafe region.forEachUnsafePiece(of: range) { _, _ in } },
     ] {
       let error = #expect(throws: FaultRuntimeError.self) { try call() }
       #expect(error?.code == .rangeOutOfBounds)

@@ -31,7 +31,8 @@ struct SafeAccessTests {
 
   // MARK: Plain access
 
-  @Test("A value is read and written anywhere, over the border of pages and up to the last byte",
+  @Test(
+    "A value is read and written anywhere, over the border of pages and up to the last byte",
     arguments: [Delivery.auto, .eventLoop, .sigsegv])
   func scalars(delivery: Delivery) throws {
     let region = try region(delivery)
@@ -95,7 +96,9 @@ struct SafeAccessTests {
     #expect(try await keeper.byte(3 * pageBytes) == expectedByte(3 * pageBytes))
   }
 
-  @Test("Closing waits for a closure that uses the bytes, and none is let in afterwards", arguments: [Delivery.sigbus, .eventLoop, .sigsegv], [false, true])
+  @Test(
+    "Closing waits for a closure that uses the bytes, and none is let in afterwards",
+    arguments: [Delivery.sigbus, .eventLoop, .sigsegv], [false, true])
   func closing(delivery: Delivery, isMutable: Bool) throws {
     let region = try region(delivery)
     let (isIn, mayGo, hasLeft) = (Gate(), Gate(), Guarded(false))

@@ -165,7 +165,9 @@ struct SigsegvTests {
       #expect(write(77, to: region.address + 100) == .byte(77))
       let reader = TestThread {
         let bytes = Guarded<[UInt8]>([])
-        try? unsafe region.forEachUnsafePiece(of: 0..<pageBytes) { piece, _ in bytes.withLock { $0 = unsafe Array(piece) } }
+        try? unsafe region.forEachUnsafePiece(of: 0..<pageBytes) { piece, _ in
+          bytes.withLock { $0 = unsafe Array(piece) }
+        }
         found.withLock { $0 = bytes.withLock { $0 } }
         hasRead.store(true, ordering: .releasing)
       }

@@ -1,4 +1,5 @@
-/// Settings and limits of the host that a program with lazy memory may meet. Nil is what the host does not tell, or has no limit for.
+/// Settings and limits of the host that a program with lazy memory may meet. Nil is what the host does not tell, or has
+/// no limit for.
 public struct HostLimits: Hashable, Sendable {
   /// `vm.max_map_count`: how many mappings a process may have.
   public let mappings: Int?

@@ -20,8 +20,8 @@ final class FailureLog: Sendable {
     var reports = 0
   }
 
-  /// Of more pages than this the oldest are forgotten: a program that goes on touching a broken source must not run out of
-  /// memory.
+  /// Of more pages than this the oldest are forgotten: a program that goes on touching a broken source must not run out
+  /// of memory.
   static let pageCapacity = 16384
 
   private let state = Guarded(State())

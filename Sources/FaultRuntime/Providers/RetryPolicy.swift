@@ -2,10 +2,11 @@ internal import CUFFD
 
 /// How often a provider that throws is asked again for a page before the page fails, and how long to wait in between.
 ///
-/// The waits double from ``firstBackoff`` to ``largestBackoff``, each shortened by a random part of up to ``jitter``, so that
-/// pages that failed together are not asked for together again.
+/// The waits double from ``firstBackoff`` to ``largestBackoff``, each shortened by a random part of up to ``jitter``,
+/// so that pages that failed together are not asked for together again.
 public struct RetryPolicy: Hashable, Sendable {
-  /// How often a page is asked for at most, the first time included; at least 1. Whoever waits for the page waits as long.
+  /// How often a page is asked for at most, the first time included; at least 1. Whoever waits for the page waits as
+  /// long.
   public var attempts: Int
 
   /// The wait after the first failure.

@@ -3,35 +3,38 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// How faults reach the runtime.
   public var delivery: Delivery
 
-  /// Whether system calls that touch lazy memory have to be served. Regions then get the event loop over a descriptor that
-  /// serves them, and making the runtime fails where there is none. Without it they fail with `EFAULT` where a page is not
-  /// resident: see ``LazyRegion/withUnsafeResident(_:_:)-(_,(UnsafeRawBufferPointer)throws->Result)``.
+  /// Whether system calls that touch lazy memory have to be served. Regions then get the event loop over a descriptor
+  /// that serves them, and making the runtime fails where there is none. Without it they fail with `EFAULT` where a
+  /// page is not resident: see `LazyRegion.withUnsafeResident(_:_:)`.
   public var needsSystemCalls: Bool
 
   /// Which ways to a userfaultfd may be tried.
   public var descriptorChoice: DescriptorChoice
 
-  /// Number of handlers, 1 to 64, each with a userfaultfd and threads of its own. Regions are dealt out to them in turn.
+  /// Number of handlers, 1 to 64, each with a userfaultfd and threads of its own. Regions are dealt out to them in
+  /// turn.
   ///
-  /// Nil: one handler at first, and one more with each further region that is open, up to the number of CPUs that the program
-  /// may use, and to four. Several handlers serve several regions at once; the faults of one region are always served by one.
+  /// Nil: one handler at first, and one more with each further region that is open, up to the number of CPUs that the
+  /// program may use, and to four. Several handlers serve several regions at once; the faults of one region are always
+  /// served by one.
   public var handlerThreads: Int?
 
-  /// Number of threads on which providers run that may block (``PageProvider/mayBlock``), 1 to 64. They are started with the
-  /// first region over such a provider.
+  /// Number of threads on which providers run that may block (``PageProvider/mayBlock``), 1 to 64. They are started
+  /// with the first region over such a provider.
   public var providerThreads: Int
 
   /// On which CPU handler threads run.
   public var placement: HandlerPlacement
 
-  /// Whether idle CPUs of the whole machine are kept from sleeping, so that a thread on another CPU wakes sooner: a 0 to
-  /// `/dev/cpu_dma_latency`, the PM QoS request of the kernel.
+  /// Whether idle CPUs of the whole machine are kept from sleeping, so that a thread on another CPU wakes sooner: a 0
+  /// to `/dev/cpu_dma_latency`, the PM QoS request of the kernel.
   ///
-  /// Held from the making of the runtime until it and its regions are gone, whether there are faults or not; by a forked child
-  /// as well, until it ends or calls `execve(2)`. It helps faults that are served on another CPU than they are made on. All
-  /// CPUs then burn power as if they were busy, of a virtual machine at its neighbours' cost.
+  /// Held from the making of the runtime until it and its regions are gone, whether there are faults or not; by a
+  /// forked child as well, until it ends or calls `execve(2)`. It helps faults that are served on another CPU than they
+  /// are made on. All CPUs then burn power as if they were busy, of a virtual machine at its neighbours' cost.
   ///
-  /// Making the runtime fails with `cannotKeepCPUsAwake` where the process may not write the device; as a rule only root may.
+  /// Making the runtime fails with `cannotKeepCPUsAwake` where the process may not write the device; as a rule only
+  /// root may.
   public var keepsCPUsAwake: Bool
 
   /// The most messages that one read takes, 1 to 4096.
@@ -47,26 +50,26 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// What to do with a page that cannot be produced, before Linux 6.6.
   public var poisonFallback: PoisonFallback
 
-  /// Whether a program that dies of SIGBUS (SIGSEGV with `sigsegv`), because it touched a page that could not be produced and has
-  /// no handler of its own, first says so in one line on standard error: region, offset, provider and cause. With the event loop
-  /// it takes a handler of SIGBUS, which passes on every signal to whoever had it before; `sigbus` and `sigsegv` have such a
-  /// handler anyway.
+  /// Whether a program that dies of SIGBUS (SIGSEGV with `sigsegv`), because it touched a page that could not be
+  /// produced and has no handler of its own, first says so in one line on standard error: region, offset, provider and
+  /// cause. With the event loop it takes a handler of SIGBUS, which passes on every signal to whoever had it before;
+  /// `sigbus` and `sigsegv` have such a handler anyway.
   public var explainsFailures: Bool
 
   /// Called when a page could not be produced, before the access to it fails: on a thread of the runtime's own, or with
   /// `sigbus` on the faulting thread. Keep it short; it must not touch lazy memory.
   public var onFailure: (@Sendable (PageFailure) -> Void)?
 
-  /// Called on a handler thread when the program has unmapped, moved or discarded memory of a region behind the runtime's back;
-  /// the system call that did so returns meanwhile. Keep it short; it must not touch lazy memory.
+  /// Called on a handler thread when the program has unmapped, moved or discarded memory of a region behind the
+  /// runtime's back; the system call that did so returns meanwhile. Keep it short; it must not touch lazy memory.
   ///
-  /// Without it discarding (`MADV_DONTNEED` and the like) is not looked at, and costs what it does elsewhere; with it, whoever
-  /// discards waits for the handler.
+  /// Without it discarding (`MADV_DONTNEED` and the like) is not looked at, and costs what it does elsewhere; with it,
+  /// whoever discards waits for the handler.
   public var onEvent: (@Sendable (RegionEvent) -> Void)?
 
-  /// Called when a runtime does without something, or differently, and nothing has failed: no userfaultfd can be had, or the
-  /// limit of mappings is near. The text is one line. On the thread that finds out, which may be a faulting one in its signal
-  /// handler. Nil: the line goes to standard error. Each is said once for a runtime.
+  /// Called when a runtime does without something, or differently, and nothing has failed: no userfaultfd can be had,
+  /// or the limit of mappings is near. The text is one line. On the thread that finds out, which may be a faulting one
+  /// in its signal handler. Nil: the line goes to standard error. Each is said once for a runtime.
   public var onNotice: (@Sendable (String) -> Void)?
 
   /// Features to switch on beyond those that the runtime needs itself; tests ask for events with it.
@@ -75,8 +78,8 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// Features that are taken for missing; tests see with it what happens on older kernels.
   var withheldFeatures: UserfaultfdFeatures = []
 
-  /// How often a resolution that gets `EAGAIN` is tried again at once. The thread whose event was read has to run first,
-  /// which takes up to a tenth of a millisecond on another CPU of a virtual machine.
+  /// How often a resolution that gets `EAGAIN` is tried again at once. The thread whose event was read has to run
+  /// first, which takes up to a tenth of a millisecond on another CPU of a virtual machine.
   var immediateRetries = 256
 
   /// How far a handler streams ahead of a sequential reader without another fault, in bytes.
@@ -88,7 +91,8 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// Where `keepsCPUsAwake` is asked for; tests name other files.
   var cpuLatencyDevice = CPULatencyHold.devicePath
 
-  /// How many mappings the regions of this runtime may cost with `sigsegv`; nil for what all runtimes may cost together.
+  /// How many mappings the regions of this runtime may cost with `sigsegv`; nil for what all runtimes may cost
+  /// together.
   var mappingLimit: Int?
 
   /// A configuration with the given values.

@@ -2,13 +2,14 @@
 extension LazyRegion {
   /// Calls `body` with the bytes of the region, for reading. Touch one, and it is there.
   ///
-  /// For a region that is stored in a class, an actor or a global variable, whose ``bytes`` the compiler does not let out of the
-  /// object. The region stays open meanwhile: ``close()`` waits for `body`, as long as
+  /// For a region that is stored in a class, an actor or a global variable, whose ``bytes`` the compiler does not let
+  /// out of the object. The region stays open meanwhile: ``close()`` waits for `body`, as long as
   /// ``FaultRuntimeConfiguration/closeTimeout``, and so it does for itself where `body` calls it.
   ///
-  /// May be called from any thread. Takes a lock before and after `body`, which itself blocks at a page that is not resident,
-  /// as long as the provider takes. A page that cannot be had raises a signal; ``withResident(_:_:)-(_,(RawSpan)throws(FaultRuntimeError)->Result)``
-  /// throws in its place. Leave `body` by returning or throwing: whoever leaves it with `longjmp(3)` leaves the region held.
+  /// May be called from any thread. Takes a lock before and after `body`, which itself blocks at a page that is not
+  /// resident, as long as the provider takes. A page that cannot be had raises a signal;
+  /// `withResident(_:_:)` throws in its place. Leave `body` by
+  /// returning or throwing: whoever leaves it with `longjmp(3)` leaves the region held.
   ///
   /// Traps after ``close()``, and in a forked child.
   ///
@@ -24,8 +25,8 @@ extension LazyRegion {
 
   /// Calls `body` with the bytes of the region, for reading and writing; otherwise as ``withBytes(_:)``.
   ///
-  /// Several threads may be in here at a time. The program sees to it that no two of them use the same bytes while one of them
-  /// writes, as with all memory that threads share.
+  /// Several threads may be in here at a time. The program sees to it that no two of them use the same bytes while one
+  /// of them writes, as with all memory that threads share.
   ///
   /// Traps after ``close()``, in a forked child, and where the region was mapped read-only.
   ///
@@ -43,11 +44,11 @@ extension LazyRegion {
 
   /// The value whose bytes begin at `offset`; it need not be aligned.
   ///
-  /// May be called from any thread. Takes no lock. Blocks at a page that is not resident, as long as the provider takes; one
-  /// that cannot be had raises a signal. ``read(_:as:)`` throws in its place.
+  /// May be called from any thread. Takes no lock. Blocks at a page that is not resident, as long as the provider
+  /// takes; one that cannot be had raises a signal. ``read(_:as:)`` throws in its place.
   ///
-  /// Traps where the value is not wholly within `0..<byteCount`, as a span does, and after ``close()``. Closing the region on
-  /// another thread at the same time makes it SIGSEGV.
+  /// Traps where the value is not wholly within `0..<byteCount`, as a span does, and after ``close()``. Closing the
+  /// region on another thread at the same time makes it SIGSEGV.
   ///
   /// - Parameters:
   ///   - offset: where the value begins, in bytes from the start of the region.
@@ -59,8 +60,8 @@ extension LazyRegion {
 
   /// Puts a value at `offset`; it need not be aligned.
   ///
-  /// May be called from any thread. Takes no lock. Blocks at a page that is not resident, as long as the provider takes; one
-  /// that cannot be had raises a signal. ``write(_:as:at:)`` throws in its place.
+  /// May be called from any thread. Takes no lock. Blocks at a page that is not resident, as long as the provider
+  /// takes; one that cannot be had raises a signal. ``write(_:as:at:)`` throws in its place.
   ///
   /// Traps where the value would not be wholly within `0..<byteCount`, where the region was mapped read-only, and after
   /// ``close()``. Closing the region on another thread at the same time makes it SIGSEGV.

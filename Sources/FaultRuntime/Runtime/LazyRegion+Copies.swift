@@ -7,8 +7,9 @@ extension LazyRegion {
   /// - Parameters:
   ///   - buffer: receives as many bytes as it has.
   ///   - offset: where the bytes start, in bytes from the start of the region.
-  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`, `prefetchFromProvider` or
-  ///   `pageFailed`. The buffer then has the pages before the one that failed, as far as they go in steps of 1 MiB.
+  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
+  ///   `prefetchFromProvider` or `pageFailed`. The buffer then has the pages before the one that failed, as far as they
+  ///   go in steps of 1 MiB.
   public func read(into buffer: inout MutableRawSpan, at offset: Int = 0) throws(FaultRuntimeError) {
     var failure: FaultRuntimeError?
     unsafe buffer.withUnsafeMutableBytes { bytes in
@@ -24,14 +25,15 @@ extension LazyRegion {
   /// The bytes of a range, in an array of their own; otherwise as ``read(into:at:)-(MutableRawSpan,_)``.
   ///
   /// - Parameter range: offsets in bytes, within `0..<byteCount`.
-  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`, `prefetchFromProvider` or
-  ///   `pageFailed`.
+  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
+  ///   `prefetchFromProvider` or `pageFailed`.
   public func read(_ range: Range<Int>) throws(FaultRuntimeError) -> [UInt8] {
     guard range.lowerBound >= 0, range.upperBound <= byteCount else { throw .rangeOutOfBounds(core, range) }
     return try copies(of: range, as: UInt8.self)
   }
 
-  /// The values of a range, in an array of their own; otherwise as ``read(into:at:)-(MutableRawSpan,_)``. They need not be aligned.
+  /// The values of a range, in an array of their own; otherwise as ``read(into:at:)-(MutableRawSpan,_)``. They need not
+  /// be aligned.
   ///
   /// ```swift
   /// let row = try matrix.read(0..<4096, as: Float.self)   // 1024 of them
@@ -40,8 +42,8 @@ extension LazyRegion {
   /// - Parameters:
   ///   - range: offsets in bytes, within `0..<byteCount`. Traps where it is not a whole number of values.
   ///   - type: what the bytes are.
-  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`, `prefetchFromProvider` or
-  ///   `pageFailed`.
+  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
+  ///   `prefetchFromProvider` or `pageFailed`.
   public func read<Value: RegionScalar>(
     _ range: Range<Int>, as type: Value.Type
   ) throws(FaultRuntimeError) -> [Value] {
@@ -71,11 +73,11 @@ extension LazyRegion {
     return values
   }
 
-  /// As ``read(into:at:)-(MutableRawSpan,_)``, into memory behind a pointer, which must not be lazy memory that the calling
-  /// thread serves.
+  /// As ``read(into:at:)-(MutableRawSpan,_)``, into memory behind a pointer, which must not be lazy memory that the
+  /// calling thread serves.
   ///
-  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`, `prefetchFromProvider` or
-  ///   `pageFailed`.
+  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
+  ///   `prefetchFromProvider` or `pageFailed`.
   @unsafe
   public func read(into buffer: UnsafeMutableRawBufferPointer, at offset: Int = 0) throws(FaultRuntimeError) {
     for piece in try pieces(buffer.count, from: offset) {
@@ -86,7 +88,8 @@ extension LazyRegion {
     }
   }
 
-  /// Copies bytes into the region, whose pages become resident: those that are overwritten whole are asked for all the same.
+  /// Copies bytes into the region, whose pages become resident: those that are overwritten whole are asked for all the
+  /// same.
   ///
   /// Blocks as ``prefetch(_:)`` does, and may be called from the same threads. Takes a lock for each MiB.
   ///
@@ -95,8 +98,9 @@ extension LazyRegion {
   /// - Parameters:
   ///   - bytes: what to write.
   ///   - offset: where it goes, in bytes from the start of the region.
-  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`, `prefetchFromProvider` or
-  ///   `pageFailed`. The region then has what goes before the page that failed, in steps of 1 MiB.
+  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
+  ///   `prefetchFromProvider` or `pageFailed`. The region then has what goes before the page that failed, in steps of 1
+  ///   MiB.
   public func write(_ bytes: RawSpan, at offset: Int = 0) throws(FaultRuntimeError) {
     requireWritable()
     for piece in try pieces(bytes.byteCount, from: offset) {
@@ -109,8 +113,8 @@ extension LazyRegion {
 
   /// As ``write(_:at:)-(RawSpan,_)``, from an array.
   ///
-  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`, `prefetchFromProvider` or
-  ///   `pageFailed`.
+  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
+  ///   `prefetchFromProvider` or `pageFailed`.
   public func write(_ bytes: [UInt8], at offset: Int = 0) throws(FaultRuntimeError) {
     try unsafe write(bytes.span.bytes, at: offset)
   }
@@ -121,8 +125,8 @@ extension LazyRegion {
   ///   - values: what to write.
   ///   - type: what they are, which also says how many bytes each has.
   ///   - offset: where the first one goes, in bytes from the start of the region.
-  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`, `prefetchFromProvider` or
-  ///   `pageFailed`.
+  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
+  ///   `prefetchFromProvider` or `pageFailed`.
   public func write<Value: RegionScalar>(
     _ values: [Value], as type: Value.Type, at offset: Int = 0
   ) throws(FaultRuntimeError) {

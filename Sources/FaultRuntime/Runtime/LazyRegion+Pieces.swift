@@ -1,23 +1,25 @@
 internal import CUFFD
 
 extension LazyRegion {
-  /// Reads a range in pieces through a buffer, and leaves pages that are missing as they are: for data that is passed on once
-  /// (`write(2)` to a socket, a checksum, a copy) and should not take memory afterwards.
+  /// Reads a range in pieces through a buffer, and leaves pages that are missing as they are: for data that is passed
+  /// on once (`write(2)` to a socket, a checksum, a copy) and should not take memory afterwards.
   ///
-  /// Pages that are there are copied, written ones with what was written. For the others the provider is asked, as for a fault,
-  /// but its answer goes into the buffer only; nothing keeps it from being asked for the same page by a fault at that moment.
-  /// For the other direction, `read(2)` into a buffer and `write(_:at:)`: what is written has to be resident.
+  /// Pages that are there are copied, written ones with what was written. For the others the provider is asked, as for
+  /// a fault, but its answer goes into the buffer only; nothing keeps it from being asked for the same page by a fault
+  /// at that moment. For the other direction, `read(2)` into a buffer and `write(_:at:)`: what is written has to be
+  /// resident.
   ///
-  /// Blocks as long as the provider takes, at most the region's timeout for each request. Allocates one buffer, and takes
-  /// locks. May be called from any thread but those on which ``prefetch(_:)`` is an error.
+  /// Blocks as long as the provider takes, at most the region's timeout for each request. Allocates one buffer, and
+  /// takes locks. May be called from any thread but those on which ``prefetch(_:)`` is an error.
   ///
   /// - Parameters:
   ///   - range: offsets in bytes, within `0..<byteCount`.
   ///   - pieceByteCount: the most that one piece has; at least 1, or it traps. It is rounded up to whole pages.
-  ///   - body: gets each piece in turn, and where it starts in the region; it throws nothing, or ``FaultRuntimeError``. The span
-  ///     is valid during the call only. Only the first and the last piece may be shorter.
-  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`, `prefetchFromProvider`,
-  ///   `pageFailed`, or `cannotMap` where there is no memory for the buffer; or what `body` throws.
+  ///   - body: gets each piece in turn, and where it starts in the region; it throws nothing, or ``FaultRuntimeError``.
+  ///     The span is valid during the call only. Only the first and the last piece may be shorter.
+  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
+  ///   `prefetchFromProvider`, `pageFailed`, or `cannotMap` where there is no memory for the buffer; or what `body`
+  ///   throws.
   public func forEachPiece(
     of range: Range<Int>, byteCount pieceByteCount: Int = 1 << 20,
     _ body: (RawSpan, Int) throws(FaultRuntimeError) -> Void
@@ -29,8 +31,9 @@ extension LazyRegion {
 
   /// As the other `forEachPiece(of:byteCount:_:)`, for a `body` that throws anything.
   ///
-  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`, `prefetchFromProvider`,
-  ///   `pageFailed`, or `cannotMap` where there is no memory for the buffer; or what `body` throws.
+  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
+  ///   `prefetchFromProvider`, `pageFailed`, or `cannotMap` where there is no memory for the buffer; or what `body`
+  ///   throws.
   public func forEachPiece(
     of range: Range<Int>, byteCount pieceByteCount: Int = 1 << 20, _ body: (RawSpan, Int) throws -> Void
   ) throws {
@@ -41,8 +44,9 @@ extension LazyRegion {
 
   /// As `forEachPiece(of:byteCount:_:)`, with a pointer, for `write(2)` and the like.
   ///
-  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`, `prefetchFromProvider`,
-  ///   `pageFailed`, or `cannotMap` where there is no memory for the buffer; or what `body` throws.
+  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
+  ///   `prefetchFromProvider`, `pageFailed`, or `cannotMap` where there is no memory for the buffer; or what `body`
+  ///   throws.
   @unsafe
   public func forEachUnsafePiece(
     of range: Range<Int>, byteCount pieceByteCount: Int = 1 << 20,
@@ -55,8 +59,9 @@ extension LazyRegion {
 
   /// As the other `forEachUnsafePiece(of:byteCount:_:)`, for a `body` that throws anything.
   ///
-  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`, `prefetchFromProvider`,
-  ///   `pageFailed`, or `cannotMap` where there is no memory for the buffer; or what `body` throws.
+  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
+  ///   `prefetchFromProvider`, `pageFailed`, or `cannotMap` where there is no memory for the buffer; or what `body`
+  ///   throws.
   @unsafe
   public func forEachUnsafePiece(
     of range: Range<Int>, byteCount pieceByteCount: Int = 1 << 20,
@@ -114,7 +119,8 @@ private struct RegionPieces: ~Copyable {
 }
 
 extension Region {
-  /// One byte for each page of a range: 1 where there is something in it, which may be poison, 0 where there is nothing.
+  /// One byte for each page of a range: 1 where there is something in it, which may be poison, 0 where there is
+  /// nothing.
   func notePages(_ part: AddressRange, in notes: UnsafeMutablePointer<UInt8>) -> KernelErrno? {
     if let twin {
       unsafe twin.note(part, in: notes)

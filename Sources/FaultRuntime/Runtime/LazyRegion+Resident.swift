@@ -3,18 +3,19 @@ extension LazyRegion {
   /// Makes the pages that hold `range` resident, and calls `body` with the bytes, which cannot fault meanwhile.
   ///
   /// Nothing that the runtime does takes the pages away while `body` runs: ``close()`` waits for it, as long as
-  /// ``FaultRuntimeConfiguration/closeTimeout``. What the program does to the memory itself (`MADV_DONTNEED`, `munmap`) is its
-  /// own business.
+  /// ``FaultRuntimeConfiguration/closeTimeout``. What the program does to the memory itself (`MADV_DONTNEED`, `munmap`)
+  /// is its own business.
   ///
-  /// Blocks as ``prefetch(_:)`` does, and may be called from the same threads; takes a lock before and after `body`. Several
-  /// threads may do this at a time, for the same pages too. A `close()` from inside `body` waits for nobody but itself, until its
-  /// time is up.
+  /// Blocks as ``prefetch(_:)`` does, and may be called from the same threads; takes a lock before and after `body`.
+  /// Several threads may do this at a time, for the same pages too. A `close()` from inside `body` waits for nobody but
+  /// itself, until its time is up.
   ///
   /// - Parameters:
   ///   - range: offsets in bytes, within `0..<byteCount`.
-  ///   - body: gets the bytes of the range; it throws nothing, or ``FaultRuntimeError``. The span is valid during the call only.
-  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`, `prefetchFromProvider` or
-  ///   `pageFailed`, or what `body` throws.
+  ///   - body: gets the bytes of the range; it throws nothing, or ``FaultRuntimeError``. The span is valid during the
+  ///     call only.
+  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
+  ///   `prefetchFromProvider` or `pageFailed`, or what `body` throws.
   public func withResident<Result: ~Copyable>(
     _ range: Range<Int>, _ body: (RawSpan) throws(FaultRuntimeError) -> Result
   ) throws(FaultRuntimeError) -> Result {
@@ -25,8 +26,8 @@ extension LazyRegion {
 
   /// As the other `withResident(_:_:)`, for a `body` that throws anything.
   ///
-  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`, `prefetchFromProvider` or
-  ///   `pageFailed`, or what `body` throws.
+  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
+  ///   `prefetchFromProvider` or `pageFailed`, or what `body` throws.
   public func withResident<Result: ~Copyable>(
     _ range: Range<Int>, _ body: (RawSpan) throws -> Result
   ) throws -> Result {
@@ -37,13 +38,13 @@ extension LazyRegion {
 
   /// As `withResident(_:_:)`, for writing as well.
   ///
-  /// Several threads may be in here at a time. The program sees to it that no two of them use the same bytes while one of them
-  /// writes.
+  /// Several threads may be in here at a time. The program sees to it that no two of them use the same bytes while one
+  /// of them writes.
   ///
   /// Traps where the region was mapped read-only.
   ///
-  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`, `prefetchFromProvider` or
-  ///   `pageFailed`, or what `body` throws.
+  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
+  ///   `prefetchFromProvider` or `pageFailed`, or what `body` throws.
   public func withMutableResident<Result: ~Copyable>(
     _ range: Range<Int>, _ body: (inout MutableRawSpan) throws(FaultRuntimeError) -> Result
   ) throws(FaultRuntimeError) -> Result {
@@ -58,8 +59,8 @@ extension LazyRegion {
   ///
   /// Traps where the region was mapped read-only.
   ///
-  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`, `prefetchFromProvider` or
-  ///   `pageFailed`, or what `body` throws.
+  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
+  ///   `prefetchFromProvider` or `pageFailed`, or what `body` throws.
   public func withMutableResident<Result: ~Copyable>(
     _ range: Range<Int>, _ body: (inout MutableRawSpan) throws -> Result
   ) throws -> Result {
@@ -72,14 +73,14 @@ extension LazyRegion {
 
   // MARK: Pointers
 
-  /// As `withResident(_:_:)`, with a pointer: safe to hand to `read(2)`, `write(2)`, `io_uring` and the like, whether or not system
-  /// calls are served.
+  /// As `withResident(_:_:)`, with a pointer: safe to hand to `read(2)`, `write(2)`, `io_uring` and the like, whether
+  /// or not system calls are served.
   ///
   /// - Parameters:
   ///   - range: offsets in bytes, within `0..<byteCount`.
   ///   - body: gets the bytes of the range. The buffer is valid during the call only.
-  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`, `prefetchFromProvider` or
-  ///   `pageFailed`, or what `body` throws.
+  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
+  ///   `prefetchFromProvider` or `pageFailed`, or what `body` throws.
   @unsafe
   public func withUnsafeResident<Result: ~Copyable>(
     _ range: Range<Int>, _ body: (UnsafeRawBufferPointer) throws(FaultRuntimeError) -> Result
@@ -91,8 +92,8 @@ extension LazyRegion {
 
   /// As the other `withUnsafeResident(_:_:)`, for a `body` that throws anything.
   ///
-  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`, `prefetchFromProvider` or
-  ///   `pageFailed`, or what `body` throws.
+  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
+  ///   `prefetchFromProvider` or `pageFailed`, or what `body` throws.
   @unsafe
   public func withUnsafeResident<Result: ~Copyable>(
     _ range: Range<Int>, _ body: (UnsafeRawBufferPointer) throws -> Result
@@ -106,8 +107,8 @@ extension LazyRegion {
   ///
   /// Traps where the region was mapped read-only.
   ///
-  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`, `prefetchFromProvider` or
-  ///   `pageFailed`, or what `body` throws.
+  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
+  ///   `prefetchFromProvider` or `pageFailed`, or what `body` throws.
   @unsafe
   public func withUnsafeMutableResident<Result: ~Copyable>(
     _ range: Range<Int>, _ body: (UnsafeMutableRawBufferPointer) throws(FaultRuntimeError) -> Result
@@ -122,8 +123,8 @@ extension LazyRegion {
   ///
   /// Traps where the region was mapped read-only.
   ///
-  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`, `prefetchFromProvider` or
-  ///   `pageFailed`, or what `body` throws.
+  /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
+  ///   `prefetchFromProvider` or `pageFailed`, or what `body` throws.
   @unsafe
   public func withUnsafeMutableResident<Result: ~Copyable>(
     _ range: Range<Int>, _ body: (UnsafeMutableRawBufferPointer) throws -> Result

@@ -3,13 +3,13 @@ internal import Synchronization
 
 /// Memory whose pages are produced by a provider when they are first touched.
 ///
-/// The region lives as long as somebody holds it; dropping the last reference closes it, and blocks as ``close()`` does. ``bytes``
-/// borrows it, and ``withBytes(_:)`` holds it, so it stays mapped while the span is used; only the raw buffers can outlive it, and
-/// they say so.
+/// The region lives as long as somebody holds it; dropping the last reference closes it, and blocks as ``close()``
+/// does. ``bytes`` borrows it, and ``withBytes(_:)`` holds it, so it stays mapped while the span is used; only the raw
+/// buffers can outlive it, and they say so.
 ///
-/// Any number of threads may touch the memory. A touch of a page that is not resident blocks its thread until the provider
-/// has answered; where the answer is an error, the touch raises SIGBUS (SIGSEGV with ``Delivery/sigsegv``), and the error is in
-/// ``failures``.
+/// Any number of threads may touch the memory. A touch of a page that is not resident blocks its thread until the
+/// provider has answered; where the answer is an error, the touch raises SIGBUS (SIGSEGV with ``Delivery/sigsegv``),
+/// and the error is in ``failures``.
 ///
 /// | to | use | a page that cannot be had |
 /// |---|---|---|
@@ -49,10 +49,11 @@ public final class LazyRegion: Sendable {
   /// The bytes, for reading; touch one, and it is there.
   ///
   /// The span cannot leave the object where the region is stored in a class, an actor or a global variable: use
-  /// ``withBytes(_:)`` or ``load(fromByteOffset:as:)`` there. A region that is also written to must not be read through a span at
-  /// the same time, as far as they are the same bytes.
+  /// ``withBytes(_:)`` or ``load(fromByteOffset:as:)`` there. A region that is also written to must not be read through
+  /// a span at the same time, as far as they are the same bytes.
   ///
-  /// Takes no lock; may be called from any thread. Touching the bytes after ``close()`` is SIGSEGV. Traps after ``close()``.
+  /// Takes no lock; may be called from any thread. Touching the bytes after ``close()`` is SIGSEGV. Traps after
+  /// ``close()``.
   public var bytes: RawSpan {
     @_lifetime(borrow self)
     get {
@@ -92,8 +93,9 @@ public final class LazyRegion: Sendable {
   /// Which way to a userfaultfd serves this region; nil with `sigsegv`, which needs none.
   public var descriptor: DescriptorKind? { server.descriptor }
 
-  /// The pages that could not be produced, each once, with its latest cause, whether or not it has come since; those that failed
-  /// last are at the end. At most 16,384 pages are known, here and to ``failure(at:)``; of more, the oldest quarter is forgotten.
+  /// The pages that could not be produced, each once, with its latest cause, whether or not it has come since; those
+  /// that failed last are at the end. At most 16,384 pages are known, here and to ``failure(at:)``; of more, the oldest
+  /// quarter is forgotten.
   ///
   /// Takes a lock, and O(pages) for the array; may be called from any thread.
   public var failures: [PageFailure] { core.failures.all }
@@ -107,13 +109,13 @@ public final class LazyRegion: Sendable {
   /// ``FaultRuntimeConfiguration/closeTimeout``; otherwise with a signal, SIGBUS or SIGSEGV. Nobody reads zeros. The
   /// addresses stay reserved until the region's end, so that a stray pointer never meets other memory.
   ///
-  /// Calling it again does nothing, and neither does calling it in a forked child. Blocks until those who use the bytes in a
-  /// closure (``withBytes(_:)`` and its like) have come out, and then until the handler thread has answered the faults that are
-  /// queued; each of the two at most as long as the timeout. Takes locks.
+  /// Calling it again does nothing, and neither does calling it in a forked child. Blocks until those who use the bytes
+  /// in a closure (``withBytes(_:)`` and its like) have come out, and then until the handler thread has answered the
+  /// faults that are queued; each of the two at most as long as the timeout. Takes locks.
   ///
-  /// Call it from any thread. From inside such a closure of the same region it waits for itself, until the timeout. A provider
-  /// that calls it for a region served by its own handler thread does not wait for itself, and faults of that region that are
-  /// still queued end with SIGSEGV.
+  /// Call it from any thread. From inside such a closure of the same region it waits for itself, until the timeout. A
+  /// provider that calls it for a region served by its own handler thread does not wait for itself, and faults of that
+  /// region that are still queued end with SIGSEGV.
   public func close() {
     // In a forked child the memory is not mapped and the descriptor belongs to the parent's faults.
     guard core.isInOwnerProcess, !closing.exchange(true, ordering: .acquiringAndReleasing) else { return }

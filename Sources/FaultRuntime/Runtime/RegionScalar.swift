@@ -1,11 +1,12 @@
-/// A type of which every pattern of bits is a value, so that it can be read from any bytes: the integers of a fixed width, and
-/// the floating-point types.
+/// A type of which every pattern of bits is a value, so that it can be read from any bytes: the integers of a fixed
+/// width, and the floating-point types.
 ///
 /// What ``LazyRegion/load(fromByteOffset:as:)``, ``LazyRegion/store(_:toByteOffset:)``, ``LazyRegion/read(_:as:)`` and
-/// ``LazyRegion/write(_:as:at:)`` work with. Values are in the byte order of the machine; `UInt32(littleEndian:)` and its like
-/// turn those that are in another one.
+/// ``LazyRegion/write(_:as:at:)`` work with. Values are in the byte order of the machine; `UInt32(littleEndian:)` and
+/// its like turn those that are in another one.
 ///
-/// A type of your own may conform where it is nothing but such values, without a gap between or behind them. Not an enum, a
+/// A type of your own may conform where it is nothing but such values, without a gap between or behind them. Not an
+/// enum, a
 /// `Bool`, or anything with a pointer in it: of those some patterns are no value, and the compiler does not check this.
 public protocol RegionScalar: BitwiseCopyable, Sendable {}
 
