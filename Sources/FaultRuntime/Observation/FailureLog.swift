@@ -1,10 +1,12 @@
 internal import CUFFD
 
-/// The failures of a region: of each page that has failed, the latest one.
+/// The failures of a region: of each page that has failed, the latest one and the one before it.
 final class FailureLog: Sendable {
   /// What is known of a page.
   fileprivate struct Entry {
     var failure: PageFailure
+    /// The one before: where a provider fails because its own access did, it is the cause of the latest.
+    var earlier: PageFailure?
     /// One line that says it all, for who has no time to make it.
     var line: [UInt8]
     /// Which of all reports this was.
@@ -26,12 +28,12 @@ final class FailureLog: Sendable {
 
   private let state = Guarded(State())
 
-  /// Of each page the latest failure, oldest first, whether or not the page has come since.
+  /// Of each page its latest failures, oldest first, whether or not the page has come since.
   var all: [PageFailure] {
     state.withLock { state in
-      state.order.compactMap { place in
-        guard let entry = state.pages[place.offset], entry.number == place.number else { return nil }
-        return entry.failure
+      state.order.flatMap { place -> [PageFailure] in
+        guard let entry = state.pages[place.offset], entry.number == place.number else { return [] }
+        return (entry.earlier.map { [$0] } ?? []) + [entry.failure]
       }
     }
   }
@@ -40,7 +42,8 @@ final class FailureLog: Sendable {
     let line = Array("FaultRuntime: \(failure)\n".utf8)
     state.withLock { state in
       state.reports += 1
-      state.pages[failure.offset] = Entry(failure: failure, line: line, number: state.reports)
+      let earlier = state.pages[failure.offset]?.failure
+      state.pages[failure.offset] = Entry(failure: failure, earlier: earlier, line: line, number: state.reports)
       state.order.append((failure.offset, state.reports))
       if state.pages.count > Self.pageCapacity || state.order.count > 2 * Self.pageCapacity { state.makeRoom() }
     }

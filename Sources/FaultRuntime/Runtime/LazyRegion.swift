@@ -93,9 +93,9 @@ public final class LazyRegion: Sendable {
   /// Which way to a userfaultfd serves this region; nil with `sigsegv`, which needs none.
   public var descriptor: DescriptorKind? { server.descriptor }
 
-  /// The pages that could not be produced, each once, with its latest cause, whether or not it has come since; those
-  /// that failed last are at the end. At most 16,384 pages are known, here and to ``failure(at:)``; of more, the oldest
-  /// quarter is forgotten.
+  /// Why pages could not be produced: of each page that failed the latest failure, after the one before it where there
+  /// was one, whether or not the page has come since. The pages that failed last are at the end. At most 16,384 pages are
+  /// known, here and to ``failure(at:)``; of more, the oldest quarter is forgotten.
   ///
   /// Takes a lock, and O(pages) for the array; may be called from any thread.
   public var failures: [PageFailure] { core.failures.all }
