@@ -80,7 +80,7 @@ struct MapCommand: ParsableCommand {
 
     let configuration = FaultRuntimeConfiguration(
       delivery: delivery.delivery,
-      descriptor: descriptor.choice,
+      descriptorChoice: descriptor.choice,
       // A raw access cannot throw. Ending here, before the access fails, says why.
       onFailure: { failure in Diagnostics.failImmediately("\(failure)") }
     )

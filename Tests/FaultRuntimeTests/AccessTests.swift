@@ -10,10 +10,10 @@ private struct Broken: Error {}
 
 @Suite("Checked access", .timeLimit(.minutes(2)))
 struct AccessTests {
-  private func runtime(_ asker: Asker, closeDeadline: Duration = .seconds(5)) throws -> FaultRuntime {
+  private func runtime(_ asker: Asker, closeTimeout: Duration = .seconds(5)) throws -> FaultRuntime {
     var configuration = FaultRuntimeConfiguration(
-      delivery: asker.delivery, descriptor: .only(.userModeOnly),
-      closeDeadline: closeDeadline)
+      delivery: asker.delivery, descriptorChoice: .only(.userModeOnly),
+      closeTimeout: closeTimeout)
     configuration.streamDistance = 0
     return try FaultRuntime(configuration)
   }
@@ -21,7 +21,7 @@ struct AccessTests {
   /// A region whose bad pages cannot be had.
   private func region(
     _ asker: Asker, byteCount: Int, bad: Set<Int> = [], asked: Requests = Requests(), largest: Int = 4,
-    closeDeadline: Duration = .seconds(5)
+    closeTimeout: Duration = .seconds(5)
   ) throws -> LazyRegion {
     let provider = ClosureProvider(
       requestSize: RequestSize(preferred: pageBytes, largest: largest * pageBytes), permissions: asker.permissions
@@ -35,7 +35,7 @@ struct AccessTests {
       }
       return .filled
     }
-    return try runtime(asker, closeDeadline: closeDeadline).map(
+    return try runtime(asker, closeTimeout: closeTimeout).map(
       provider, byteCount: byteCount, options: RegionOptions(name: "checked"))
   }
 
@@ -47,7 +47,7 @@ struct AccessTests {
     var copy = [UInt8](repeating: 0, count: 3 * pageBytes)
     let start = pageBytes + 50
     #expect(unsafe cts_write_to_pipe(region.address + UInt(start), copy.count, &copy) == Int(-EFAULT))
-    let written = try unsafe region.withResident(start..<(start + copy.count)) { bytes in
+    let written = try unsafe region.withUnsafeResident(start..<(start + copy.count)) { bytes in
       unsafe cts_write_to_pipe(UInt(bitPattern: bytes.baseAddress), bytes.count, &copy)
     }
     #expect(written == copy.count)
@@ -61,7 +61,7 @@ struct AccessTests {
     let descriptor = unsafe open(file.path, O_RDONLY)
     defer { close(descriptor) }
     let region = try runtime(asker).map(ZeroProvider(), byteCount: 4 * pageBytes)
-    let count = try unsafe region.withMutableResident(pageBytes..<(3 * pageBytes)) { bytes in
+    let count = try unsafe region.withUnsafeMutableResident(pageBytes..<(3 * pageBytes)) { bytes in
       unsafe pread(descriptor, bytes.baseAddress, bytes.count, 0)
     }
     #expect(count == 2 * pageBytes)
@@ -77,14 +77,14 @@ struct AccessTests {
   func failure(asker: Asker) throws {
     let region = try region(asker, byteCount: 8 * pageBytes, bad: [3])
     let error = #expect(throws: FaultRuntimeError.self) {
-      try unsafe region.withResident(0..<(8 * pageBytes)) { _ in Issue.record("called") }
+      try unsafe region.withUnsafeResident(0..<(8 * pageBytes)) { _ in Issue.record("called") }
     }
     #expect(error?.code == .pageFailed)
     #expect(error?.failure?.offset == 3 * pageBytes)
     #expect(error?.failure?.cause is Broken)
     // Poisoned by now, it is the same error.
     #expect(region.access(3 * pageBytes) == .signal(region.failureSignal))
-    #expect(throws: FaultRuntimeError.self) { try unsafe region.withResident(0..<(8 * pageBytes)) { _ in } }
+    #expect(throws: FaultRuntimeError.self) { try unsafe region.withUnsafeResident(0..<(8 * pageBytes)) { _ in } }
     // The pin of a call that failed is gone.
     region.close()
     #expect(region.isClosed)
@@ -93,8 +93,8 @@ struct AccessTests {
   @Test("What the closure throws gets through, and an empty range is an empty buffer")
   func closure() throws {
     let region = try region(.pool, byteCount: pageBytes)
-    #expect(throws: Broken.self) { try unsafe region.withResident(0..<1) { _ in throw Broken() } }
-    let count = try unsafe region.withResident(5..<5) { $0.count }
+    #expect(throws: Broken.self) { try unsafe region.withUnsafeResident(0..<1) { _ in throw Broken() } }
+    let count = try unsafe region.withUnsafeResident(5..<5) { $0.count }
     #expect(count == 0)
   }
 
@@ -102,7 +102,8 @@ struct AccessTests {
   func outOfBounds(range: Range<Int>) throws {
     let region = try region(.handler, byteCount: pageBytes)
     for call in [
-      { try unsafe region.withResident(range) { _ in } }, { try unsafe region.forEachPiece(of: range) { _, _ in } },
+      { try unsafe region.withUnsafeResident(range) { _ in } },
+      { try unsafe region.forEachUnsafePiece(of: range) { _, _ in } },
     ] {
       let error = #expect(throws: FaultRuntimeError.self) { try call() }
       #expect(error?.code == .rangeOutOfBounds)
@@ -129,7 +130,7 @@ struct AccessTests {
     let region = try region(.pool, byteCount: 4 * pageBytes)
     let order = Monitor<[String]>([])
     let closer = Monitor<TestThread?>(nil)
-    try unsafe region.withResident(0..<pageBytes) { bytes in
+    try unsafe region.withUnsafeResident(0..<pageBytes) { bytes in
       let thread = TestThread {
         region.close()
         order.withLock { $0.append("closed") }
@@ -139,7 +140,7 @@ struct AccessTests {
       // Still the right bytes, though the closing has begun.
       let byte = unsafe bytes[7]
       #expect(byte == expectedByte(7))
-      let error = #expect(throws: FaultRuntimeError.self) { try unsafe region.withResident(0..<1) { _ in } }
+      let error = #expect(throws: FaultRuntimeError.self) { try unsafe region.withUnsafeResident(0..<1) { _ in } }
       #expect(error?.code == .regionClosed)
       order.withLock { $0.append("left") }
     }
@@ -152,13 +153,13 @@ struct AccessTests {
     struct Bad: Error {}
     let region = try region(.pool, byteCount: 4 * pageBytes)
     let pins = region.core.pins
-    try unsafe region.withResident(0..<pageBytes) { _ in #expect(pins.count == 1) }
+    try unsafe region.withUnsafeResident(0..<pageBytes) { _ in #expect(pins.count == 1) }
     #expect(pins.count == 0)
-    #expect(throws: Bad.self) { try unsafe region.withResident(0..<pageBytes) { _ in throw Bad() } }
+    #expect(throws: Bad.self) { try unsafe region.withUnsafeResident(0..<pageBytes) { _ in throw Bad() } }
     #expect(pins.count == 0)
-    try unsafe region.withMutableResident(0..<pageBytes) { _ in #expect(pins.count == 1) }
+    try unsafe region.withUnsafeMutableResident(0..<pageBytes) { _ in #expect(pins.count == 1) }
     #expect(pins.count == 0)
-    #expect(throws: FaultRuntimeError.self) { try unsafe region.withResident(0..<(5 * pageBytes)) { _ in } }
+    #expect(throws: FaultRuntimeError.self) { try unsafe region.withUnsafeResident(0..<(5 * pageBytes)) { _ in } }
     #expect(pins.count == 0)
     _ = try region.read(0..<(2 * pageBytes))
     #expect(pins.count == 0)
@@ -166,10 +167,10 @@ struct AccessTests {
     #expect(pins.count == 0)
   }
 
-  @Test("A closure that closes its own region waits for itself no longer than the deadline")
+  @Test("A closure that closes its own region waits for itself no longer than the timeout")
   func closesItself() throws {
-    let region = try region(.pool, byteCount: pageBytes, closeDeadline: .milliseconds(20))
-    try unsafe region.withResident(0..<1) { _ in region.close() }
+    let region = try region(.pool, byteCount: pageBytes, closeTimeout: .milliseconds(20))
+    try unsafe region.withUnsafeResident(0..<1) { _ in region.close() }
     #expect(region.isClosed)
     let address = region.core.range.start
     #expect(read(address) == .signal(SIGSEGV))
@@ -215,7 +216,7 @@ struct AccessTests {
     let range = 100..<(byteCount - 5)
     var next = range.lowerBound
     var sizes: [Int] = []
-    try unsafe region.forEachPiece(of: range, byteCount: pagesEach * pageBytes) { bytes, offset in
+    try unsafe region.forEachUnsafePiece(of: range, byteCount: pagesEach * pageBytes) { bytes, offset in
       #expect(offset == next)
       let isRight = unsafe bytes.enumerated().allSatisfy { $1 == expectedByte(offset + $0) }
       #expect(isRight)
@@ -232,7 +233,7 @@ struct AccessTests {
     let region = try region(asker, byteCount: 8 * pageBytes)
     #expect(write(0xee, to: region.address + UInt(3 * pageBytes + 5)) == .byte(0xee))
     var all: [UInt8] = []
-    try unsafe region.forEachPiece(of: 0..<(8 * pageBytes), byteCount: 2 * pageBytes) { bytes, _ in
+    try unsafe region.forEachUnsafePiece(of: 0..<(8 * pageBytes), byteCount: 2 * pageBytes) { bytes, _ in
       unsafe all.append(contentsOf: bytes)
     }
     var expected = expectedBytes(0..<(8 * pageBytes))
@@ -249,15 +250,15 @@ struct AccessTests {
     if isPoisoned { #expect(region.access(5 * pageBytes) == .signal(region.failureSignal)) }
     var count = 0
     let error = #expect(throws: FaultRuntimeError.self) {
-      try unsafe region.forEachPiece(of: 0..<(8 * pageBytes), byteCount: 2 * pageBytes) { _, _ in count += 1 }
+      try unsafe region.forEachUnsafePiece(of: 0..<(8 * pageBytes), byteCount: 2 * pageBytes) { _, _ in count += 1 }
     }
     #expect(error?.code == .pageFailed)
     #expect(error?.failure?.cause is Broken)
     #expect(count == 2)
   }
 
-  @Test("Pieces keep the region's deadline, and what comes too late is written nowhere")
-  func piecesDeadline() throws {
+  @Test("Pieces keep the region's timeout, and what comes too late is written nowhere")
+  func piecesTimeout() throws {
     let gate = Gate()
     let runtime = try FaultRuntime(FaultRuntimeConfiguration(providerThreads: 1))
     let region = try runtime.map(
@@ -265,9 +266,9 @@ struct AccessTests {
         gate.wait()
         page.append(repeating: 9, count: request.byteCount)
         return .filled
-      }, byteCount: pageBytes, options: RegionOptions(deadline: .milliseconds(20)))
+      }, byteCount: pageBytes, options: RegionOptions(timeout: .milliseconds(20)))
     let error = #expect(throws: FaultRuntimeError.self) {
-      try unsafe region.forEachPiece(of: 0..<pageBytes) { _, _ in Issue.record("called") }
+      try unsafe region.forEachUnsafePiece(of: 0..<pageBytes) { _, _ in Issue.record("called") }
     }
     #expect(error?.failure?.cause as? ResolutionError == .deadlineExceeded(.milliseconds(20)))
     // Another thread has taken the place of the stuck one.
@@ -285,7 +286,7 @@ struct AccessTests {
     let outer = try runtime.map(
       ClosureProvider(permissions: mayBlock ? .standard : .onHandler) { request, page in
         do {
-          try unsafe inner.forEachPiece(of: 0..<pageBytes) { _, _ in }
+          try unsafe inner.forEachUnsafePiece(of: 0..<pageBytes) { _, _ in }
         } catch let error as FaultRuntimeError {
           code.withLock { $0 = error.code }
         }
@@ -295,7 +296,7 @@ struct AccessTests {
     #expect(outer.access(0) == .byte(3))
     #expect(code.withLock { $0 } == .prefetchFromProvider)
     inner.close()
-    let error = #expect(throws: FaultRuntimeError.self) { try unsafe inner.forEachPiece(of: 0..<1) { _, _ in } }
+    let error = #expect(throws: FaultRuntimeError.self) { try unsafe inner.forEachUnsafePiece(of: 0..<1) { _, _ in } }
     #expect(error?.code == .regionClosed)
   }
 
@@ -304,7 +305,7 @@ struct AccessTests {
     let region = try region(asker, byteCount: 16 * pageBytes, bad: [13], largest: 16)
     var pieces: [Int] = []
     let error = #expect(throws: FaultRuntimeError.self) {
-      unsafe try region.forEachPiece(of: 0..<(16 * pageBytes), byteCount: 4 * pageBytes) {
+      unsafe try region.forEachUnsafePiece(of: 0..<(16 * pageBytes), byteCount: 4 * pageBytes) {
         pieces.append($1 / pageBytes)
       }
     }
@@ -322,7 +323,7 @@ struct AccessTests {
     }
     let region = try runtime(asker).map(provider, byteCount: 8 * pageBytes)
     var bytes: [UInt8] = []
-    unsafe try region.forEachPiece(of: 0..<(8 * pageBytes)) { piece, _ in unsafe bytes += Array(piece) }
+    unsafe try region.forEachUnsafePiece(of: 0..<(8 * pageBytes)) { piece, _ in unsafe bytes += Array(piece) }
     #expect(bytes == expectedBytes(0..<(8 * pageBytes)))
   }
 }

@@ -95,7 +95,7 @@ struct AutomaticDeliveryTests {
       #expect(only.wantsFaultingThreads == (delivery == .sigbus))
       #expect(!only.doesWithoutDescriptor)
     }
-    #expect(!FaultRuntimeConfiguration(descriptor: .only(.full)).doesWithoutDescriptor)
+    #expect(!FaultRuntimeConfiguration(descriptorChoice: .only(.full)).doesWithoutDescriptor)
   }
 
   @Test("Where the kernel cannot raise SIGBUS no runtime is made with auto, as is said", arguments: [false, true])

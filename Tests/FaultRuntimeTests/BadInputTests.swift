@@ -145,7 +145,7 @@ struct BadInputTests {
       #expect(cts_deny_userfaultfd(EPERM) == 0)
       let choice = DescriptorChoice.only(.userModeOnly)
       let error = #expect(throws: FaultRuntimeError.self) {
-        try FaultRuntime(FaultRuntimeConfiguration(descriptor: choice))
+        try FaultRuntime(FaultRuntimeConfiguration(descriptorChoice: choice))
       }
       #expect(error?.code == .userfaultfdUnavailable)
       #expect(error?.message.contains("user-mode-only: EPERM") == true)
@@ -155,7 +155,7 @@ struct BadInputTests {
       #expect(cts_deny_userfaultfd(ENOSYS) == 0)
       let choice = DescriptorChoice.only(.userModeOnly)
       let error = #expect(throws: FaultRuntimeError.self) {
-        try FaultRuntime(FaultRuntimeConfiguration(descriptor: choice))
+        try FaultRuntime(FaultRuntimeConfiguration(descriptorChoice: choice))
       }
       #expect(error?.code == .userfaultfdUnavailable)
       // The kernel has it, or the tests could not run: so it is the filter.

@@ -60,7 +60,7 @@ struct CPULatencyTests {
       #expect(cts_deny_userfaultfd(ENOSYS) == 0)
       var configuration = Self.awake
       configuration.delivery = try #require(Delivery(rawValue: name))
-      configuration.descriptor = .only(.userModeOnly)
+      configuration.descriptorChoice = .only(.userModeOnly)
       let error = #expect(throws: FaultRuntimeError.self) { try FaultRuntime(configuration) }
       #expect(error?.code == .userfaultfdUnavailable)
       #expect(Self.heldDescriptors == 0)

@@ -248,9 +248,9 @@ struct InterferenceTests {
     #expect(region.access(pageBytes) == .signal(SIGSEGV))
   }
 
-  @Test("When the kernel says EAGAIN beyond the deadline, the page fails, and is reported once")
+  @Test("When the kernel says EAGAIN beyond the timeout, the page fails, and is reported once")
   func deadline() throws {
-    var configuration = FaultRuntimeConfiguration(resolveDeadline: .zero)
+    var configuration = FaultRuntimeConfiguration(resolveTimeout: .zero)
     configuration.additionalFeatures = .eventRemove
     configuration.immediateRetries = 0
     configuration.handlerThreads = 1
@@ -280,7 +280,7 @@ struct InterferenceTests {
 
   @Test("Closing one region is not held up by threads that keep faulting on another")
   func closeUnderLoad() throws {
-    let runtime = try FaultRuntime(FaultRuntimeConfiguration(handlerThreads: 1, closeDeadline: .seconds(25)))
+    let runtime = try FaultRuntime(FaultRuntimeConfiguration(handlerThreads: 1, closeTimeout: .seconds(25)))
     let pages = 100_000
     let readerCount = 3
     let isDone = Atomic<Bool>(false)

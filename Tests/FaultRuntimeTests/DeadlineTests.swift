@@ -22,7 +22,7 @@ struct DeadlineTests {
   }
 
   /// A provider that does not answer for some pages until the gate opens. It says that it does not block, and that it may run
-  /// in the faulting thread; both do not matter where there is a deadline.
+  /// in the faulting thread; both do not matter where there is a timeout.
   private func provider(
     stuckAt stuck: Set<Int>, until gate: Gate, largest: Int = 1, entered: Requests = Requests()
   ) -> ClosureProvider {
@@ -41,8 +41,8 @@ struct DeadlineTests {
   }
 
   /// Long enough for pages that do come, on a busy machine under a sanitizer.
-  private static let deadline = Duration.milliseconds(500)
-  private let options = RegionOptions(name: "slow", deadline: Self.deadline)
+  private static let timeout = Duration.milliseconds(500)
+  private let options = RegionOptions(name: "slow", timeout: Self.timeout)
 
   @Test("The page fails, every other works, and the late answer is dropped")
   func lateAnswer() throws {
@@ -54,7 +54,7 @@ struct DeadlineTests {
     for page in [0, 2, 3] { #expect(region.access(page * pageBytes) == .byte(expectedByte(page * pageBytes))) }
     let failure = failures.withLock { $0 }
     #expect(failure.map(\.offset) == [pageBytes])
-    #expect(failure.first?.cause as? ResolutionError == .deadlineExceeded(Self.deadline))
+    #expect(failure.first?.cause as? ResolutionError == .deadlineExceeded(Self.timeout))
     #expect(region.failure(at: pageBytes)?.description.contains("did not answer within 0.5 seconds") == true)
     gate.open()
     #expect(eventually { runtime.statistics.lateAnswers == 1 })
@@ -109,7 +109,7 @@ struct DeadlineTests {
         if request.offset == pageBytes { second.wait() }
         page.append(expectedBytes(request.range))
         return .filled
-      }, byteCount: 8 * pageBytes, options: RegionOptions(advice: .random, deadline: .milliseconds(100)))
+      }, byteCount: 8 * pageBytes, options: RegionOptions(advice: .random, timeout: .milliseconds(100)))
     let waiter = TestThread { #expect(region.access(0) == .signal(SIGBUS)) }
     #expect(eventually { runtime.statistics.lateAnswers == 1 })
     // The only thread has gone on to something else.
@@ -133,7 +133,7 @@ struct DeadlineTests {
         gates[request.offset / pageBytes].wait()
         page.append(repeating: 1, count: request.byteCount)
         return .filled
-      }, byteCount: gates.count * pageBytes, options: RegionOptions(advice: .random, deadline: .milliseconds(4)))
+      }, byteCount: gates.count * pageBytes, options: RegionOptions(advice: .random, timeout: .milliseconds(4)))
     for (page, gate) in gates.enumerated() {
       #expect(region.access(page * pageBytes) == .signal(SIGBUS))
       gate.open()
@@ -147,7 +147,7 @@ struct DeadlineTests {
   func queued() throws {
     let gate = Gate()
     let runtime = try runtime(threads: 1)
-    // Without a deadline of its own it keeps the only thread.
+    // Without a timeout of its own it keeps the only thread.
     let stuck = try runtime.map(
       ClosureProvider { request, page in
         gate.wait()
@@ -168,7 +168,7 @@ struct DeadlineTests {
     #expect(region.access(0) == .byte(expectedByte(0)))
   }
 
-  @Test("The watchdog looks as often as the shortest deadline of the open regions wants")
+  @Test("The watchdog looks as often as the shortest timeout of the open regions wants")
   func period() throws {
     let pool = ProviderPool(threadLimit: 1, ownThreads: OwnThreads())
     let handlers = try Handlers(count: 1) { number throws(FaultRuntimeError) in
@@ -203,7 +203,7 @@ struct DeadlineTests {
     let region = try runtime.map(
       ClosureProvider { _, _ in throw Broken() }, byteCount: pageBytes, options: options)
     #expect(region.access(0) == .signal(SIGBUS))
-    #expect(failures.withLock { $0.map { $0.cause as? ResolutionError } } == [.deadlineExceeded(Self.deadline)])
+    #expect(failures.withLock { $0.map { $0.cause as? ResolutionError } } == [.deadlineExceeded(Self.timeout)])
   }
 
   @Test("A prefetch fails with the same error, and a fault that waits for it too", arguments: [1, 4])
@@ -215,7 +215,7 @@ struct DeadlineTests {
     let toucher = TestThread { #expect(region.access(2 * pageBytes) == .signal(SIGBUS)) }
     let error = #expect(throws: FaultRuntimeError.self) { try region.populate() }
     #expect(error?.code == .pageFailed)
-    #expect(error?.failure?.cause as? ResolutionError == .deadlineExceeded(Self.deadline))
+    #expect(error?.failure?.cause as? ResolutionError == .deadlineExceeded(Self.timeout))
     #expect(toucher.join())
     gate.open()
     #expect(eventually { runtime.statistics.lateAnswers >= 1 })
@@ -288,7 +288,7 @@ struct DeadlineTests {
   @Test("A prefetch that is given up when every page of its step has come goes on, and is no failure")
   func nothingMissing() throws {
     let region = try runtime().map(
-      patternProvider(mayBlock: true), byteCount: 4 * pageBytes, options: RegionOptions(deadline: .seconds(5)))
+      patternProvider(mayBlock: true), byteCount: 4 * pageBytes, options: RegionOptions(timeout: .seconds(5)))
     #expect(mismatches(in: region) == [])
     let job = PoolPrefetch(region.core, 0..<(4 * pageBytes))
     let goesOn = job.giveUp(.timedOut, at: 2 * pageBytes)
@@ -307,12 +307,12 @@ struct DeadlineTests {
   func closing() async {
     await #expect(processExitsWith: .success) {
       let gate = Gate()
-      var runtime: FaultRuntime? = try FaultRuntime(FaultRuntimeConfiguration(closeDeadline: .seconds(3600)))
+      var runtime: FaultRuntime? = try FaultRuntime(FaultRuntimeConfiguration(closeTimeout: .seconds(3600)))
       var region: LazyRegion? = try runtime!.map(
         ClosureProvider { _, _ in
           gate.wait()
           return .zero
-        }, byteCount: pageBytes, options: RegionOptions(deadline: .milliseconds(20)))
+        }, byteCount: pageBytes, options: RegionOptions(timeout: .milliseconds(20)))
       #expect(region!.access(0) == .signal(SIGBUS))
       region!.close()
       region = nil
@@ -322,7 +322,7 @@ struct DeadlineTests {
   }
 
   @Test(
-    "The faulting thread cannot keep a deadline: auto avoids it, and asking for it is an error",
+    "The faulting thread cannot keep a timeout: auto avoids it, and asking for it is an error",
     arguments: Delivery.inFaultingThread)
   func delivery(delivery: Delivery) throws {
     let error = #expect(throws: FaultRuntimeError.self) {
@@ -332,7 +332,7 @@ struct DeadlineTests {
     #expect(error?.code == .providerForbidsDelivery)
     let choice = try runtime().deliveryChoice(for: ZeroProvider(), options: options)
     #expect(choice.delivery == .eventLoop)
-    #expect(choice.reason.contains("deadline"))
+    #expect(choice.reason.contains("timeout"))
   }
 
   @Test("A permit is withdrawn while the provider is asked, and not while its answer is put in place")

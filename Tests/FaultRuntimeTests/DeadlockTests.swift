@@ -270,7 +270,7 @@ struct DeadlockTests {
     #expect(region.failures.contains { ($0.cause as? ResolutionError)?.code == .deadlock })
   }
 
-  @Test("A provider that waits for a thread that faults is ended by the deadline")
+  @Test("A provider that waits for a thread that faults is ended by the timeout")
   func waitsForFaultingThread() throws {
     let runtime = try runtime()
     let places = Places()
@@ -285,7 +285,7 @@ struct DeadlockTests {
         waited.join()
         page.append(repeating: 1, count: request.byteCount)
         return .filled
-      }, byteCount: pageBytes, options: RegionOptions(deadline: .milliseconds(50)))
+      }, byteCount: pageBytes, options: RegionOptions(timeout: .milliseconds(50)))
     places.add(region)
     #expect(region.access(0) == .signal(SIGBUS))
     #expect(region.failure(at: 0)?.cause as? ResolutionError == .deadlineExceeded(.milliseconds(50)))

@@ -312,7 +312,7 @@ struct EventTests {
     await #expect(processExitsWith: .success) {
       let onFailure = Monitor<(@Sendable () -> Void)?>(nil)
       var configuration = FaultRuntimeConfiguration(delivery: .eventLoop, handlerThreads: 1)
-      configuration.resolveDeadline = .milliseconds(300)
+      configuration.resolveTimeout = .milliseconds(300)
       configuration.onFailure = { _ in onFailure.withLock { $0 }?() }
       let runtime = try FaultRuntime(configuration)
       let moving = try runtime.map(patternProvider(), byteCount: 4 * pageBytes)
@@ -348,7 +348,7 @@ struct EventTests {
     #expect(throws: FaultRuntimeError.self) { try region.read(pages(0..<8)) }
     #expect(throws: FaultRuntimeError.self) { try region.write([1, 2, 3], at: 2 * pageBytes) }
     #expect(throws: FaultRuntimeError.self) {
-      unsafe try region.forEachPiece(of: pages(1..<4)) { _, _ in }
+      unsafe try region.forEachUnsafePiece(of: pages(1..<4)) { _, _ in }
     }
     #expect(read(taken) == .byte(77))
     #expect(try region.read(pages(3..<8)) == expectedBytes(pages(3..<8)))

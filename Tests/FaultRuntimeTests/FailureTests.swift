@@ -236,7 +236,7 @@ struct FailureTests {
     "Lazy memory of another runtime may be lent, where system calls are served",
     .enabled(if: Host.kernelModeFaults, SkipReason.kernelModeFaults))
   func lentLazyOfAnother() throws {
-    let inner = try FaultRuntime(FaultRuntimeConfiguration(descriptor: .only(.full)))
+    let inner = try FaultRuntime(FaultRuntimeConfiguration(descriptorChoice: .only(.full)))
       .map(patternProvider(), byteCount: pageBytes)
     let outer = try runtime.map(
       ClosureProvider { _, _ in unsafe .lent(inner.unsafeBytes) }, byteCount: pageBytes)
@@ -333,9 +333,9 @@ struct FailureTests {
     #expect(runtime.statistics.pagesFailed == 0)
   }
 
-  @Test("Closing does not wait for a stuck handler longer than its deadline, and its waiters still read no zeros")
+  @Test("Closing does not wait for a stuck handler longer than its timeout, and its waiters still read no zeros")
   func closeWithStuckHandler() throws {
-    let runtime = try FaultRuntime(FaultRuntimeConfiguration(handlerThreads: 1, closeDeadline: .milliseconds(50)))
+    let runtime = try FaultRuntime(FaultRuntimeConfiguration(handlerThreads: 1, closeTimeout: .milliseconds(50)))
     let gate = Gate()
     let requests = Requests()
     let region = try runtime.map(

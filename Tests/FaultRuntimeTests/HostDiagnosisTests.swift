@@ -317,16 +317,10 @@ struct HostDiagnosisTests {
 
   @Test("Limits that bite are warned of, and others are not")
   func limits() {
-    var limits = HostLimits()
-    limits.mappings = 65530
-    limits.openFiles = 1024
-    limits.transparentHugePages = "madvise"
-    #expect(limits.warnings == [])
-    limits.mappings = 1000
-    limits.openFiles = 20
-    limits.addressSpaceByteCount = 1 << 30
-    limits.cgroupByteCount = 1 << 28
-    limits.transparentHugePages = "never"
+    #expect(HostLimits(mappings: 65530, openFiles: 1024, transparentHugePages: "madvise").warnings == [])
+    let limits = HostLimits(
+      mappings: 1000, openFiles: 20, addressSpaceByteCount: 1 << 30, cgroupByteCount: 1 << 28,
+      transparentHugePages: "never")
     let warnings = limits.warnings
     #expect(warnings.count == 5)
     for (warning, word) in zip(warnings, ["max_map_count", "RLIMIT_NOFILE", "RLIMIT_AS", "cgroup", "huge"]) {

@@ -33,7 +33,7 @@ struct HostReportTests {
       let region = try runtime.map(provider, byteCount: pageBytes)
       #expect(region.delivery == expected)
       #expect(mismatches(in: region) == [])
-      let options = RegionOptions(deadline: .seconds(60))
+      let options = RegionOptions(timeout: .seconds(60))
       if pick.deliveryOfOtherProviders == .eventLoop {
         #expect(runtime.deliveryChoice(for: provider, options: options).delivery == .eventLoop)
         #expect(try runtime.map(provider, byteCount: pageBytes, options: options).delivery == .eventLoop)
@@ -115,7 +115,7 @@ struct HostReportTests {
     await #expect(processExitsWith: .success) {
       #expect(cts_deny_userfaultfd(ENOSYS) == 0)
       let error = #expect(throws: FaultRuntimeError.self) {
-        try FaultRuntime(FaultRuntimeConfiguration(descriptor: .only(.userModeOnly)))
+        try FaultRuntime(FaultRuntimeConfiguration(descriptorChoice: .only(.userModeOnly)))
       }
       let finding = HostReport().ways.first { $0.kind == .userModeOnly }?.findings.first
       #expect(finding?.cause == .seccompFilter)

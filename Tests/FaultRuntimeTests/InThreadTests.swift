@@ -278,7 +278,7 @@ struct InThreadTests {
     }
     for configuration in [
       FaultRuntimeConfiguration(delivery: delivery, needsSystemCalls: true),
-      FaultRuntimeConfiguration(needsSystemCalls: true, descriptor: .only(.userModeOnly)),
+      FaultRuntimeConfiguration(needsSystemCalls: true, descriptorChoice: .only(.userModeOnly)),
     ] {
       let error = #expect(throws: FaultRuntimeError.self) { try FaultRuntime(configuration) }
       #expect(error?.code == .invalidConfiguration)

@@ -19,8 +19,7 @@ struct LastWordsTests {
     let region = try runtime.map(
       ClosureProvider(permissions: .inSignalHandler) { _, _ in throw DiskOnFire() }, byteCount: 3 * pageBytes,
       options: RegionOptions(name: "weights"))
-    let bytes = region.bytes
-    print(unsafe bytes.unsafeLoad(fromByteOffset: 2 * pageBytes + 5, as: UInt8.self))
+    print(region.load(fromByteOffset: 2 * pageBytes + 5, as: UInt8.self))
   }
 
   private func text(_ result: ExitTest.Result?) -> String {
@@ -75,11 +74,28 @@ struct LastWordsTests {
     #expect(!text(result).contains("FaultRuntime"))
   }
 
-  @Test("Where it is not wanted nobody takes the signal")
-  func silent() async {
+  @Test(
+    "Where it is not wanted nothing is said, whatever the delivery",
+    arguments: [Delivery.eventLoop, .sigbus, .sigsegv])
+  func silent(delivery: Delivery) async {
+    let signal = delivery == .sigsegv ? SIGSEGV : SIGBUS
+    let result = await #expect(processExitsWith: .signal(signal), observing: [\.standardErrorContent]) {
+      [name = delivery.rawValue as String] in
+      Glibc.signal(SIGBUS, SIG_DFL)
+      Glibc.signal(SIGSEGV, SIG_DFL)
+      try Self.touch(try #require(Delivery(rawValue: name)), explains: false)
+    }
+    #expect(!text(result).contains("FaultRuntime"))
+  }
+
+  @Test("A runtime that explains its failures does not explain those of another one that does not")
+  func other() async {
     let result = await #expect(processExitsWith: .signal(SIGBUS), observing: [\.standardErrorContent]) {
       signal(SIGBUS, SIG_DFL)
-      try Self.touch(.eventLoop, explains: false)
+      let explaining = try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigbus))
+      let region = try explaining.map(ZeroProvider(), byteCount: pageBytes)
+      #expect(region.load(fromByteOffset: 0, as: UInt8.self) == 0)
+      try Self.touch(.sigbus, explains: false)
     }
     #expect(!text(result).contains("FaultRuntime"))
   }

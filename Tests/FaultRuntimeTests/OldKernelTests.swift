@@ -30,10 +30,10 @@ enum OldKernel: String, CaseIterable, CustomTestStringConvertible {
   static let withoutPoison: [OldKernel] = [.oldest, .debian12]
 
   func configuration(
-    _ delivery: Delivery, withoutPoison: PoisonFallback = .abort, closeDeadline: Duration = .seconds(5)
+    _ delivery: Delivery, poisonFallback: PoisonFallback = .abort, closeTimeout: Duration = .seconds(5)
   ) -> FaultRuntimeConfiguration {
     var configuration = FaultRuntimeConfiguration(
-      delivery: delivery, closeDeadline: closeDeadline, withoutPoison: withoutPoison)
+      delivery: delivery, closeTimeout: closeTimeout, poisonFallback: poisonFallback)
     configuration.withheldFeatures = UserfaultfdFeatures(rawValue: ~bits)
     return configuration
   }
@@ -201,7 +201,7 @@ struct OldKernelTests {
     arguments: OldKernel.withoutPoison, [Asker.handler, .pool])
   func keepWaiting(kernel: OldKernel, asker: Asker) throws {
     let source = Source(bad: 1)
-    let runtime = try FaultRuntime(kernel.configuration(.eventLoop, withoutPoison: .keepWaiting))
+    let runtime = try FaultRuntime(kernel.configuration(.eventLoop, poisonFallback: .keepWaiting))
     let regions = try (0..<2).map { _ in try runtime.map(source.provider(asker), byteCount: 3 * pageBytes) }
     let outcomes = regions.map { _ in Monitor<[Access]>([]) }
     let threads = zip(regions, outcomes).flatMap { region, outcomes in
@@ -249,8 +249,8 @@ struct OldKernelTests {
     let calls: [() throws -> Void] = [
       { _ = try region.read(all) },
       { try region.write([1, 2, 3], at: 5 * pageBytes) },
-      { try unsafe region.withResident(all) { _ in } },
-      { try unsafe region.forEachPiece(of: all) { _, _ in } },
+      { try unsafe region.withUnsafeResident(all) { _ in } },
+      { try unsafe region.forEachUnsafePiece(of: all) { _, _ in } },
       { try region.prefetch(all) },
       { try region.populate() },
     ]
@@ -271,7 +271,7 @@ struct OldKernelTests {
     arguments: OldKernel.withoutPoison, [Asker.handler, .pool])
   func close(kernel: OldKernel, asker: Asker) throws {
     let gate = Gate()
-    var configuration = kernel.configuration(.eventLoop, closeDeadline: .milliseconds(100))
+    var configuration = kernel.configuration(.eventLoop, closeTimeout: .milliseconds(100))
     // One request is under way, and the others have not begun.
     configuration.providerThreads = 1
     let runtime = try FaultRuntime(configuration)
@@ -343,13 +343,13 @@ struct OldKernelTests {
     "What does not come in time keeps waiting too, and its late answer is dropped", arguments: OldKernel.withoutPoison)
   func deadline(kernel: OldKernel) throws {
     let gate = Gate()
-    let runtime = try FaultRuntime(kernel.configuration(.eventLoop, withoutPoison: .keepWaiting))
+    let runtime = try FaultRuntime(kernel.configuration(.eventLoop, poisonFallback: .keepWaiting))
     let region = try runtime.map(
       ClosureProvider(requestSize: .singlePage) { request, page in
         if request.offset == pageBytes { gate.wait() }
         page.append(expectedBytes(request.range))
         return .filled
-      }, byteCount: 3 * pageBytes, options: RegionOptions(deadline: .milliseconds(300)))
+      }, byteCount: 3 * pageBytes, options: RegionOptions(timeout: .milliseconds(300)))
     let outcomes = Monitor<[Access]>([])
     let threads = Self.threadsReading([region.address + UInt(pageBytes)], into: outcomes)
     #expect(eventually { region.failure(at: pageBytes) != nil })
@@ -379,7 +379,7 @@ struct OldKernelTests {
     #expect(text.contains("region 'mine', page at offset 0"))
     #expect(text.contains("Linux 6.6 can"))
 
-    let region = try FaultRuntime(kernel.configuration(.eventLoop, withoutPoison: .keepWaiting)).map(
+    let region = try FaultRuntime(kernel.configuration(.eventLoop, poisonFallback: .keepWaiting)).map(
       patternProvider(), byteCount: 4 * pageBytes)
     #expect(region.access(0) == .byte(expectedByte(0)))
     let target = Scratch(pages: 2)

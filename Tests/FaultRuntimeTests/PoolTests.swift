@@ -39,9 +39,9 @@ struct PoolTests {
   }
 
   /// A runtime that does not stream ahead.
-  private func runtime(threads: Int = 4, closeDeadline: Duration = .seconds(5)) throws -> FaultRuntime {
+  private func runtime(threads: Int = 4, closeTimeout: Duration = .seconds(5)) throws -> FaultRuntime {
     var configuration = FaultRuntimeConfiguration(
-      delivery: .eventLoop, providerThreads: threads, closeDeadline: closeDeadline)
+      delivery: .eventLoop, providerThreads: threads, closeTimeout: closeTimeout)
     configuration.streamDistance = 0
     configuration.handlerThreads = 1
     return try FaultRuntime(configuration)
@@ -159,9 +159,9 @@ struct PoolTests {
     #expect(region.access(pageBytes) == .byte(expectedByte(pageBytes)))
   }
 
-  @Test("Closing waits for an answer, and a stuck provider is waited for no longer than the deadline")
+  @Test("Closing waits for an answer, and a stuck provider is waited for no longer than the timeout")
   func closing() throws {
-    let runtime = try runtime(closeDeadline: .milliseconds(50))
+    let runtime = try runtime(closeTimeout: .milliseconds(50))
     let slow = Slow()
     let region = try runtime.map(slow.provider(isHeld: { $0 == 1..<2 }), byteCount: 4 * pageBytes)
     let address = region.address
@@ -180,7 +180,7 @@ struct PoolTests {
 
   @Test("Closing waits for the answer that is under way")
   func closingWaits() throws {
-    let runtime = try runtime(closeDeadline: .seconds(600))
+    let runtime = try runtime(closeTimeout: .seconds(600))
     let slow = Slow()
     let region = try runtime.map(slow.provider(), byteCount: pageBytes)
     let address = region.address
@@ -253,7 +253,7 @@ struct PoolTests {
 
   @Test("A provider that closes its own region does not wait for itself")
   func closesItself() throws {
-    let runtime = try runtime(closeDeadline: .seconds(600))
+    let runtime = try runtime(closeTimeout: .seconds(600))
     let box = Monitor<LazyRegion?>(nil)
     let region = try runtime.map(
       ClosureProvider { request, page in
@@ -273,7 +273,7 @@ struct PoolTests {
     let slow = Slow()
     var victim: TestThread?
     do {
-      let runtime = try runtime(closeDeadline: .milliseconds(50))
+      let runtime = try runtime(closeTimeout: .milliseconds(50))
       let region = try runtime.map(slow.provider(), byteCount: pageBytes)
       let address = region.address
       victim = TestThread {

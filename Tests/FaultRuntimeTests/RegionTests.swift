@@ -205,7 +205,7 @@ struct RegionTests {
     "System calls are served where the descriptor allows it",
     .enabled(if: Host.kernelModeFaults, SkipReason.kernelModeFaults))
   func kernelMode() throws {
-    let runtime = try FaultRuntime(FaultRuntimeConfiguration(descriptor: .only(.full)))
+    let runtime = try FaultRuntime(FaultRuntimeConfiguration(descriptorChoice: .only(.full)))
     let region = try runtime.map(patternProvider(), byteCount: 8 * pageBytes)
     var copy = [UInt8](repeating: 0, count: 3 * pageBytes)
     let written = unsafe cts_write_to_pipe(region.address + 100, copy.count, &copy)
@@ -215,7 +215,7 @@ struct RegionTests {
 
   @Test("A user-mode-only descriptor serves user code, and system calls get EFAULT")
   func userModeOnly() throws {
-    let runtime = try FaultRuntime(FaultRuntimeConfiguration(descriptor: .only(.userModeOnly)))
+    let runtime = try FaultRuntime(FaultRuntimeConfiguration(descriptorChoice: .only(.userModeOnly)))
     #expect(runtime.descriptor == .userModeOnly)
     let region = try runtime.map(patternProvider(), byteCount: 2 * pageBytes)
     var copy = [UInt8](repeating: 0, count: 10)

@@ -7,10 +7,10 @@ import Testing
 
 @Suite("Providers that must not run on the faulting thread, without a userfaultfd", .timeLimit(.minutes(2)))
 struct SigsegvHelperTests {
-  private func runtime(providerThreads: Int = 4, closeDeadline: Duration = .seconds(5)) throws -> FaultRuntime {
+  private func runtime(providerThreads: Int = 4, closeTimeout: Duration = .seconds(5)) throws -> FaultRuntime {
     try FaultRuntime(
       FaultRuntimeConfiguration(
-        delivery: .sigsegv, providerThreads: providerThreads, closeDeadline: closeDeadline, onNotice: { _ in }))
+        delivery: .sigsegv, providerThreads: providerThreads, closeTimeout: closeTimeout, onNotice: { _ in }))
   }
 
   @Test("A thread of the runtime's own asks them, for pages, prefetches and pieces", arguments: [false, true])
@@ -28,7 +28,7 @@ struct SigsegvHelperTests {
     #expect(!here.withLock { $0 }.contains(cts_thread_id()))
     #expect(try region.read(20 * pageBytes..<22 * pageBytes) == expectedBytes(20 * pageBytes..<22 * pageBytes))
     var pieces: [UInt8] = []
-    try unsafe region.forEachPiece(of: 0..<region.byteCount) { bytes, _ in unsafe pieces += Array(bytes) }
+    try unsafe region.forEachUnsafePiece(of: 0..<region.byteCount) { bytes, _ in unsafe pieces += Array(bytes) }
     #expect(pieces == expectedBytes(0..<region.byteCount))
     #expect(mismatches(in: region) == [])
     #expect(tailIsZero(region))

@@ -165,7 +165,9 @@ struct SigsegvTests {
       #expect(write(77, to: region.address + 100) == .byte(77))
       let reader = TestThread {
         let bytes = Monitor<[UInt8]>([])
-        try? unsafe region.forEachPiece(of: 0..<pageBytes) { piece, _ in bytes.withLock { $0 = unsafe Array(piece) } }
+        try? unsafe region.forEachUnsafePiece(of: 0..<pageBytes) { piece, _ in
+          bytes.withLock { $0 = unsafe Array(piece) }
+        }
         found.withLock { $0 = bytes.withLock { $0 } }
         hasRead.store(true, ordering: .releasing)
       }
@@ -425,7 +427,7 @@ struct SigsegvTests {
       #expect(cts_hide_userfaultfd(EPERM) == 0)
       for configuration in [
         FaultRuntimeConfiguration(needsSystemCalls: true), FaultRuntimeConfiguration(delivery: .eventLoop),
-        FaultRuntimeConfiguration(delivery: .sigbus), FaultRuntimeConfiguration(descriptor: .only(.device)),
+        FaultRuntimeConfiguration(delivery: .sigbus), FaultRuntimeConfiguration(descriptorChoice: .only(.device)),
       ] {
         let error = #expect(throws: FaultRuntimeError.self) { try FaultRuntime(configuration) }
         #expect(error?.code == .userfaultfdUnavailable)
@@ -435,10 +437,10 @@ struct SigsegvTests {
       let runtime = try FaultRuntime(FaultRuntimeConfiguration(onNotice: { _ in notes.withLock { $0 += 1 } }))
       #expect(notes.withLock { $0 } == 1)
       let late = #expect(throws: FaultRuntimeError.self) {
-        try runtime.map(ZeroProvider(), byteCount: 1, options: RegionOptions(deadline: .seconds(1)))
+        try runtime.map(ZeroProvider(), byteCount: 1, options: RegionOptions(timeout: .seconds(1)))
       }
       #expect(late?.code == .providerForbidsDelivery)
-      #expect(late?.advice?.contains("without a deadline") == true)
+      #expect(late?.advice?.contains("without a timeout") == true)
     }
   }
 }

@@ -1,25 +1,40 @@
-/// Settings and limits of the host that a program with lazy memory may meet. Nil is what the host does not tell, or has no limit for.
+/// Settings and limits of the host that a program with lazy memory may meet. Nil is what the host does not tell, or has
+/// no limit for.
 public struct HostLimits: Hashable, Sendable {
   /// `vm.max_map_count`: how many mappings a process may have.
-  public internal(set) var mappings: Int?
+  public let mappings: Int?
   /// The soft `RLIMIT_NOFILE`: how many descriptors this process may have open.
-  public internal(set) var openFiles: Int?
+  public let openFiles: Int?
   /// The soft `RLIMIT_AS`: bytes of address space, lazy or not.
-  public internal(set) var addressSpaceByteCount: Int?
+  public let addressSpaceByteCount: Int?
   /// The least limit of the memory cgroup and those above it, as far as they can be seen.
-  public internal(set) var cgroupByteCount: Int?
+  public let cgroupByteCount: Int?
   /// Bytes that the cgroup with that limit uses now.
-  public internal(set) var cgroupUsedByteCount: Int?
+  public let cgroupUsedByteCount: Int?
   /// Free pages of hugetlb, of the default size. Lazy regions do not use them.
-  public internal(set) var freeHugePages: Int?
+  public let freeHugePages: Int?
   /// Bytes in a huge page of hugetlb, of the default size.
-  public internal(set) var hugePageByteCount: Int?
+  public let hugePageByteCount: Int?
   /// When the kernel makes transparent huge pages: `always`, `madvise` or `never`. They make large prefetches cheap.
-  public internal(set) var transparentHugePages: String?
+  public let transparentHugePages: String?
   /// Bytes in a transparent huge page.
-  public internal(set) var transparentHugePageByteCount: Int?
+  public let transparentHugePageByteCount: Int?
 
-  init() {}
+  init(
+    mappings: Int? = nil, openFiles: Int? = nil, addressSpaceByteCount: Int? = nil, cgroupByteCount: Int? = nil,
+    cgroupUsedByteCount: Int? = nil, freeHugePages: Int? = nil, hugePageByteCount: Int? = nil,
+    transparentHugePages: String? = nil, transparentHugePageByteCount: Int? = nil
+  ) {
+    self.mappings = mappings
+    self.openFiles = openFiles
+    self.addressSpaceByteCount = addressSpaceByteCount
+    self.cgroupByteCount = cgroupByteCount
+    self.cgroupUsedByteCount = cgroupUsedByteCount
+    self.freeHugePages = freeHugePages
+    self.hugePageByteCount = hugePageByteCount
+    self.transparentHugePages = transparentHugePages
+    self.transparentHugePageByteCount = transparentHugePageByteCount
+  }
 }
 
 extension HostLimits {

@@ -106,22 +106,24 @@ extension ProcessFacts {
 
 extension HostLimits {
   fileprivate static func ofThisHost() -> HostLimits {
-    var limits = HostLimits()
-    limits.mappings = HostFile.number("/proc/sys/vm/max_map_count")
-    limits.openFiles = Int(exactly: cuffd_limit_of_open_files())
-    limits.addressSpaceByteCount = Int(exactly: cuffd_limit_of_address_space())
-    limits.freeHugePages = HostFile.text("/proc/meminfo").flatMap { meminfo("HugePages_Free", $0) }
-    limits.hugePageByteCount = HostFile.text("/proc/meminfo").flatMap { meminfo("Hugepagesize", $0) }.map { $0 &* 1024 }
-    limits.transparentHugePages = HostFile.text("/sys/kernel/mm/transparent_hugepage/enabled").flatMap(chosen)
-    limits.transparentHugePageByteCount = HostFile.number("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size")
+    var cgroup: (byteCount: Int, usedByteCount: Int?)?
     for folder in CgroupFolder.all(HostFile.text("/proc/self/cgroup") ?? "") {
       guard let bytes = HostFile.text(folder.path + folder.limitName).flatMap(CgroupFolder.limit),
-        bytes < limits.cgroupByteCount ?? Int.max
+        bytes < cgroup?.byteCount ?? Int.max
       else { continue }
-      limits.cgroupByteCount = bytes
-      limits.cgroupUsedByteCount = HostFile.number(folder.path + folder.usedName)
+      cgroup = (bytes, HostFile.number(folder.path + folder.usedName))
     }
-    return limits
+    let memory = HostFile.text("/proc/meminfo")
+    return HostLimits(
+      mappings: HostFile.number("/proc/sys/vm/max_map_count"),
+      openFiles: Int(exactly: cuffd_limit_of_open_files()),
+      addressSpaceByteCount: Int(exactly: cuffd_limit_of_address_space()),
+      cgroupByteCount: cgroup?.byteCount,
+      cgroupUsedByteCount: cgroup?.usedByteCount,
+      freeHugePages: memory.flatMap { meminfo("HugePages_Free", $0) },
+      hugePageByteCount: memory.flatMap { meminfo("Hugepagesize", $0) }.map { $0 &* 1024 },
+      transparentHugePages: HostFile.text("/sys/kernel/mm/transparent_hugepage/enabled").flatMap(chosen),
+      transparentHugePageByteCount: HostFile.number("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"))
   }
 
   /// A number of the text of `/proc/meminfo`.

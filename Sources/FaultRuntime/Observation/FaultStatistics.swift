@@ -25,7 +25,7 @@ public struct FaultStatistics: Hashable, Sendable {
   /// Resolutions put off because the kernel wanted something else read first (`EAGAIN`).
   public var deferrals = 0
 
-  /// Answers of providers that came after their region's deadline, and were dropped.
+  /// Answers of providers that came after their region's timeout, and were dropped.
   public var lateAnswers = 0
 
   /// How often a handler went on with its other thread: to follow a faulting thread, or to stop that

@@ -31,7 +31,7 @@ public struct FaultRuntimeError: Error, Sendable {
     public static let forkedChild = Code(kind: .forkedChild)
     /// The kernel lacks a feature that the configuration needs.
     public static let featureMissing = Code(kind: .featureMissing)
-    /// The provider, or the region's deadline, does not permit the delivery that the configuration asks for.
+    /// The provider, or the region's timeout, does not permit the delivery that the configuration asks for.
     public static let providerForbidsDelivery = Code(kind: .providerForbidsDelivery)
     /// A range is not within its region.
     public static let rangeOutOfBounds = Code(kind: .rangeOutOfBounds)
@@ -143,16 +143,16 @@ extension FaultRuntimeError {
         """)
   }
 
-  static func deadlineForbidsDelivery(name: String, without missing: Self? = nil) -> Self {
+  static func timeoutForbidsDelivery(name: String, without missing: Self? = nil) -> Self {
     if let missing {
       return Self(
         .providerForbidsDelivery,
-        "region '\(name)' has a deadline, which its faulting threads cannot keep, and nothing else can serve it: \(missing.message)",
-        advice: "map it without a deadline; or \(missing.advice ?? "use another host")")
+        "region '\(name)' has a timeout, which its faulting threads cannot keep, and nothing else can serve it: \(missing.message)",
+        advice: "map it without a timeout; or \(missing.advice ?? "use another host")")
     }
     return Self(
-      .providerForbidsDelivery, "region '\(name)' has a deadline, which its faulting threads cannot keep",
-      advice: "use Delivery.auto or Delivery.eventLoop, or map it without a deadline")
+      .providerForbidsDelivery, "region '\(name)' has a timeout, which its faulting threads cannot keep",
+      advice: "use Delivery.auto or Delivery.eventLoop, or map it without a timeout")
   }
 
   static func rangeOutOfBounds(_ region: Region, _ range: Range<Int>) -> Self {

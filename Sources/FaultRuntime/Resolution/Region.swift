@@ -33,6 +33,8 @@ final class Region: TableMember {
   let mayBeAskedConcurrently: Bool
   /// Whether the provider may be asked on the thread that faulted, in its signal handler.
   let mayRunInFaultingThread: Bool
+  /// Whether a program that dies of a failed page of this region says why.
+  let explainsFailures: Bool
   let failures = FailureLog()
   let pins = RegionPins()
   /// The provider's name, for messages.
@@ -49,7 +51,8 @@ final class Region: TableMember {
   ///   - makeMemory: maps the memory, whose length is given in bytes, in whole pages.
   init<Provider: PageProvider>(
     provider: Provider, byteCount: Int, options: RegionOptions, name: String, pageSize: PageSize,
-    server: ObjectIdentifier, widestFault: Int = .max, makeMemory: (Int) throws(HostCallError) -> any RegionMemory
+    server: ObjectIdentifier, widestFault: Int = .max, explainsFailures: Bool = true,
+    makeMemory: (Int) throws(HostCallError) -> any RegionMemory
   ) throws(FaultRuntimeError) {
     guard byteCount > 0 else { throw .emptyRegion(name: name, byteCount: byteCount) }
     guard let mapped = pageSize.roundUp(byteCount) else { throw .cannotMap(name, byteCount, .noMemory) }
@@ -66,10 +69,10 @@ final class Region: TableMember {
     range = memory.range
     advice = options.advice
     retry = options.retry
-    deadline = options.deadline.map { max(1, $0.clampedNanoseconds) } ?? 0
+    deadline = options.timeout.map { max(1, $0.clampedNanoseconds) } ?? 0
     // The thread that waits between attempts, or that may have to be given up, must not be the handler.
     mayBlock =
-      !provider.permissions.contains(.handlerThread) || options.deadline != nil || options.retry.attempts > 1
+      !provider.permissions.contains(.handlerThread) || options.timeout != nil || options.retry.attempts > 1
     providerName = (provider as? any CustomStringConvertible)?.description ?? "\(Provider.self)"
     self.name = name
     self.byteCount = byteCount
@@ -80,6 +83,7 @@ final class Region: TableMember {
     widestRequest = max(unit, min(largest, widestFault) / unit * unit)
     mayBeAskedConcurrently = provider.permissions.contains(.concurrentRequests)
     mayRunInFaultingThread = provider.mayRunInFaultingThread
+    self.explainsFailures = explainsFailures
     provide = { request, buffer in try provider.page(request, into: &buffer) }
   }
 

@@ -47,26 +47,26 @@ public struct RegionOptions: Hashable, Sendable {
   /// ``RetryPolicy/never`` has the provider asked on threads of the pool, so that nobody else waits.
   public var retry: RetryPolicy
 
-  /// How long a page may take, from the reading of its fault to the provider's answer, attempts and their waits included; nil
-  /// for ever. After that the page fails, and what the provider answers later is dropped. For a prefetch it is how long each
-  /// of its requests may take.
+  /// How long a page may take, from the reading of its fault to the provider's answer, attempts and their waits
+  /// included; nil for ever. What is not more than zero counts as a nanosecond. After that the page fails, and what the
+  /// provider answers later is dropped. For a prefetch it is how long each of its requests may take.
   ///
-  /// Kept within a quarter of itself, at least a millisecond. It needs a thread that is not the one that waits: such a region
-  /// is never served by its faulting threads (`sigbus`), and its provider is asked on threads of the pool. Each call that
-  /// does not return keeps its thread; another one takes its place, up to 64 of them.
-  public var deadline: Duration?
+  /// It ends within a quarter of itself, at least a millisecond, of what it says. It needs a thread that is not the one
+  /// that waits: such a region is never served by its faulting threads (`sigbus`), and its provider is asked on threads
+  /// of the pool. Each call that does not return keeps its thread; another one takes its place, up to 64 of them.
+  public var timeout: Duration?
 
   /// Options with the usual values: a made-up name, memory that can be read and written, requests that adapt, no second
-  /// attempt, and no deadline.
+  /// attempt, and no timeout.
   public init(
     name: String? = nil, access: Access = .readWrite, advice: Advice = .normal, retry: RetryPolicy = .never,
-    deadline: Duration? = nil
+    timeout: Duration? = nil
   ) {
     self.name = name
     self.access = access
     self.advice = advice
     self.retry = retry
-    self.deadline = deadline
+    self.timeout = timeout
   }
 }
 

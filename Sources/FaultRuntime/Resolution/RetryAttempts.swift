@@ -16,7 +16,7 @@ struct RetryAttempts {
     let now = cuffd_monotonic_nanoseconds()
     if firstFailure == 0 { firstFailure = now }
     let wait = wait(after: made, chance: .random(in: 0...1))
-    if let deadline = policy.deadline, now - firstFailure + wait > deadline.clampedNanoseconds { return false }
+    if let timeout = policy.timeout, now - firstFailure + wait > timeout.clampedNanoseconds { return false }
     made += 1
     var left = wait
     while left > 0, !isOver() {

@@ -90,7 +90,7 @@ extension AutomaticDelivery {
     _ configuration: FaultRuntimeConfiguration, _ descriptor: Descriptor, permitsFaultingThread: Bool, hasDeadline: Bool
   ) {
     self.init(
-      descriptor: descriptor, needsDescriptor: configuration.descriptor.onlyKind != nil,
+      descriptor: descriptor, needsDescriptor: configuration.descriptorChoice.onlyKind != nil,
       needsSystemCalls: configuration.needsSystemCalls, permitsFaultingThread: permitsFaultingThread,
       hasDeadline: hasDeadline)
   }

@@ -74,7 +74,7 @@ final class Engine: Sendable {
   deinit {
     watchdog?.stop()
     handlers?.stop()
-    pool.stop(nanoseconds: configuration.closeDeadline.clampedNanoseconds)
+    pool.stop(nanoseconds: configuration.closeTimeout.clampedNanoseconds)
   }
 
   func map<Provider: PageProvider>(
@@ -89,7 +89,8 @@ final class Engine: Sendable {
     do throws(FaultRuntimeError) {
       let region = try Region(
         provider: provider, byteCount: byteCount, options: options, name: name, pageSize: pageSize,
-        server: ObjectIdentifier(server), widestFault: server.widestFault
+        server: ObjectIdentifier(server), widestFault: server.widestFault,
+        explainsFailures: configuration.explainsFailures
       ) { mapped throws(HostCallError) in
         try server.makeMemory(
           byteCount: mapped,
@@ -119,7 +120,7 @@ final class Engine: Sendable {
   ) throws(FaultRuntimeError) -> any RegionServer {
     if choose(for: provider, options: options).delivery == .eventLoop, let handlers { return handlers.next() }
     guard provider.mayRunInFaultingThread || protection != nil else { throw .providerForbidsDelivery(name: name) }
-    guard options.deadline == nil else { throw .deadlineForbidsDelivery(name: name, without: missingDescriptor) }
+    guard options.timeout == nil else { throw .timeoutForbidsDelivery(name: name, without: missingDescriptor) }
     return protection ?? faultingThreads!
   }
 
@@ -131,7 +132,7 @@ final class Engine: Sendable {
   }
 
   /// In nanoseconds.
-  var closeDeadline: UInt64 { configuration.closeDeadline.clampedNanoseconds }
+  var closeTimeout: UInt64 { configuration.closeTimeout.clampedNanoseconds }
 
   /// Which delivery a region over `provider` gets.
   func choose(for provider: some PageProvider, options: RegionOptions) -> DeliveryChoice {
@@ -140,7 +141,7 @@ final class Engine: Sendable {
     }
     let region = AutomaticDelivery(
       configuration, missingDescriptor.map { .refused($0.message) } ?? .available(availableFeatures),
-      permitsFaultingThread: provider.mayRunInFaultingThread, hasDeadline: options.deadline != nil)
+      permitsFaultingThread: provider.mayRunInFaultingThread, hasDeadline: options.timeout != nil)
     guard case .choice(let choice) = region.outcome else {
       preconditionFailure("there is a runtime where `auto` has nothing for it")
     }

@@ -19,8 +19,10 @@ struct PieceReader: ~Copyable {
 
   deinit { _ = unsafe cuffd_unmap(UInt64(UInt(bitPattern: buffer.baseAddress)), buffer.count) }
 
-  func withBytes(_ body: (UnsafeRawBufferPointer) throws -> Void) throws {
-    try unsafe body(UnsafeRawBufferPointer(buffer))
+  /// A part of the buffer. Valid until it is filled again, and as long as the reader is there.
+  @unsafe
+  func unsafeBytes(_ part: Range<Int>) -> UnsafeRawBufferPointer {
+    unsafe UnsafeRawBufferPointer(rebasing: buffer[part])
   }
 
   /// Fills the buffer with what belongs at these offsets.
@@ -82,7 +84,7 @@ struct PieceReader: ~Copyable {
       do throws(FaultRuntimeError) {
         try ask(range, part)
       } catch {
-        guard error.code == .pageFailed, part.count > region.pageSize, !error.isDeadline else { throw error }
+        guard error.code == .pageFailed, part.count > region.pageSize, !error.isTimeout else { throw error }
         // One of the pages is to blame, or the provider answers less at a time.
         try narrow(error, range, part)
       }
@@ -130,7 +132,7 @@ struct PieceReader: ~Copyable {
 
 extension FaultRuntimeError {
   /// Asking for less would take as long again.
-  fileprivate var isDeadline: Bool {
+  fileprivate var isTimeout: Bool {
     (failure?.cause as? ResolutionError)?.code == .deadlineExceeded
   }
 }

@@ -8,7 +8,7 @@ enum StressTrouble: UInt8, CaseIterable {
   case throwsForEver
   /// Returns in time, if late.
   case stallsShort
-  /// Returns after the region's deadline, where there is one.
+  /// Returns after the region's timeout, where there is one.
   case stallsLong
   /// Answers with the pages before this one only, which it may.
   case endsBefore
@@ -24,7 +24,7 @@ enum StressTrouble: UInt8, CaseIterable {
     case .throwsError: "provider throws"
     case .throwsForEver: "provider throws for ever"
     case .stallsShort: "provider stalls"
-    case .stallsLong: "provider stalls past the deadline"
+    case .stallsLong: "provider stalls past the timeout"
     case .endsBefore: "answer ends early"
     case .answersHalf: "answer of half a page"
     case .lendsTooMuch: "answer too long"
@@ -65,7 +65,7 @@ struct StressPlan {
   let byteCount: Int
   let options: RegionOptions
   let requestSize: RequestSize
-  /// Microseconds that are longer than the deadline.
+  /// Microseconds that are longer than the timeout.
   let longStall: UInt32
   let permissions: ProviderPermissions
   /// Whether it lends the bytes where it can, instead of filling them in.
@@ -91,9 +91,9 @@ struct StressPlan {
     byteCount = pages * pageSize - (random.percent(50) ? 0 : random.within(1...(pageSize - 1)))
 
     let isSigbus = runtime == .sigbus
-    let canKeepDeadline = runtime != .sigbus && runtime != .sigsegv
-    let milliseconds: Int? = canKeepDeadline && random.percent(40) ? random.within(10...60) : nil
-    let deadline = milliseconds.map { Duration.milliseconds($0) }
+    let canKeepTimeout = runtime != .sigbus && runtime != .sigsegv
+    let milliseconds: Int? = canKeepTimeout && random.percent(40) ? random.within(10...60) : nil
+    let timeout = milliseconds.map { Duration.milliseconds($0) }
     longStall = UInt32((milliseconds.map { 3 * $0 } ?? 8) * 1000)
     options = RegionOptions(
       name: name,
@@ -103,8 +103,8 @@ struct StressPlan {
         ? .never
         : RetryPolicy(
           attempts: random.within(2...4), firstBackoff: .microseconds(random.within(0...2000)),
-          largestBackoff: .milliseconds(4), deadline: random.percent(30) ? .milliseconds(10) : nil),
-      deadline: deadline)
+          largestBackoff: .milliseconds(4), timeout: random.percent(30) ? .milliseconds(10) : nil),
+      timeout: timeout)
 
     let preferred = random.percent(60) ? 1 : random.within(1...8)
     requestSize = RequestSize(preferred: preferred * pageSize, largest: random.among([1, 4, 16, 64]) * pageSize)

@@ -54,7 +54,7 @@ final class StressRegistry: Sendable {
       case let error as ResolutionError:
         switch error.code {
         case .answerTooShort, .answerTooLong: model.hasMark(StressModel.answeredBadly, page) || isClosing
-        case .deadlineExceeded: error.deadline == model.plan.options.deadline
+        case .deadlineExceeded: error.deadline == model.plan.options.timeout
         case .regionClosed: isClosing
         case .refused: error.errno == .noMemory && kernelMakesTrouble
         default: false

@@ -43,7 +43,7 @@ extension StressWorker {
     defer { region.model.gate.leave() }
     let before = region.model.states(of: range)
     do {
-      let (signal, bytes) = try unsafe region.region.withResident(range) { buffer in
+      let (signal, bytes) = try unsafe region.region.withUnsafeResident(range) { buffer in
         var copy = [UInt8](repeating: 0, count: buffer.count)
         let signal = unsafe cstress_read(UInt(bitPattern: buffer.baseAddress), &copy, copy.count)
         return (signal, copy)
@@ -68,7 +68,7 @@ extension StressWorker {
     defer { region.model.release(page, wrote: mask) }
     do {
       let bytes = written(region, parts.range)
-      let signal = try unsafe region.region.withMutableResident(parts.range) { buffer in
+      let signal = try unsafe region.region.withUnsafeMutableResident(parts.range) { buffer in
         unsafe cstress_write(UInt(bitPattern: buffer.baseAddress), bytes, bytes.count)
       }
       if signal == 0 {
@@ -131,7 +131,7 @@ extension StressWorker {
     let first = range.lowerBound / region.model.pageSize
     var next = range.lowerBound
     do {
-      try unsafe region.region.forEachPiece(
+      try unsafe region.region.forEachUnsafePiece(
         of: range, byteCount: 1 + Int(draw.second >> 8) % (20 * region.model.pageSize)
       ) {
         bytes, offset in
@@ -192,7 +192,7 @@ extension StressWorker {
 
   private func cure(_ region: StressRegion, _ page: Int) {
     let range = region.clipped(page..<(page + 1))
-    // More than a page's trouble lasts; with a deadline the machine itself may be too slow.
+    // More than a page's trouble lasts; with a timeout the machine itself may be too slow.
     for _ in 0..<100 where !region.model.isNeverGiven(page) {
       let before = region.model.states(of: range)
       do {

@@ -69,7 +69,7 @@ final class EventLoop: PoolServer, FillCounter {
       throw .unavailable(error)
     }
     reporter = FailureReporter(configuration)
-    retryDeadline = configuration.resolveDeadline.clampedNanoseconds
+    retryDeadline = configuration.resolveTimeout.clampedNanoseconds
     pooled = DirectAnswering(counters: SharedCounters(), reporter: reporter, retryDeadline: retryDeadline, wakes: true)
     self.pool = pool
     ownThreads = pool.ownThreads
@@ -79,7 +79,7 @@ final class EventLoop: PoolServer, FillCounter {
     self.number = number
     self.pageSize = pageSize
     immediateRetries = configuration.immediateRetries
-    closeDeadline = configuration.closeDeadline.clampedNanoseconds
+    closeDeadline = configuration.closeTimeout.clampedNanoseconds
     batchCapacity = configuration.batchCapacity
     do {
       epoll = try Epoll()

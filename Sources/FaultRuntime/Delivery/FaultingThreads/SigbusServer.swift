@@ -17,7 +17,7 @@ final class SigbusServer: FaultingThreadServer {
     do {
       userfaultfd = SharedUserfaultfd(
         try Userfaultfd.open(
-          configuration.descriptor.candidates(servingSystemCalls: false), wanting: [.sigbus, .poison],
+          configuration.descriptorChoice.candidates(servingSystemCalls: false), wanting: [.sigbus, .poison],
           without: configuration.withheldFeatures))
     } catch {
       throw .unavailable(error)
@@ -32,7 +32,7 @@ final class SigbusServer: FaultingThreadServer {
     self.pageSize = pageSize
     answering = DirectAnswering(
       counters: counters, reporter: FailureReporter(configuration),
-      retryDeadline: configuration.resolveDeadline.clampedNanoseconds, wakes: false)
+      retryDeadline: configuration.resolveTimeout.clampedNanoseconds, wakes: false)
   }
 
   var signal: CInt { CUFFD_SIGBUS }

@@ -30,7 +30,7 @@ final class SignalDispatcher: Sendable {
   /// In the signal handler, when nothing is left but the default action.
   private func lastWords(_ number: CInt, _ address: UInt) {
     guard let region = explained.region(containing: address) ?? table.region(containing: address)?.region,
-      number == region.memory.failureSignal
+      region.explainsFailures, number == region.memory.failureSignal
     else { return }
     let page = region.pageSize.pageStart(of: address)
     _ = region.failures.explain(region.offset(of: page))

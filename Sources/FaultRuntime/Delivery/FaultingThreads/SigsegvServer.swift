@@ -37,7 +37,7 @@ final class SigsegvServer: FaultingThreadServer, PoolServer {
     budget = configuration.mappingLimit.map { MappingBudget(limit: $0) } ?? SignalDispatcher.shared.budget
     pooled = DirectAnswering(
       counters: counters, reporter: FailureReporter(configuration),
-      retryDeadline: configuration.resolveDeadline.clampedNanoseconds, wakes: false)
+      retryDeadline: configuration.resolveTimeout.clampedNanoseconds, wakes: false)
   }
 
   var signal: CInt { CUFFD_SIGSEGV }

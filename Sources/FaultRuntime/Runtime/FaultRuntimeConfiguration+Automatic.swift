@@ -1,0 +1,18 @@
+/// What a runtime has to have ready for the regions that it may be asked for.
+extension FaultRuntimeConfiguration {
+  var wantsHandlers: Bool { wants(.eventLoop) }
+
+  var wantsFaultingThreads: Bool { wants(.sigbus) }
+
+  /// Whether a runtime that has a userfaultfd has to be ready for this delivery.
+  private func wants(_ delivery: Delivery) -> Bool {
+    self.delivery == .auto
+      ? AutomaticDelivery.deliveries(needsSystemCalls: needsSystemCalls).contains(delivery) : self.delivery == delivery
+  }
+
+  /// Whether the runtime is free to serve regions without a userfaultfd, where none can be had.
+  var doesWithoutDescriptor: Bool {
+    let region = AutomaticDelivery(self, .refused(""), permitsFaultingThread: true, hasDeadline: false)
+    return delivery == .auto && region.outcome.delivery != nil
+  }
+}
