@@ -17,8 +17,8 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// may use, and to four. Several handlers serve several regions at once; the faults of one region are always served by one.
   public var handlerThreads: Int?
 
-  /// Number of threads on which providers run that may block (``ProviderPermissions/handlerThread``), 1 to 64. They are started with the
-  /// first region over such a provider.
+  /// Number of threads on which providers run that may block (all without ``ProviderPermissions/handlerThread``), 1 to 64. They
+  /// are started with the first region over such a provider.
   public var providerThreads: Int
 
   /// On which CPU handler threads run.
