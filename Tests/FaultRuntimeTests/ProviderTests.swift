@@ -123,7 +123,7 @@ struct ProviderTests {
     let descriptor = unsafe open(terminated, O_CREAT | O_EXCL | O_RDWR, 0o600)
     try #require(descriptor >= 0)
     defer { unsafe unlink(terminated) }
-    #expect(unsafe write(descriptor, [7, 8], 2) == 2)
+    #expect(unsafe write(descriptor, [7, 8] as [UInt8], 2) == 2)
     close(descriptor)
     let file = try FileProvider(pathBytes: name)
     #expect(file.path.hasSuffix("-\\xff\\x0a"))
