@@ -171,7 +171,8 @@ struct SerialProviderTests {
     }
   }
 
-  @Test("Faults, prefetches and pieces", arguments: [Delivery.eventLoop, .sigsegv], [ProviderPermissions(), .handlerThread])
+  @Test(
+    "Faults, prefetches and pieces", arguments: [Delivery.eventLoop, .sigsegv], [ProviderPermissions(), .handlerThread])
   func everything(delivery: Delivery, permissions: ProviderPermissions) throws {
     let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery, onNotice: { _ in }))
     let counted = Counted()
