@@ -24,7 +24,8 @@ extension UffdUnitTests {
     arguments: [Delivery.eventLoop, .sigbus])
   func poisonOfRegion(delivery: Delivery) throws {
     struct Refused: Error {}
-    let provider = ClosureProvider(requestSize: .singlePage, permissions: [.concurrentRequests, .signalHandler]) { request, page in
+    let provider = ClosureProvider(requestSize: .singlePage, permissions: [.concurrentRequests, .signalHandler]) {
+      request, page in
       if request.offset / hostPageBytes % 2 == 0 { throw Refused() }
       page.append(repeating: 7, count: request.byteCount)
       return .filled

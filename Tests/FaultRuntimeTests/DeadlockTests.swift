@@ -23,7 +23,9 @@ struct DeadlockTests {
   private static func toucher(
     _ places: Places, _ index: Int, page: Int, mayBlock: Bool, inFaultingThread: Bool = false
   ) -> ClosureProvider {
-    ClosureProvider(requestSize: .singlePage, permissions: .test(mayBlock: mayBlock, inFaultingThread: inFaultingThread)) {
+    ClosureProvider(
+      requestSize: .singlePage, permissions: .test(mayBlock: mayBlock, inFaultingThread: inFaultingThread)
+    ) {
       request, buffer in
       switch read(places[index] + UInt(page * pageBytes)) {
       case .byte(let byte): buffer.append(repeating: byte, count: request.byteCount)

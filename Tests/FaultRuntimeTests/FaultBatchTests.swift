@@ -69,7 +69,8 @@ struct FaultBatchTests {
     let gate = Gate()
     let requests = Requests()
     let region = try runtime.map(
-      ClosureProvider(requestSize: RequestSize(preferred: 1, largest: 64 << 10), permissions: .onHandler) { request, page in
+      ClosureProvider(requestSize: RequestSize(preferred: 1, largest: 64 << 10), permissions: .onHandler) {
+        request, page in
         requests.add(request)
         // The first request holds the handler until everybody waits.
         if request.offset == 0 { gate.wait() }

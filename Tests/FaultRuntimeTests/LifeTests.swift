@@ -276,7 +276,8 @@ struct LifeTests {
         FaultRuntimeConfiguration(
           delivery: .eventLoop, handlerThreads: 1,
           onFailure: { failures.add(PageRequest(offset: $0.offset, byteCount: $0.byteCount)) }))
-      let warm = try runtime.map(ClosureProvider(permissions: .onHandler) { _, _ in throw Broken() }, byteCount: pageBytes)
+      let warm = try runtime.map(
+        ClosureProvider(permissions: .onHandler) { _, _ in throw Broken() }, byteCount: pageBytes)
       #expect(warm.access(0) == .signal(SIGBUS))
       let pages = (64 << 20) / pageBytes
       let source = [UInt8](repeating: 0x5a, count: pageBytes)

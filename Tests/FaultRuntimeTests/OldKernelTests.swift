@@ -186,7 +186,8 @@ struct OldKernelTests {
       [kernel = kernel.rawValue as String, mayBlock = (asker == .pool) as Bool] in
       let configuration = OldKernel(rawValue: kernel)!.configuration(.eventLoop)
       let region = try FaultRuntime(configuration).map(
-        ClosureProvider(permissions: mayBlock ? .standard : .onHandler) { _, _ in throw Broken() }, byteCount: pageBytes,
+        ClosureProvider(permissions: mayBlock ? .standard : .onHandler) { _, _ in throw Broken() },
+        byteCount: pageBytes,
         options: RegionOptions(name: "old"))
       _ = region.access(0)
     }

@@ -152,7 +152,8 @@ func expectedBytes(_ range: Range<Int>, seed: Int = 0) -> [UInt8] { range.map { 
 func patternProvider(
   seed: Int = 0, requestSize: RequestSize = .singlePage, mayBlock: Bool = false, inFaultingThread: Bool = false
 ) -> ClosureProvider {
-  ClosureProvider(requestSize: requestSize, permissions: .test(mayBlock: mayBlock, inFaultingThread: inFaultingThread)) {
+  ClosureProvider(requestSize: requestSize, permissions: .test(mayBlock: mayBlock, inFaultingThread: inFaultingThread))
+  {
     request, page in
     // A plain loop, because the sanitizers make everything else slow.
     unsafe page.appendUnsafely { free in

@@ -28,7 +28,8 @@ struct WideningTests {
     configuration.streamDistance = 0
     let runtime = try FaultRuntime(configuration)
     let provider = ClosureProvider(
-      requestSize: RequestSize(preferred: unit * pageBytes, largest: largest * pageBytes), permissions: asker.permissions
+      requestSize: RequestSize(preferred: unit * pageBytes, largest: largest * pageBytes),
+      permissions: asker.permissions
     ) { request, page in
       requests.note(request)
       let pages = (request.range.lowerBound / pageBytes)..<((request.range.upperBound + pageBytes - 1) / pageBytes)

@@ -19,8 +19,8 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// served by one.
   public var handlerThreads: Int?
 
-  /// Number of threads on which providers run that may block (``ProviderPermissions/handlerThread``), 1 to 64. They are started with the
-  /// first region over such a provider.
+  /// Number of threads on which providers run that may block (all without ``ProviderPermissions/handlerThread``), 1 to 64. They
+  /// are started with the first region over such a provider.
   public var providerThreads: Int
 
   /// On which CPU handler threads run.

@@ -33,7 +33,8 @@ extension FileProviderError: CustomStringConvertible {
     let reason = errno.map { " (\($0): \($0.explanation))" } ?? ""
     return switch code.kind {
     case .cannotOpen: "cannot open \(path)\(reason)"
-    case .invalidPath: "cannot open \(path): there is a zero byte (NUL) in the path, where the kernel would take it to end"
+    case .invalidPath:
+      "cannot open \(path): the path has a zero byte (NUL) in it, where the kernel would take it to end"
     case .notARegularFile: "\(path) is not a regular file\(reason)"
     case .cannotRead: "cannot read \(path) at offset \(offset ?? 0)\(reason)"
     case .truncated: "\(path) was truncated while it was mapped: nothing is left at offset \(offset ?? 0)"

@@ -19,7 +19,8 @@ final class Sleeper: Sendable {
   /// - Parameter blocks: whether the provider does not say that it may block.
   init(_ runtime: FaultRuntime, blocks: Bool) throws {
     let pages = 4096
-    let provider = ClosureProvider(permissions: blocks ? [.concurrentRequests, .handlerThread] : .standard) { request, page in
+    let provider = ClosureProvider(permissions: blocks ? [.concurrentRequests, .handlerThread] : .standard) {
+      request, page in
       var time = timespec(tv_sec: 0, tv_nsec: Int(Self.nanoseconds))
       unsafe nanosleep(&time, nil)
       page.append(repeating: 1, count: request.byteCount)
