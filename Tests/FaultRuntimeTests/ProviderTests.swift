@@ -202,7 +202,7 @@ struct SerialProviderTests {
     let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .eventLoop, providerThreads: 3))
     let region = try runtime.map(
       counted.provider([]) { if $0.offset == 0 { gate.wait() } }, byteCount: 4 * pageBytes,
-      options: RegionOptions(advice: .random, deadline: .milliseconds(100)))
+      options: RegionOptions(advice: .random, timeout: .milliseconds(100)))
     #expect(region.access(0) == .signal(SIGBUS))
     #expect(region.access(pageBytes) == .signal(SIGBUS))
     #expect(throws: FaultRuntimeError.self) { try region.prefetch((2 * pageBytes)..<(3 * pageBytes)) }
@@ -227,6 +227,6 @@ struct SerialProviderTests {
     place.store(region.address, ordering: .relaxed)
     let toucher = TestThread { #expect(region.access(0) == .signal(SIGBUS)) }
     #expect(toucher.join())
-    #expect(region.failures.contains { if case .deadlock? = $0.cause as? ResolutionError { true } else { false } })
+    #expect(region.failures.contains { ($0.cause as? ResolutionError)?.code == .deadlock })
   }
 }
