@@ -15,7 +15,7 @@ struct AutomaticDeliveryTests {
     (0..<16).map { bits in
       AutomaticDelivery(
         descriptor: descriptor, needsDescriptor: bits & 1 != 0, needsSystemCalls: bits & 2 != 0,
-        permitsFaultingThread: bits & 4 != 0, hasDeadline: bits & 8 != 0)
+        permitsFaultingThread: bits & 4 != 0, hasTimeout: bits & 8 != 0)
     }
   }
 
@@ -28,13 +28,13 @@ struct AutomaticDeliveryTests {
       (
         .sigbus,
         features?.contains(.sigbus) == true && !question.needsSystemCalls && question.permitsFaultingThread
-          && !question.hasDeadline
+          && !question.hasTimeout
       ),
       (
         .eventLoop,
         features != nil
           && (question.needsSystemCalls
-            || (features?.contains(.sigbus) == true && (!question.permitsFaultingThread || question.hasDeadline)))
+            || (features?.contains(.sigbus) == true && (!question.permitsFaultingThread || question.hasTimeout)))
       ),
       (.sigsegv, isRefused && !question.needsSystemCalls && !question.needsDescriptor),
     ]
@@ -54,13 +54,13 @@ struct AutomaticDeliveryTests {
   func reasons() {
     func reason(_ change: (inout AutomaticDelivery) -> Void) -> String {
       var question = AutomaticDelivery(
-        descriptor: .available(.sigbus), needsSystemCalls: false, permitsFaultingThread: true, hasDeadline: false)
+        descriptor: .available(.sigbus), needsSystemCalls: false, permitsFaultingThread: true, hasTimeout: false)
       change(&question)
       return question.outcome.reason
     }
     #expect(reason { _ in }.contains("fastest"))
     #expect(reason { $0.permitsFaultingThread = false }.contains("does not permit"))
-    #expect(reason { $0.hasDeadline = true }.contains("deadline"))
+    #expect(reason { $0.hasTimeout = true }.contains("deadline"))
     #expect(reason { $0.needsSystemCalls = true }.contains("system calls"))
     #expect(reason { $0.descriptor = .available(.poison) }.contains("UFFD_FEATURE_SIGBUS"))
     #expect(reason { $0.descriptor = .deadly("a filter kills") } == "a filter kills")
@@ -72,7 +72,7 @@ struct AutomaticDeliveryTests {
     #expect(helped.contains("thread of the runtime's own"))
     let late = reason {
       $0.descriptor = .refused("no rights")
-      $0.hasDeadline = true
+      $0.hasTimeout = true
     }
     #expect(late.contains("is an error"))
   }
@@ -103,7 +103,7 @@ struct AutomaticDeliveryTests {
     var configuration = FaultRuntimeConfiguration(needsSystemCalls: needsSystemCalls)
     configuration.withheldFeatures = .sigbus
     let said = AutomaticDelivery(
-      configuration, .available(Host.features.subtracting(.sigbus)), permitsFaultingThread: true, hasDeadline: false)
+      configuration, .available(Host.features.subtracting(.sigbus)), permitsFaultingThread: true, hasTimeout: false)
     let mayHaveDescriptor = DescriptorChoice.automatic.candidates(servingSystemCalls: needsSystemCalls)
       .contains { (try? Userfaultfd.probe($0)) != nil }
     try #require(mayHaveDescriptor || needsSystemCalls)

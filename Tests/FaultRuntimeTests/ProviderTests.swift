@@ -64,7 +64,7 @@ struct ProviderTests {
       try page.append(PageRequest(offset: 0, byteCount: 5), from: long)
     }
     #expect(page.count == 2)
-    #expect(unsafe page.bytes.withUnsafeBytes { unsafe Array($0) } == [1, 2])
+    #expect(page.bytes.withUnsafeBytes { unsafe Array($0) } == [1, 2])
   }
 
   @Test("A test sees one answer as it was given")
@@ -91,7 +91,7 @@ struct ProviderTests {
     let bytes: [UInt8] = [11]
     page.append(bytes.span)
     page.append(with: { unsafe $0.append(12, as: UInt8.self) })
-    #expect(unsafe page.bytes.withUnsafeBytes { unsafe Array($0) } == [1, 2, 4, 5, 6, 7, 8, 9, 10, 10, 11, 12])
+    #expect(page.bytes.withUnsafeBytes { unsafe Array($0) } == [1, 2, 4, 5, 6, 7, 8, 9, 10, 10, 11, 12])
     #expect(page.freeCapacity == 52)
   }
 

@@ -16,7 +16,9 @@ struct SafeAccessTests {
     closeTimeout: Duration = .seconds(5)
   ) throws -> LazyRegion {
     try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery, closeTimeout: closeTimeout)).map(
-      ClosureProvider(requestSize: RequestSize(preferred: 1, largest: 1), permissions: .test(mayBlock: true, inFaultingThread: true)) {
+      ClosureProvider(
+        requestSize: RequestSize(preferred: 1, largest: 1), permissions: .test(mayBlock: true, inFaultingThread: true)
+      ) {
         request, page in
         if let bad, request.range.contains(bad * pageBytes) { throw Broken() }
         page.append(request.range.lazy.map { expectedByte($0) })

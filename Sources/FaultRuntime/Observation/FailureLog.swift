@@ -1,12 +1,13 @@
 internal import CUFFD
 
-/// The failures of a region: of each page that has failed, the latest one and the one before it.
+/// The failures of a region: the latest one of each page that has failed, and the first one since the page was there last.
 final class FailureLog: Sendable {
   /// What is known of a page.
   fileprivate struct Entry {
     var failure: PageFailure
-    /// The one before: where a provider fails because its own access did, it is the cause of the latest.
-    var earlier: PageFailure?
+    /// The first failure since the page was there last, where that is another one. Where a provider fails because its own access
+    /// to the page did, the first failure is the cause of those behind it.
+    var first: PageFailure?
     /// One line that says it all, for who has no time to make it.
     var line: [UInt8]
     /// Which of all reports this was.
@@ -28,12 +29,12 @@ final class FailureLog: Sendable {
 
   private let state = Monitor(State())
 
-  /// Of each page its latest failures, oldest first, whether or not the page has come since.
+  /// The first and the latest failure of each page, in the order of the latest ones, whether or not the page has come since.
   var all: [PageFailure] {
     state.withLock { state in
       state.order.flatMap { place -> [PageFailure] in
         guard let entry = state.pages[place.offset], entry.number == place.number else { return [] }
-        return (entry.earlier.map { [$0] } ?? []) + [entry.failure]
+        return (entry.first.map { [$0] } ?? []) + [entry.failure]
       }
     }
   }
@@ -42,8 +43,9 @@ final class FailureLog: Sendable {
     let line = Array("FaultRuntime: \(failure)\n".utf8)
     state.withLock { state in
       state.reports += 1
-      let earlier = state.pages[failure.offset]?.failure
-      state.pages[failure.offset] = Entry(failure: failure, earlier: earlier, line: line, number: state.reports)
+      let known = state.pages[failure.offset]
+      let first = known.flatMap { $0.isCured ? nil : $0.first ?? $0.failure }
+      state.pages[failure.offset] = Entry(failure: failure, first: first, line: line, number: state.reports)
       state.order.append((failure.offset, state.reports))
       if state.pages.count > Self.pageCapacity || state.order.count > 2 * Self.pageCapacity { state.makeRoom() }
     }

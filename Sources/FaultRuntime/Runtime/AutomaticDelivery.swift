@@ -25,8 +25,8 @@ struct AutomaticDelivery: Hashable, Sendable {
   var needsSystemCalls: Bool
   /// Whether the provider permits the faulting thread (``ProviderPermissions/signalHandler``).
   var permitsFaultingThread: Bool
-  /// Whether the region has a deadline (``RegionOptions/deadline``).
-  var hasDeadline: Bool
+  /// Whether the region has a timeout (``RegionOptions/timeout``).
+  var hasTimeout: Bool
 }
 
 extension AutomaticDelivery {
@@ -42,14 +42,14 @@ extension AutomaticDelivery {
       .none("auto needs UFFD_FEATURE_SIGBUS, which Linux 4.14 has")
     case .available where !permitsFaultingThread:
       choice(.eventLoop, "the provider does not permit the faulting thread")
-    case .available where hasDeadline: choice(.eventLoop, "a deadline can only be kept by another thread")
+    case .available where hasTimeout: choice(.eventLoop, "a timeout can only be kept by another thread")
     case .available: choice(.sigbus, "the faulting thread is fastest, where the provider permits it")
     }
   }
 
   /// What is different for this region where there is no userfaultfd.
   private var exception: String {
-    if hasDeadline { return "; a region with a deadline is an error" }
+    if hasTimeout { return "; a region with a timeout is an error" }
     return permitsFaultingThread ? "" : "; the provider is asked on a thread of the runtime's own"
   }
 
@@ -61,10 +61,10 @@ extension AutomaticDelivery {
   static func deliveries(needsSystemCalls: Bool) -> Set<Delivery> {
     var found: Set<Delivery> = []
     for permits in [false, true] {
-      for hasDeadline in [false, true] {
+      for hasTimeout in [false, true] {
         let region = AutomaticDelivery(
           descriptor: .available(.sigbus), needsSystemCalls: needsSystemCalls, permitsFaultingThread: permits,
-          hasDeadline: hasDeadline)
+          hasTimeout: hasTimeout)
         if case .choice(let choice) = region.outcome { found.insert(choice.delivery) }
       }
     }
@@ -87,11 +87,11 @@ extension AutomaticDelivery.Outcome {
 extension AutomaticDelivery {
   /// For a region of a runtime with this configuration.
   init(
-    _ configuration: FaultRuntimeConfiguration, _ descriptor: Descriptor, permitsFaultingThread: Bool, hasDeadline: Bool
+    _ configuration: FaultRuntimeConfiguration, _ descriptor: Descriptor, permitsFaultingThread: Bool, hasTimeout: Bool
   ) {
     self.init(
       descriptor: descriptor, needsDescriptor: configuration.descriptorChoice.onlyKind != nil,
       needsSystemCalls: configuration.needsSystemCalls, permitsFaultingThread: permitsFaultingThread,
-      hasDeadline: hasDeadline)
+      hasTimeout: hasTimeout)
   }
 }

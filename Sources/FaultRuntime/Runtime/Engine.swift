@@ -141,7 +141,7 @@ final class Engine: Sendable {
     }
     let region = AutomaticDelivery(
       configuration, missingDescriptor.map { .refused($0.message) } ?? .available(availableFeatures),
-      permitsFaultingThread: provider.mayRunInFaultingThread, hasDeadline: options.timeout != nil)
+      permitsFaultingThread: provider.mayRunInFaultingThread, hasTimeout: options.timeout != nil)
     guard case .choice(let choice) = region.outcome else {
       preconditionFailure("there is a runtime where `auto` has nothing for it")
     }

@@ -12,7 +12,7 @@ extension FaultRuntimeConfiguration {
 
   /// Whether the runtime is free to serve regions without a userfaultfd, where none can be had.
   var doesWithoutDescriptor: Bool {
-    let region = AutomaticDelivery(self, .refused(""), permitsFaultingThread: true, hasDeadline: false)
+    let region = AutomaticDelivery(self, .refused(""), permitsFaultingThread: true, hasTimeout: false)
     return delivery == .auto && region.outcome.delivery != nil
   }
 }

@@ -7,7 +7,7 @@ extension HostFacts {
     func outcome(permitsFaultingThread: Bool) -> AutomaticDelivery.Outcome {
       AutomaticDelivery(
         descriptor: descriptor, needsSystemCalls: servingSystemCalls, permitsFaultingThread: permitsFaultingThread,
-        hasDeadline: false
+        hasTimeout: false
       ).outcome
     }
     let permitting = outcome(permitsFaultingThread: true)
