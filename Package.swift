@@ -23,9 +23,11 @@ let strictC: [CSetting] = [
 
 let package = Package(
   name: "FaultRuntime",
+  // The command is not declared here. A program that depends on this package fetches what the declared products need, so that
+  // it would fetch the command's packages too. Where this package is the root, every executable target is a product anyway, and
+  // `swift run lazy-mem-demo` works.
   products: [
-    .library(name: "FaultRuntime", targets: ["FaultRuntime"]),
-    .executable(name: "lazy-mem-demo", targets: ["lazy-mem-demo"]),
+    .library(name: "FaultRuntime", targets: ["FaultRuntime"])
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
