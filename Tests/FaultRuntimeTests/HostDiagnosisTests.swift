@@ -1,4 +1,3 @@
-import CTestSupport
 import Glibc
 import TestSupport
 import Testing

@@ -1,4 +1,3 @@
-import CTestSupport
 import CUFFD
 import Glibc
 import TestSupport

@@ -1,4 +1,3 @@
-import CTestSupport
 import Foundation
 import TestSupport
 import Testing

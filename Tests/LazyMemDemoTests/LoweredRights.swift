@@ -104,6 +104,6 @@ struct LoweredRights: Sendable, CustomTestStringConvertible {
         }
       }
     }
-    return CommandTests.Outcome(code: code, output: files.output.text(), errors: files.errors.text())
+    return CommandTests.Outcome(code: code, output: try files.output.text(), errors: try files.errors.text())
   }
 }

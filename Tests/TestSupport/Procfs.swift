@@ -1,6 +1,6 @@
 import Glibc
 
-/// The lines of a small text file; none where it cannot be read.
+/// The lines of a small text file; none where it cannot be read. One that is longer than 511 bytes comes in several.
 package func lines(_ path: String) -> [String] {
   guard let file = unsafe fopen(path, "r") else { return [] }
   defer { unsafe fclose(file) }

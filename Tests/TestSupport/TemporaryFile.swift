@@ -26,5 +26,17 @@ package final class TemporaryFile: Sendable {
   deinit { unsafe unlink(path) }
 
   /// What is in it now.
-  package func text() -> String { lines(path).map { $0 + "\n" }.joined() }
+  package func text() throws -> String {
+    let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
+    try #require(descriptor >= 0)
+    defer { close(descriptor) }
+    var bytes: [UInt8] = []
+    var part = [UInt8](repeating: 0, count: 4096)
+    while true {
+      let count = unsafe Glibc.read(descriptor, &part, part.count)
+      try #require(count >= 0)
+      guard count > 0 else { return String(decoding: bytes, as: UTF8.self) }
+      bytes += part[..<count]
+    }
+  }
 }
