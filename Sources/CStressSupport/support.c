@@ -2,62 +2,10 @@
 #include "CStressSupport.h"
 
 #include <errno.h>
-#include <setjmp.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-static _Thread_local sigjmp_buf escape;
-static _Thread_local volatile sig_atomic_t armed;
-
-static void on_signal(int number) {
-  if (armed) siglongjmp(escape, number);
-  signal(number, SIG_DFL);
-  raise(number);
-}
-
-int cstress_take_signals(void) {
-  struct sigaction action = {.sa_handler = on_signal};
-  sigemptyset(&action.sa_mask);
-  if (sigaction(SIGBUS, &action, NULL) < 0 || sigaction(SIGSEGV, &action, NULL) < 0) return -errno;
-  return 0;
-}
-
-// Several threads use the same bytes at a time, on purpose: no sanitizer shall look. The words are read and written whole.
-__attribute__((noinline, no_sanitize("thread", "address"))) static void copy_words(
-    volatile uint64_t *to, const volatile uint64_t *from, size_t count) {
-  for (size_t i = 0; i < count; i++) to[i] = from[i];
-}
-
-__attribute__((noinline, no_sanitize("thread", "address"))) static void copy_bytes(
-    volatile uint8_t *to, const volatile uint8_t *from, size_t count) {
-  if ((((uintptr_t)to | (uintptr_t)from | count) & 7) == 0) {
-    copy_words((volatile uint64_t *)(volatile void *)to, (const volatile uint64_t *)(const volatile void *)from, count / 8);
-    return;
-  }
-  for (size_t i = 0; i < count; i++) to[i] = from[i];
-}
-
-int cstress_read(uintptr_t address, uint8_t *bytes, size_t count) {
-  int number = sigsetjmp(escape, 1);
-  if (number == 0) {
-    armed = 1;
-    copy_bytes(bytes, (const uint8_t *)address, count);
-  }
-  armed = 0;
-  return number;
-}
-
-int cstress_write(uintptr_t address, const uint8_t *bytes, size_t count) {
-  int number = sigsetjmp(escape, 1);
-  if (number == 0) {
-    armed = 1;
-    copy_bytes((uint8_t *)address, bytes, count);
-  }
-  armed = 0;
-  return number;
-}
 
 static uint64_t word_at(uint64_t seed, uint64_t offset) {
   uint64_t x = seed + offset * 0x9e3779b97f4a7c15u;

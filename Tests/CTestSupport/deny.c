@@ -2,12 +2,39 @@
 #include "CTestDeny.h"
 
 #include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <stddef.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
-#include "CTestSupport.h"
+static int answer(long call, uint32_t answer) {
+  struct sock_filter filter[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)call, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, answer),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  struct sock_fprog program = {.len = sizeof filter / sizeof filter[0], .filter = filter};
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) return -errno;
+  return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0 ? -errno : 0;
+}
+
+static int deny(long call, int number) {
+  return answer(call, SECCOMP_RET_ERRNO | ((uint32_t)number & SECCOMP_RET_DATA));
+}
+
+int cts_kill_for_userfaultfd(void) { return answer(SYS_userfaultfd, SECCOMP_RET_KILL_PROCESS); }
+
+int cts_deny_userfaultfd(int number) { return deny(SYS_userfaultfd, number); }
+
+int cts_deny_scheduling(int number) {
+  int result = deny(SYS_sched_setscheduler, number);
+  return result < 0 ? result : deny(SYS_sched_setaffinity, number);
+}
 
 static const char device[] = "/dev/userfaultfd";
 

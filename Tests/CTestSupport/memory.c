@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "CTestSupport.h"
+#include "CStressSupport.h"
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
@@ -100,8 +100,8 @@ static int obey(struct order order) {
   uint8_t byte = order.value;
   int number = 0;
   switch (order.command) {
-    case CTS_READ: number = cts_read_byte(order.address, &byte); break;
-    case CTS_WRITE: number = cts_write_byte(order.address, byte); break;
+    case CTS_READ: number = cstress_read(order.address, &byte, 1); break;
+    case CTS_WRITE: number = cstress_write(order.address, &byte, 1); break;
     case CTS_LOOK: {
       int bits = cts_page_bits(order.address);
       return bits < 0 ? -1000 + bits : bits;

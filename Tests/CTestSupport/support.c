@@ -1,14 +1,12 @@
 #define _GNU_SOURCE
 #include "CTestSupport.h"
 
+#include "CStressSupport.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <malloc.h>
 #include <pthread.h>
-#include <setjmp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -16,7 +14,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -24,59 +21,9 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-static _Thread_local sigjmp_buf escape;
-static _Thread_local volatile sig_atomic_t armed;
-
-static void on_signal(int number) {
-  if (armed) siglongjmp(escape, number);
-  signal(number, SIG_DFL);
-  raise(number);
-}
-
 // Before main, as a program would: the library passes on to us what is not its own.
 __attribute__((constructor)) static void install(void) {
-  struct sigaction action = {.sa_handler = on_signal};
-  sigemptyset(&action.sa_mask);
-  sigaction(SIGBUS, &action, NULL);
-  sigaction(SIGSEGV, &action, NULL);
-}
-
-int cts_read_byte(uintptr_t address, uint8_t *value) {
-  // A provider that runs in a handler may call this while an outer call is under way.
-  sigjmp_buf outer;
-  memcpy(&outer, &escape, sizeof outer);
-  volatile sig_atomic_t was_armed = armed;
-  int number = sigsetjmp(escape, 1);
-  if (number == 0) {
-    armed = 1;
-    *value = *(volatile uint8_t *)address;
-  }
-  armed = was_armed;
-  memcpy(&escape, &outer, sizeof outer);
-  return number;
-}
-
-int cts_write_byte(uintptr_t address, uint8_t value) {
-  int number = sigsetjmp(escape, 1);
-  if (number == 0) {
-    armed = 1;
-    *(volatile uint8_t *)address = value;
-  }
-  armed = 0;
-  return number;
-}
-
-int cts_forked_read(uintptr_t address) {
-  pid_t child = fork();
-  if (child < 0) return -1000 - errno;
-  if (child == 0) {
-    signal(SIGBUS, SIG_DFL);
-    signal(SIGSEGV, SIG_DFL);
-    _exit(*(volatile uint8_t *)address);
-  }
-  int status = 0;
-  waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  if (cstress_take_signals() < 0) abort();
 }
 
 long cts_write_to_pipe(uintptr_t address, size_t length, uint8_t *copy) {
@@ -88,31 +35,6 @@ long cts_write_to_pipe(uintptr_t address, size_t length, uint8_t *copy) {
   close(ends[0]);
   close(ends[1]);
   return result;
-}
-
-static int answer(long call, uint32_t answer) {
-  struct sock_filter filter[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)call, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, answer),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  };
-  struct sock_fprog program = {.len = sizeof filter / sizeof filter[0], .filter = filter};
-  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) return -errno;
-  return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0 ? -errno : 0;
-}
-
-static int deny(long call, int number) {
-  return answer(call, SECCOMP_RET_ERRNO | ((uint32_t)number & SECCOMP_RET_DATA));
-}
-
-int cts_kill_for_userfaultfd(void) { return answer(SYS_userfaultfd, SECCOMP_RET_KILL_PROCESS); }
-
-int cts_deny_userfaultfd(int number) { return deny(SYS_userfaultfd, number); }
-
-int cts_deny_scheduling(int number) {
-  int result = deny(SYS_sched_setscheduler, number);
-  return result < 0 ? result : deny(SYS_sched_setaffinity, number);
 }
 
 int cts_run_on_cpu(int cpu) {
@@ -179,26 +101,6 @@ int cts_userfaultfd_of_dead_process(uintptr_t *address, size_t length) {
   int status = 0;
   waitpid(child, &status, 0);
   return fd;
-}
-
-int cts_map_shared_twice(size_t length, uintptr_t *address, uintptr_t *alias) {
-  int fd = (int)syscall(SYS_memfd_create, "shared", 1u);
-  if (fd < 0) return -errno;
-  if (ftruncate(fd, (off_t)length) < 0) return -errno;
-  void *first = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  void *second = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  close(fd);
-  if (first == MAP_FAILED || second == MAP_FAILED) return -ENOMEM;
-  *address = (uintptr_t)first;
-  *alias = (uintptr_t)second;
-  return 0;
-}
-
-int cts_map_shared(size_t length, uintptr_t *address) {
-  uintptr_t alias = 0;
-  int result = cts_map_shared_twice(length, address, &alias);
-  if (result == 0) munmap((void *)alias, length);
-  return result;
 }
 
 struct cts_discard {
@@ -322,14 +224,14 @@ static void taken_with_info(int number, siginfo_t *info, void *state) {
   taken_count++;
   if (taken_chain) {
     taken_from.sa_sigaction(number, info, state);
-  } else if (armed) {
-    siglongjmp(escape, 100 + number);
+  } else {
+    cstress_escape(100 + number);
   }
 }
 
 static void taken_plain(int number) {
   taken_count++;
-  if (armed) siglongjmp(escape, 100 + number);
+  cstress_escape(100 + number);
 }
 
 int cts_take(int number, int chain, int flags_with_info) {
@@ -364,11 +266,6 @@ int cts_take_as(int number, enum cts_taker kind, int also_blocked) {
 int cts_was_blocked(int number) { return sigismember(&mask_when_taken, number); }
 
 int cts_thread_id(void) { return (int)syscall(SYS_gettid); }
-
-uintptr_t cts_move_memory(uintptr_t address, size_t length, uintptr_t target) {
-  void *moved = mremap((void *)address, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)target);
-  return moved == MAP_FAILED ? 0 : (uintptr_t)moved;
-}
 
 static atomic_int signal_count;
 

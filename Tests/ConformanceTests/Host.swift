@@ -1,17 +1,15 @@
 import CTestSupport
 import CUFFD
 import Glibc
+import TestSupport
 import Testing
 
 @testable import FaultRuntime
 
-/// What this host allows. `scripts/check-skips` knows what justifies each reason.
-enum Host {
-  static let features: UserfaultfdFeatures =
-    (try? Userfaultfd.open(DescriptorKind.allCases, wanting: []))?.available ?? []
+/// What of the host only these tests ask for.
+extension Host {
   /// EVENT_FORK makes `UFFDIO_API` fail for whoever may not use it.
   static let forkEvents = (try? Userfaultfd.open(DescriptorKind.allCases, wanting: .eventFork)) != nil
-  static let device = unsafe Glibc.access(Userfaultfd.devicePath, R_OK | W_OK) == 0
   static let hugePageSize = Int(cuffd_huge_page_size())
   static let pins: Bool = {
     let page = Memory(.anon, pages: 1)
@@ -27,23 +25,6 @@ enum Host {
     let numbers = release.split(whereSeparator: { !$0.isNumber }).prefix(2).compactMap { Int($0) }
     return numbers.count == 2 && (numbers[0], numbers[1]) >= (6, 13)
   }()
-
-  static func has(_ features: UserfaultfdFeatures) -> Bool { Self.features.isSuperset(of: features) }
-}
-
-enum SkipReason {
-  static let device: Comment = "SKIP-DEVICE: needs to open /dev/userfaultfd (Linux 6.1)"
-  static let forkEvents: Comment = "SKIP-PTRACE: needs CAP_SYS_PTRACE for events of fork"
-  static let hugetlb: Comment = "SKIP-HUGETLB: needs huge pages of the pool, or to allow itself some"
-  static let hugePages: Comment = "SKIP-THP: needs transparent huge pages"
-  static let minorShmem: Comment = "SKIP-MINOR-SHMEM: needs minor faults on shared memory (Linux 5.14)"
-  static let move: Comment = "SKIP-MOVE: needs UFFDIO_MOVE (Linux 6.8)"
-  static let pagemapScan: Comment = "SKIP-PAGEMAP-SCAN: needs PAGEMAP_SCAN (Linux 6.7)"
-  static let pin: Comment = "SKIP-PIN: needs io_uring to pin a page"
-  static let poison: Comment = "SKIP-POISON: needs UFFDIO_POISON (Linux 6.6)"
-  static let remapDrops: Comment = "SKIP-WP-REMAP: needs mremap to drop write protection (Linux 6.13)"
-  static let writeProtectShmem: Comment = "SKIP-WP-SHMEM: needs write protection of shared memory (Linux 5.19)"
-  static let writeProtectUnpopulated: Comment = "SKIP-WP-UNPOPULATED: needs write protection of empty pages (Linux 6.4)"
 }
 
 /// Pages of hugetlbfs. The kernel keeps a pool of them, empty by default; a superuser may let it take more while they are
@@ -63,10 +44,7 @@ enum HugePages {
     return unsafe Glibc.access(limitPath, W_OK) == 0 && (meminfo("MemAvailable") ?? 0) * 1024 > 4 * needed * size
   }()
 
-  private static func meminfo(_ name: String) -> Int? {
-    guard let line = lines("/proc/meminfo").first(where: { $0.hasPrefix(name + ":") }) else { return nil }
-    return Int(line.split(separator: " ")[1])
-  }
+  private static func meminfo(_ name: String) -> Int? { number(of: name, in: "/proc/meminfo") }
 
   static var limit: Int { Int(lines(limitPath).first ?? "") ?? 0 }
 

@@ -1,6 +1,7 @@
 import CTestSupport
 import CUFFD
 import Glibc
+import TestSupport
 import Testing
 
 @testable import FaultRuntime

@@ -1,5 +1,5 @@
-import CTestSupport
 import Glibc
+import TestSupport
 import Testing
 
 @testable import FaultRuntime

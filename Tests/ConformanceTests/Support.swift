@@ -1,79 +1,9 @@
 import CTestSupport
 import Glibc
-import Synchronization
+import TestSupport
 import Testing
 
 @testable import FaultRuntime
-
-/// What raw access to a byte did.
-enum Access: Equatable, Sendable {
-  case byte(UInt8)
-  case signal(CInt)
-  /// It took longer than any test waits, or the child was gone.
-  case never
-}
-
-func read(_ address: UInt) -> Access {
-  var value: UInt8 = 0
-  let signal = unsafe cts_read_byte(address, &value)
-  return signal == 0 ? .byte(value) : .signal(signal)
-}
-
-func write(_ value: UInt8, to address: UInt) -> Access {
-  let signal = cts_write_byte(address, value)
-  return signal == 0 ? .byte(value) : .signal(signal)
-}
-
-/// Ends the process of an exit test that hangs: a thread that waits for its event to be read cannot be told to give up.
-func limitTime() { alarm(40) }
-
-/// Polls until `condition` holds, for at most 20 seconds. Returns whether it does.
-@discardableResult
-func eventually(_ condition: () throws -> Bool) rethrows -> Bool {
-  let deadline = ContinuousClock.now + .seconds(20)
-  while try !condition() {
-    if ContinuousClock.now > deadline { return false }
-    sched_yield()
-  }
-  return true
-}
-
-/// What a thread of its own found out. A thread, because a blocked task would take one that the test needs itself.
-final class Later<Value: Sendable>: Sendable {
-  private let value = Monitor<Value?>(nil)
-  private let handle = Monitor(pthread_t())
-
-  init(_ body: @escaping @Sendable () -> Value) {
-    let start = unsafe Unmanaged.passRetained(
-      Start { [self] in
-        let found = body()
-        value.withLock { $0 = found }
-      })
-    let result = handle.withLock { handle in
-      unsafe pthread_create(
-        &handle, nil,
-        { context in
-          unsafe Unmanaged<Start>.fromOpaque(context!).takeRetainedValue().body()
-          return nil
-        }, start.toOpaque())
-    }
-    precondition(result == 0, "cannot start a thread")
-  }
-
-  var isDone: Bool { value.withLock { $0 != nil } }
-
-  /// Waits for the end of the thread, with a time limit.
-  func result(sourceLocation: SourceLocation = #_sourceLocation) throws -> Value {
-    try #require(eventually { isDone }, "the thread is stuck", sourceLocation: sourceLocation)
-    pthread_join(handle.withLock { $0 }, nil)
-    return try #require(value.withLock { $0 })
-  }
-}
-
-private final class Start: Sendable {
-  let body: @Sendable () -> Void
-  init(_ body: @escaping @Sendable () -> Void) { self.body = body }
-}
 
 /// A forked child that touches memory when told.
 final class Child: Sendable {
@@ -185,29 +115,5 @@ func expect(
   _ body: () throws(ResolveError) -> Void
 ) {
   let expected = ResolveError(request: request, errno: errno, completedByteCount: completed)
-  do {
-    try body()
-    Issue.record("\(request.rawValue) succeeded", sourceLocation: sourceLocation)
-  } catch {
-    #expect(error == expected, sourceLocation: sourceLocation)
-  }
-}
-
-/// Whether an event or a fault of this descriptor waits to be read.
-func isReadable(_ descriptor: CInt) -> Bool {
-  var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-  return unsafe poll(&entry, 1, 0) == 1 && entry.revents & Int16(POLLIN) != 0
-}
-
-/// The lines of a small text file; none where it cannot be read.
-func lines(_ path: String) -> [String] {
-  guard let file = unsafe fopen(path, "r") else { return [] }
-  defer { unsafe fclose(file) }
-  var lines: [String] = []
-  var line = [CChar](repeating: 0, count: 512)
-  while unsafe fgets(&line, CInt(line.count), file) != nil {
-    let text = unsafe line.withUnsafeBufferPointer { unsafe String(cString: $0.baseAddress!) }
-    lines.append(text.hasSuffix("\n") ? String(text.dropLast()) : text)
-  }
-  return lines
+  #expect(throws: expected, sourceLocation: sourceLocation) { try body() }
 }

@@ -1,4 +1,5 @@
 import CUFFD
+import TestSupport
 import Testing
 
 @testable import FaultRuntime

@@ -1,7 +1,7 @@
-import CTestSupport
 import CUFFD
 import Glibc
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import FaultRuntime

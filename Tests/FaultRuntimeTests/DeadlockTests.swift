@@ -2,6 +2,7 @@ import CTestSupport
 import CUFFD
 import Glibc
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import FaultRuntime
@@ -31,6 +32,7 @@ struct DeadlockTests {
       case .byte(let byte): buffer.append(repeating: byte, count: request.byteCount)
       // What the runtime did about it is SIGBUS, where a program would have died.
       case .signal(let signal): throw Touched(signal: signal)
+      case .never: throw Touched(signal: 0)
       }
       return .filled
     }

@@ -1,6 +1,7 @@
 import CTestSupport
 import CUFFD
 import Glibc
+import TestSupport
 import Testing
 
 @testable import FaultRuntime
@@ -428,7 +429,7 @@ struct FailureTests {
       // Of the others the concurrency runtime opens and closes a few when it likes: as many as rounds are ours.
       for (kind, count) in after { #expect(count - before[kind, default: 0] < rounds, "\(kind): \(before), \(after)") }
       // A joined thread is gone for us a moment before it is gone from /proc.
-      #expect(eventually { handlerThreads().isEmpty }, "\(handlerThreads())")
+      #expect(eventually { runtimeThreads().isEmpty }, "\(runtimeThreads())")
     }
   }
 }
@@ -439,9 +440,4 @@ private func exercise() throws {
   let closed = try runtime.map(patternProvider(), byteCount: 3 * pageBytes)
   #expect(region.access(pageBytes) == .byte(expectedByte(pageBytes)))
   closed.close()
-}
-
-/// The names of this process's threads that belong to a runtime.
-private func handlerThreads() -> [String] {
-  directory("/proc/self/task").flatMap { lines("/proc/self/task/\($0)/comm") }.filter { $0.hasPrefix("fault-") }
 }

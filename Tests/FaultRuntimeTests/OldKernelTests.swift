@@ -2,6 +2,7 @@ import CTestSupport
 import CUFFD
 import Glibc
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import FaultRuntime
@@ -302,7 +303,7 @@ struct OldKernelTests {
       let place = Monitor<UInt>(0)
       let region = try FaultRuntime(OldKernel(rawValue: kernel)!.configuration(.eventLoop)).map(
         ClosureProvider(requestSize: .singlePage, permissions: .onHandler) { _, _ in
-          _ = FaultRuntimeTests.read(place.withLock { $0 } + UInt(pageBytes))
+          _ = TestSupport.read(place.withLock { $0 } + UInt(pageBytes))
           return .zero
         }, byteCount: 2 * pageBytes, options: RegionOptions(name: "selfish"))
       place.withLock { $0 = region.address }
@@ -372,7 +373,7 @@ struct OldKernelTests {
       let region = try FaultRuntime(OldKernel(rawValue: kernel)!.configuration(.eventLoop)).map(
         patternProvider(), byteCount: 2 * pageBytes, options: RegionOptions(name: "mine"))
       let target = Scratch(pages: 2)
-      #expect(cts_move_memory(region.address, 2 * pageBytes, target.range.start) == target.range.start)
+      #expect(cts_move_mapping(region.address, 2 * pageBytes, target.range.start) == 0)
       _ = read(target.range.start)
       _exit(0)
     }
@@ -384,7 +385,7 @@ struct OldKernelTests {
       patternProvider(), byteCount: 4 * pageBytes)
     #expect(region.access(0) == .byte(expectedByte(0)))
     let target = Scratch(pages: 2)
-    #expect(cts_move_memory(region.address, 2 * pageBytes, target.range.start) == target.range.start)
+    #expect(cts_move_mapping(region.address, 2 * pageBytes, target.range.start) == 0)
     #expect(read(target.range.start + 3) == .byte(expectedByte(3)))
     let outcomes = Monitor<[Access]>([])
     let threads = Self.threadsReading([target.range.start + UInt(pageBytes)], into: outcomes)

@@ -2,6 +2,7 @@ import CTestSupport
 import CUFFD
 import Glibc
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import FaultRuntime

@@ -2,6 +2,7 @@ import CTestSupport
 import CUFFD
 import Glibc
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import FaultRuntime
@@ -139,8 +140,8 @@ struct SigsegvTests {
   func forked() throws {
     let region = try runtime().map(patternProvider(inFaultingThread: true), byteCount: 2 * pageBytes)
     #expect(region.access(0) == .byte(expectedByte(0)))
-    #expect(cts_forked_read(region.address) == -SIGSEGV)
-    #expect(cts_forked_read(region.address + UInt(pageBytes)) == -SIGSEGV)
+    #expect(touchInChild(region.address) == -SIGSEGV)
+    #expect(touchInChild(region.address + UInt(pageBytes)) == -SIGSEGV)
     #expect(region.access(pageBytes) == .byte(expectedByte(pageBytes)))
   }
 
@@ -213,8 +214,7 @@ struct SigsegvTests {
   }
 
   private static func kernelBytes(_ name: String) -> Int {
-    let line = lines("/proc/self/status").first { $0.hasPrefix(name + ":") } ?? ""
-    return (Int(line.split(whereSeparator: \.isWhitespace).dropFirst().first ?? "") ?? 0) * 1024
+    (number(of: name, in: "/proc/self/status") ?? 0) * 1024
   }
 
   // MARK: The limit of mappings

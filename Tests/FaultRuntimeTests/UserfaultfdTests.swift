@@ -1,6 +1,7 @@
 import CTestSupport
 import CUFFD
 import Glibc
+import TestSupport
 import Testing
 
 @testable import FaultRuntime
@@ -21,12 +22,7 @@ struct UserfaultfdTests {
     _ body: () throws(ResolveError) -> Void
   ) {
     let expected = ResolveError(request: request, errno: errno, completedByteCount: completed)
-    do {
-      try body()
-      Issue.record("\(request.rawValue) succeeded", sourceLocation: sourceLocation)
-    } catch {
-      #expect(error == expected, sourceLocation: sourceLocation)
-    }
+    #expect(throws: expected, sourceLocation: sourceLocation) { try body() }
   }
 
   private func source(_ pages: Int, filledWith value: UInt8 = 7) -> Scratch {
@@ -261,7 +257,7 @@ struct UserfaultfdTests {
     let uffd = try open(.minorShmem)
     var address: UInt = 0
     var alias: UInt = 0
-    try #require(unsafe cts_map_shared_twice(2 * pageBytes, &address, &alias) == 0)
+    try #require(unsafe cts_map_memory(CTS_SHMEM, 2 * pageBytes, pageBytes, &address, &alias) == 0)
     defer {
       _ = cuffd_unmap(UInt64(address), 2 * pageBytes)
       _ = cuffd_unmap(UInt64(alias), 2 * pageBytes)

@@ -1,6 +1,7 @@
 import CTestSupport
 import FaultRuntime
 import Foundation
+import TestSupport
 import Testing
 
 @testable import lazy_mem_demo
@@ -167,7 +168,6 @@ struct BenchTests {
   @Test("The page shows everybody and needs nothing from elsewhere; the table is printed as well")
   func page() throws {
     let file = FileManager.default.temporaryDirectory.appendingPathComponent("bench-\(UUID().uuidString).html")
-    defer { try? FileManager.default.removeItem(at: file) }
     // What was there before is gone, to its last byte.
     try Data(repeating: 0x78, count: 4 << 20).write(to: file)
     let outcome = try bench("--pages", "64", "--rounds", "1", "--html", file.path)

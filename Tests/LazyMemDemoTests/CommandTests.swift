@@ -1,5 +1,6 @@
 import CTestSupport
 import Foundation
+import TestSupport
 import Testing
 
 /// The command as a user runs it: a process, its output, its exit code.
@@ -47,21 +48,14 @@ struct CommandTests {
     return Outcome(code: died ? -process.terminationStatus : process.terminationStatus, output: text, errors: errorText)
   }
 
-  private func temporaryFile(_ bytes: Data) throws -> URL {
-    let url = FileManager.default.temporaryDirectory.appendingPathComponent("lazy-mem-demo-\(UUID().uuidString)")
-    try bytes.write(to: url)
-    return url
-  }
-
-  private func bytes(_ count: Int) -> Data {
+  private func bytes(_ count: Int) -> [UInt8] {
     var state: UInt64 = 88_172_645_463_325_252
-    return Data(
-      (0..<count).map { _ in
-        state ^= state << 13
-        state ^= state >> 7
-        state ^= state << 17
-        return UInt8(truncatingIfNeeded: state)
-      })
+    return (0..<count).map { _ in
+      state ^= state << 13
+      state ^= state >> 7
+      state ^= state << 17
+      return UInt8(truncatingIfNeeded: state)
+    }
   }
 
   /// What the system's own tool says.
@@ -87,8 +81,7 @@ struct CommandTests {
     "The sum is that of the file, in each order, with several threads",
     arguments: ["sequential", "random"], [1, 4])
   func sum(order: String, threads: Int) throws {
-    let file = try temporaryFile(bytes(300_001))
-    defer { try? FileManager.default.removeItem(at: file) }
+    let file = try TemporaryFile(bytes: bytes(300_001))
     let outcome = try run(
       "map", file.path, "--order", order, "--threads", "\(threads)", "--delivery", "event-loop", "--json")
     #expect(outcome.code == 0)
@@ -142,8 +135,7 @@ struct CommandTests {
 
   @Test("A file larger than memory is one line and 1, before anything is filled")
   func largerThanMemory() throws {
-    let file = try temporaryFile(Data())
-    defer { try? FileManager.default.removeItem(at: file) }
+    let file = try TemporaryFile()
     #expect(unsafe truncate(file.path, 8 << 40) == 0)
     let outcome = try run(file.path)
     #expect(outcome.code == 1)
@@ -154,8 +146,7 @@ struct CommandTests {
 
   @Test("Output that cannot be written is an error")
   func fullOutput() throws {
-    let file = try temporaryFile(bytes(10))
-    defer { try? FileManager.default.removeItem(at: file) }
+    let file = try TemporaryFile(bytes: bytes(10))
     let process = Process()
     process.executableURL = Self.executable
     process.arguments = [file.path]
@@ -171,8 +162,7 @@ struct CommandTests {
 
   @Test("On a terminal there is a progress bar, and it is gone at the end")
   func progressBar() throws {
-    let file = try temporaryFile(bytes(200_000))
-    defer { try? FileManager.default.removeItem(at: file) }
+    let file = try TemporaryFile(bytes: bytes(200_000))
     var side: CInt = -1
     let terminal = unsafe cts_open_terminal(&side)
     try #require(terminal >= 0)
@@ -204,8 +194,7 @@ struct CommandTests {
 
   @Test("A file that cannot be mapped is one line and 1")
   func badFiles() throws {
-    let empty = try temporaryFile(Data())
-    defer { try? FileManager.default.removeItem(at: empty) }
+    let empty = try TemporaryFile()
     for (path, reason) in [
       ("/no/such/file", "cannot open /no/such/file (ENOENT"), ("/tmp", "/tmp is not a regular file (EISDIR"),
       ("/dev/null", "/dev/null is not a regular file"), (empty.path, "is empty"),
@@ -219,10 +208,9 @@ struct CommandTests {
     }
   }
 
-  @Test("An unreadable file is one line and 1", .enabled(if: geteuid() == 0, "SKIP-ROOT: needs to change its user"))
+  @Test("An unreadable file is one line and 1", .enabled(if: TestSupport.Host.isRoot, SkipReason.root))
   func unreadable() async throws {
-    let file = try temporaryFile(Data([1]))
-    defer { try? FileManager.default.removeItem(at: file) }
+    let file = try TemporaryFile(bytes: [1])
     #expect(unsafe chmod(file.path, 0o600) == 0)
     // The executable may lie where only its owner can go: open it first, then give up the rights.
     let result = await #expect(processExitsWith: .exitCode(1), observing: [\.standardErrorContent]) {
@@ -237,15 +225,12 @@ struct CommandTests {
 
   @Test("A file that is truncated while it is mapped is one line and 1, not a signal")
   func truncated() throws {
-    let file = try temporaryFile(Data())
-    defer { try? FileManager.default.removeItem(at: file) }
+    let file = try TemporaryFile()
     // Large and sparse: there is time to truncate it, and nothing is written.
     #expect(unsafe truncate(file.path, 4 << 30) == 0)
     let outcome = try run(["map", file.path, "--order", "random"]) { process in
       // Once the handler thread runs, the length has been taken.
-      let threads = "/proc/\(process.processIdentifier)/task"
-      let deadline = Date(timeIntervalSinceNow: 30)
-      while Date() < deadline, handlerThreads(threads) == 0 { sched_yield() }
+      eventually { runtimeThreads(of: "\(process.processIdentifier)").contains { $0.hasPrefix("fault-handler") } }
       #expect(unsafe truncate(file.path, 0) == 0)
     }
     #expect(outcome.code == 1)
@@ -254,18 +239,9 @@ struct CommandTests {
     #expect(oneLine(outcome.errors))
   }
 
-  private func handlerThreads(_ directory: String) -> Int {
-    let tasks = (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []
-    return tasks.filter { task in
-      let name = try? String(contentsOfFile: "\(directory)/\(task)/comm", encoding: .utf8)
-      return name?.hasPrefix("fault-handler") == true
-    }.count
-  }
-
   @Test("On a host without any userfaultfd the sum is right all the same, with one line that says why it is slow")
   func withoutUserfaultfd() async throws {
-    let file = try temporaryFile(bytes(700_001))
-    defer { try? FileManager.default.removeItem(at: file) }
+    let file = try TemporaryFile(bytes: bytes(700_001))
     let result = await #expect(
       processExitsWith: .success, observing: [\.standardOutputContent, \.standardErrorContent]
     ) { [path = file.path as String] in
@@ -284,8 +260,7 @@ struct CommandTests {
 
   @Test("The delivery that needs no userfaultfd can be asked for", arguments: ["sequential", "random"])
   func protection(order: String) throws {
-    let file = try temporaryFile(bytes(300_001))
-    defer { try? FileManager.default.removeItem(at: file) }
+    let file = try TemporaryFile(bytes: bytes(300_001))
     let outcome = try run(["map", file.path, "--delivery", "sigsegv", "--order", order, "--threads", "4"])
     #expect(outcome.code == 0)
     #expect(outcome.errors == "")

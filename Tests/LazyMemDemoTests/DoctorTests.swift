@@ -1,5 +1,5 @@
-import CTestSupport
 import Foundation
+import TestSupport
 import Testing
 
 /// What a host allows, tried for real: the command, started with fewer rights, does its work or says why not, and `doctor` says the
@@ -110,8 +110,8 @@ struct DoctorTests {
 
   @Test(
     "With fewer rights the work is done, and where no userfaultfd can be had, the cause is named",
-    .enabled(if: LoweredRights.isRoot, LoweredRights.root),
-    .enabled(if: !LoweredRights.isRoot || LoweredRights.hasDevice, LoweredRights.needsDevice),
+    .enabled(if: TestSupport.Host.isRoot, SkipReason.root),
+    .enabled(if: !TestSupport.Host.isRoot || TestSupport.Host.device, SkipReason.device),
     arguments: LoweredRights.all)
   func lowered(rights: LoweredRights) async throws {
     let expected = Expected(rights)
@@ -157,7 +157,7 @@ struct DoctorTests {
   }
 
   @Test(
-    "A filter that kills is found without dying of it", .enabled(if: LoweredRights.isRoot, LoweredRights.root),
+    "A filter that kills is found without dying of it", .enabled(if: TestSupport.Host.isRoot, SkipReason.root),
     arguments: LoweredRights.User.allCases)
   func kills(user: LoweredRights.User) async throws {
     let rights = LoweredRights(user: user, filter: .kills)
@@ -172,7 +172,7 @@ struct DoctorTests {
     #expect(work.code == -SIGSYS, "the filter is real")
   }
 
-  @Test("The commands for an ordinary user name that user", .enabled(if: LoweredRights.isRoot, LoweredRights.root))
+  @Test("The commands for an ordinary user name that user", .enabled(if: TestSupport.Host.isRoot, SkipReason.root))
   func commands() async throws {
     let report = try await Report(LoweredRights(user: .nobody).run("doctor", "--json"))
     let remedies = report.descriptors.flatMap(\.findings).flatMap(\.remedies)
@@ -186,7 +186,7 @@ struct DoctorTests {
     #expect(remedies.allSatisfy { !$0.cost.isEmpty })
   }
 
-  @Test("Root of a namespace is named as the host knows it", .enabled(if: LoweredRights.isRoot, LoweredRights.root))
+  @Test("Root of a namespace is named as the host knows it", .enabled(if: TestSupport.Host.isRoot, SkipReason.root))
   func namespace() async throws {
     guard let rights = LoweredRights.all.first(where: { $0.user == .rootOfNamespace }) else { return }
     let outcome = try await rights.run("doctor", "--json")
@@ -208,7 +208,7 @@ struct DoctorTests {
     #expect(outcome.output.contains("POISON                Linux 6.6"))
   }
 
-  @Test("People who are refused see cause, command and cost", .enabled(if: LoweredRights.isRoot, LoweredRights.root))
+  @Test("People who are refused see cause, command and cost", .enabled(if: TestSupport.Host.isRoot, SkipReason.root))
   func refusedText() async throws {
     let outcome = try await LoweredRights(user: .nobody, filter: .notPermitted, device: .missing).run("doctor")
     #expect(outcome.code == 0)

@@ -1,5 +1,6 @@
 import CTestSupport
 import Foundation
+import TestSupport
 import Testing
 
 /// A way to start the command with fewer rights than the tests have.
@@ -21,11 +22,6 @@ struct LoweredRights: Sendable, CustomTestStringConvertible {
   var device = Device.ofTheMachine
   var noNewPrivileges = false
 
-  static let root: Comment = "SKIP-ROOT: needs to change its user"
-  static let needsDevice: Comment = "SKIP-DEVICE: needs to open /dev/userfaultfd"
-  static let isRoot = geteuid() == 0
-  static let hasDevice = unsafe access("/dev/userfaultfd", R_OK | W_OK) == 0
-
   /// Each with each, but filters that kill: a program cannot go on after those.
   static let all: [LoweredRights] = users.flatMap { user in
     Filter.allCases.filter { $0 != .kills }.flatMap { filter in
@@ -44,7 +40,7 @@ struct LoweredRights: Sendable, CustomTestStringConvertible {
     var flags: UInt64 = 0
     var result: CInt = 0
     let launch = LoweredRights(user: .rootOfNamespace).launch
-    guard isRoot else { return false }
+    guard TestSupport.Host.isRoot else { return false }
     let end = unsafe withUnsafePointer(to: launch) { unsafe cts_try_userfaultfd($0, &flags, &result, 1) }
     return end == 0
   }()
@@ -93,38 +89,21 @@ struct LoweredRights: Sendable, CustomTestStringConvertible {
   private static func runAndWait(_ launch: cts_launch, _ arguments: [String]) throws -> CommandTests.Outcome {
     let program = CommandTests.openExecutable()
     // Files, because a pipe that nobody reads yet would hold up a child that has much to say.
-    let output = try TextFile()
-    let errors = try TextFile()
-    defer { close(program) }
-    try #require(program >= 0)
+    let files = try (output: TemporaryFile(), errors: TemporaryFile())
+    let output = unsafe open(files.output.path, O_WRONLY | O_CLOEXEC)
+    let errors = unsafe open(files.errors.path, O_WRONLY | O_CLOEXEC)
+    defer { for descriptor in [program, output, errors] { close(descriptor) } }
+    try #require(program >= 0 && output >= 0 && errors >= 0)
     var words = unsafe arguments.map { unsafe strdup($0) }
     defer { unsafe words.forEach { unsafe free($0) } }
     let code = unsafe withUnsafePointer(to: launch) { launch in
       unsafe words.append(nil)
       return unsafe words.withUnsafeBufferPointer { words in
         unsafe words.baseAddress!.withMemoryRebound(to: Optional<UnsafePointer<CChar>>.self, capacity: words.count) {
-          unsafe cts_launch(launch, program, $0, output.descriptor, errors.descriptor)
+          unsafe cts_launch(launch, program, $0, output, errors)
         }
       }
     }
-    return CommandTests.Outcome(code: code, output: try output.text(), errors: try errors.text())
+    return CommandTests.Outcome(code: code, output: try files.output.text(), errors: try files.errors.text())
   }
-}
-
-/// A file that is gone with the object.
-private final class TextFile {
-  private let url: URL
-  private let handle: FileHandle
-
-  init() throws {
-    url = FileManager.default.temporaryDirectory.appendingPathComponent("lazy-mem-demo-\(UUID().uuidString)")
-    _ = FileManager.default.createFile(atPath: url.path, contents: nil)
-    handle = try FileHandle(forWritingTo: url)
-  }
-
-  deinit { try? FileManager.default.removeItem(at: url) }
-
-  var descriptor: CInt { handle.fileDescriptor }
-
-  func text() throws -> String { try String(contentsOf: url, encoding: .utf8) }
 }

@@ -1,5 +1,6 @@
 import CTestSupport
 import Foundation
+import TestSupport
 import Testing
 
 @testable import lazy_mem_demo
@@ -43,20 +44,13 @@ struct SeccompTests {
     try JSONDecoder().decode(JSONValue.self, from: Data(text.utf8))
   }
 
-  private func file(_ text: String) throws -> URL {
-    let url = FileManager.default.temporaryDirectory.appendingPathComponent("lazy-mem-demo-\(UUID().uuidString)")
-    try Data(text.utf8).write(to: url)
-    return url
-  }
-
   private func merge(_ base: String) throws -> CommandTests.Outcome {
-    let url = try file(base)
-    defer { try? FileManager.default.removeItem(at: url) }
-    return try CommandTests.run(["seccomp-profile", "--base", url.path])
+    let file = try TemporaryFile(base)
+    return try CommandTests.run(["seccomp-profile", "--base", file.path])
   }
 
   @Test(
-    "The committed files are what the command makes", .enabled(if: isReadable, LoweredRights.root),
+    "The committed files are what the command makes", .enabled(if: isReadable, SkipReason.root),
     arguments: [("user-mode-only.json", []), ("rule.json", ["--rule"])])
   func committed(name: String, arguments: [String]) throws {
     let outcome = try CommandTests.run(["seccomp-profile"] + arguments)
@@ -66,7 +60,7 @@ struct SeccompTests {
 
   @Test(
     "Enforced, they let user-mode-only through and nothing else",
-    .enabled(if: isReadable && LoweredRights.isRoot, LoweredRights.root),
+    .enabled(if: isReadable && TestSupport.Host.isRoot, SkipReason.root),
     arguments: ["user-mode-only.json", "rule.json"])
   func enforced(name: String) throws {
     let both = UInt64(O_CLOEXEC | O_NONBLOCK)
@@ -92,7 +86,7 @@ struct SeccompTests {
 
   @Test(
     "Under them the command does its work, and doctor sees the filter",
-    .enabled(if: isReadable && LoweredRights.isRoot, LoweredRights.root),
+    .enabled(if: isReadable && TestSupport.Host.isRoot, SkipReason.root),
     arguments: ["user-mode-only.json", "rule.json"], [CTS_USER_SAME, CTS_USER_NOBODY].map(\.rawValue))
   func works(name: String, user: UInt32) async throws {
     var launch = try Self.filter(try Self.committed(name))

@@ -1,4 +1,4 @@
-// What `lazy-mem-demo stress` needs from C: accesses that may raise a signal, bytes that are known, and children.
+// What `lazy-mem-demo stress` needs from C, and the tests with it: accesses that may raise a signal, bytes that are known, and children.
 #ifndef CSTRESS_SUPPORT_H
 #define CSTRESS_SUPPORT_H
 
@@ -18,11 +18,15 @@
 // passes on what is not its own. Returns 0 or -errno.
 int cstress_take_signals(void);
 
-// Copies `count` bytes from `address`. Returns 0, or the signal that the access raised.
+// Copies `count` bytes from `address`. Returns 0, or the signal that the access raised. A handler of a signal may do so, too.
 int cstress_read(uintptr_t address, uint8_t *bytes, size_t count);
 
 // Copies `count` bytes to `address`. Returns as cstress_read does.
 int cstress_write(uintptr_t address, const uint8_t *bytes, size_t count);
+
+// Ends the access that is under way on the calling thread, which then returns `number`; does nothing where there is none. For
+// signal handlers.
+void cstress_escape(int number);
 
 // The bytes that belong at `offset`, a multiple of 8, of the source `seed`: different in each word, and never zero.
 void cstress_make(uint64_t seed, uint64_t offset, uint8_t *bytes, size_t count);

@@ -1,4 +1,5 @@
-// What tests need from C: accesses that may raise a signal, children, system-call filters.
+// What tests need from C: children, threads, stacks and handlers of signals that a program may have. Accesses that survive their
+// signal are in CStressSupport.
 #ifndef CTEST_SUPPORT_H
 #define CTEST_SUPPORT_H
 
@@ -11,26 +12,9 @@
 
 #pragma clang assume_nonnull begin
 
-// Reads a byte. Returns 0, or the signal that the access raised (SIGBUS, SIGSEGV) instead of dying of it.
-int cts_read_byte(uintptr_t address, uint8_t *value);
-
-// Writes a byte; as cts_read_byte.
-int cts_write_byte(uintptr_t address, uint8_t value);
-
-// Forks; the child reads the byte and exits with it. Returns the child's exit status, or minus the signal it died of.
-int cts_forked_read(uintptr_t address);
-
 // write(2) of `length` bytes at `address` into a pipe. Returns how many went through, or -errno.
 // `copy` receives what came out of the pipe; it has room for `length` bytes, at most 64 KiB.
 long cts_write_to_pipe(uintptr_t address, size_t length, uint8_t *copy);
-
-// From now on userfaultfd(2) fails with `number` in this process and its children. Returns 0 or -errno.
-int cts_deny_userfaultfd(int number);
-// The same, but it kills the process.
-int cts_kill_for_userfaultfd(void);
-
-// The same for sched_setscheduler(2) and sched_setaffinity(2).
-int cts_deny_scheduling(int number);
 
 // Confines the calling thread to one CPU. Returns 0 or -errno.
 int cts_run_on_cpu(int cpu);
@@ -38,18 +22,12 @@ int cts_run_on_cpu(int cpu);
 // A userfaultfd of a process that registered `length` bytes at `*address` and is dead.
 int cts_userfaultfd_of_dead_process(uintptr_t *address, size_t length);
 
-// memfd_create(2) of `length` bytes, mapped shared. Returns 0 or -errno.
-int cts_map_shared(size_t length, uintptr_t *address);
-
-// Maps the same memfd again, so that the page cache can be filled behind the first mapping's back.
-int cts_map_shared_twice(size_t length, uintptr_t *address, uintptr_t *alias);
-
 // MADV_DONTNEED on another thread, which blocks where the event has to be read first. Join with cts_join.
 struct cts_discard;
 struct cts_discard *cts_discard_on_thread(uintptr_t address, size_t length);
 void cts_join(struct cts_discard *work);
 
-// Like cts_forked_read, but the child calls `body` and exits with what it returns.
+// Forks; the child calls `body` and exits with what it returns. Returns the exit status, or minus the signal it died of.
 int cts_forked(int (*body)(void *context), void *context);
 
 // From now on every new mapping is locked, and filled at once. Returns 0 or -errno.
@@ -87,9 +65,6 @@ int cts_taken_count(void);
 enum cts_taker { CTS_PLAIN, CTS_NODEFER, CTS_RESETHAND };
 int cts_take_as(int number, enum cts_taker kind, int also_blocked);
 int cts_was_blocked(int number);
-
-// mremap(2) to a fixed place, which is unmapped before. Returns where the memory is, or 0.
-uintptr_t cts_move_memory(uintptr_t address, size_t length, uintptr_t target);
 
 // Sends SIGUSR1 to a thread of this process, whose handler counts. Returns 0 or -errno.
 int cts_count_signals(int thread);

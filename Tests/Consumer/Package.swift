@@ -1,0 +1,30 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// A program of somebody else's, which depends on the library as any program would: what it needs has to be public, and
+// nothing of the library's own settings helps it. `scripts/check-consumer` builds and tests it.
+
+let usersSettings: [SwiftSetting] = [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]
+let library: [Target.Dependency] = [.product(name: "FaultRuntime", package: "FaultRuntime")]
+
+let package = Package(
+  name: "Consumer",
+  dependencies: [.package(name: "FaultRuntime", path: "../..")],
+  targets: [
+    .target(name: "Archive", dependencies: library, swiftSettings: usersSettings),
+    .testTarget(name: "ConsumerTests", dependencies: library + ["Archive"], swiftSettings: usersSettings),
+  ]
+)
+
+// The examples of README.md, which `scripts/check-consumer` has just written to this directory. They are not kept in the tree,
+// where they would be second copies. A fragment may introduce names
+// that it does not use, so that it is not held to have no warnings.
+if Context.environment["README_EXAMPLES"] != nil {
+  package.targets += [
+    .executableTarget(
+      name: "ReadmeProgram", dependencies: library, path: ".build/readme/program", swiftSettings: usersSettings),
+    .target(
+      name: "ReadmeFragments", dependencies: library, path: ".build/readme/fragments",
+      swiftSettings: [.swiftLanguageMode(.v6), .treatWarning("DeprecatedDeclaration", as: .error)]),
+  ]
+}

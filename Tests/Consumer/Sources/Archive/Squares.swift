@@ -1,0 +1,24 @@
+package import FaultRuntime
+
+/// Bytes that exist nowhere, for every delivery: each is computed from its offset.
+package struct Squares: SizedPageProvider {
+  package let byteCount: Int
+  package let requestSize: RequestSize
+
+  package init(byteCount: Int, requestSize: RequestSize = .standard) {
+    self.byteCount = byteCount
+    self.requestSize = requestSize
+  }
+
+  package var mayBlock: Bool { false }
+  package var mayRunInFaultingThread: Bool { true }
+
+  package static func byte(at offset: Int) -> UInt8 { UInt8(truncatingIfNeeded: offset &* offset &+ offset >> 8) }
+
+  package func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
+    page.append { free in
+      for offset in request.range { free.append(Self.byte(at: offset)) }
+    }
+    return .filled
+  }
+}

@@ -1,0 +1,52 @@
+import Glibc
+import Synchronization
+package import Testing
+
+/// What a thread of its own found out. A thread, because a blocked task would take one of the pool that the test needs itself.
+/// Not one of the library's: those block signals, and a fault that fails must reach the handler of `read(_:)`.
+@safe
+// Safe to share: the value is written before `done` is set, and read after that; the handle is the starter's.
+package final class Later<Value: Sendable>: @unchecked Sendable {
+  private let done = Atomic(false)
+  private var value: Value?
+  private var handle = pthread_t()
+
+  package init(_ body: @escaping @Sendable () -> Value) {
+    let start = unsafe Unmanaged.passRetained(
+      Start { [self] in
+        value = body()
+        done.store(true, ordering: .releasing)
+      })
+    let result = unsafe pthread_create(
+      &handle, nil,
+      { context in
+        unsafe Unmanaged<Start>.fromOpaque(context!).takeRetainedValue().body()
+        return nil
+      }, start.toOpaque())
+    precondition(result == 0, "cannot start a thread")
+  }
+
+  package var isDone: Bool { done.load(ordering: .acquiring) }
+
+  /// Waits for the end of the thread, with a time limit. Returns whether it came.
+  @discardableResult
+  package func join() -> Bool {
+    guard eventually({ isDone }) else { return false }
+    pthread_join(handle, nil)
+    return true
+  }
+
+  /// Waits as `join` does.
+  package func result(sourceLocation: SourceLocation = #_sourceLocation) throws -> Value {
+    try #require(join(), "the thread is stuck", sourceLocation: sourceLocation)
+    return try #require(value)
+  }
+}
+
+/// A thread that finds nothing out.
+package typealias TestThread = Later<Void>
+
+private final class Start: Sendable {
+  let body: @Sendable () -> Void
+  init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+}

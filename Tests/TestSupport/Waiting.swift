@@ -1,0 +1,29 @@
+import Glibc
+import Synchronization
+
+/// Polls until `condition` holds, for at most half a minute. Returns whether it does.
+@discardableResult
+package func eventually(_ condition: () throws -> Bool) rethrows -> Bool {
+  let deadline = ContinuousClock.now + .seconds(30)
+  while try !condition() {
+    if ContinuousClock.now > deadline { return false }
+    sched_yield()
+  }
+  return true
+}
+
+/// A gate that holds whoever waits at it until it is opened. Waiting has a time limit.
+package final class Gate: Sendable {
+  private let isOpen = Atomic(false)
+
+  package init() {}
+
+  package func open() { isOpen.store(true, ordering: .releasing) }
+
+  package func wait() {
+    _ = eventually { isOpen.load(ordering: .acquiring) }
+  }
+}
+
+/// Ends the process of an exit test that hangs: a thread that waits for its event to be read cannot be told to give up.
+package func limitTime() { alarm(40) }
