@@ -1,6 +1,7 @@
 import CTestSupport
 import Glibc
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import FaultRuntime
@@ -64,7 +65,8 @@ struct ProviderTests {
       try page.append(PageRequest(offset: 0, byteCount: 5), from: long)
     }
     #expect(page.count == 2)
-    #expect(page.bytes.withUnsafeBytes { unsafe Array($0) } == [1, 2])
+    let kept = unsafe page.bytes.withUnsafeBytes { unsafe Array($0) }
+    #expect(kept == [1, 2])
   }
 
   @Test("A test sees one answer as it was given")
@@ -91,7 +93,8 @@ struct ProviderTests {
     let bytes: [UInt8] = [11]
     page.append(bytes.span)
     page.append(with: { unsafe $0.append(12, as: UInt8.self) })
-    #expect(page.bytes.withUnsafeBytes { unsafe Array($0) } == [1, 2, 4, 5, 6, 7, 8, 9, 10, 10, 11, 12])
+    let appended = unsafe page.bytes.withUnsafeBytes { unsafe Array($0) }
+    #expect(appended == [1, 2, 4, 5, 6, 7, 8, 9, 10, 10, 11, 12])
     #expect(page.freeCapacity == 52)
   }
 

@@ -1,6 +1,7 @@
 import CTestSupport
 import Glibc
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import FaultRuntime

@@ -8,6 +8,8 @@ final class PoolPrefetch: @unchecked Sendable {
   fileprivate(set) var offset: Int
   fileprivate(set) var failure: BulkFiller.Failure?
   let done = OneShotEvent()
+  /// When it was submitted last, in monotonic nanoseconds; 0 where its region has no deadline. The lock of the pool protects it.
+  var waitingSince: UInt64 = 0
 
   private let currentEnd: Atomic<Int>
   private let isActive: Atomic<Bool>

@@ -73,5 +73,9 @@ extension PoolServer {
       if let job = overdue.job, job.giveUp(error, at: overdue.request.end) { pool.submit(.prefetch(job, self)) }
       for job in overdue.followers { pool.submit(.prefetch(job, self)) }
     }
+    for overdue in pool.withdrawOverdue() {
+      let error = ResolutionError.deadlineExceeded(.nanoseconds(Int64(clamping: overdue.job.region.deadline)))
+      if overdue.job.giveUp(error, at: overdue.job.end) { pool.submit(.prefetch(overdue.job, overdue.server)) }
+    }
   }
 }

@@ -3,14 +3,12 @@ enum PoolTask: Sendable {
   // The region by itself, because a request that has ended may have another one already.
   case demand(PoolRequest, Region, any PoolServer)
   case prefetch(PoolPrefetch, any PoolServer)
-  /// A prefetch that cannot go on: the only request that its provider permits was given up and has not returned.
-  case abandon(PoolPrefetch, any PoolServer)
   case peek(PeekJob, any PoolServer)
 
   var region: Region {
     switch self {
     case .demand(_, let region, _): region
-    case .prefetch(let job, _), .abandon(let job, _): job.region
+    case .prefetch(let job, _): job.region
     case .peek(let job, _): job.region
     }
   }
@@ -19,7 +17,7 @@ enum PoolTask: Sendable {
   var isSerial: Bool {
     switch self {
     case .demand(_, let region, let server): server.asksSerially(region)
-    case .prefetch(let job, let server), .abandon(let job, let server): server.asksSerially(job.region)
+    case .prefetch(let job, let server): server.asksSerially(job.region)
     case .peek(let job, let server): server.asksSerially(job.region)
     }
   }
@@ -29,7 +27,7 @@ enum PoolTask: Sendable {
     switch self {
     case .demand(let own, _, _): own === request
     case .prefetch(let job, _): job === request.job
-    case .peek, .abandon: false
+    case .peek: false
     }
   }
 

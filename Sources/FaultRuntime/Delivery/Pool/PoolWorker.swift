@@ -14,9 +14,6 @@ struct PoolWorker: ~Copyable {
       serve(request, of: region, server)
     case .prefetch(let job, let server):
       step(job, server)
-    case .abandon(let job, let server):
-      let error = ResolutionError.deadlineExceeded(.nanoseconds(Int64(clamping: job.region.deadline)))
-      if job.giveUp(error, at: job.end) { server.pool.submit(.prefetch(job, server)) }
     case .peek(let job, let server):
       server.pooled.counters.countRequests()
       job.run(&staging, forbidden: server.lazyMemory)

@@ -46,14 +46,9 @@ final class ProviderPool: Sendable {
       }
       guard isSerial || runningPrefetches < share else { return nil }
       let index = prefetch.firstIndex { task in
-        task.isSerial == isSerial
-          && (task.region.mayBeAskedConcurrently || isFree(task.region) || isStuck(task.region))
+        task.isSerial == isSerial && (task.region.mayBeAskedConcurrently || isFree(task.region))
       }
-      guard let index else { return nil }
-      let task = prefetch.remove(at: index)
-      // Whoever waits for it would wait for a request that was given up, which may be for ever.
-      if case .prefetch(let job, let server) = task, isStuck(job.region) { return .abandon(job, server) }
-      return task
+      return index.map { prefetch.remove(at: $0) }
     }
 
     private func hasRoom(for region: Region, _ share: Int) -> Bool {
@@ -65,7 +60,7 @@ final class ProviderPool: Sendable {
       !isStuck(region) && !running.contains { $0?.region === region }
     }
 
-    private func isStuck(_ region: Region) -> Bool { !stuck.isEmpty && stuck.values.contains { $0 === region } }
+    func isStuck(_ region: Region) -> Bool { !stuck.isEmpty && stuck.values.contains { $0 === region } }
 
     func running(of region: Region) -> Int {
       running.indices.count { running[$0]?.region === region && !waiting.contains($0) }
@@ -131,7 +126,12 @@ final class ProviderPool: Sendable {
   func submit(_ task: PoolTask) {
     let isForAny = state.withLock { state in
       // Whoever peeks waits, as whoever faults does.
-      if case .prefetch = task { state.prefetch.append(task) } else { state.demand.append(task) }
+      if case .prefetch(let job, _) = task {
+        job.waitingSince = job.region.deadline == 0 ? 0 : cuffd_monotonic_nanoseconds()
+        state.prefetch.append(task)
+      } else {
+        state.demand.append(task)
+      }
       return state.serialSlot == nil
     }
     if isForAny { state.announceToOne() } else { state.announce() }
@@ -139,6 +139,28 @@ final class ProviderPool: Sendable {
 
   /// Somebody has given up a request. Where a thread works on it, another one takes that thread's place.
   func giveUp(_ request: PoolRequest) { giveUp { $0.isFor(request) } }
+
+  /// Takes out the prefetches that have waited for longer than their region's deadline behind a request that was given up and has
+  /// not returned, where the provider permits no other one.
+  func withdrawOverdue() -> [(job: PoolPrefetch, server: any PoolServer)] {
+    let now = cuffd_monotonic_nanoseconds()
+    return state.withLock { state in
+      guard !state.stuck.isEmpty else { return [] }
+      var overdue: [(job: PoolPrefetch, server: any PoolServer)] = []
+      var others: [PoolTask] = []
+      for task in state.prefetch {
+        if case .prefetch(let job, let server) = task, state.isStuck(job.region),
+          now - job.waitingSince > job.region.deadline
+        {
+          overdue.append((job, server))
+        } else {
+          others.append(task)
+        }
+      }
+      if !overdue.isEmpty { state.prefetch = others }
+      return overdue
+    }
+  }
 
   func giveUp(_ job: PeekJob) { giveUp { $0.isFor(job) } }
 
