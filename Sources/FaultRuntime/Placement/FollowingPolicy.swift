@@ -59,6 +59,7 @@ struct FollowingPolicy {
     let isSlow = interval > 3 &* usual
     // Creeps up and comes down fast: what most faults take where handler and thread are together.
     usual = isSlow || interval > usual ? usual &+ usual / 64 &+ 1 : (usual &* 7 &+ interval) / 8
+    // Who asks for it is followed whatever it costs.
     if !isUnconditional, let advice = servedCrowd(messages) { return advice }
     let isDue = looks.isDue(isSlow: isSlow)
     if isIdle { return servedIdle(interval, isDue) }
@@ -183,8 +184,8 @@ struct CrowdGauge {
   private var level = 0
   private var isPresent = false
 
-  /// So many messages in one read show that as many threads waited at once. With three threads, following was still faster
-  /// on two CPUs; with four it was not.
+  /// So many messages in one read show that as many threads waited at once. On two CPUs following was still faster with
+  /// three threads, and slower with four.
   private static let largeBatch = 4
   /// A crowd whose handler keeps up brings few such batches: about one of thirty where four threads fault.
   private static let rise = 32

@@ -58,8 +58,8 @@ struct HandlerPlacer: ~Copyable {
     }
   }
 
-  /// After a batch of so many messages whose last fault was `thread`'s. Returns who should serve from now on, where that is
-  /// somebody else.
+  /// After a batch of so many messages whose last fault was `thread`'s. Returns who should serve from now on, where that
+  /// is somebody else.
   @inline(__always)
   mutating func afterBatch(of thread: UInt32, messages: Int = 1) -> HandlerRole? {
     kind == .fixed ? nil : place(thread, messages)
