@@ -174,11 +174,12 @@ struct FollowingPolicyTests {
     var gauge = CrowdGauge()
     for batch in 1...1000 {
       now += 10_000
-      for advice in [policy.served(at: now, messages: 3), wanted.served(at: now, messages: 8)] {
-        #expect(advice == .goOn || advice == .check)
-      }
+      let advice = [policy.served(at: now, messages: 3), wanted.served(at: now, messages: 8)]
       // Threads that start together are no crowd yet.
-      #expect(gauge.served(messages: batch < 3 ? 8 : 3) == .none)
+      let finding = gauge.served(messages: batch < 3 ? 8 : 3)
+      guard finding != .none || !advice.allSatisfy({ $0 == .goOn || $0 == .check }) else { continue }
+      Issue.record("batch \(batch) leads to \(advice) and \(finding)")
+      break
     }
   }
 
