@@ -25,8 +25,8 @@ expect() {
 
 expect memory memory "memory"
 expect allocations "allocations --faults 2000" "allocations"
-for row in sigbus sigbus-sigsegv-sequential sigbus-sigsegv-random event-loop-pinned event-loop-unpinned random-automatic file populate \
-  threads-4 threads-8; do
+for row in sigbus sigbus-sigsegv-sequential sigbus-sigsegv-random sigsegv-sequential sigsegv-random event-loop-pinned \
+  event-loop-unpinned random-automatic file populate threads-4 threads-8; do
   expect latency "speed --quick --retries 0 --rounds 3 --row $row" "speed: $row:"
 done
 for row in sequential-sigbus sequential-event-loop threads-4-wide threads-8-wide; do

@@ -61,7 +61,7 @@ struct AutomaticDeliveryTests {
     }
     #expect(reason { _ in }.contains("fastest"))
     #expect(reason { $0.permitsFaultingThread = false }.contains("does not permit"))
-    #expect(reason { $0.hasTimeout = true }.contains("deadline"))
+    #expect(reason { $0.hasTimeout = true }.contains("timeout"))
     #expect(reason { $0.needsSystemCalls = true }.contains("system calls"))
     #expect(reason { $0.descriptor = .available(.poison) }.contains("UFFD_FEATURE_SIGBUS"))
     #expect(reason { $0.descriptor = .deadly("a filter kills") } == "a filter kills")

@@ -127,6 +127,63 @@ struct FollowingPolicyTests {
     #expect(looks == [1, 2, 3, 4, 5, 6, 7, 9, 13, 21, 37, 69, 133])
   }
 
+  @Test("While four threads and more fault at once nobody is followed, and SCHED_IDLE is neither kept nor tried")
+  func crowd() {
+    var policy = FollowingPolicy(isUnconditional: false)
+    var now: UInt64 = 1
+    #expect(serve(&policy, 4, every: 10_000, from: &now) == .tryIdle)
+    policy.began()
+    var advice: [FollowingPolicy.Advice] = []
+    for _ in 0..<3 {
+      now += 10_000
+      advice.append(policy.served(at: now, messages: 4))
+    }
+    // What is due after the first fault is a check; the third large batch makes a crowd.
+    #expect(advice == [.check, .check, .leave])
+    policy.left()
+    // A handler that keeps up with four threads reads four faults at once now and then.
+    for batch in 1...10_000 {
+      now += 10_000
+      let messages = batch.isMultiple(of: 30) ? 4 : batch % 3 + 1
+      guard policy.served(at: now, messages: messages) != .goOn else { continue }
+      Issue.record("batch \(batch) has the handler do something")
+      break
+    }
+  }
+
+  @Test("When a crowd has ended, the one that is left is looked for at once, and SCHED_IDLE is tried again")
+  func crowdEnds() {
+    var policy = FollowingPolicy(isUnconditional: false)
+    var now: UInt64 = 1
+    for _ in 0..<20 { _ = policy.served(at: now, messages: 8) }
+    #expect(serve(&policy, 255, every: 10_000, from: &now) == .goOn)
+    now += 10_000
+    #expect(policy.served(at: now) == .look)
+    policy.looked(moved: false)
+    #expect(serve(&policy, 256, every: 10_000, from: &now) == .tryIdle)
+  }
+
+  @Test("Two or three threads are followed, and so is whoever is wanted to be")
+  func noCrowd() {
+    var policy = FollowingPolicy(isUnconditional: false)
+    var wanted = FollowingPolicy(isUnconditional: true)
+    var now: UInt64 = 1
+    #expect(serve(&policy, 4, every: 10_000, from: &now) == .tryIdle)
+    #expect(wanted.served(at: now, messages: 8) == .tryIdle)
+    policy.began()
+    wanted.began()
+    var gauge = CrowdGauge()
+    for batch in 1...1000 {
+      now += 10_000
+      let advice = [policy.served(at: now, messages: 3), wanted.served(at: now, messages: 8)]
+      // Threads that start together are no crowd yet.
+      let finding = gauge.served(messages: batch < 3 ? 8 : 3)
+      guard finding != .none || !advice.allSatisfy({ $0 == .goOn || $0 == .check }) else { continue }
+      Issue.record("batch \(batch) leads to \(advice) and \(finding)")
+      break
+    }
+  }
+
   @Test("Without a thread for SCHED_IDLE it is never tried again, and the usual class follows")
   func noIdleThread() {
     var policy = FollowingPolicy(isUnconditional: true)

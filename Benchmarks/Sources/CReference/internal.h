@@ -12,6 +12,8 @@
 
 struct creference {
   char *base;
+  // Where the same pages can be written before the program may see them; MAP_FAILED where there is no such mapping.
+  char *twin;
   size_t length;
   const char *source;
   size_t unit;
@@ -34,8 +36,8 @@ struct creference_way {
   void (*end)(struct creference *);
 };
 
-extern const struct creference_way creference_anonymous, creference_mapped, creference_sigsegv, creference_sigbus,
-    creference_epoll, creference_spin;
+extern const struct creference_way creference_anonymous, creference_mapped, creference_sigsegv, creference_twin,
+    creference_sigbus, creference_epoll, creference_spin;
 
 // There is no way to answer a fault wrongly and have a benchmark that means something.
 _Noreturn void creference_give_up(const char *call);

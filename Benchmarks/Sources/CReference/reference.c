@@ -30,6 +30,7 @@ static const struct creference_way *way_of(creference_strategy strategy) {
     case CREFERENCE_ANONYMOUS: return &creference_anonymous;
     case CREFERENCE_MAPPED: return &creference_mapped;
     case CREFERENCE_SIGSEGV: return &creference_sigsegv;
+    case CREFERENCE_TWIN: return &creference_twin;
     case CREFERENCE_SIGBUS: return &creference_sigbus;
     case CREFERENCE_EPOLL: return &creference_epoll;
     case CREFERENCE_SPIN: return &creference_spin;
@@ -39,6 +40,7 @@ static const struct creference_way *way_of(creference_strategy strategy) {
 
 static void dispose(creference *reference) {
   if (reference->base != MAP_FAILED) munmap(reference->base, reference->length);
+  if (reference->twin != MAP_FAILED) munmap(reference->twin, reference->length);
   if (reference->epoll >= 0) close(reference->epoll);
   if (reference->stop >= 0) close(reference->stop);
   if (reference->uffd >= 0) close(reference->uffd);
@@ -55,6 +57,7 @@ creference *creference_start(size_t length, const void *source, struct creferenc
   }
   *reference = (creference){
       .base = MAP_FAILED,
+      .twin = MAP_FAILED,
       .length = length,
       .source = source,
       .unit = options.unit,

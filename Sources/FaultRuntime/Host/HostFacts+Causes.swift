@@ -72,14 +72,6 @@ extension HostFacts {
 }
 
 extension DescriptorKind {
-  /// Whether it comes from the device node.
-  var isOfDevice: Bool {
-    switch kind {
-    case .device, .deviceUserModeOnly: true
-    case .full, .userModeOnly: false
-    }
-  }
-
   /// The first kernel that has it.
   var firstKernel: KernelVersion {
     switch kind {

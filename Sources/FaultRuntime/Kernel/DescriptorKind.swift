@@ -58,3 +58,13 @@ extension DescriptorKind: CustomStringConvertible {
   /// The name, as ``rawValue`` has it.
   public var description: String { rawValue }
 }
+
+extension DescriptorKind {
+  /// Whether it comes from the device node.
+  var isOfDevice: Bool {
+    switch kind {
+    case .device, .deviceUserModeOnly: true
+    case .full, .userModeOnly: false
+    }
+  }
+}

@@ -28,6 +28,7 @@ struct FollowingPolicy {
   private var isTrial = false
   private var looks = LookSchedule()
   private var recentMoves = 0
+  private var crowd = CrowdGauge()
   private var usual: UInt64 = 10_000
 
   private static let trialLength = 32
@@ -48,9 +49,9 @@ struct FollowingPolicy {
     nextTrial = isUnconditional ? 1 : Self.faultsBeforeFirstTrial
   }
 
-  /// A batch was served at `now`, in monotonic nanoseconds.
+  /// A batch that one read brought, with so many messages, was served at `now`, in monotonic nanoseconds.
   @inline(__always)
-  mutating func served(at now: UInt64) -> Advice {
+  mutating func served(at now: UInt64, messages: Int = 1) -> Advice {
     let interval = now &- latest
     latest = now
     intervals[served % Self.trialLength] = interval
@@ -58,10 +59,25 @@ struct FollowingPolicy {
     let isSlow = interval > 3 &* usual
     // Creeps up and comes down fast: what most faults take where handler and thread are together.
     usual = isSlow || interval > usual ? usual &+ usual / 64 &+ 1 : (usual &* 7 &+ interval) / 8
+    // Who asks for it is followed whatever it costs.
+    if !isUnconditional, let advice = servedCrowd(messages) { return advice }
     let isDue = looks.isDue(isSlow: isSlow)
     if isIdle { return servedIdle(interval, isDue) }
     if served >= nextTrial { return .tryIdle }
     return isDue ? .look : .goOn
+  }
+
+  /// What to do while a crowd faults; nil while there is none.
+  @inline(__always)
+  private mutating func servedCrowd(_ messages: Int) -> Advice? {
+    switch crowd.served(messages: messages) {
+    case .none: return nil
+    case .present: return isIdle ? .leave : .goOn
+    case .ended:
+      looks = LookSchedule()
+      postpone()
+      return nil
+    }
   }
 
   @inline(__always)
@@ -153,5 +169,39 @@ struct LookSchedule {
   mutating func looked(moved: Bool) {
     distance = moved ? 1 : min(distance * 2, Self.largestDistance)
     left = distance
+  }
+}
+
+/// Whether so many threads fault at once that there is nobody to follow. A handler that goes to the CPU of one of them
+/// interrupts the others there, and leaves a CPU without work that the scheduler would have used.
+struct CrowdGauge {
+  enum Finding: Hashable {
+    case none, present
+    /// There was one up to now.
+    case ended
+  }
+
+  private var level = 0
+  private var isPresent = false
+
+  /// So many messages in one read show that as many threads waited at once. On two CPUs following was still faster with
+  /// three threads, and slower with four.
+  private static let largeBatch = 4
+  /// A crowd whose handler keeps up brings few such batches: about one of thirty where four threads fault.
+  private static let rise = 32
+  /// Three large batches close together. One can be an accident: threads that start at the same time.
+  private static let beginning = 64
+  /// So many batches without a large one are the end of the crowd.
+  private static let highest = 256
+
+  @inline(__always)
+  mutating func served(messages: Int) -> Finding {
+    level = messages >= Self.largeBatch ? min(level + Self.rise, Self.highest) : max(0, level - 1)
+    if isPresent {
+      isPresent = level > 0
+      return isPresent ? .present : .ended
+    }
+    isPresent = level > Self.beginning
+    return isPresent ? .present : .none
   }
 }

@@ -16,6 +16,7 @@ public struct HandlerPlacement: Hashable, Sendable {
 
   /// As `withFaultingThread` from the fourth fault on, as long as a CPU is free. While every CPU is busy, in the usual class
   /// beside the faulting thread; `SCHED_IDLE` is tried again after ever more faults, and kept where it is faster.
+  /// While four or more threads fault at once, it is as ``scheduler``.
   public static let automatic = HandlerPlacement(kind: .automatic)
 
   /// On the CPU where the faulting thread was last seen (`UFFD_FEATURE_THREAD_ID`, `/proc/self/task`), which the handler

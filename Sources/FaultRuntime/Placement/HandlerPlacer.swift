@@ -58,18 +58,19 @@ struct HandlerPlacer: ~Copyable {
     }
   }
 
-  /// After a batch whose last fault was `thread`'s. Returns who should serve from now on, where that is somebody else.
+  /// After a batch of so many messages whose last fault was `thread`'s. Returns who should serve from now on, where that
+  /// is somebody else.
   @inline(__always)
-  mutating func afterBatch(of thread: UInt32) -> HandlerRole? {
-    kind == .fixed ? nil : place(thread)
+  mutating func afterBatch(of thread: UInt32, messages: Int = 1) -> HandlerRole? {
+    kind == .fixed ? nil : place(thread, messages)
   }
 
-  private mutating func place(_ thread: UInt32) -> HandlerRole? {
+  private mutating func place(_ thread: UInt32, _ messages: Int) -> HandlerRole? {
     if kind == .spinning {
       if looks.isDue() { looks.looked(moved: locator.avoid(thread)) }
       return nil
     }
-    var advice = policy.served(at: cuffd_monotonic_nanoseconds())
+    var advice = policy.served(at: cuffd_monotonic_nanoseconds(), messages: messages)
     // One fault of a thread that seldom makes one is no reason to leave the other. What is due stays due.
     let isSame = thread == latest
     latest = thread

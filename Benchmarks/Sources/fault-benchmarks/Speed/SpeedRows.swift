@@ -41,6 +41,8 @@ extension SpeedRow {
     let subject = library("sigbus", .init(delivery: .sigbus), .one)
     let sigsegv = reference("c-sigsegv", CREFERENCE_SIGSEGV, .one)
     let sigbus = reference("c-sigbus", CREFERENCE_SIGBUS, .one)
+    let twin = library("sigsegv", .init(delivery: .sigsegv), .one)
+    let twinInC = reference("c-twin", CREFERENCE_TWIN, .one)
     return [
       SpeedRow(
         name: "sigbus", about: "a page in the faulting thread, against the same in C", statistic: .p50, pages: pages,
@@ -52,6 +54,13 @@ extension SpeedRow {
         // All of them, because the trick takes the longer the more mappings it has made.
         name: "sigbus-sigsegv-random", about: "the same in random order", statistic: .p50, pages: 16384, isRandom: true,
         subject: subject, yardsticks: [sigsegv]),
+      SpeedRow(
+        name: "sigsegv-sequential", about: "a page in the faulting thread without a userfaultfd, against the same in C",
+        statistic: .p50, pages: pages, subject: twin, yardsticks: [twinInC]),
+      SpeedRow(
+        // All of them, for the same reason.
+        name: "sigsegv-random", about: "the same in random order", statistic: .p50, pages: 16384, isRandom: true,
+        subject: twin, yardsticks: [twinInC]),
     ]
   }
 

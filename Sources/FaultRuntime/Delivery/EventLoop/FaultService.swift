@@ -52,7 +52,9 @@ struct FaultService: ~Copyable {
         try serve()
         if ready.hasInput(EventLoop.Token.wakeup), try obey() { return .stop }
         if messages > 0 {
-          if let next = placer.afterBatch(of: answerer.inbox.latestThread) { return .handOver(to: next) }
+          if let next = placer.afterBatch(of: answerer.inbox.latestThread, messages: messages) {
+            return .handOver(to: next)
+          }
         } else {
           // Only when no fault is waiting: demand goes first.
           workAhead()

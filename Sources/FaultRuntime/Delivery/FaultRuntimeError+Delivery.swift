@@ -1,0 +1,82 @@
+/// What goes wrong where a delivery is chosen and made ready.
+extension FaultRuntimeError {
+  static func unavailable(_ error: Userfaultfd.Unavailable) -> Self {
+    let tried = error.refusals.map { "\($0.kind.rawValue): \($0.errno)" }.joined(separator: ", ")
+    return Self(
+      .userfaultfdUnavailable,
+      "this host does not allow userfaultfd (\(tried))",
+      // Only what is a matter of this process: whoever looks for another way does so where there is none.
+      errno: error.refusals.first { $0.errno == .tooManyOpenFiles }?.errno,
+      advice: advice(for: error.refusals)
+    )
+  }
+
+  /// Why the first way that was tried is closed, and the least that would open it; then the same of the others, as far as it is new.
+  private static func advice(for refusals: [Userfaultfd.Refusal]) -> String {
+    let facts = HostFacts.ofThisHost(after: refusals)
+    var said: [String] = []
+    for refusal in refusals {
+      guard let cause = facts.causes(of: refusal.kind).first else { continue }
+      let remedy = facts.remedies(for: cause, of: refusal.kind).first
+      let help = remedy.map { "; to \($0.action)" + ($0.command.map { ": \($0)" } ?? "") } ?? ""
+      let line = facts.explanation(of: cause, for: refusal.kind) + help
+      if !said.contains(line) { said.append(line) }
+    }
+    // Whoever asked for one that serves system calls may do with less, where the call itself is not forbidden.
+    if refusals.allSatisfy({ $0.kind.servesKernelModeFaults && $0.errno != .noFunction }) {
+      said.append("or accept a user-mode-only descriptor")
+    }
+    return said.joined(separator: "; ")
+  }
+
+  static func cannotStart(_ error: HostCallError) -> Self {
+    Self(.cannotStart, "cannot start a handler thread: \(error.call) failed", errno: error.errno)
+  }
+
+  static func cannotKeepCPUsAwake(_ error: HostCallError) -> Self {
+    let advice: String? =
+      switch error.errno {
+      case .permissionDenied, .notPermitted:
+        "run as root, let the administrator give the user write access to the device, or leave keepsCPUsAwake off"
+      case .noSuchFileOrDirectory:
+        "the kernel has no such device, or a container hides it (--device \(error.call)); leave keepsCPUsAwake off"
+      case .tooManyOpenFiles:
+        "raise RLIMIT_NOFILE"
+      default:
+        nil
+      }
+    return Self(
+      .cannotKeepCPUsAwake, "cannot keep CPUs awake with \(error.call)", errno: error.errno, advice: advice)
+  }
+
+  static func invalidConfiguration(_ message: String) -> Self {
+    Self(.invalidConfiguration, message)
+  }
+
+  static func featureMissing(_ name: String, since version: String) -> Self {
+    Self(.featureMissing, "this kernel has no \(name)", advice: "it needs Linux \(version)")
+  }
+
+  /// Whether the host refuses a userfaultfd, and not the process its own state.
+  var isOfHost: Bool { code == .userfaultfdUnavailable && errno == nil }
+
+  static func providerForbidsDelivery(name: String) -> Self {
+    Self(
+      .providerForbidsDelivery, "the provider of region '\(name)' must not run on the faulting thread",
+      advice: """
+        use Delivery.auto or Delivery.eventLoop, or let it permit .signalHandler and .concurrentRequests where it keeps the rules
+        """)
+  }
+
+  static func timeoutForbidsDelivery(name: String, without missing: Self? = nil) -> Self {
+    if let missing {
+      return Self(
+        .providerForbidsDelivery,
+        "region '\(name)' has a timeout, which its faulting threads cannot keep, and nothing else can serve it: \(missing.message)",
+        advice: "map it without a timeout; or \(missing.advice ?? "use another host")")
+    }
+    return Self(
+      .providerForbidsDelivery, "region '\(name)' has a timeout, which its faulting threads cannot keep",
+      advice: "use Delivery.auto or Delivery.eventLoop, or map it without a timeout")
+  }
+}
