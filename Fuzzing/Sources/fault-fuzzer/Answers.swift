@@ -23,7 +23,7 @@ private let zeros = [UInt8](repeating: 0, count: 64 * pageSize.bytes)
 /// Providers that say whatever they like: each byte that would get into a page is theirs, or zero where that is right.
 func checkAnswers(_ input: inout FuzzInput) {
   let script = Script()
-  let table = RegionTable()
+  let table = RegionTable<Region>()
   let region = input.region { request, buffer in try answer(script, request, &buffer) }
   table.insert(region)
   defer { table.remove(region) }
@@ -95,7 +95,7 @@ private func check(_ answer: PageAnswer, _ script: Script, _ run: borrowing Faul
     require(range.start == run.region.range.start &+ UInt(offset), "a part starts in the wrong place")
     require(range.byteCount > 0 && range.byteCount % pageSize.bytes == 0, "a part of \(range.byteCount) bytes")
     require(offset + range.byteCount <= run.end, "an answer goes beyond its run")
-    if script.kind != 4, let source = unsafe part.source {
+    if script.kind != 4, case .bytes(let source, _) = unsafe part.content {
       let provided = script.kind == 2 ? 0 : min(range.byteCount, run.region.byteCount - offset)
       let isRight = unsafe pattern.withUnsafeBytes { unsafe memcmp(source, $0.baseAddress! + offset, provided) == 0 }
       require(isRight, "bytes from \(offset) on are not the provider's")

@@ -32,14 +32,14 @@ struct InboxModel: ~Copyable {
   private let pipe = MessagePipe()
   private let counters = HandlerCounters()
   private let capacity: Int
-  private let table = RegionTable()
+  private let table = RegionTable<Region>()
   private let regions: [Region]
   private let ownThreads = OwnThreads()
   private let ownThread = cuffd_thread_id()
 
   private var queued: [UInt8] = []
-  private var waiting: [UInt: PendingFault] = [:]
-  private var putOff: [UInt: PendingFault] = [:]
+  private var waiting: [ModelKey: PendingFault] = [:]
+  private var putOff: [ModelKey: PendingFault] = [:]
   private var thread: UInt32 = 0
   private var faultCount = 0
   private var largestRead = 0
@@ -70,7 +70,7 @@ struct InboxModel: ~Copyable {
     for region in regions {
       table.remove(region)
       // What was said to have been moved was not, and the places that were named are somebody else's.
-      region.parts.withLock { $0 = RegionParts(region.range) }
+      region.memory.parts.withLock { $0 = RegionParts(region.range) }
     }
   }
 
@@ -116,6 +116,8 @@ struct InboxModel: ~Copyable {
         Self.put(base + pages * page, into: &message, at: field)
       }
     }
+    // Whoever reads a fork owns its descriptor, and closes it: this one is certain to be nobody's.
+    if message[start] == UInt8(CUFFD_EVENT_FORK) { Self.put(UInt64(CInt.max), into: &message, at: 8) }
   }
 
   private static func put(_ value: UInt64, into message: inout ArraySlice<UInt8>, at offset: Int) {
@@ -145,7 +147,8 @@ struct InboxModel: ~Copyable {
       let page = UInt(Self.number(message[16..<24])) / UInt(PageSize.ofHost().bytes) * UInt(PageSize.ofHost().bytes)
       thread = UInt32(Self.number(message[24..<28]))
       let asker = thread == ownThread ? thread : 0
-      Self.merge(PendingFault(page: page, isWrite: message[8] & 1 != 0, asker: asker), into: &waiting)
+      let kind: FaultKind = message[8] & 4 != 0 ? .minor : message[8] & 2 != 0 ? .writeProtect : .missing
+      Self.merge(PendingFault(page: page, isWrite: message[8] & 1 != 0, kind: kind, asker: asker), into: &waiting)
       faultCount += 1
     }
     queued.removeFirst(min(queued.count, 32 * capacity))
@@ -184,22 +187,23 @@ struct InboxModel: ~Copyable {
     batch.removeAll()
   }
 
-  private func compare(_ batch: borrowing FaultBatch, with model: [UInt: PendingFault]) {
-    let expected = model.values.sorted { $0.page < $1.page }
+  private func compare(_ batch: borrowing FaultBatch, with model: [ModelKey: PendingFault]) {
+    let expected = model.values.sorted { ($0.page, $0.kind.rawValue) < ($1.page, $1.kind.rawValue) }
     require(batch.count == expected.count, "\(batch.count) faults in place of \(expected.count)")
     for index in 0..<batch.count {
       require(batch[index] == expected[index], "fault \(index) is \(batch[index]), not \(expected[index])")
     }
   }
 
-  private static func merge(_ fault: PendingFault, into model: inout [UInt: PendingFault]) {
-    guard let other = model[fault.page] else {
-      model[fault.page] = fault
+  private static func merge(_ fault: PendingFault, into model: inout [ModelKey: PendingFault]) {
+    let key = ModelKey(page: fault.page, kind: fault.kind)
+    guard let other = model[key] else {
+      model[key] = fault
       return
     }
     let times = [fault.deferredSince, other.deferredSince].filter { $0 != 0 }
-    model[fault.page] = PendingFault(
-      page: fault.page, isWrite: fault.isWrite || other.isWrite, asker: max(fault.asker, other.asker),
+    model[key] = PendingFault(
+      page: fault.page, isWrite: fault.isWrite || other.isWrite, kind: fault.kind, asker: max(fault.asker, other.asker),
       deferredSince: times.min() ?? 0,
       hasFailed: fault.hasFailed || other.hasFailed)
   }
@@ -207,4 +211,10 @@ struct InboxModel: ~Copyable {
   private static func number(_ bytes: ArraySlice<UInt8>) -> UInt64 {
     bytes.reversed().reduce(0) { $0 << 8 | UInt64($1) }
   }
+}
+
+/// Faults of one page and one kind are one.
+private struct ModelKey: Hashable {
+  var page: UInt
+  var kind: FaultKind
 }

@@ -9,8 +9,8 @@ func makeRegion(
 ) -> Region {
   do {
     return try Region(
-      provider: ClosureProvider(requestSize: size, answer), byteCount: pages * pageSize.bytes - cut,
-      options: RegionOptions(advice: advice), name: "fuzz", pageSize: pageSize, handler: 0)
+      fuzzing: ClosureProvider(requestSize: size, answer), byteCount: pages * pageSize.bytes - cut,
+      options: RegionOptions(advice: advice))
   } catch {
     fatalError("cannot map: \(error)")
   }
@@ -31,7 +31,7 @@ extension FuzzInput {
 /// Faults anywhere, served as a handler does it up to the question to the provider.
 func checkRuns(_ input: inout FuzzInput) {
   if input.byte() < 16 { return checkRegion(&input) }
-  let table = RegionTable()
+  let table = RegionTable<Region>()
   let regions = (0...input.below(3)).map { _ in input.region() }
   for region in regions { table.insert(region) }
   while !input.isEmpty {
@@ -53,7 +53,7 @@ func checkRuns(_ input: inout FuzzInput) {
 }
 
 private func serve(
-  _ batch: borrowing FaultBatch, _ table: RegionTable, _ regions: [Region], _ input: inout FuzzInput
+  _ batch: borrowing FaultBatch, _ table: RegionTable<Region>, _ regions: [Region], _ input: inout FuzzInput
 ) {
   var lookup = RegionLookup(table)
   var index = 0
@@ -110,7 +110,7 @@ private func checkWidened(_ run: borrowing FaultRun) {
 }
 
 /// What is lent may lie anywhere.
-private func checkTable(_ table: RegionTable, _ regions: [Region], _ input: inout FuzzInput) {
+private func checkTable(_ table: RegionTable<Region>, _ regions: [Region], _ input: inout FuzzInput) {
   var free = FreeMemory(table)
   for _ in 0..<3 {
     let start =
@@ -136,8 +136,7 @@ private func checkRegion(_ input: inout FuzzInput) {
   let huge = [0, 1 << 21, 1 << 29][input.below(3)]
   do {
     let region = try Region(
-      provider: ClosureProvider(requestSize: size) { _, _ in .zero }, byteCount: byteCount, options: RegionOptions(),
-      name: "fuzz", pageSize: pageSize, hugePageByteCount: huge, handler: 0)
+      fuzzing: ClosureProvider(requestSize: size) { _, _ in .zero }, byteCount: byteCount, hugePageByteCount: huge)
     let unit = region.requestUnit
     require(unit >= preferred && unit % pageSize.bytes == 0, "the unit is \(unit)")
     require(
@@ -148,5 +147,33 @@ private func checkRegion(_ input: inout FuzzInput) {
   } catch {
     require(
       [.emptyRegion, .requestTooLarge, .cannotMap].contains(error.code), "mapping \(byteCount) bytes: \(error)")
+  }
+}
+
+extension Region {
+  /// One descriptor for all regions, whose faults nobody asks it to report.
+  private static let userfaultfd: SharedUserfaultfd = {
+    do {
+      return SharedUserfaultfd(try Userfaultfd.open(DescriptorKind.allCases, wanting: []))
+    } catch {
+      fatalError("no userfaultfd to fuzz with: \(error)")
+    }
+  }()
+
+  /// A region that no delivery knows of.
+  convenience init(
+    fuzzing provider: some PageProvider, byteCount: Int, options: RegionOptions = RegionOptions(),
+    hugePageByteCount: Int = 0
+  ) throws(FaultRuntimeError) {
+    let owner = Self.userfaultfd
+    try self.init(
+      provider: provider, byteCount: byteCount, options: options, name: "fuzz", pageSize: .ofHost(),
+      server: ObjectIdentifier(owner)
+    ) { mapped throws(HostCallError) in
+      let range = try AddressRange.reservedForRegion(
+        byteCount: mapped, alignment: mapped >= hugePageByteCount ? hugePageByteCount : 0, isWritable: true,
+        isTaken: { _ in false })
+      return AnonymousMemory(range, isWritable: true, pageSize: .ofHost(), userfaultfd: owner)
+    }
   }
 }
