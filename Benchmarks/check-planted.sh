@@ -24,6 +24,7 @@ expect() {
 }
 
 expect memory memory "memory"
+expect append "append --quick" "append: computed"
 expect allocations "allocations --faults 2000" "allocations"
 for row in sigbus sigbus-sigsegv-sequential sigbus-sigsegv-random sigsegv-sequential sigsegv-random event-loop-pinned \
   event-loop-unpinned random-automatic file populate threads-4 threads-8; do

@@ -57,6 +57,32 @@ struct MemoryCommand: ParsableCommand {
   }
 }
 
+/// What appending to a buffer costs.
+struct AppendCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "append",
+    abstract: "PageBuffer.append of bytes that are there and of computed ones, against memcpy and a loop."
+  )
+
+  @OptionGroup var common: CommonOptions
+
+  @Option(help: "Rounds for each way.")
+  var rounds = 21
+
+  @Flag(help: "A third of the rounds, for continuous integration.")
+  var quick = false
+
+  func validate() throws {
+    guard (1...10_000).contains(rounds) else { throw ValidationError("--rounds is from 1 to 10000.") }
+  }
+
+  func run() throws {
+    var session = try Session(common)
+    try session.runAppend(rounds: quick ? max(1, rounds / 3) : rounds)
+    try session.finish()
+  }
+}
+
 /// What filling in bulk costs, in C and by `populate()`.
 struct PopulateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -111,6 +137,7 @@ struct AllCommand: ParsableCommand {
     // First, because later ones leave warm memory behind that would make this one look smaller.
     try session.runMemory()
     try session.runAllocations(faults: 20_000)
+    try session.runAppend(rounds: speed.quick ? 7 : 21)
     try session.runSpeed(speed)
     try session.finish()
   }
@@ -154,6 +181,13 @@ private struct Session {
   mutating func runMemory() throws {
     let result = try MemoryBenchmark(plant: common.plantRegression == .memory).run()
     report.memory = result
+    show(result.text)
+    if let thresholds { failures += result.failures(against: thresholds) }
+  }
+
+  mutating func runAppend(rounds: Int) throws {
+    let result = try AppendBenchmark(rounds: rounds, plant: common.plantRegression == .append).run()
+    report.append = result
     show(result.text)
     if let thresholds { failures += result.failures(against: thresholds) }
   }

@@ -12,8 +12,8 @@ struct FaultBenchmarks: ParsableCommand {
       is one line on standard error.
       """,
     subcommands: [
-      SpeedCommand.self, AllocationsCommand.self, MemoryCommand.self, PopulateCommand.self, StagesCommand.self,
-      AllCommand.self,
+      SpeedCommand.self, AllocationsCommand.self, MemoryCommand.self, AppendCommand.self, PopulateCommand.self,
+      StagesCommand.self, AllCommand.self,
     ]
   )
 }

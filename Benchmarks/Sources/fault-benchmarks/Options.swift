@@ -26,6 +26,8 @@ enum PlantedRegression: String, CaseIterable, ExpressibleByArgument {
   case placement
   /// A provider that sleeps does not say that it may block.
   case blocking
+  /// Computed bytes are appended as a sequence that the compiler cannot see through.
+  case append
 }
 
 struct SpeedOptions: ParsableArguments {

@@ -118,7 +118,7 @@ private func carryOut(_ plant: PlantedRegression) {
     while support_monotonic_nanoseconds() < end {}
   case .allocations:
     withExtendedLifetime(PlantedObject.make()) {}
-  case .memory, .widening, .placement, .blocking:
+  case .memory, .widening, .placement, .blocking, .append:
     break
   }
 }

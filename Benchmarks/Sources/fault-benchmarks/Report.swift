@@ -5,6 +5,7 @@ struct Report: Encodable {
   var machine: Machine
   var memory: MemoryReport?
   var allocations: AllocationReport?
+  var append: AppendReport?
   var speed: [SpeedResult]?
   var populate: PopulateReport?
   var stages: StagesReport?
@@ -34,6 +35,8 @@ struct Thresholds: Decodable {
   var speed: [String: SpeedGoal]
   /// The most allocations in all of the counted faults together.
   var allocations: Int
+  /// What appending to a buffer is held to.
+  var append: AppendGoals
   /// The most memory, in bytes, that a runtime with one region may have of its own.
   var memoryBytes: Int
 

@@ -31,36 +31,50 @@ extension PageBuffer {
   /// page.append(request.range.lazy.map { UInt8(truncatingIfNeeded: $0) })
   /// ```
   @inlinable
+  @inline(__always)
   public mutating func append(_ bytes: some Sequence<UInt8>) {
     if appendStorage(of: bytes) { return }
-    let free = unsafe (start + used).assumingMemoryBound(to: UInt8.self)
     let room = freeCapacity
-    var written = 0
-    for byte in bytes {
-      precondition(written < room, "PageBuffer: more bytes appended than the request wants")
-      unsafe free[written] = byte
-      written &+= 1
-    }
+    var iterator = bytes.makeIterator()
+    let written = store(&iterator, atMost: room)
+    // An iterator that has ended is not asked again.
+    precondition(written < room || iterator.next() == nil, "PageBuffer: more bytes appended than the request wants")
     used &+= written
   }
 
   /// Appends each byte of a collection. Traps where they do not fit.
+  ///
+  /// The number of bytes is checked once, before the first of them is stored.
   @inlinable
+  @inline(__always)
   public mutating func append(_ bytes: some Collection<UInt8>) {
     if appendStorage(of: bytes) { return }
-    // A counted loop over a local pointer, which the compiler can turn into vector code.
     let count = bytes.count
     requireRoom(for: count)
-    let free = unsafe (start + used).assumingMemoryBound(to: UInt8.self)
     var iterator = bytes.makeIterator()
-    for index in 0..<count {
-      guard let byte = iterator.next() else { preconditionFailure("PageBuffer: a collection with a wrong count") }
-      unsafe free[index] = byte
-    }
+    let written = store(&iterator, atMost: count)
+    precondition(written == count, "PageBuffer: a collection with a wrong count")
     used &+= count
   }
 
+  /// Stores bytes behind those that were appended, without counting them, until the iterator ends or there are `limit` of them.
+  ///
+  /// The compiler makes vector code of the loop only where nothing in it can trap and everything in it is local. It must also be
+  /// inlined, and so must its callers: otherwise the closure of a lazy collection is called for each byte.
   @inlinable
+  @inline(__always)
+  func store(_ iterator: inout some IteratorProtocol<UInt8>, atMost limit: Int) -> Int {
+    let free = unsafe (start + used).assumingMemoryBound(to: UInt8.self)
+    var written = 0
+    while written < limit, let byte = iterator.next() {
+      unsafe free[written] = byte
+      written &+= 1
+    }
+    return written
+  }
+
+  @inlinable
+  @inline(__always)
   mutating func appendStorage(of bytes: some Sequence<UInt8>) -> Bool {
     let free = unsafe start + used
     let room = freeCapacity

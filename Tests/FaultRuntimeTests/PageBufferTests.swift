@@ -1,0 +1,82 @@
+import Testing
+
+@testable import FaultRuntime
+
+/// Says that it has a number of bytes, whatever number it has.
+private struct Miscounted: Collection {
+  let bytes: [UInt8]
+  let count: Int
+  var startIndex: Int { 0 }
+  var endIndex: Int { count }
+  subscript(index: Int) -> UInt8 { bytes[index] }
+  func index(after index: Int) -> Int { index + 1 }
+  func makeIterator() -> AnyIterator<UInt8> {
+    var rest = bytes[...]
+    return AnyIterator { rest.popFirst() }
+  }
+}
+
+private func computed(_ range: Range<Int>) -> LazyMapCollection<Range<Int>, UInt8> {
+  range.lazy.map { UInt8(truncatingIfNeeded: $0 &* $0) }
+}
+
+private func contents(of page: borrowing PageBuffer) -> [UInt8] {
+  unsafe page.bytes.withUnsafeBytes { unsafe Array($0) }
+}
+
+@Suite("Appending computed bytes")
+struct PageBufferTests {
+  @Test("A collection goes in behind what is there", arguments: [0, 1, 15, 61, 62])
+  func collection(count: Int) {
+    var page = PageBuffer(byteCount: 64)
+    page.append([9, 8])
+    page.append(computed(3..<(3 + count)))
+    #expect(page.count == 2 + count)
+    #expect(page.freeCapacity == 62 - count)
+    #expect(contents(of: page) == [9, 8] + Array(computed(3..<(3 + count))))
+  }
+
+  @Test("A sequence goes in behind what is there", arguments: [0, 1, 15, 61, 62])
+  func sequence(count: Int) {
+    var page = PageBuffer(byteCount: 64)
+    page.append([9, 8])
+    page.append(AnySequence(computed(3..<(3 + count))))
+    #expect(page.count == 2 + count)
+    #expect(page.freeCapacity == 62 - count)
+    #expect(contents(of: page) == [9, 8] + Array(computed(3..<(3 + count))))
+  }
+
+  @Test("A collection that has one byte too many traps")
+  func longCollection() async {
+    await #expect(processExitsWith: .failure) {
+      var page = PageBuffer(byteCount: 64)
+      page.append([9, 8])
+      page.append(computed(0..<63))
+    }
+  }
+
+  @Test("A sequence that has one byte too many traps")
+  func longSequence() async {
+    await #expect(processExitsWith: .failure) {
+      var page = PageBuffer(byteCount: 64)
+      page.append([9, 8])
+      page.append(AnySequence(computed(0..<63)))
+    }
+  }
+
+  @Test("A collection with fewer bytes than it says traps")
+  func missingBytes() async {
+    await #expect(processExitsWith: .failure) {
+      var page = PageBuffer(byteCount: 64)
+      page.append(Miscounted(bytes: [1, 2, 3], count: 4))
+    }
+  }
+
+  @Test("Nothing fits into a full buffer, and nothing is not too much")
+  func full() {
+    var page = PageBuffer(byteCount: 0)
+    page.append(computed(0..<0))
+    page.append(AnySequence([]))
+    #expect(page.count == 0)
+  }
+}
