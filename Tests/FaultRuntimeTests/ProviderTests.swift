@@ -188,7 +188,7 @@ struct SerialProviderTests {
     threads.append(
       TestThread {
         #expect(throws: Never.self) {
-          try unsafe region.forEachPiece(of: (48 * pageBytes)..<(96 * pageBytes), byteCount: pageBytes) { _, _ in }
+          try region.forEachPiece(of: (48 * pageBytes)..<(96 * pageBytes), byteCount: pageBytes) { _, _ in }
         }
       })
     for thread in threads { #expect(thread.join()) }
