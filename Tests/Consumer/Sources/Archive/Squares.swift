@@ -10,8 +10,7 @@ package struct Squares: SizedPageProvider {
     self.requestSize = requestSize
   }
 
-  package var mayBlock: Bool { false }
-  package var mayRunInFaultingThread: Bool { true }
+  package var permissions: ProviderPermissions { .inMemory }
 
   package static func byte(at offset: Int) -> UInt8 { UInt8(truncatingIfNeeded: offset &* offset &+ offset >> 8) }
 

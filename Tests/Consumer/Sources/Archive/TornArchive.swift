@@ -20,7 +20,7 @@ package final class TornArchive: SizedPageProvider, CustomStringConvertible {
 
   package var description: String { "an archive of \(byteCount) bytes" }
   package var requestSize: RequestSize { .singlePage }
-  package var mayRunInFaultingThread: Bool { true }
+  package var permissions: ProviderPermissions { [.concurrentRequests, .signalHandler] }
 
   /// How often it has been asked for something.
   package var requests: Int { requestCount.load(ordering: .relaxed) }

@@ -36,7 +36,7 @@ struct ErrorTests {
   func files() {
     let missing = #expect(throws: FileProviderError.self) { try FileProvider("/nowhere/at-all") }
     #expect(missing?.code == .cannotOpen)
-    #expect(missing?.errno == .noSuchEntry)
+    #expect(missing?.errno == .noSuchFileOrDirectory)
     for path in ["/proc", "/dev/null"] {
       #expect(#expect(throws: FileProviderError.self) { try FileProvider(path) }?.code == .notARegularFile)
     }

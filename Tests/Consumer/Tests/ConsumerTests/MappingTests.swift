@@ -46,12 +46,18 @@ struct MappingTests {
     let region = try makeRuntime(delivery).map(Squares(byteCount: byteCount))
     let expected = (0..<byteCount).map(Squares.byte)
     var pieces: [UInt8] = []
-    try unsafe region.forEachPiece(of: 0..<byteCount, byteCount: 2 * Host.pageSize) { bytes, offset in
+    try region.forEachPiece(of: 0..<byteCount, byteCount: 2 * Host.pageSize) { bytes, offset in
       #expect(offset == pieces.count)
-      unsafe pieces.append(contentsOf: bytes)
+      for index in 0..<bytes.byteCount { pieces.append(bytes.load(fromByteOffset: index, as: UInt8.self)) }
     }
     #expect(pieces == expected)
-    #expect(try unsafe region.withResident(7..<byteCount) { unsafe Array($0) } == Array(expected[7...]))
+    let resident = try region.withResident(7..<byteCount) { bytes in
+      (0..<bytes.byteCount).map { bytes.load(fromByteOffset: $0, as: UInt8.self) }
+    }
+    #expect(resident == Array(expected[7...]))
+    var pointed: [UInt8] = []
+    try region.forEachUnsafePiece(of: 0..<byteCount) { bytes, _ in pointed += bytes }
+    #expect(pointed == expected)
   }
 
   @Test("The providers of the library", arguments: Host.deliveries)
@@ -61,7 +67,7 @@ struct MappingTests {
     #expect(try runtime.map(MemoryProvider(copying: words)).read(0..<words.count) == words)
     #expect(try runtime.map(ZeroProvider(), byteCount: 1 << 40).read((1 << 39)..<(1 << 39 + 2)) == [0, 0])
     #expect(try runtime.map(FileProvider("/proc/self/exe")).read(1..<4) == Array("ELF".utf8))
-    let closure = ClosureProvider(requestSize: .singlePage, mayRunInFaultingThread: true) { request, page in
+    let closure = ClosureProvider(requestSize: .singlePage, permissions: .inMemory) { request, page in
       page.append(repeating: UInt8(request.offset / request.byteCount), count: request.byteCount)
       return .filled
     }

@@ -1,0 +1,28 @@
+package import FaultRuntime
+
+/// Decodes run lengths: each two bytes of the inner provider are a count and a value. Every run has the same count, so that a place
+/// in the decoded bytes is a place in the encoded ones.
+package struct RunLengths<Encoded: PageProvider>: PageProvider {
+  package let encoded: Encoded
+  /// The count that every run has.
+  package let runLength: Int
+
+  package init(_ encoded: Encoded, runLength: Int) {
+    self.encoded = encoded
+    self.runLength = runLength
+  }
+
+  package var permissions: ProviderPermissions { encoded.permissions }
+
+  package func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
+    let runs = (request.offset / runLength)..<((request.range.upperBound + runLength - 1) / runLength)
+    let pairs = PageRequest(offset: 2 * runs.lowerBound, byteCount: 2 * runs.count)
+    let decoded = try encoded.bytes(of: pairs)
+    for run in runs {
+      let start = max(request.offset, run * runLength)
+      let end = min(request.range.upperBound, (run + 1) * runLength)
+      page.append(repeating: decoded[2 * (run - runs.lowerBound) + 1], count: end - start)
+    }
+    return .filled
+  }
+}
