@@ -25,13 +25,13 @@ public struct ResolutionError: Error, Hashable, Sendable {
     public static let refused = Code(name: .refused)
 
     /// The kernel wanted the resolution tried again until the deadline had passed
-    /// (``FaultRuntimeConfiguration/resolveDeadline``).
+    /// (``FaultRuntimeConfiguration/resolveTimeout``).
     public static let timedOut = Code(name: .timedOut)
 
     /// The region was closed while the fault was waiting.
     public static let regionClosed = Code(name: .regionClosed)
 
-    /// The provider did not answer within the region's deadline (``RegionOptions/deadline``), which
+    /// The provider did not answer within the region's deadline (``RegionOptions/timeout``), which
     /// ``ResolutionError/deadline`` repeats.
     public static let deadlineExceeded = Code(name: .deadlineExceeded)
 
