@@ -143,9 +143,10 @@ final class ProviderPool: Sendable {
   /// Takes out the prefetches that have waited for longer than their region's deadline behind a request that was given up and has
   /// not returned, where the provider permits no other one.
   func withdrawOverdue() -> [(job: PoolPrefetch, server: any PoolServer)] {
-    let now = cuffd_monotonic_nanoseconds()
-    return state.withLock { state in
+    state.withLock { state in
       guard !state.stuck.isEmpty else { return [] }
+      // With the lock held, so that no job can have been submitted later than this.
+      let now = cuffd_monotonic_nanoseconds()
       var overdue: [(job: PoolPrefetch, server: any PoolServer)] = []
       var others: [PoolTask] = []
       for task in state.prefetch {
