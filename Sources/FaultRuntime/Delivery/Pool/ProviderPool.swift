@@ -256,9 +256,9 @@ final class ProviderPool: Sendable {
 
   /// The next task for the thread with this slot; nil where it shall end.
   private func next(_ slot: Int) -> PoolTask? {
-    var endsStuck = false
+    var makesRoom = false
     let task = state.wait { state -> PoolTask?? in
-      if state.stuck.removeValue(forKey: slot) != nil { endsStuck = true }
+      if state.stuck.removeValue(forKey: slot) != nil || state.running[slot] != nil { makesRoom = true }
       if state.replaced.remove(slot) != nil, state.useful > threadLimit + state.extra {
         state.numbers[slot] = 0
         state.vacant.append(slot)
@@ -272,8 +272,9 @@ final class ProviderPool: Sendable {
       state.running[slot] = chosen
       return .some(chosen)
     }
-    // What waited for this one to return is for others, where this thread ends or goes on with something else.
-    if endsStuck { state.announce() }
+    // A task may have had to wait for the end of the last one, because of its region, and this thread may have chosen another. The
+    // threads that found nothing to do look again.
+    if makesRoom { state.announce() }
     return task ?? nil
   }
 }
