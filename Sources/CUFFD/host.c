@@ -65,7 +65,8 @@ struct start {
   void *context;
 };
 
-static _Thread_local uint64_t thread_role;
+// A signal handler reads it, so its place must not be allocated at the first access.
+static _Thread_local uint64_t thread_role __attribute__((tls_model("initial-exec")));
 
 uint64_t cuffd_thread_role(void) { return thread_role; }
 

@@ -218,6 +218,8 @@ final class RequestsInFlight: Sendable {
         guard let region = request.region, request.permit.isOlder(than: region.deadline, at: now),
           request.permit.withdraw()
         else { return false }
+        // Whoever waits for it in a signal handler learns that it has ended.
+        request.generation += 1
         overdue.append(
           Overdue(
             request: request, region: region, pages: request.waiting, followers: request.followers, job: request.job))
