@@ -1,8 +1,8 @@
 internal import CUFFD
 internal import Synchronization
 
-/// Whether what a provider says may still be put in place. Whoever asks and whoever gives up agree on it here, so that an
-/// answer that comes too late never gets into a page that has failed meanwhile.
+/// Says whether a provider's answer may still be put in place. The thread that asks and the thread that gives up
+/// agree on this here, so that a late answer never reaches a page that has failed in the meantime.
 final class AnswerPermit: Sendable {
   private enum Phase {
     static let asking = 0
@@ -13,28 +13,29 @@ final class AnswerPermit: Sendable {
   private let phase = Atomic<Int>(Phase.asking)
   private let since = Atomic<UInt64>(0)
 
-  /// Nobody else may know it yet, or any more. Where it `expires` the time runs from now on.
+  /// Makes the permit ready for a new question. No other thread may hold the permit during this call. If `expires` is
+  /// true, the time limit starts now.
   func renew(expires: Bool) {
     since.store(expires ? cuffd_monotonic_nanoseconds() : 0, ordering: .relaxed)
     phase.store(Phase.asking, ordering: .releasing)
   }
 
-  /// Whether the question is older than so many nanoseconds at `now`.
+  /// Returns whether the question is older than `nanoseconds` at the time `now`.
   func isOlder(than nanoseconds: UInt64, at now: UInt64) -> Bool {
     let since = since.load(ordering: .relaxed)
     return since != 0 && now > since && now - since > nanoseconds
   }
 
-  /// Before the provider is asked, the first time or once more. Where something was put in place since the last question, this
-  /// is a new one, which has its own time.
+  /// Must be called before the provider is asked, the first time and every further time. If something was put in
+  /// place since the last question, this is a new question, which gets its own time.
   func ask() {
-    // Only who asks moves it from `placing`.
+    // Only the thread that asks changes the phase when it is `placing`.
     guard phase.load(ordering: .relaxed) == Phase.placing else { return }
     renew(expires: since.load(ordering: .relaxed) != 0)
   }
 
-  /// Before an answer is put in place, or a failure reported. Nobody gives up from here until the next question. Throws where
-  /// somebody has.
+  /// Must be called before an answer is put in place or a failure is reported. No thread can give up between this
+  /// call and the next question. The function throws if a thread has already given up.
   func beginPlacing() throws(WithdrawnError) {
     if phase.load(ordering: .relaxed) == Phase.placing { return }
     let (exchanged, _) = phase.compareExchange(
@@ -42,7 +43,8 @@ final class AnswerPermit: Sendable {
     guard exchanged else { throw WithdrawnError() }
   }
 
-  /// Gives up. False while an answer is being put in place, which does not take long, or where it was done before.
+  /// Gives up the question. Returns false while an answer is being put in place, which is short, or if the question
+  /// was already given up.
   func withdraw() -> Bool {
     phase.compareExchange(expected: Phase.asking, desired: Phase.withdrawn, ordering: .acquiringAndReleasing).exchanged
   }
@@ -50,5 +52,5 @@ final class AnswerPermit: Sendable {
   var isWithdrawn: Bool { phase.load(ordering: .acquiring) == Phase.withdrawn }
 }
 
-/// The answer came when nobody wanted it any more.
+/// The answer came after the request had been given up.
 struct WithdrawnError: EndOfResolution {}

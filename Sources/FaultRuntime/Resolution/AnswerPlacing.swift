@@ -1,34 +1,34 @@
-/// What a delivery does where a page is not simply put in place: whether it reads on, waits, or puts the page off. The loop itself
-/// stands once, in `place`.
+/// Decides what a delivery does when a page cannot simply be put in place: it reads further messages, waits, or puts
+/// the page off. All deliveries share the loop itself, which is in `place`.
 protocol PlacingPolicy: ~Copyable {
-  /// What the requests of this policy may do beyond the usual.
+  /// What the requests of this policy may do in addition to the usual work.
   var effort: PlacingEffort { get }
 
-  /// Counts bytes that are put into the region, before the threads run that wait for them. The amount is negative for bytes that
-  /// were counted and did not come.
+  /// Counts bytes that are put into the region, before the waiting threads run. The amount is negative to correct
+  /// bytes that were counted but were not put in place.
   func countBytesFilled(_ amount: Int)
 
-  /// How often the page at `page` has been found there while threads faulted on it.
+  /// Returns how often the kernel has reported the page at `page` as present while threads faulted on it.
   func presentReports(of page: UInt) -> Int
 
-  /// The reports have led to a failure, and are counted anew.
+  /// Resets the count of reports for a page, because they have led to a failure.
   mutating func forgetPresentReports(of page: UInt)
 
-  /// The page is there already. Nobody was woken, and `place` goes on behind it.
+  /// The page is already there. No thread was woken, and `place` continues behind the page.
   mutating func foundPresent(_ page: AddressRange, _ run: borrowing FaultRun)
 
-  /// The kernel wants something else to happen first. Returns whether the same request is made again.
+  /// The kernel needs something else to happen first. Returns whether the same request should be made again.
   mutating func triesAgain() throws -> Bool
 
-  /// The kernel still wants something else, and `rest` is not put in place now.
+  /// The kernel still needs something else, so `rest` is not put in place now.
   mutating func putOff(_ rest: AddressRange, _ run: borrowing FaultRun) throws
 
-  /// `rest` is not the region's any more.
+  /// `rest` no longer belongs to the region.
   mutating func foundGone(_ rest: AddressRange, _ run: borrowing FaultRun) throws
 }
 
 extension PlacingPolicy where Self: ~Copyable {
-  // A thread on whose way nobody faults again meets no endless reports.
+  // A policy under which no thread faults on the same page again cannot get endless reports.
   func presentReports(of page: UInt) -> Int { 0 }
   func forgetPresentReports(of page: UInt) {}
 
@@ -59,7 +59,7 @@ extension PlacingPolicy where Self: ~Copyable {
       case .goOn(let completed):
         done += completed
       case .present where run.isBeyondNeed(range.start &+ UInt(bitPattern: done)):
-        // Somebody was here before. Going on page by page would cost more than it saves.
+        // Another thread filled part of this range first. Going on page by page would cost more than it saves.
         countBytesFilled(done - range.byteCount)
         let end = run.region.offset(of: range.start) + done
         run.shrinkNext(at: end)
@@ -71,7 +71,7 @@ extension PlacingPolicy where Self: ~Copyable {
     return run.region.offset(of: range.end)
   }
 
-  /// Handles the steps that are not on the way of a healthy fault. Returns how many bytes are stepped over.
+  /// Handles the steps that a healthy fault never takes. Returns how many bytes are stepped over.
   @inline(never)
   private mutating func handle(
     _ step: ResolutionStep, at rest: AddressRange, _ run: borrowing FaultRun
@@ -91,12 +91,13 @@ extension PlacingPolicy where Self: ~Copyable {
     case .later:
       try putOff(rest, run)
     case .gone where rest.byteCount > pageByteCount && !run.region.isClosing:
-      // A request across two mappings is refused as a whole. Page by page it is told which part is still ours.
+      // The kernel refuses a request that spans two mappings as a whole. Requests for single pages show which part
+      // still belongs to the region.
       throw ResolutionError.refused(.noSuchFileOrDirectory)
     case .gone, .targetGone:
       try foundGone(rest, run)
     case .present, .endlesslyPresent:
-      // The kernel says that the page is there, and threads keep faulting on it. Trying again would be for ever.
+      // The kernel says that the page is present, but threads keep faulting on it. Further tries would never end.
       forgetPresentReports(of: rest.start)
       throw ResolutionError.refused(.fileExists)
     case .fail(let errno):

@@ -1,10 +1,11 @@
 internal import CUFFD
 
-/// Fills ranges that nobody has touched yet, a step at a time: whole huge pages are assembled in staging memory and moved in
-/// (`UFFDIO_MOVE`), everything else is asked for and put in place as a fault would be.
+/// Fills ranges that no thread has touched yet, one step at a time. Whole huge pages are assembled in staging memory
+/// and moved into the region (`UFFDIO_MOVE`). Everything else is requested and put in place in the same way as for a
+/// fault.
 ///
-/// One step gets a huge page, or fills one, or is the provider's largest request, so that whoever runs it can serve faults in
-/// between.
+/// One step allocates a huge page, fills one, or makes one request of at most the provider's largest size. The steps
+/// are this short so that the thread that runs them can serve faults between them.
 struct BulkFiller: ~Copyable {
   /// Why a step could not fill its pages: the cause, and the first page that it concerns.
   struct Failure: Error {
@@ -12,10 +13,12 @@ struct BulkFiller: ~Copyable {
     var page: UInt
   }
 
-  /// The kernel wants an event read, or its effects to be over, before anything is put in place. Whoever runs the steps sees to it.
+  /// The kernel needs an event to be read, or the effects of an event to end, before anything is put in place. The
+  /// code that runs the steps takes care of that.
   private struct PutOff: EndOfResolution {}
 
-  /// How long a page has been put off. Others may go on with it meanwhile, and it may be asked for again much later.
+  /// Measures how long a page has been put off. Other threads may fill it in the meantime, and it may be requested
+  /// again much later.
   private struct PutOffs {
     private var page: UInt = 0
     private var first: UInt64 = 0
@@ -37,7 +40,8 @@ struct BulkFiller: ~Copyable {
   private var putOff = PutOffs()
   private var staging = StagingBuffer()
   private var hugeStaging: UInt = 0
-  /// Whether the staging memory has its huge page: it is gone when it has been moved.
+  /// Whether the staging memory has its huge page. Moving the page into the region takes it away from the staging
+  /// memory.
   private var hasHugePage = false
   private var residency: [UInt8]
 
@@ -45,7 +49,7 @@ struct BulkFiller: ~Copyable {
     self.pageSize = pageSize
     self.retryDeadline = retryDeadline
     hugePageByteCount = Int(cuffd_huge_page_size())
-    // As many pages as a huge page has, so that one look decides.
+    // The array has one entry for each page of a huge page, so that one look decides.
     residency = Array(repeating: 0, count: max(512, hugePageByteCount / pageSize.bytes))
   }
 
@@ -53,7 +57,7 @@ struct BulkFiller: ~Copyable {
     if hugeStaging != 0 { _ = cuffd_unmap(UInt64(hugeStaging), hugePageByteCount) }
   }
 
-  /// Gives back the huge page that was got for a step that did not come.
+  /// Gives back the huge page that was allocated for a step that was never made.
   mutating func finish() {
     if hasHugePage { dropHugeStaging() }
   }
@@ -64,8 +68,8 @@ struct BulkFiller: ~Copyable {
     hasHugePage = false
   }
 
-  /// Fills some of the pages from `offset` on that are missing, or prepares that, and returns the offset where the next step
-  /// begins, at most `end`; both are multiples of the page size.
+  /// Fills some of the missing pages from `offset` on, or prepares that. Returns the offset where the next step begins,
+  /// which is at most `end`. Both offsets are multiples of the page size.
   mutating func step(
     _ region: Region, from offset: Int, to end: Int, forbidden: AddressTable?, permit: AnswerPermit? = nil,
     counting counter: some FillCounter
@@ -88,13 +92,13 @@ struct BulkFiller: ~Copyable {
       (region.range.start &+ UInt(bitPattern: start)) % UInt(hugePageByteCount) == 0,
       start + hugePageByteCount <= region.byteCount
     {
-      // The kernel zeroes it, which takes as long as filling it: a step of its own.
+      // The kernel clears the huge page, which takes as long as filling it, so this is a step of its own.
       if !hasHugePage, getHugePage() { return start }
       if try fillHuge(region, start, forbidden: forbidden, permit, counting: counter) {
         return start + hugePageByteCount
       }
     }
-    // Up to the next place where a huge page may begin, so that the rest can be moved.
+    // This step goes up to the next place where a huge page may begin, so that the rest can be moved.
     let toBoundary =
       hugePageByteCount == 0
       ? missing
@@ -104,14 +108,14 @@ struct BulkFiller: ~Copyable {
       try fillPages(region, start, start + length, forbidden: forbidden, permit, counting: counter)
     } catch {
       guard error.cause is PutOff else { throw error }
-      // The next step begins with what is missing then. The handler reads events between steps.
+      // The next step begins with the pages that are missing at that time. The handler reads events between steps.
       if putOff.duration(at: error.page, now: cuffd_monotonic_nanoseconds()) < retryDeadline { return start }
       throw Failure(cause: ResolutionError.timedOut, page: error.page)
     }
     return start + length
   }
 
-  /// How far one step from `offset` may get.
+  /// Returns the offset that one step from `offset` can reach at most.
   func boundary(in region: Region, after offset: Int) -> Int {
     guard hugePageByteCount > 0 else { return offset + region.largestRequest }
     let address = region.range.start &+ UInt(bitPattern: offset)
@@ -162,8 +166,8 @@ struct BulkFiller: ~Copyable {
     _ = try unsafe policy.place(answer, of: run, in: run.region.memory)
   }
 
-  /// Puts pages in place that nobody has touched yet. Where the kernel wants something else first, it tries again for a moment
-  /// and then leaves the pages to a later step.
+  /// Puts pages in place that no thread has touched yet. If the kernel needs something else first, this policy tries
+  /// again for a moment and then leaves the pages to a later step.
   private struct BulkPlacing<Counter: FillCounter>: PlacingPolicy {
     let counter: Counter
     private var tries = 0
@@ -174,7 +178,7 @@ struct BulkFiller: ~Copyable {
 
     func countBytesFilled(_ amount: Int) { counter.countBytesFilled(amount) }
 
-    /// A fault was faster. Whoever filled the page has woken the threads that waited for it.
+    /// A fault was faster. The thread that filled the page has woken the threads that waited for it.
     func foundPresent(_ page: AddressRange, _ run: borrowing FaultRun) {}
 
     mutating func triesAgain() -> Bool {
@@ -203,7 +207,7 @@ struct BulkFiller: ~Copyable {
     return true
   }
 
-  /// Assembles one huge page and moves it in. False where something stands against it, and copying has to do.
+  /// Assembles one huge page and moves it in. Returns false if that is not possible, and the bytes have to be copied.
   private mutating func fillHuge(
     _ region: Region, _ start: Int, forbidden: AddressTable?, _ permit: AnswerPermit?,
     counting counter: some FillCounter
@@ -226,7 +230,7 @@ struct BulkFiller: ~Copyable {
         dropHugeStaging()
         throw Failure(cause: error, page: run.range.start)
       } catch {
-        // Page by page it will be clear which one is to blame.
+        // Requests for single pages will show which page is the cause.
         dropHugeStaging()
         return false
       }
@@ -240,7 +244,8 @@ struct BulkFiller: ~Copyable {
       return true
     } catch {
       counter.countBytesFilled(-hugePageByteCount)
-      // A page was touched meanwhile, or the source is pinned: what was moved so far is stepped over as present.
+      // A page was touched in the meantime, or the source is pinned. The pages that were moved so far are there now,
+      // and the copying that follows steps over them.
       if error.completedByteCount > 0 { counter.countBytesFilled(error.completedByteCount) }
       // The kernel has split it by now, and a mapping that held small pages may never hold a huge one again.
       dropHugeStaging()
@@ -260,7 +265,8 @@ struct BulkFiller: ~Copyable {
       return
     }
     if unsafe source == UnsafeRawPointer(stage.baseAddress!) { return }
-    // Memory that was unmapped since is found. Having the kernel copy, which finds everything, takes half as long again.
+    // This check finds memory that has been unmapped. Letting the kernel copy would find every bad address, but takes
+    // half as long again.
     guard cuffd_is_mapped(UInt64(UInt(bitPattern: source)), length) else { throw ResolutionError.refused(.badAddress) }
     unsafe stage.copyMemory(from: UnsafeRawBufferPointer(start: source, count: length))
   }

@@ -1,6 +1,7 @@
 internal import CUFFD
 
-/// Answers requests on threads that read no messages: threads that faulted themselves, and threads of the provider pool.
+/// Answers requests on threads that read no messages: threads that serve their own fault, and threads of the provider
+/// pool.
 ///
 /// Nothing here allocates or locks unless a page fails.
 struct DirectAnswering: Sendable {
@@ -8,14 +9,14 @@ struct DirectAnswering: Sendable {
   let reporter: FailureReporter
   /// How long the kernel may ask for another try, in nanoseconds.
   let retryDeadline: UInt64
-  /// Whether threads may be asleep on the pages. A thread that faulted itself is not.
+  /// Whether threads may sleep on the pages. A thread that serves its own fault does not sleep.
   let wakes: Bool
 
-  /// Asks the provider for a run, and puts the answer in place. The request is the caller's to count.
+  /// Asks the provider for a run, and puts the answer in place. The caller counts the request.
   ///
   /// - Returns: the offset where what is there ends.
-  /// - Throws: a ``WithdrawnError`` where `permit` was withdrawn meanwhile, and nothing has changed then; otherwise what the
-  ///   provider or ``PlacingPolicy`` throws.
+  /// - Throws: a ``WithdrawnError`` if `permit` was withdrawn in the meantime, in which case nothing was put in place;
+  ///   otherwise what the provider or ``PlacingPolicy`` throws.
   @inline(__always)
   func answer<Memory: RegionMemory>(
     _ run: borrowing FaultRun, lastWanted: Int, isWrite: Bool, stage: UnsafeMutableRawBufferPointer,
@@ -29,7 +30,7 @@ struct DirectAnswering: Sendable {
     return try unsafe policy.place(answer, of: run, in: memory)
   }
 
-  /// Says why a page cannot be produced, and has access to it fail.
+  /// Reports why a page cannot be produced, and makes accesses to it fail.
   ///
   /// - Returns: false where the access fails, and true where the page is there after all.
   @discardableResult
@@ -49,19 +50,19 @@ struct DirectAnswering: Sendable {
       case .later where patience.lasts(): continue
       case .present:
         if wakes { memory.wake(range) }
-        // A page that has failed counts as present here. Only one that is really there lets the thread go on.
+        // A page that has failed counts as present here. The thread can continue only if the page is really there.
         return memory.isThere(page)
       case .gone:
         if wakes { memory.wake(range) }
         return true
       case .targetGone: return true
       case .later:
-        // The threads that wait ask again, and the page fails when the kernel permits it.
+        // The waiting threads ask again, and the page fails as soon as the kernel permits it.
         if wakes { memory.wake(range) }
         return false
       default:
-        // Without poison (before Linux 6.6) the page stays missing. A thread that faulted itself gets its signal, and the
-        // next touch asks again.
+        // Without poison (before Linux 6.6) the page stays missing. A thread that serves its own fault gets its
+        // signal, and the next touch asks again.
         if wakes { reporter.cannotPoison(page, of: region) }
         return false
       }
@@ -69,7 +70,8 @@ struct DirectAnswering: Sendable {
   }
 }
 
-/// Puts pages in place on a thread that reads no messages: where the kernel wants something else first, it waits.
+/// Puts pages in place on a thread that reads no messages. This policy waits if the kernel needs something else
+/// first.
 private struct DirectPlacing: PlacingPolicy {
   private let answering: DirectAnswering
   let effort: PlacingEffort
@@ -98,13 +100,13 @@ private struct DirectPlacing: PlacingPolicy {
 
   func putOff(_ rest: AddressRange, _ run: borrowing FaultRun) throws { throw ResolutionError.timedOut }
 
-  /// The threads that wait look again, and meet what is there now.
+  /// Wakes the waiting threads, which then meet what is mapped there now.
   func foundGone(_ rest: AddressRange, _ run: borrowing FaultRun) {
     if answering.wakes { run.region.memory.wake(rest) }
   }
 }
 
-/// Tries again for a while, first at once and then with pauses.
+/// Tries again for a while: the first time at once, and then after pauses.
 private struct Patience {
   private let nanoseconds: UInt64
   private var start: UInt64 = 0
@@ -114,7 +116,7 @@ private struct Patience {
 
   init(nanoseconds: UInt64) { self.nanoseconds = nanoseconds }
 
-  /// Pauses, and says whether there shall be another try.
+  /// Pauses, and returns whether there should be another try.
   @_noLocks @_noAllocation
   mutating func lasts() -> Bool {
     isFirst = start == 0

@@ -1,9 +1,9 @@
-/// An error that ends the resolution of a run as a whole. It says nothing of any page.
+/// An error that ends the resolution of a run as a whole. It says nothing about single pages.
 protocol EndOfResolution: Error {}
 
 extension FaultRun {
-  /// Finds out which pages an error of this run concerns. An error of a request that spans pages says little about each of them,
-  /// so each page is asked for by itself, and as often again as the retry policy says.
+  /// Finds out which pages an error of this run concerns. An error of a request that spans pages says little about each
+  /// of them, so each page is requested by itself, and as often again as the retry policy says.
   ///
   /// - Parameters:
   ///   - error: what the request for the whole run came to.

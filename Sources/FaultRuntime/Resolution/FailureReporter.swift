@@ -1,18 +1,19 @@
 internal import CUFFD
 
-/// Says why pages could not be produced, whichever thread finds out.
+/// Reports why pages could not be produced. Any thread may use it.
 struct FailureReporter: Sendable {
   let onFailure: (@Sendable (PageFailure) -> Void)?
   let withoutPoison: PoisonFallback
 
-  /// Keeps a failure, and tells the hook. Before the access fails, because the program may not survive that.
+  /// Records a failure, and then calls the hook. This has to happen before the access fails, because the program may
+  /// not survive that.
   func report(_ cause: any Error, atPage page: UInt, of region: Region) {
     region.report(cause, atPage: page, to: onFailure)
   }
 
-  /// A page that has been reported cannot be poisoned.
+  /// Reports that a page whose failure has been reported cannot be poisoned.
   func cannotPoison(_ page: UInt, of region: Region) {
-    // Closing takes the memory away, which ends the access as poison would.
+    // Closing removes the memory, which ends the access in the same way as poison would.
     guard !region.isClosing || region.isLeftBehind else { return }
     _ = region.failures.explain(region.originalOffset(of: page))
     let reason = "FaultRuntime: this kernel cannot poison a page (Linux 6.6 can)"

@@ -1,7 +1,7 @@
 internal import CUFFD
 
 extension FaultRun {
-  /// Asks the provider for the run, and checks and completes what it says. Every delivery asks this way.
+  /// Asks the provider for the run, and checks and completes its answer. Every delivery asks in this way.
   ///
   /// - Parameters:
   ///   - lastWanted: the offset of the last page that somebody waits for: an answer that leaves it out is too short.
@@ -33,7 +33,7 @@ extension FaultRun {
       let whole = min(region.pageSize.roundDown(bytes.count), usable)
       let wholePart = unsafe AnswerPart(range.prefix(whole), .bytes(bytes.baseAddress!, isStaged: false))
       guard whole < usable else { return unsafe PageAnswer(wholePart) }
-      // The last page of the region, which the lent bytes do not fill.
+      // These bytes go to the last page of the region, which they do not fill completely.
       let tail = unsafe UnsafeRawBufferPointer(rebasing: bytes[whole...])
       if unsafe cuffd_copy_if_readable(stage.baseAddress!, tail.baseAddress!, tail.count) < 0 {
         throw ResolutionError.refused(.badAddress)
@@ -45,13 +45,13 @@ extension FaultRun {
 
     case .zero:
       guard isWrite, isOnePage || isWidened else { return unsafe PageAnswer(AnswerPart(range, .zeros)) }
-      // A write to the shared page of zeros copies it at once: a page of its own is cheaper.
+      // A write to the shared zero page would copy it at once, so a page of its own is cheaper.
       unsafe stage.clear(from: 0, to: range.byteCount)
       return unsafe PageAnswer(AnswerPart(range, .bytes(staged, isStaged: true)))
     }
   }
 
-  /// How much of the run an answer of `produced` bytes fills, in whole pages.
+  /// Returns how many bytes of the run an answer of `produced` bytes fills, in whole pages.
   @inline(__always)
   private func usableByteCount(
     _ produced: Int, of request: PageRequest, _ lastWanted: Int
@@ -66,7 +66,7 @@ extension FaultRun {
 }
 
 extension UnsafeMutableRawBufferPointer {
-  /// The provider has put a buffer of its own in the place of the one it was given.
+  /// The provider has replaced the buffer that it was given with a buffer of its own.
   @inline(never)
   fileprivate func copyMemory(from buffer: borrowing PageBuffer) {
     unsafe buffer.bytes.withUnsafeBytes { bytes in unsafe copyMemory(from: bytes) }

@@ -4,9 +4,10 @@ struct FaultRun {
   /// What is requested, as offsets of the region: whole units, clipped to the mapping.
   private(set) var start: Int
   private(set) var end: Int
-  /// Where the units end that somebody waits for; what is behind was added because accesses run on.
+  /// The offset at which the units end that threads wait for. Everything behind it was added because accesses run on,
+  /// which means that they continue in order.
   private(set) var neededEnd: Int
-  /// The faults in it, as indices of the batch.
+  /// The faults in the run, as indices into the batch.
   private(set) var faults: Range<Int>
 
   @inline(__always)
@@ -20,7 +21,7 @@ struct FaultRun {
     faults = index..<(index + 1)
   }
 
-  /// Takes the next fault in, where it belongs to the same request.
+  /// Adds the next fault to the run if it belongs to the same request.
   @inline(__always)
   mutating func absorb(_ fault: PendingFault) -> Bool {
     guard region.range.contains(fault.page), fault.kind == .missing else { return false }
@@ -35,7 +36,7 @@ struct FaultRun {
     return true
   }
 
-  /// Asks for more where accesses run on. Once, when every fault has been taken in.
+  /// Widens the request if accesses run on. The caller calls this once, after all faults have been added.
   @inline(__always)
   mutating func widen() {
     let unit = region.requestUnit
@@ -48,7 +49,8 @@ struct FaultRun {
     end = min(start + wanted * unit, region.range.byteCount)
   }
 
-  /// Makes the next request small again: this one met pages at `offset` that are there, or that could not be had.
+  /// Makes the next request small again, because this one met pages at `offset` that are already there or could not
+  /// be produced.
   func shrinkNext(at offset: Int) {
     let unit = region.requestUnit
     region.streams.shrink(goingOnAt: (end + unit - 1) / unit, insteadAt: (offset + unit - 1) / unit)
@@ -56,13 +58,14 @@ struct FaultRun {
 
   var isWidened: Bool { end > neededEnd }
 
-  /// Whether accesses run on so long that the request could not grow further.
+  /// Whether accesses have run on for so long that the request has its largest size.
   var isWidest: Bool { isWidened && end - start >= region.widestRequest }
 
-  /// Whether nobody waits at `address` or behind it: only what was added for accesses that run on is left.
+  /// Whether no thread waits at `address` or behind it. Only the part that was added because accesses run on is left
+  /// then.
   func isBeyondNeed(_ address: UInt) -> Bool { isWidened && region.offset(of: address) >= neededEnd }
 
-  /// Pages whose faults, if any, are kept elsewhere.
+  /// Makes a run of pages whose faults, if there are any, are kept elsewhere.
   init(region: Region, from start: Int, to end: Int, neededEnd: Int? = nil) {
     self.region = region
     self.start = start
@@ -71,7 +74,7 @@ struct FaultRun {
     faults = 0..<0
   }
 
-  /// The page of `fault` alone.
+  /// Makes a run of only the page of `fault`.
   init(region: Region, onlyPageOf fault: PendingFault, index: Int) {
     self.region = region
     start = region.offset(of: fault.page)
@@ -82,7 +85,7 @@ struct FaultRun {
 
   var isOnePage: Bool { end - start == region.pageSize.bytes }
 
-  /// What the provider is asked for: the run without what lies behind the exact end of the region.
+  /// The range that the provider is asked for: the run without the part behind the exact end of the region.
   @inline(__always)
   var request: PageRequest {
     PageRequest(offset: start, byteCount: min(end, region.byteCount) - start)

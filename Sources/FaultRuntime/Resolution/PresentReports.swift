@@ -1,5 +1,6 @@
-/// How often the kernel has called a page present while threads fault on it. Only repetition in a short time means anything,
-/// so a page that was quiet for a second starts anew. Off the way of a healthy fault: a search through a small array.
+/// Counts how often the kernel has called a page present while threads fault on it. Such a report means something
+/// only if it is repeated within a short time, so the count of a page starts again after a quiet second. A healthy
+/// fault never gets here, so a search through a small array is fast enough.
 struct PresentReports: ~Copyable {
   private struct Entry {
     var page: UInt = 0
@@ -18,7 +19,7 @@ struct PresentReports: ~Copyable {
 
   mutating func add(_ page: UInt, now: UInt64) {
     let earlier = count(for: page, now: now)
-    // The one that was quiet longest makes room.
+    // The entry that was quiet for the longest time is replaced.
     let index =
       entries.firstIndex { $0.page == page }
       ?? entries.indices.min { entries[$0].latest < entries[$1].latest }!

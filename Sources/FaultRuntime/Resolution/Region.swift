@@ -1,19 +1,20 @@
 internal import CUFFD
 internal import Synchronization
 
-/// A region: what is known of its provider, and its memory. This is what the path of a fault needs to know.
+/// A region: its memory and the facts about its provider. It holds what is needed to serve a fault.
 @safe
 final class Region: TableMember {
-  // Every fault that is answered on its own thread counts a reference in front of this. What it then reads has to lie in another
-  // cache line.
+  // Every fault that is answered on its own thread changes the reference count, which lies in front of this padding.
+  // The fields that such a thread reads afterwards have to lie in another cache line.
   private let padding = InlineArray<14, Int>(repeating: 0)
-  // What a faulting thread reads comes first, in few cache lines.
+  // The fields that a faulting thread reads come first, so that they lie in few cache lines.
   /// The mapped range: whole pages.
   let range: AddressRange
   let pageSize: PageSize
-  /// The unit that a fault brings in, in bytes: whole pages.
+  /// The unit that a fault fills, in bytes. It consists of whole pages.
   let requestUnit: Int
-  /// What a fault grows to while accesses run on, in bytes: at most `largestRequest`.
+  /// The size that the request of a fault can grow to while accesses run on, in bytes. It is at most
+  /// `largestRequest`.
   let widestRequest: Int
   /// The exact length, in bytes.
   let byteCount: Int
@@ -25,25 +26,26 @@ final class Region: TableMember {
   let streams = AccessStreams()
   let memory: any RegionMemory
   let name: String
-  /// What serves the region's faults. It tells the regions of one handler from those of another.
+  /// The server of the region's faults. It distinguishes the regions of one handler from those of another.
   let server: ObjectIdentifier
   /// Whether the provider is asked on a thread of the pool.
   let mayBlock: Bool
-  /// Whether several threads may ask the provider at a time.
+  /// Whether several threads may ask the provider at the same time.
   let mayBeAskedConcurrently: Bool
   /// Whether the provider may be asked on the thread that faulted, in its signal handler.
   let mayRunInFaultingThread: Bool
-  /// Whether a program that dies of a failed page of this region says why.
+  /// Whether a message explains the end of a program that dies of a failed page of this region.
   let explainsFailures: Bool
   let failures = FailureLog()
   let pins = RegionPins()
   /// The provider's name, for messages.
   let providerName: String
   let retry: RetryPolicy
-  /// How long a request may take, in nanoseconds; 0 for ever.
+  /// How long a request may take, in nanoseconds. The value 0 means that there is no limit.
   let deadline: UInt64
 
-  /// A request is assembled in staging memory of the runtime's own: one that is larger than this is a mistake, and not a wish.
+  /// The upper limit of `largestRequest`, in bytes. A request is assembled in staging memory of the runtime, so a
+  /// larger value must be a mistake.
   static let largestRequestLimit = 1 << 30
 
   /// - Parameters:
@@ -70,7 +72,7 @@ final class Region: TableMember {
     advice = options.advice
     retry = options.retry
     deadline = options.timeout.map { max(1, $0.clampedNanoseconds) } ?? 0
-    // The thread that waits between attempts, or that may have to be given up, must not be the handler.
+    // The handler must not be the thread that waits between attempts, or that may have to be given up.
     mayBlock =
       !provider.permissions.contains(.handlerThread) || options.timeout != nil || options.retry.attempts > 1
     providerName = (provider as? any CustomStringConvertible)?.description ?? "\(Provider.self)"
@@ -89,7 +91,8 @@ final class Region: TableMember {
 
   private let ownerProcess = cuffd_process_id()
 
-  /// Whether this is not a forked child, in which the descriptor still acts on the parent's memory and the mapping is not there.
+  /// Whether this process made the region. In a forked child the descriptor still acts on the parent's memory, and
+  /// the mapping is not there.
   var isInOwnerProcess: Bool { cuffd_process_id() == ownerProcess }
 
   var isWritable: Bool { memory.isWritable }
@@ -98,15 +101,15 @@ final class Region: TableMember {
 
   var isClosing: Bool { closing.load(ordering: .acquiring) }
 
-  /// Returns true for the one caller that begins the closing.
+  /// Begins the closing. Returns true for the first caller only.
   func beginClosing() -> Bool { !closing.exchange(true, ordering: .acquiringAndReleasing) }
 
-  /// Whether closing could not take the memory away.
+  /// Whether closing could not remove the memory.
   var isLeftBehind: Bool { memory.isLeftBehind }
 
   /// Ends the service of a region whose closing has begun, so that nobody can read a page that no provider gave.
   ///
-  /// - Parameter remove: takes the region out of its table. It is not called where the memory has to be served further on.
+  /// - Parameter remove: takes the region out of its table. It is not called if the memory still has to be served.
   func withdraw(removingFromTable remove: () -> Void) {
     guard memory.revokeAccess() else { return }
     remove()
@@ -122,14 +125,14 @@ final class Region: TableMember {
   @inline(__always)
   func address(of offset: Int) -> UInt { range.start &+ UInt(bitPattern: offset) }
 
-  /// The offset of a page that may have been moved.
+  /// Returns the original offset of a page that may have been moved.
   func originalOffset(of page: UInt) -> Int {
     offset(of: memory.parts.withLock { $0.origin(of: page) } ?? page)
   }
 
   // MARK: Failures
 
-  /// Keeps a failure, and tells the hook.
+  /// Records a failure, and then calls the hook.
   func report(_ cause: any Error, atPage page: UInt, to hook: (@Sendable (PageFailure) -> Void)?) {
     let failure = failure(cause, atPage: page)
     failures.record(failure)
@@ -141,6 +144,7 @@ final class Region: TableMember {
       region: name, offset: originalOffset(of: page), byteCount: pageSize.bytes, provider: providerName, cause: cause)
   }
 
-  /// Whether a fault that the closing of its region met is an old one: after it was read, somebody else filled its page.
+  /// Whether a fault that was met while the region closes is outdated, because another thread has filled the page
+  /// since the fault was read.
   func hasBeenServed(_ page: UInt) -> Bool { isClosing && memory.isThere(page) }
 }
