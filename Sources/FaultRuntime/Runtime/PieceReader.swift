@@ -96,14 +96,15 @@ struct PieceReader: ~Copyable {
     let run = FaultRun(
       region: core, from: range.lowerBound + part.lowerBound, to: range.lowerBound + part.upperBound)
     let pages = stride(from: run.start, to: run.end, by: region.pageSize).lazy.map { core.address(of: $0) }
-    var nothing: Void = ()
+    // A value of no bytes has no address of its own, and ThreadSanitizer would take its accesses for another variable's.
+    var asked = range
     do {
       // The job that asks has tried as often as the region says.
       try FaultRun.narrow(
-        error, of: run, to: pages, with: &nothing, retry: .never, until: { core.isClosing },
-        ask: { _, page in
-          let start = core.offset(of: page) - range.lowerBound
-          try ask(range, start..<(start + region.pageSize))
+        error, of: run, to: pages, with: &asked, retry: .never, until: { core.isClosing },
+        ask: { asked, page in
+          let start = core.offset(of: page) - asked.lowerBound
+          try ask(asked, start..<(start + region.pageSize))
         }, giveUp: { _, _, error in throw error })
     } catch {
       guard let error = error as? FaultRuntimeError else {
