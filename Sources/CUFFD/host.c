@@ -70,6 +70,8 @@ static _Thread_local uint64_t thread_role __attribute__((tls_model("initial-exec
 
 uint64_t cuffd_thread_role(void) { return thread_role; }
 
+uint64_t cuffd_thread_token(void) { return (uintptr_t)&thread_role; }
+
 void cuffd_thread_set_role(uint64_t role) { thread_role = role; }
 
 static void *run(void *argument) {

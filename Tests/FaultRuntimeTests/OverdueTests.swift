@@ -126,8 +126,8 @@ struct OverdueTests {
     let fault = PendingFault(page: region.address(of: 0), isWrite: false)
     var made: [PoolRequest] = []
     let run = FaultRun(region: region, fault: fault, index: 0)
-    let first = inFlight.admit(fault, of: run, submit: { made.append($0) })
-    let second = inFlight.admit(fault, of: run, submit: { made.append($0) })
+    let first = try #require(inFlight.admit(fault, of: run, submit: { made.append($0) }, resubmit: { _ in }))
+    let second = try #require(inFlight.admit(fault, of: run, submit: { made.append($0) }, resubmit: { _ in }))
     #expect(made.count == 1)
     #expect(!inFlight.wait(for: first, nanoseconds: 0))
     // For longer than a test waits, so that only being told helps.
@@ -135,7 +135,7 @@ struct OverdueTests {
     #expect(overdue().count == 1)
     #expect(try waiter.result())
     #expect(inFlight.wait(for: second, nanoseconds: 0))
-    let third = inFlight.admit(fault, of: run, submit: { made.append($0) })
+    let third = try #require(inFlight.admit(fault, of: run, submit: { made.append($0) }, resubmit: { _ in }))
     #expect(made.count == 2)
     #expect(!inFlight.wait(for: third, nanoseconds: 0))
     #expect(inFlight.wait(for: first, nanoseconds: 0))

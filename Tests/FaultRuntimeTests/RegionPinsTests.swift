@@ -10,11 +10,15 @@ struct RegionPinsTests {
   /// Long enough for whatever a test waits for: it is waited for no longer than it takes.
   private let patience: UInt64 = 30_000_000_000
 
-  /// Whether closing has begun. Before that it makes a pin, which ends at once.
+  /// Whether closing has begun, as a thread without a pin sees it. Before that it makes a pin, which ends at once.
   private func isRefused(_ pins: RegionPins) -> Bool {
-    guard pins.pin(40..<50) else { return true }
-    pins.unpin(40..<50)
-    return false
+    let isRefused = Atomic<Bool>(false)
+    let asker = TestThread {
+      guard pins.pin(40..<50) else { return isRefused.store(true, ordering: .releasing) }
+      pins.unpin(40..<50)
+    }
+    #expect(asker.join())
+    return isRefused.load(ordering: .acquiring)
   }
 
   @Test("A pin is in the way of ranges that have a byte of it, and of no others")
@@ -68,7 +72,7 @@ struct RegionPinsTests {
     #expect(closer.join())
   }
 
-  @Test("Closing waits for the last pin, wherever it is, and permits no new one meanwhile")
+  @Test("Closing waits for the last pin, wherever it is, and meanwhile permits new ones only to who has one already")
   func closing() {
     let pins = RegionPins()
     for range in [0..<10, 10..<20, 0..<10] { #expect(pins.pin(range)) }
@@ -82,7 +86,10 @@ struct RegionPinsTests {
     for range in [0..<10, 10..<20, 0..<10] {
       let sofar = left.load(ordering: .acquiring)
       #expect(sofar == -1)
-      #expect(!pins.pin(range))
+      #expect(isRefused(pins))
+      // Closing waits for this thread, which may need another pin before it can end this one.
+      #expect(pins.pin(60..<70))
+      pins.unpin(60..<70)
       pins.unpin(range)
     }
     #expect(closer.join())
@@ -100,7 +107,7 @@ struct RegionPinsTests {
     }
     #expect(closer.join())
     #expect(pins.count == 1)
-    #expect(!pins.pin(20..<30))
+    #expect(isRefused(pins))
     pins.unpin(0..<10)
     pins.close(nanoseconds: patience)
     #expect(pins.count == 0)
@@ -144,12 +151,17 @@ struct RegionPinsTests {
     #expect(pins.count == 0)
   }
 
-  @Test("What was not pinned cannot be unpinned")
+  @Test("What was not pinned cannot be unpinned, and neither can the pin of another thread")
   func notPinned() async {
     await #expect(processExitsWith: .failure) {
       let pins = RegionPins()
       _ = pins.pin(0..<10)
       pins.unpin(0..<9)
+    }
+    await #expect(processExitsWith: .failure) {
+      let pins = RegionPins()
+      _ = pins.pin(0..<10)
+      _ = TestThread { pins.unpin(0..<10) }.join()
     }
   }
 

@@ -111,6 +111,9 @@ struct SafeAccessTests {
           isIn.open()
           mayGo.wait()
           bytes.storeBytes(of: 1, toByteOffset: 7 * pageBytes, as: UInt8.self)
+          // Closing waits for this thread, so it may go on to use the bytes in other ways.
+          region.store(UInt8(2), toByteOffset: 6 * pageBytes)
+          region.withMutableBytes { $0.storeBytes(of: 3, toByteOffset: 5 * pageBytes, as: UInt8.self) }
           hasLeft.withLock { $0 = true }
         }
       } else {
@@ -118,6 +121,11 @@ struct SafeAccessTests {
           isIn.open()
           mayGo.wait()
           #expect(bytes.load(fromByteOffset: 7 * pageBytes, as: UInt8.self) == expectedByte(7 * pageBytes))
+          // Closing waits for this thread, so it may go on to use the bytes in other ways.
+          #expect(region.load(fromByteOffset: 6 * pageBytes, as: UInt8.self) == expectedByte(6 * pageBytes))
+          region.withBytes {
+            #expect($0.load(fromByteOffset: 5 * pageBytes, as: UInt8.self) == expectedByte(5 * pageBytes))
+          }
           hasLeft.withLock { $0 = true }
         }
       }

@@ -149,6 +149,55 @@ struct SigsegvHelperTests {
     #expect(own.failures.contains { ($0.cause as? ResolutionError)?.code == .deadlock })
   }
 
+  @Test("More threads than there are requests and places in their lists all get their pages")
+  func crowd() throws {
+    let gate = Gate()
+    let runtime = try runtime()
+    let pages = 100
+    func region(_ size: RequestSize, seed: Int) throws -> LazyRegion {
+      try runtime.map(
+        ClosureProvider(requestSize: size) { request, page in
+          gate.wait()
+          page.append(expectedBytes(request.range, seed: seed))
+          return .filled
+        }, byteCount: pages * pageBytes)
+    }
+    let single = try region(.singlePage, seed: 1)
+    let together = try region(RequestSize(preferred: pages * pageBytes, largest: pages * pageBytes), seed: 2)
+    let threads = (0..<pages).flatMap { page in
+      [(single, 1), (together, 2)].map { region, seed in
+        TestThread {
+          #expect(region.access(page * pageBytes + 9) == .byte(expectedByte(page * pageBytes + 9, seed: seed)))
+        }
+      }
+    }
+    #expect(eventually { runtime.statistics.faults == UInt64(2 * pages) })
+    gate.open()
+    for thread in threads { #expect(thread.join()) }
+    #expect(mismatches(in: single, seed: 1) == [])
+    #expect(mismatches(in: together, seed: 2) == [])
+  }
+
+  @Test("A page that came while a thread was on its way is not asked for again")
+  func cameMeanwhile() throws {
+    let region = try runtime().map(patternProvider(mayBlock: true), byteCount: 2 * pageBytes)
+    try region.prefetch(0..<pageBytes)
+    let inFlight = RequestsInFlight(premade: 1)
+    func admit(_ offset: Int) -> (hasTicket: Bool, hasRequest: Bool) {
+      let fault = PendingFault(page: region.address + UInt(offset), isWrite: false)
+      let run = FaultRun(region: region.core, fault: fault, index: 0)
+      var hasRequest = false
+      let ticket = inFlight.admit(fault, of: run, submit: { _ in hasRequest = true }, resubmit: { _ in })
+      return (ticket != nil, hasRequest)
+    }
+    #expect(admit(0) == (false, false))
+    #expect(admit(pageBytes) == (true, true))
+    // Somebody is fetching it.
+    #expect(admit(pageBytes) == (true, false))
+    // The first one is not in the way any more.
+    #expect(inFlight.waitingPages(of: region.core) == 1)
+  }
+
   @Test("Closing lets go of threads whose provider does not return", arguments: [false, true])
   func closing(mayBlock: Bool) throws {
     let gate = Gate()

@@ -49,6 +49,9 @@ bool cuffd_thread_is_current(cuffd_thread thread);
 CUFFD_NO_LOCKS uint64_t cuffd_thread_role(void);
 void cuffd_thread_set_role(uint64_t role);
 
+// A number that no other living thread of this process has. It costs no system call, as the thread's number does.
+CUFFD_NO_LOCKS uint64_t cuffd_thread_token(void);
+
 // A mutex, and a condition of what it protects, which threads wait for; for what is off the fault path. pthread's, because the
 // sanitizers know them.
 typedef struct cuffd_monitor cuffd_monitor;

@@ -1,46 +1,62 @@
-/// The ranges of a region that threads use in a way that cannot meet a fault. Whatever takes pages away leaves pinned pages alone,
-/// and closing waits for the end of all pins.
+internal import CUFFD
+
+/// The ranges of a region that threads use at the moment. Whatever takes pages away leaves pinned pages alone, and
+/// closing waits for the end of all pins.
 final class RegionPins: Sendable {
+  private struct Pin: Sendable {
+    var range: Range<Int>
+    /// The thread that has pinned it.
+    var thread: UInt64
+  }
+
   private struct State: Sendable {
-    /// One entry for each pin, so that a range that is pinned twice is there twice.
-    var ranges: [Range<Int>] = []
+    /// A range that is pinned twice is in here twice.
+    var pins: [Pin] = []
     var isClosed = false
   }
 
   private let state = Monitor(State())
 
-  /// Pins a range of offsets. Returns false where closing has begun. Takes a lock.
+  /// Pins a range of offsets. Takes a lock. O(pins) while closing waits, and O(1) before.
+  ///
+  /// - Returns: false where closing has begun. A thread that has pinned something already may pin more, because closing
+  ///   waits for that thread anyhow.
   func pin(_ range: Range<Int>) -> Bool {
-    state.withLock { state in
-      if !state.isClosed { state.ranges.append(range) }
-      return !state.isClosed
+    let thread = cuffd_thread_token()
+    return state.withLock { state in
+      guard !state.isClosed || state.pins.contains(where: { $0.thread == thread }) else { return false }
+      state.pins.append(Pin(range: range, thread: thread))
+      return true
     }
   }
 
-  /// Ends one pin of `range`.
+  /// Ends one pin of `range`, on the thread that has made it.
   func unpin(_ range: Range<Int>) {
+    let thread = cuffd_thread_token()
     let isLast = state.withLock { state in
-      guard let index = state.ranges.lastIndex(of: range) else { fatalError("FaultRuntime: \(range) was not pinned") }
-      state.ranges.swapAt(index, state.ranges.count - 1)
-      state.ranges.removeLast()
-      return state.ranges.isEmpty && state.isClosed
+      guard let index = state.pins.lastIndex(where: { $0.range == range && $0.thread == thread }) else {
+        fatalError("FaultRuntime: this thread has not pinned \(range)")
+      }
+      state.pins.swapAt(index, state.pins.count - 1)
+      state.pins.removeLast()
+      return state.pins.isEmpty && state.isClosed
     }
     if isLast { state.announce() }
   }
 
   /// Whether a byte of `range` is pinned. O(pins).
   func intersects(_ range: Range<Int>) -> Bool {
-    state.withLock { $0.ranges.contains { $0.overlaps(range) } }
+    state.withLock { $0.pins.contains { $0.range.overlaps(range) } }
   }
 
   /// The number of pins.
-  var count: Int { state.withLock { $0.ranges.count } }
+  var count: Int { state.withLock { $0.pins.count } }
 
-  /// Permits no further pins, and waits until all have ended, or until the time is up.
+  /// Permits no other thread to begin, and waits until all pins have ended, or until the time is up.
   func close(nanoseconds: UInt64) {
     _ = state.wait(nanoseconds: nanoseconds) { state in
       state.isClosed = true
-      return state.ranges.isEmpty ? true : nil
+      return state.pins.isEmpty ? true : nil
     }
   }
 }

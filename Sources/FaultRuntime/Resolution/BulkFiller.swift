@@ -15,7 +15,10 @@ struct BulkFiller: ~Copyable {
 
   /// The kernel needs an event to be read, or the effects of an event to end, before anything is put in place. The
   /// code that runs the steps takes care of that.
-  private struct PutOff: EndOfResolution {}
+  private struct PutOff: EndOfResolution {
+    /// The first page that the kernel did not take yet.
+    let page: UInt
+  }
 
   /// Measures how long a page has been put off. Other threads may fill it in the meantime, and it may be requested
   /// again much later.
@@ -146,6 +149,8 @@ struct BulkFiller: ~Copyable {
       }
     } catch let failure as Failure {
       throw failure
+    } catch let putOff as PutOff {
+      throw Failure(cause: putOff, page: putOff.page)
     } catch {
       throw Failure(cause: error, page: run.range.start)
     }
@@ -188,7 +193,7 @@ struct BulkFiller: ~Copyable {
       return true
     }
 
-    func putOff(_ rest: AddressRange, _ run: borrowing FaultRun) throws { throw PutOff() }
+    func putOff(_ rest: AddressRange, _ run: borrowing FaultRun) throws { throw PutOff(page: rest.start) }
 
     func foundGone(_ rest: AddressRange, _ run: borrowing FaultRun) throws {
       throw ResolutionError.refused(.noSuchFileOrDirectory)

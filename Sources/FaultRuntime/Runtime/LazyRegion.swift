@@ -26,6 +26,8 @@ public final class LazyRegion: Sendable {
   /// Threads that are in a closure over the bytes, where they may meet faults.
   let holders = RegionPins()
   private let closing = Atomic<Bool>(false)
+  /// Whether closing has come to the point where it takes the memory away. Until then it waits for threads that use it.
+  private let isGone = Atomic<Bool>(false)
 
   init(core: Region, server: any RegionServer, engine: Engine) {
     self.core = core
@@ -53,7 +55,7 @@ public final class LazyRegion: Sendable {
   /// a span at the same time, as far as they are the same bytes.
   ///
   /// Takes no lock; may be called from any thread. Touching the bytes after ``close()`` is SIGSEGV. Traps after
-  /// ``close()``.
+  /// ``close()``, but not while it waits for closures over the bytes, which may use this.
   public var bytes: RawSpan {
     @_lifetime(borrow self)
     get {
@@ -80,7 +82,7 @@ public final class LazyRegion: Sendable {
   }
 
   private var memory: UnsafeMutableRawBufferPointer {
-    precondition(!isClosed, "LazyRegion '\(name)' was closed")
+    precondition(!isGone.load(ordering: .acquiring), "LazyRegion '\(name)' was closed")
     return unsafe UnsafeMutableRawBufferPointer(
       start: UnsafeMutableRawPointer(bitPattern: core.range.start),
       count: core.byteCount
@@ -122,6 +124,7 @@ public final class LazyRegion: Sendable {
     let start = cuffd_monotonic_nanoseconds()
     // Faults are served until these are out.
     holders.close(nanoseconds: engine.closeTimeout)
+    isGone.store(true, ordering: .releasing)
     _ = core.beginClosing()
     let passed = cuffd_monotonic_nanoseconds() - start
     core.pins.close(nanoseconds: engine.closeTimeout - min(passed, engine.closeTimeout))

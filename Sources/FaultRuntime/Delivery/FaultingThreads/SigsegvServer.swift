@@ -5,11 +5,11 @@ internal import Synchronization
 /// touches it, and the provider runs in the signal handler. The page is filled through a second mapping and opened when it is
 /// complete. A provider that must not run there is asked on the pool, and the thread that faulted waits.
 ///
-/// Nothing here allocates unless a page fails.
+/// Nothing here allocates unless a page fails, or more than 64 requests are on the pool at a time.
 final class SigsegvServer: FaultingThreadServer, PoolServer {
   let counters = SharedCounters()
   let pool: ProviderPool
-  let inFlight = RequestsInFlight()
+  let inFlight = RequestsInFlight(premade: 64)
   let pooled: DirectAnswering
   let pageSize: PageSize
 
@@ -125,7 +125,7 @@ final class SigsegvServer: FaultingThreadServer, PoolServer {
 
   @inline(__always)
   func answer(_ run: borrowing FaultRun, _ fault: PendingFault) throws {
-    guard run.region.mayRunInFaultingThread || asksOnThisThread(run.region) else { return waitForPool(run, fault) }
+    guard run.region.mayRunInFaultingThread || asksOnThisThread(run.region) else { return try waitForPool(run, fault) }
     try unsafe staging.withBytes(run.end - run.start) { stage in
       _ = unsafe try answer(
         run, lastWanted: run.region.offset(of: fault.page), isWrite: fault.isWrite, stage: stage, nil, .inSignalHandler)
@@ -140,14 +140,22 @@ final class SigsegvServer: FaultingThreadServer, PoolServer {
     asksSerially(region) ? pool.isOnSerialThread : pool.isOnPoolThread
   }
 
-  /// Has the pool answer a run, and waits until the page is there, has failed, or can be asked for again by the next touch.
-  private func waitForPool(_ run: borrowing FaultRun, _ fault: PendingFault) {
+  /// Lets the pool answer a run, and waits until the page is there, has failed, or can be asked for again by the next
+  /// touch.
+  ///
+  /// - Throws: `regionClosed` where the memory has been taken away before the request ended.
+  private func waitForPool(_ run: borrowing FaultRun, _ fault: PendingFault) throws {
     let region = run.region
     let memory = TwinMemory.of(region)
     // The pool counts its requests itself.
     counters.countRequests(-1)
-    let ticket = inFlight.admit(fault, of: run) { pool.submit(.demand($0, region, self)) }
-    while !inFlight.wait(for: ticket, nanoseconds: Self.lookNanoseconds), !memory.isRevoked {}
+    let ticket = inFlight.admit(
+      fault, of: run, submit: { pool.submit(.demand($0, region, self)) },
+      resubmit: { pool.submit(.prefetch($0, self)) })
+    guard let ticket else { return counters.countAlreadyPresent() }
+    while !inFlight.wait(for: ticket, nanoseconds: Self.lookNanoseconds) {
+      if memory.isRevoked { throw ResolutionError.regionClosed }
+    }
   }
 
   /// How often a thread that waits looks whether its region has been closed.

@@ -34,6 +34,9 @@ final class PoolRequest: @unchecked Sendable {
 
   init() { waiting.reserveCapacity(16) }
 
+  /// Whether another page can be added to `waiting` without an allocation.
+  var hasRoomToWait: Bool { waiting.count < waiting.capacity }
+
   @inline(__always)
   func covers(_ offset: Int, of other: Region) -> Bool { region === other && offset >= start && offset < end }
 

@@ -34,7 +34,7 @@ final class ProviderPool: Sendable {
 
     /// Room for what a crowd of threads asks for, so that faults allocate nothing.
     init() {
-      demand.reserveCapacity(64)
+      demand.reserveCapacity(128)
       prefetch.reserveCapacity(16)
     }
 
@@ -69,9 +69,10 @@ final class ProviderPool: Sendable {
     /// Threads that are not stuck in what was given up, without the serial one.
     var useful: Int { threads.count - vacant.count - replaced.count - (serialSlot == nil ? 0 : 1) }
 
+    /// The prefetches that run on threads that others need. The serial thread is not one of them.
     var runningPrefetches: Int {
-      running.count { task in
-        if case .prefetch? = task { true } else { false }
+      running.indices.count { slot in
+        if slot != serialSlot, case .prefetch? = running[slot] { true } else { false }
       }
     }
   }
@@ -125,6 +126,8 @@ final class ProviderPool: Sendable {
 
   func submit(_ task: PoolTask) {
     let isForAny = state.withLock { state in
+      // After the end of the last region nobody waits for a fault any more, and the task would keep the pool alive.
+      if state.isStopping, case .demand = task { return false }
       // Whoever peeks waits, as whoever faults does.
       if case .prefetch(let job, _) = task {
         job.waitingSince = job.region.deadline == 0 ? 0 : cuffd_monotonic_nanoseconds()

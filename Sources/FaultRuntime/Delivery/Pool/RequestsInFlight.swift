@@ -9,11 +9,11 @@ final class RequestsInFlight: Sendable {
     var free: [PoolRequest] = []
     var reports = PresentReports()
 
-    /// Room for what a crowd of threads asks for, so that faults allocate nothing.
-    init() {
+    /// Makes room for what a crowd of threads asks for, so that faults allocate nothing.
+    init(premade: Int) {
       active.reserveCapacity(64)
       free.reserveCapacity(64)
-      for _ in 0..<8 { free.append(PoolRequest()) }
+      for _ in 0..<premade { free.append(PoolRequest()) }
     }
 
     /// The part of `bounds` around `offset` that nobody fetches.
@@ -67,7 +67,11 @@ final class RequestsInFlight: Sendable {
     }
   }
 
-  private let state = Monitor(State(), holdsSignals: true)
+  private let state: Monitor<State>
+
+  /// - Parameter premade: how many requests there are from the start. As long as no more than these are under way, to
+  ///   begin one allocates nothing. More are made when they are needed.
+  init(premade: Int = 8) { state = Monitor(State(premade: premade), holdsSignals: true) }
 
   /// Takes the faults of a run in: those on pages that are being fetched wait for that, and the others become requests,
   /// which `submit` gets. `wake` gets pages that have arrived since the fault was read, `resubmit` is as in `finish`, and
@@ -142,16 +146,23 @@ final class RequestsInFlight: Sendable {
     fileprivate let generation: Int
   }
 
-  /// Takes one fault in, as ``admit(_:_:submit:wake:resubmit:fail:)`` does with many, and says what to wait for. `submit` gets the
-  /// request where nobody was fetching the page.
-  func admit(_ fault: PendingFault, of run: borrowing FaultRun, submit: (PoolRequest) -> Void) -> Ticket {
+  /// Takes one fault in, as ``admit(_:_:submit:wake:resubmit:fail:)`` does with many, and returns what to wait for: nil
+  /// if the page has come since the fault. `submit` gets the request if nobody was fetching the page, and `resubmit` is
+  /// as in `finish`.
+  ///
+  /// The caller may be in a signal handler. It allocates nothing as long as the requests that were made at the start
+  /// are enough.
+  func admit(
+    _ fault: PendingFault, of run: borrowing FaultRun, submit: (PoolRequest) -> Void, resubmit: (PoolPrefetch) -> Void
+  ) -> Ticket? {
     let region = run.region
     let offset = region.offset(of: fault.page)
     let bounds = run.start..<run.end
     let neededEnd = run.neededEnd
     let (request, isNew, generation) = state.withLock { state in
       if let request = state.active.first(where: { $0.covers(offset, of: region) }) {
-        request.await(fault)
+        // A thread that finds no room in the list still waits. If its page has not come at the end, it faults again.
+        if request.hasRoomToWait { request.await(fault) }
         return (request, false, request.generation)
       }
       let gap = state.gap(around: offset, of: region, in: bounds)
@@ -159,7 +170,14 @@ final class RequestsInFlight: Sendable {
       request.await(fault)
       return (request, true, request.generation)
     }
-    if isNew { submit(request) }
+    if isNew {
+      // Only now can nobody else be filling the page.
+      if region.memory.isThere(fault.page) {
+        finish(request, filled: 0..<0, handled: 0, known: 0, wake: { _ in }, resubmit: resubmit)
+        return nil
+      }
+      submit(request)
+    }
     return Ticket(request: request, generation: generation)
   }
 
