@@ -76,7 +76,7 @@ struct HugePageAllowance: SuiteTrait, TestScoping {
 /// of memory that the kernel has and this host offers. `docs/conformance.md` is the list.
 ///
 /// One at a time: the kernel's huge pages are few, and most of the tests start a process.
-@Suite("uffd-unit-tests", .serialized, .timeLimit(.minutes(1)), HugePageAllowance())
+@Suite("uffd-unit-tests", .serialized, .timeLimit(.minutes(6)), HugePageAllowance())
 struct UffdUnitTests {
   @Test("Every case runs with hugetlb too", .enabled(if: HugePages.canBeHad, SkipReason.hugetlb))
   func hugetlb() throws {

@@ -4,7 +4,7 @@ import Testing
 
 @testable import FaultRuntime
 
-@Suite("The userfaultfd ABI", .timeLimit(.minutes(1)))
+@Suite("The userfaultfd ABI", .timeLimit(.minutes(6)))
 struct ABITests {
   @Test("There are 17 features, each with a bit of its own")
   func features() {

@@ -9,7 +9,7 @@ import Testing
 
 private struct Broken: Error {}
 
-@Suite("Checked access", .timeLimit(.minutes(2)))
+@Suite("Checked access", .timeLimit(.minutes(6)))
 struct AccessTests {
   private func runtime(_ asker: Asker, closeTimeout: Duration = .seconds(5)) throws -> FaultRuntime {
     var configuration = FaultRuntimeConfiguration(

@@ -4,7 +4,7 @@ import Testing
 @testable import FaultRuntime
 
 /// What `auto` decides, for everything that it may be asked.
-@Suite("What auto picks", .timeLimit(.minutes(1)))
+@Suite("What auto picks", .timeLimit(.minutes(6)))
 struct AutomaticDeliveryTests {
   static let descriptors: [AutomaticDelivery.Descriptor] = [
     .available([.sigbus, .poison]), .available(.sigbus), .available(.poison), .available([]), .refused("no rights"),

@@ -5,7 +5,7 @@ import Testing
 
 @testable import FaultRuntime
 
-@Suite("Bad input", .timeLimit(.minutes(1)))
+@Suite("Bad input", .timeLimit(.minutes(6)))
 struct BadInputTests {
   private func fileError(_ path: String, sourceLocation: SourceLocation = #_sourceLocation) -> FileProviderError? {
     #expect(throws: FileProviderError.self, sourceLocation: sourceLocation) { try FileProvider(path) }

@@ -5,7 +5,7 @@ import Testing
 
 @testable import FaultRuntime
 
-@Suite("Keeping CPUs awake", .serialized, .timeLimit(.minutes(2)))
+@Suite("Keeping CPUs awake", .serialized, .timeLimit(.minutes(6)))
 struct CPULatencyTests {
   private static let device = CPULatencyHold.devicePath
 

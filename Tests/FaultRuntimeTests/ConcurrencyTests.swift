@@ -7,7 +7,7 @@ import Testing
 
 @testable import FaultRuntime
 
-@Suite("Many threads", .timeLimit(.minutes(3)))
+@Suite("Many threads", .timeLimit(.minutes(6)))
 struct ConcurrencyTests {
   @Test("Threads on overlapping pages all read the right bytes", arguments: [1, 2, 3, 4, 8, 16])
   func overlappingPages(threadCount: Int) throws {
@@ -158,7 +158,7 @@ struct ConcurrencyTests {
   }
 }
 
-@Suite("Presence and absence that others cause", .timeLimit(.minutes(2)))
+@Suite("Presence and absence that others cause", .timeLimit(.minutes(6)))
 struct InterferenceTests {
   /// A runtime whose only handler is held in a provider until the gate opens, so that faults wait unread meanwhile.
   private struct Held {
@@ -320,7 +320,7 @@ struct InterferenceTests {
   }
 }
 
-@Suite("The table of regions", .timeLimit(.minutes(1)))
+@Suite("The table of regions", .timeLimit(.minutes(6)))
 struct RegionTableTests {
   private func core(_ pages: Int) throws -> Region {
     try Region(testing: ZeroProvider(), byteCount: pages * pageBytes)

@@ -9,7 +9,7 @@ import Testing
 private struct Broken: Error {}
 
 @Suite(
-  "Providers that do not return in time", .timeLimit(.minutes(2)),
+  "Providers that do not return in time", .timeLimit(.minutes(6)),
   .enabled(if: Host.features.contains(.poison), SkipReason.poison))
 struct DeadlineTests {
   private let failures = Monitor<[PageFailure]>([])

@@ -8,7 +8,7 @@ import Testing
 @testable import FaultRuntime
 
 @Suite(
-  "Providers that touch lazy memory which waits for them", .timeLimit(.minutes(2)),
+  "Providers that touch lazy memory which waits for them", .timeLimit(.minutes(6)),
   .enabled(if: Host.features.contains(.poison), SkipReason.poison))
 struct DeadlockTests {
   /// Where regions are, for providers that were made before them.

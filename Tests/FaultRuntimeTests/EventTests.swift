@@ -86,7 +86,7 @@ struct RegionPartsTests {
   }
 }
 
-@Suite("What the program does to regions behind the runtime's back", .timeLimit(.minutes(2)))
+@Suite("What the program does to regions behind the runtime's back", .timeLimit(.minutes(6)))
 struct EventTests {
   private final class Events: Sendable {
     private let list = Monitor<[RegionEvent]>([])

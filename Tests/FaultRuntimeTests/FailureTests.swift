@@ -9,7 +9,7 @@ import Testing
 private struct Refused: Error, Equatable { var page: Int }
 
 @Suite(
-  "When a page cannot be produced", .timeLimit(.minutes(2)),
+  "When a page cannot be produced", .timeLimit(.minutes(6)),
   .enabled(if: Host.features.contains(.poison), SkipReason.poison))
 struct FailureTests {
   private let failures = Failures()

@@ -3,7 +3,7 @@ import Testing
 
 @testable import FaultRuntime
 
-@Suite("Sorting and merging of faults", .timeLimit(.minutes(1)))
+@Suite("Sorting and merging of faults", .timeLimit(.minutes(6)))
 struct FaultBatchTests {
   private let runtime: FaultRuntime
   init() throws { runtime = try FaultRuntime() }

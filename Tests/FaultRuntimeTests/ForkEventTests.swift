@@ -7,7 +7,7 @@ import Testing
 /// With an event of a fork the kernel hands a descriptor to whoever reads the event. These tests run in processes of
 /// their own, where nobody else opens a userfaultfd, and where forks of other tests do not wait for these events.
 @Suite(
-  "Descriptors that come with events of forks", .timeLimit(.minutes(2)),
+  "Descriptors that come with events of forks", .timeLimit(.minutes(6)),
   .enabled(if: Host.forkEvents, SkipReason.forkEvents))
 struct ForkEventTests {
   @Test("The descriptor of an event belongs to its owner, and is closed with it, or before")

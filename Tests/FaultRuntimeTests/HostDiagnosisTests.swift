@@ -5,7 +5,7 @@ import Testing
 @testable import FaultRuntime
 
 /// From facts to causes, remedies and picks: on hosts that this machine is not.
-@Suite("Host diagnosis", .timeLimit(.minutes(1)))
+@Suite("Host diagnosis", .timeLimit(.minutes(6)))
 struct HostDiagnosisTests {
   /// A new kernel that has everything, and a user without rights. What was tried says what the kernel would.
   private func host(_ change: (inout HostFacts) -> Void = { _ in }) -> HostFacts {

@@ -6,7 +6,7 @@ import Testing
 @testable import FaultRuntime
 
 /// The report on this very host, against what the library does on it.
-@Suite("Host report", .timeLimit(.minutes(1)))
+@Suite("Host report", .timeLimit(.minutes(6)))
 struct HostReportTests {
   @Test("A way is open where a descriptor can be had, and only there")
   func ways() {

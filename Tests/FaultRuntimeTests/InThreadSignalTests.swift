@@ -9,7 +9,7 @@ import Testing
 
 private struct Refused: Error, Equatable {}
 
-@Suite("The signal of a fault that the faulting thread answers itself", .timeLimit(.minutes(3)))
+@Suite("The signal of a fault that the faulting thread answers itself", .timeLimit(.minutes(6)))
 struct InThreadSignalTests {
   private func runtime(_ delivery: Delivery) throws -> FaultRuntime {
     try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))

@@ -9,7 +9,7 @@ import Testing
 
 private struct Refused: Error, Equatable {}
 
-@Suite("Faults that the faulting thread answers itself", .timeLimit(.minutes(3)))
+@Suite("Faults that the faulting thread answers itself", .timeLimit(.minutes(6)))
 struct InThreadTests {
   private func runtime(_ delivery: Delivery) throws -> FaultRuntime {
     try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))

@@ -65,7 +65,7 @@ private let everyConstant: [(constant: KernelErrno, number: CInt, name: String)]
   (.notRecoverable, ENOTRECOVERABLE, "ENOTRECOVERABLE"),
 ]
 
-@Suite("Error numbers", .timeLimit(.minutes(1)))
+@Suite("Error numbers", .timeLimit(.minutes(6)))
 struct KernelErrnoTests {
   @Test("Constants have the numbers and names of the manual pages")
   func constants() {

@@ -7,7 +7,7 @@ import Testing
 private struct DiskOnFire: Error {}
 
 @Suite(
-  "A program that dies of a failed page says why", .timeLimit(.minutes(2)),
+  "A program that dies of a failed page says why", .timeLimit(.minutes(6)),
   .enabled(if: Host.features.contains(.poison), SkipReason.poison))
 struct LastWordsTests {
   private static let line =

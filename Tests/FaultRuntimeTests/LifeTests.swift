@@ -9,7 +9,7 @@ import Testing
 
 private struct Broken: Error {}
 
-@Suite("Life and death around a fault", .timeLimit(.minutes(3)))
+@Suite("Life and death around a fault", .timeLimit(.minutes(6)))
 struct LifeTests {
   /// A provider that waits at a gate for page 0, and knows every other.
   private static func gated(_ gate: Gate, asked: Requests = Requests(), mayBlock: Bool = true) -> ClosureProvider {

@@ -7,7 +7,7 @@ private struct Broken: Error, Equatable { var number = 0 }
 private struct End: EndOfResolution, Equatable {}
 
 /// How an error of a request that spans pages is brought down to the pages that it is about.
-@Suite("One page is to blame", .timeLimit(.minutes(1)))
+@Suite("One page is to blame", .timeLimit(.minutes(6)))
 struct NarrowingTests {
   /// What was done, and with which page.
   private enum Step: Equatable {

@@ -40,7 +40,7 @@ enum OldKernel: String, CaseIterable, CustomTestStringConvertible {
   }
 }
 
-@Suite("Older kernels", .timeLimit(.minutes(2)))
+@Suite("Older kernels", .timeLimit(.minutes(6)))
 struct OldKernelTests {
   /// Who asks a provider.
   enum Asker: CaseIterable {

@@ -4,7 +4,7 @@ import Testing
 @testable import FaultRuntime
 
 /// Values of the public types that may get more cases: what a program can do with them.
-@Suite("Values that may get more cases", .timeLimit(.minutes(1)))
+@Suite("Values that may get more cases", .timeLimit(.minutes(6)))
 struct OpenValueTests {
   private func checkNames<Value>(_ type: Value.Type, _ names: [String])
   where Value: CaseIterable & RawRepresentable<String> & Hashable & CustomStringConvertible {

@@ -7,7 +7,7 @@ import Testing
 /// Requests that have taken longer than their region's timeout are taken back: whoever waits is told, what comes later
 /// is not put in place, and the page can be asked for again.
 @Suite(
-  "Requests past their timeout", .timeLimit(.minutes(2)),
+  "Requests past their timeout", .timeLimit(.minutes(6)),
   .enabled(if: Host.has(.poison), SkipReason.poison))
 struct OverdueTests {
   private let inFlight = RequestsInFlight()

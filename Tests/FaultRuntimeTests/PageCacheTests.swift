@@ -8,7 +8,7 @@ import Testing
 /// Answers that say "the page is in the page cache already". No provider says so yet, but the loop that puts answers in
 /// place knows what to do with them, and so does the memory below it.
 @Suite(
-  "Pages that are in the page cache are put in place from there", .timeLimit(.minutes(1)),
+  "Pages that are in the page cache are put in place from there", .timeLimit(.minutes(6)),
   .enabled(if: Host.has(.minorShmem), SkipReason.minorShmem))
 struct PageCacheTests {
   /// A region over a file in memory whose minor faults are reported, and a second mapping of that file.

@@ -209,7 +209,7 @@ struct FollowingPolicyTests {
   }
 }
 
-@Suite("Where handlers run", .timeLimit(.minutes(2)))
+@Suite("Where handlers run", .timeLimit(.minutes(6)))
 struct PlacementTests {
   /// SCHED_IDLE, which the C library shows to GNU sources only.
   private static let idle = 5

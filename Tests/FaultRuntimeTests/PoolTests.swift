@@ -7,7 +7,7 @@ import Testing
 
 private struct Refused: Error, Equatable {}
 
-@Suite("Providers that may block", .timeLimit(.minutes(2)))
+@Suite("Providers that may block", .timeLimit(.minutes(6)))
 struct PoolTests {
   /// A provider that notes what it is asked for, and holds the requests for which `isHeld` until its gate opens.
   private final class Slow: Sendable {
@@ -228,7 +228,7 @@ struct PoolTests {
     #expect(second.join())
   }
 
-  @Test("A page that has come since its fault was queued is not asked for", .timeLimit(.minutes(1)))
+  @Test("A page that has come since its fault was queued is not asked for", .timeLimit(.minutes(6)))
   func arrivedMeanwhile() throws {
     let runtime = try runtime()
     let slow = Slow()

@@ -9,7 +9,7 @@ import Testing
 
 private struct Refused: Error, Equatable {}
 
-@Suite("Prefetch and populate", .timeLimit(.minutes(2)))
+@Suite("Prefetch and populate", .timeLimit(.minutes(6)))
 struct PrefetchTests {
   private static let all: [Delivery] = [.eventLoop, .sigbus, .sigsegv]
 

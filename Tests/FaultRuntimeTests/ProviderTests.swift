@@ -28,7 +28,7 @@ private struct Short: PageProvider {
   }
 }
 
-@Suite("Providers by themselves", .timeLimit(.minutes(2)))
+@Suite("Providers by themselves", .timeLimit(.minutes(6)))
 struct ProviderTests {
   @Test("A wrapper gets the bytes of lent, filled, zero and short answers")
   func wrapping() throws {
@@ -148,7 +148,7 @@ struct ProviderTests {
   }
 }
 
-@Suite("Providers that are asked by one thread at a time", .timeLimit(.minutes(2)))
+@Suite("Providers that are asked by one thread at a time", .timeLimit(.minutes(6)))
 struct SerialProviderTests {
   /// Notes how many are in it at a time.
   private final class Counted: Sendable {

@@ -5,7 +5,7 @@ import Testing
 @testable import FaultRuntime
 
 /// Ranges that are in use, of which no page may be taken away, and for whose end closing waits.
-@Suite("Pins", .timeLimit(.minutes(1)))
+@Suite("Pins", .timeLimit(.minutes(6)))
 struct RegionPinsTests {
   /// Long enough for whatever a test waits for: it is waited for no longer than it takes.
   private let patience: UInt64 = 30_000_000_000

@@ -6,7 +6,7 @@ import Testing
 
 @testable import FaultRuntime
 
-@Suite("Regions over each provider", .timeLimit(.minutes(2)))
+@Suite("Regions over each provider", .timeLimit(.minutes(6)))
 struct RegionTests {
   private let runtime: FaultRuntime
   init() throws { runtime = try FaultRuntime() }

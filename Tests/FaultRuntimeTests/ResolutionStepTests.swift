@@ -16,7 +16,7 @@ struct StepRow: Sendable, CustomTestStringConvertible {
   }
 }
 
-@Suite("What follows from the result of a resolving request", .timeLimit(.minutes(1)))
+@Suite("What follows from the result of a resolving request", .timeLimit(.minutes(6)))
 struct ResolutionStepTests {
   static let everyRequest: [StepRow] = ResolveRequest.allCases.flatMap { request in
     [

@@ -53,7 +53,7 @@ struct RetryPolicyTests {
   }
 }
 
-@Suite("Failed pages are asked for again, and cured", .timeLimit(.minutes(2)))
+@Suite("Failed pages are asked for again, and cured", .timeLimit(.minutes(6)))
 struct RetryTests {
   /// A source whose bad pages fail until they are mended.
   private final class Source: Sendable {

@@ -6,7 +6,7 @@ import Testing
 
 @testable import FaultRuntime
 
-@Suite("Access without pointers", .timeLimit(.minutes(2)))
+@Suite("Access without pointers", .timeLimit(.minutes(6)))
 struct SafeAccessTests {
   private struct Broken: Error, Equatable {}
   private struct Bad: Error, Equatable {}

@@ -6,7 +6,7 @@ import Testing
 
 @testable import FaultRuntime
 
-@Suite("Providers that must not run on the faulting thread, without a userfaultfd", .timeLimit(.minutes(2)))
+@Suite("Providers that must not run on the faulting thread, without a userfaultfd", .timeLimit(.minutes(6)))
 struct SigsegvHelperTests {
   private func runtime(providerThreads: Int = 4, closeTimeout: Duration = .seconds(5)) throws -> FaultRuntime {
     try FaultRuntime(

@@ -9,7 +9,7 @@ import Testing
 
 private struct Unreadable: Error {}
 
-@Suite("Memory that is guarded by its protection", .timeLimit(.minutes(3)))
+@Suite("Memory that is guarded by its protection", .timeLimit(.minutes(6)))
 struct SigsegvTests {
   private func runtime(
     mappings: Int? = nil, onNotice: (@Sendable (String) -> Void)? = nil

@@ -7,7 +7,7 @@ import Testing
 
 /// No region of a handler asks for faults of these kinds, but whoever has the descriptor can ask for them. A page that
 /// is there, or in the page cache, must never be overwritten with what a provider says.
-@Suite("Faults of a kind that no region asks for", .timeLimit(.minutes(1)))
+@Suite("Faults of a kind that no region asks for", .timeLimit(.minutes(6)))
 struct UnexpectedFaultTests {
   private let requests = Requests()
   /// Holds the request for the first page, and with it a handler thread that asks the provider itself.

@@ -7,7 +7,7 @@ import Testing
 @testable import FaultRuntime
 
 /// The wrappers, against the kernel: each row of "what a resolving request answers" is provoked for real.
-@Suite("Userfaultfd", .timeLimit(.minutes(1)))
+@Suite("Userfaultfd", .timeLimit(.minutes(6)))
 struct UserfaultfdTests {
   private func open(
     _ features: UserfaultfdFeatures = [], _ choice: DescriptorChoice = .automatic

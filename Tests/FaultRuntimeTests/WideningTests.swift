@@ -6,7 +6,7 @@ import Testing
 
 private struct Refused: Error, Equatable {}
 
-@Suite("Requests that grow while accesses run on", .timeLimit(.minutes(2)))
+@Suite("Requests that grow while accesses run on", .timeLimit(.minutes(6)))
 struct WideningTests {
   /// Who asks the provider.
   /// Every request that a provider got, in pages.

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// The command as a user runs it: a process, its output, its exit code.
-@Suite("lazy-mem-demo", .timeLimit(.minutes(3)))
+@Suite("lazy-mem-demo", .timeLimit(.minutes(6)))
 struct CommandTests {
   struct Outcome {
     var code: Int32

@@ -4,7 +4,7 @@ import Testing
 
 /// What a host allows, tried for real: the command, started with fewer rights, does its work or says why not, and `doctor` says the
 /// same. Only the children have fewer rights; their device nodes are in mount namespaces of their own.
-@Suite("lazy-mem-demo doctor", .serialized, .timeLimit(.minutes(3)))
+@Suite("lazy-mem-demo doctor", .serialized, .timeLimit(.minutes(6)))
 struct DoctorTests {
   /// What `doctor --json` says, as far as it is looked at here.
   struct Report: Decodable {

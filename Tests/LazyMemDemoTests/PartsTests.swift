@@ -3,7 +3,7 @@ import Testing
 
 @testable import lazy_mem_demo
 
-@Suite("Parts of the demo", .timeLimit(.minutes(1)))
+@Suite("Parts of the demo", .timeLimit(.minutes(6)))
 struct PartsTests {
   private func sum(_ bytes: [UInt8], pieces: Int) -> String {
     var hash = SHA256()

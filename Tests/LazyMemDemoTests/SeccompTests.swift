@@ -6,7 +6,7 @@ import Testing
 @testable import lazy_mem_demo
 
 /// The profiles in `contrib/seccomp`: what they say, and what a kernel that is told so does.
-@Suite("lazy-mem-demo seccomp-profile", .serialized, .timeLimit(.minutes(2)))
+@Suite("lazy-mem-demo seccomp-profile", .serialized, .timeLimit(.minutes(6)))
 struct SeccompTests {
   private static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
     .deletingLastPathComponent().deletingLastPathComponent().appendingPathComponent("contrib/seccomp")

@@ -5,7 +5,7 @@ import Testing
 @testable import lazy_mem_demo
 
 /// `lazy-mem-demo stress`, as a process: short runs, and runs in which something is wrong on purpose.
-@Suite("lazy-mem-demo stress", .timeLimit(.minutes(3)))
+@Suite("lazy-mem-demo stress", .timeLimit(.minutes(6)))
 struct StressTests {
   private struct Outcome {
     var code: Int32

@@ -3,7 +3,7 @@ import FaultRuntime
 import Glibc
 import Testing
 
-@Suite("Closing", .timeLimit(.minutes(1)))
+@Suite("Closing", .timeLimit(.minutes(6)))
 struct ClosingTests {
   @Test("A region that was closed says so", arguments: Host.deliveries)
   func close(_ delivery: Delivery) throws {

@@ -3,7 +3,7 @@ import FaultRuntime
 import Glibc
 import Testing
 
-@Suite("Errors", .timeLimit(.minutes(1)))
+@Suite("Errors", .timeLimit(.minutes(6)))
 struct ErrorTests {
   private func code(_ body: () throws -> Void) -> FaultRuntimeError.Code? {
     #expect(throws: FaultRuntimeError.self) { try body() }?.code

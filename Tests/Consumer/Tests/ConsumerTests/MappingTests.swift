@@ -2,7 +2,7 @@ import Archive
 import FaultRuntime
 import Testing
 
-@Suite("Mapping", .timeLimit(.minutes(1)))
+@Suite("Mapping", .timeLimit(.minutes(6)))
 struct MappingTests {
   /// An end that is not the end of a page.
   private let byteCount = 5 * Host.pageSize + 123

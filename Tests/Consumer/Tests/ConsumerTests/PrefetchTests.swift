@@ -2,7 +2,7 @@ import Archive
 import FaultRuntime
 import Testing
 
-@Suite("Prefetch and statistics", .timeLimit(.minutes(1)))
+@Suite("Prefetch and statistics", .timeLimit(.minutes(6)))
 struct PrefetchTests {
   private let page = Host.pageSize
 

@@ -3,7 +3,7 @@ import FaultRuntime
 import Testing
 
 /// Tests of a program's own providers, as a program would write them.
-@Suite("A provider of one's own", .timeLimit(.minutes(1)))
+@Suite("A provider of one's own", .timeLimit(.minutes(6)))
 struct ProviderTests {
   @Test("Every part of it says what the whole says")
   func parts() throws {
