@@ -36,7 +36,8 @@ done
 for row in event-loop-unpinned event-loop-busy; do
   expect placement "speed --quick --retries 0 --rounds 3 --row $row" "speed: $row:"
 done
-if [ -w /dev/cpu_dma_latency ]; then
+idle_driver=$(cat /sys/devices/system/cpu/cpuidle/current_driver 2> /dev/null || echo none)
+if [ -w /dev/cpu_dma_latency ] && [ "$idle_driver" != none ]; then
   expect placement "speed --quick --retries 0 --rounds 3 --row cpus-awake" "speed: cpus-awake:"
 fi
 for row in sleeper sleeper-unpinned; do

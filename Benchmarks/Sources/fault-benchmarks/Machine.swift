@@ -17,6 +17,8 @@ struct Machine: Encodable {
   var architecture: String
   var processor: String
   var allowedCPUs: [Int]
+  /// The kernel's driver for idle CPUs. Without one, "none", they only halt, and no request to PM QoS changes that.
+  var idleDriver = Self.idleDriver
   var loadBefore = Load()
 
   init() throws {
@@ -40,8 +42,14 @@ struct Machine: Encodable {
       kernel     \(kernel) \(architecture)
       processor  \(processor)
       CPUs       \(cpus) allowed
+      idle       \(idleDriver == "none" ? "no cpuidle driver" : idleDriver)
       before     \(loadBefore.text)
       """
+  }
+
+  static var idleDriver: String {
+    let path = "/sys/devices/system/cpu/cpuidle/current_driver"
+    return unsafe access(path, F_OK) == 0 ? firstLine(of: path) : "none"
   }
 
   private static func processorName() -> String {

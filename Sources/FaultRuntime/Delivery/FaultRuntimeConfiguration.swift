@@ -31,7 +31,9 @@ public struct FaultRuntimeConfiguration: Sendable {
   ///
   /// Held from the making of the runtime until it and its regions are gone, whether there are faults or not; by a
   /// forked child as well, until it ends or calls `execve(2)`. It helps faults that are served on another CPU than they
-  /// are made on. All CPUs then burn power as if they were busy, of a virtual machine at its neighbours' cost.
+  /// are made on. All CPUs then burn power as if they were busy, of a virtual machine at its neighbours' cost. It changes
+  /// nothing where `/sys/devices/system/cpu/cpuidle/current_driver` is `none`: idle CPUs then only halt, whatever is
+  /// asked for.
   ///
   /// Making the runtime fails with `cannotKeepCPUsAwake` where the process may not write the device; as a rule only
   /// root may.

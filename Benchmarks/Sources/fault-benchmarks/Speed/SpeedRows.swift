@@ -152,9 +152,9 @@ extension SpeedRow {
     ]
   }
 
-  /// Nothing where that is not permitted.
+  /// Nothing where the process may not ask for it, or where the kernel has no driver that would listen.
   private static func awake(_ pages: Int, isPlanted: Bool) -> [SpeedRow] {
-    guard unsafe access("/dev/cpu_dma_latency", W_OK) == 0 else { return [] }
+    guard unsafe access("/dev/cpu_dma_latency", W_OK) == 0, Machine.idleDriver != "none" else { return [] }
     return [
       SpeedRow(
         name: "cpus-awake", about: "a handler that the scheduler places, with keepsCPUsAwake, against without",
