@@ -1,4 +1,4 @@
-/// The size of a page, and arithmetic with it. Each runtime asks the host for the size once and never assumes one.
+/// The size of a page, and arithmetic with it. The runtime asks the host for the size and never assumes one.
 struct PageSize: Hashable, Sendable {
   /// The number of bytes in a page of this host: a power of two.
   let bytes: Int

@@ -21,8 +21,8 @@ public struct PoisonFallback: RawRepresentable, Hashable, Sendable, CaseIterable
   /// The program ends. A line on standard error says which page failed and why.
   public static let abort = PoisonFallback(kind: .abort)
 
-  /// The runtime writes a line to standard error. The threads wait until an answer brings the page, for example to
-  /// ``LazyRegion/retry(_:)``, or until the region is closed.
+  /// The runtime says on standard error which page failed and why. The threads wait until an answer brings the page,
+  /// for example to ``LazyRegion/retry(_:)``, or until the region is closed.
   public static let keepWaiting = PoisonFallback(kind: .keepWaiting)
 
   /// All choices that this version of the library knows.
