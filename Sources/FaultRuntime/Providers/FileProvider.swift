@@ -12,10 +12,11 @@ internal import CUFFD
 /// keep the old ones.
 ///
 /// For a local file alone, plain `mmap(2)` is faster. This provider does what `mmap(2)` cannot do: a failed read is
-/// an error with its cause and not a bare SIGBUS, what a program writes stays in the region, and other providers can
-/// build on the file. The provider holds one file descriptor until the last reference to it is released.
+/// an error with its cause and not a bare SIGBUS, a resident page keeps its bytes when the file changes, and other
+/// providers can build on the file.
 ///
-/// Any thread may use the provider, and several threads may ask it at the same time.
+/// The provider holds one file descriptor until the last reference to it is released. Any thread may use the
+/// provider, and several threads may ask it at the same time.
 public final class FileProvider: SizedPageProvider, CustomStringConvertible {
   /// The path as text for messages. Control characters and bytes that are not UTF-8 are shown as `\xNN`, and a NUL is
   /// shown as `\0`.
