@@ -45,7 +45,7 @@ extension PageBuffer {
     let room = freeCapacity
     var iterator = bytes.makeIterator()
     let written = store(&iterator, atMost: room)
-    // An iterator that has returned nil must not be asked again, so the order of these conditions matters.
+    // If fewer than `room` bytes were stored, the iterator has ended and is not asked again.
     precondition(written < room || iterator.next() == nil, "PageBuffer: more bytes appended than the request wants")
     used &+= written
   }

@@ -31,9 +31,9 @@ public struct PageContents: Sendable {
   ///
   /// - Parameter bytes: at most as many bytes as the request wants, with any alignment. They have to stay valid and
   ///   unchanged until the next request on the same thread, or until the region is closed. They must not be lazy
-  ///   memory of the same runtime: such an answer fails with a ``ResolutionError`` of the code `lentLazyMemory`. With
-  ///   ``Delivery/sigbus``, it fails with the code `refused` and `EFAULT` instead if a page of that memory is not
-  ///   resident.
+  ///   memory of the same runtime. If the copy could wait for its own thread, the runtime refuses the answer with a
+  ///   ``ResolutionError`` of the code `lentLazyMemory`; otherwise the copy of a page that is not resident can fail
+  ///   with the code `refused` (`EFAULT`).
   @unsafe
   public static func lent(_ bytes: UnsafeRawBufferPointer) -> PageContents {
     unsafe PageContents(source: .lent(bytes))
