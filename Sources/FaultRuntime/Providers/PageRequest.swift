@@ -8,9 +8,9 @@
 /// The runtime rounds both sizes up to whole pages, and then rounds the largest one down to a multiple of the
 /// preferred one. If it is more than 1 GiB, mapping a region over the provider is an error.
 public struct RequestSize: Hashable, Sendable {
-  /// The unit of requests, in bytes: a fault brings in at least one unit. Requests begin and end at multiples of the
-  /// unit, counted from the start of the region, except at the end of the region and when the runtime asks again for
-  /// single pages that have failed.
+  /// The unit of requests, in bytes: a fault brings in at least one unit. Requests for faults begin and end at
+  /// multiples of the unit, counted from the start of the region. The exceptions are the end of the region, and the
+  /// single pages that the runtime asks for again after an error.
   public let preferred: Int
 
   /// The most that one request asks for, in bytes. A request is larger than one unit if accesses run on

@@ -28,10 +28,9 @@ public struct ProviderPermissions: OptionSet, Hashable, Sendable {
   /// atomics have to protect that state.
   ///
   /// Without this permission, one thread at a time asks for bytes of a region, for whatever purpose: a fault, a
-  /// prefetch or a piece. This includes a request that was given up after the timeout of the region, until the
-  /// provider returns. The rule holds for each region by itself. If a provider without this permission is mapped
-  /// twice, two threads may ask it at the same time, so such a provider needs the permission and has to be safe for
-  /// it.
+  /// prefetch or a piece. A request that was given up after the timeout of the region still counts until the provider
+  /// returns. The rule holds for each region by itself: a provider that is mapped twice may be asked by two threads
+  /// at the same time, and has to be safe for that.
   public static let concurrentRequests = ProviderPermissions(rawValue: 1 << 0)
 
   /// The provider may run in a signal handler, on the thread that faulted. It must not allocate, must not take a lock

@@ -13,8 +13,8 @@ internal import CUFFD
 /// try again after other errors of the type ``ResolutionError``, because they would only occur again. The threads
 /// that touch the page wait until the last attempt has ended.
 public struct RetryPolicy: Hashable, Sendable {
-  /// The most often that a page is asked for, including the first time; at least 1. If a request for several pages
-  /// fails, each page is then asked for by itself, and the failed request does not count.
+  /// The greatest number of times that a page is asked for, including the first time; at least 1. If a request for
+  /// several pages fails, each page is then asked for by itself, and the failed request does not count.
   public var attempts: Int
 
   /// The wait after the first failure, before jitter.
@@ -34,7 +34,7 @@ public struct RetryPolicy: Hashable, Sendable {
   /// is negative, the largest wait is at least as long as the first one, and the jitter is from 0 to 1.
   ///
   /// - Parameters:
-  ///   - attempts: the most often that a page is asked for, including the first time.
+  ///   - attempts: the greatest number of times that a page is asked for, including the first time.
   ///   - firstBackoff: the wait after the first failure.
   ///   - largestBackoff: the longest wait between two attempts.
   ///   - jitter: the part of a wait that may be left out at random, from 0 to 1.
