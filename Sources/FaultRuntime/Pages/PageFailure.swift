@@ -1,8 +1,8 @@
 /// A page that could not be produced. An access to such a page fails; it never reads bytes that no provider gave.
 ///
-/// The failures of a region are in ``LazyRegion/failures``. ``FaultRuntimeConfiguration/onFailure`` receives each one
-/// before the access fails, and an error with the code ``FaultRuntimeError/Code-swift.struct/pageFailed`` carries
-/// one.
+/// The failures of a region are in ``LazyRegion/failures``. ``FaultRuntimeConfiguration/onFailure`` receives a
+/// failure before the access fails. Functions that throw instead put the failure into an error of the code
+/// ``FaultRuntimeError/Code-swift.struct/pageFailed``.
 ///
 /// ```swift
 /// for failure in region.failures {

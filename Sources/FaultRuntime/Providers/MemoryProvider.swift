@@ -1,4 +1,4 @@
-/// A provider of bytes that are already in memory. It lends them to the region, so they are copied once.
+/// A provider of bytes that are already in memory. It lends them to the region, which copies each page once.
 ///
 /// ```swift
 /// let region = try runtime.map(MemoryProvider(copying: [1, 2, 3]))
