@@ -138,7 +138,8 @@ extension PageBuffer {
   /// Traps if the number that `body` returns is negative or greater than ``freeCapacity``.
   ///
   /// - Parameter body: receives the free part of the buffer, and returns how many bytes it wrote from the start of
-  ///   that part. The pointer is valid only during the call. If `body` throws, nothing is appended.
+  ///   that part. The number must not be greater than what was written, because the memory may hold bytes of earlier
+  ///   requests. The pointer is valid only during the call. If `body` throws, nothing is appended.
   /// - Throws: what `body` throws, and nothing else.
   @inlinable
   public mutating func appendUnsafely<Failure: Error>(

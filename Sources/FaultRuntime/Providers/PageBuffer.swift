@@ -1,7 +1,7 @@
 /// The memory into which a provider puts its answer.
 ///
-/// A buffer counts the bytes that were appended to it. For that reason no bytes of an earlier request can get into a
-/// page, and a provider cannot write past the end.
+/// A buffer counts the bytes that were appended to it. Bytes that were left by an earlier request do not count, so
+/// they do not get into a page, and a provider cannot append past the end.
 ///
 /// The runtime makes the buffer of each request, over memory that it uses again. A program makes a buffer with
 /// ``init(byteCount:)`` if it asks a provider itself, to wrap the provider or to test it:

@@ -23,7 +23,7 @@ public struct RetryPolicy: Hashable, Sendable {
   /// The longest wait between two attempts.
   public var largestBackoff: Duration
 
-  /// The part of a wait that may be left out at random, from 0 to 1. With 0, the waits are always the same.
+  /// The part of a wait that may be left out at random, from 0 to 1. With 0, no wait is shortened.
   public var jitter: Double
 
   /// The time after the first failure within which the last attempt has to begin. If it is nil, only the number of
