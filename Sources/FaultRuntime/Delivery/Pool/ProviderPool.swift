@@ -93,7 +93,8 @@ final class ProviderPool: Sendable {
   }
 
   private static let stackByteCount = 1 << 20
-  /// The most threads that there are beyond the limit, in place of stuck threads and beside waiting ones.
+  /// The largest number of threads beyond the limit. It counts threads in place of stuck ones, and threads that were
+  /// started because others wait in faults.
   private static let largestReplacement = 64
 
   /// The kernel's numbers of the pool's threads and of the handler threads.
@@ -166,7 +167,7 @@ final class ProviderPool: Sendable {
   func withdrawOverdue() -> [(job: PoolPrefetch, server: any PoolServer)] {
     state.withLock { state in
       guard !state.stuck.isEmpty else { return [] }
-      // The clock is read with the lock held, so that no job can have been submitted after this moment.
+      // The clock is read with the lock held, so that `waitingSince` of a job is never later than `now`.
       let now = cuffd_monotonic_nanoseconds()
       var overdue: [(job: PoolPrefetch, server: any PoolServer)] = []
       var others: [PoolTask] = []
