@@ -41,8 +41,8 @@ final class RequestsInFlight: Sendable {
     }
 
     /// Returns the request that `thread` works on, if `server` cannot go on before that request is answered: `server`
-    /// waits for `thread`, directly or over a chain of other threads. If `thread` then waited for `server`, neither
-    /// would ever go on. Returns nil where there is no such cycle.
+    /// is that thread, or waits for it, directly or over a chain of other threads. If `thread` then waited for
+    /// `server`, neither would ever go on. Returns nil where there is no such cycle.
     func deadlock(of thread: UInt32, waitingFor server: UInt32) -> PoolRequest? {
       var runner = server
       for _ in 0...active.count {
