@@ -51,6 +51,8 @@ final class PoolPrefetch: @unchecked Sendable {
   enum Progress {
     /// The step has reached this offset, and more is left to do.
     case goesOn(Int)
+    /// The prefetch has ended at this offset. The thread must not read `offset` itself any more, because another thread
+    /// may have begun the prefetch again.
     case ended(Int)
     /// The step was given up, and `giveUp` has done what follows from that.
     case withdrawn

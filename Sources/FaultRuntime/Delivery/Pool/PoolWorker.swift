@@ -83,7 +83,7 @@ struct PoolWorker: ~Copyable {
     let start = job.offset
     let end = job.end
     guard start < end else {
-      // The prefetch had gone on ahead of one reader, and its end was then set for another reader further in front.
+      // The prefetch was ahead of one reader, and its end was then set for a reader at a lower offset.
       if job.hasEnded { job.done.signal() } else { server.pool.submit(.prefetch(job, server)) }
       return
     }
