@@ -22,9 +22,9 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// descriptor, and with the code `invalidConfiguration` if ``delivery`` or ``descriptorChoice`` rules it out.
   ///
   /// If this is false, a system call that meets a page which is not resident fails with `EFAULT`, unless the region
-  /// is served by the event loop over a descriptor that happens to serve faults of the kernel
-  /// (``DescriptorKind``). `LazyRegion.withUnsafeResident(_:_:)` makes pages resident before a system call uses them,
-  /// and needs no such descriptor.
+  /// is served by the event loop over a descriptor that happens to serve faults of the kernel (``DescriptorKind``).
+  /// `LazyRegion.withUnsafeResident(_:_:)` makes pages resident before a system call uses them, and needs no such
+  /// descriptor.
   public var needsSystemCalls: Bool
 
   /// Which ways of opening a userfaultfd the runtime may try. The default is ``DescriptorChoice/automatic``.
@@ -46,10 +46,10 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// The number of threads in the pool on which the runtime asks providers that may block, from 1 to 64. The default
   /// is 4.
   ///
-  /// With the event loop these are all providers without
-  /// ``ProviderPermissions/handlerThread``, and all providers of regions that have a ``RegionOptions/timeout`` or ask again after an error (``RegionOptions/retry``). With `sigsegv`
-  /// the pool asks the providers that may not run on the faulting thread. The runtime starts the threads when the
-  /// first such region is mapped.
+  /// With the event loop these are all providers without ``ProviderPermissions/handlerThread``, and all providers of
+  /// regions that have a ``RegionOptions/timeout`` or ask again after an error (``RegionOptions/retry``). With
+  /// `sigsegv` the pool asks the providers that may not run on the faulting thread. The runtime starts the threads
+  /// when the first such region is mapped.
   ///
   /// The faults of one region never occupy all threads, so a slow provider does not hold up the faults of other
   /// regions: where there are two or more threads, the pool begins to answer a fault of a region only while fewer
@@ -58,17 +58,16 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// region together can occupy all threads. If there is only one thread, each request waits until the one before it
   /// has ended.
   ///
-  /// A provider without
-  /// ``ProviderPermissions/concurrentRequests`` is asked by one thread of the pool at a time for each region. With `sigsegv`,
-  /// a single serial thread asks all of these providers, and also the providers that the event loop would ask on a
-  /// handler thread. The pool has the serial thread in addition to this number.
+  /// A provider without ``ProviderPermissions/concurrentRequests`` is asked by one thread of the pool at a time for
+  /// each region. With `sigsegv`, a single serial thread asks all of these providers, and also the providers that the
+  /// event loop would ask on a handler thread. The pool has the serial thread in addition to this number.
   ///
   /// The pool grows by up to 64 more threads, to replace threads whose provider has exceeded the timeout of its
   /// region, and where threads of the pool wait in faults themselves.
   public var providerThreads: Int
 
-  /// The CPU on which the handler threads of the event loop run. The default is
-  /// ``HandlerPlacement/automatic``. The deliveries `sigbus` and `sigsegv` use no handlers.
+  /// The CPU on which the handler threads of the event loop run. The default is ``HandlerPlacement/automatic``. The
+  /// deliveries `sigbus` and `sigsegv` use no handlers.
   public var placement: HandlerPlacement
 
   /// Whether the runtime keeps the idle CPUs of the whole machine from sleeping, so that a thread on another CPU
@@ -97,8 +96,8 @@ public struct FaultRuntimeConfiguration: Sendable {
   ///
   /// ``LazyRegion/close()`` waits up to three times, each time for at most this long:
   ///
-  /// - until all closures that use the region's bytes have returned
-  ///   (``LazyRegion/withBytes(_:)``, `withResident(_:_:)` and the like);
+  /// - until all closures that use the region's bytes have returned (``LazyRegion/withBytes(_:)``,
+  ///   `withResident(_:_:)` and the like);
   /// - with the event loop, until the handler has served the faults that are queued;
   /// - with the event loop, where the pool asks the provider, until the pool's requests for the region have ended.
   ///
