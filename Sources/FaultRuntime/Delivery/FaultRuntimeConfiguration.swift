@@ -59,8 +59,8 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// has ended.
   ///
   /// A provider without ``ProviderPermissions/concurrentRequests`` is asked by one thread of the pool at a time for
-  /// each region. With `sigsegv`, a single serial thread asks all of these providers, and also the providers that the
-  /// event loop would ask on a handler thread. The pool has the serial thread in addition to this number.
+  /// each region. With `sigsegv`, a single serial thread asks all of these providers, and also those that permit the
+  /// handler thread but not the faulting thread. The pool has the serial thread in addition to this number.
   ///
   /// The pool grows by up to 64 more threads, to replace threads whose provider has exceeded the timeout of its
   /// region, and where threads of the pool wait in faults themselves.
