@@ -17,7 +17,8 @@ final class EventLoop: PoolServer, FillCounter {
   let reporter: FailureReporter
   /// How long the kernel may ask for another try, in nanoseconds.
   let retryDeadline: UInt64
-  /// How often a resolution that gets `EAGAIN` reads on and tries again at once, before it is put off for a millisecond.
+  /// How often the handler reads on and tries again at once when a resolution gets `EAGAIN`. After that the
+  /// resolution is put off for a millisecond.
   let immediateRetries: Int
 
   let events: EventReporter
