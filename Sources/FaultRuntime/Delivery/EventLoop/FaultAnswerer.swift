@@ -125,8 +125,8 @@ struct FaultAnswerer: ~Copyable {
   /// another handler may have the address now, or the memory was moved there.
   mutating func answerStray(_ page: UInt) {
     if let moved = loop.events.moved(to: page) {
-      // The fault does not fail as it would on the pool: that waits until an event has been read, and this is the
-      // thread that reads it.
+      // `DirectAnswering.fail`, which the pool uses, waits until an event has been read. This is the thread that
+      // reads events, so it must not wait here.
       fail(PendingFault(page: page, isWrite: false), of: moved.region, ResolutionError.memoryMoved)
       return
     }
@@ -141,9 +141,9 @@ struct FaultAnswerer: ~Copyable {
     wake(range)
   }
 
-  /// Answers a fault of a kind that no region of a handler is registered for. Copying would overwrite a page that is
-  /// there. For that reason a write-protect fault only has the protection removed, and for other kinds the page
-  /// fails.
+  /// Answers a fault of a kind that no region of a handler is registered for. The page is there already in such a
+  /// fault, so the provider is not asked. A write-protect fault only has the protection removed; for the other kinds
+  /// the page fails.
   mutating func answerUnexpected(_ fault: PendingFault, of region: Region) {
     let range = AddressRange(start: fault.page, byteCount: pageSize.bytes)
     switch fault.kind {
