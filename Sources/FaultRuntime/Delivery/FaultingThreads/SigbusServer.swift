@@ -88,7 +88,8 @@ final class SigbusServer: FaultingThreadServer {
 
   // MARK: Service, in the signal handler
 
-  /// Always `missing`, because the kernel raises this signal only for a missing page.
+  /// Always `missing`. Where the kernel tells a poisoned page from a missing one, signals for poisoned pages never
+  /// come here.
   @inline(__always)
   func judge(_ fault: PendingFault, of region: Region) -> FaultVerdict { .missing }
 
