@@ -58,7 +58,10 @@ final class EventLoop: PoolServer, FillCounter {
     static let wakeup: UInt32 = 1
   }
 
-  /// Opens a descriptor and starts the thread.
+  /// Opens a userfaultfd, and starts the ordinary thread and, where the placement may need it, the following one.
+  ///
+  /// - Throws: ``FaultRuntimeError`` with the code `userfaultfdUnavailable` where no userfaultfd can be opened, and
+  ///   `cannotStart` where another descriptor or a thread cannot be made.
   init(
     configuration: FaultRuntimeConfiguration, table: RegionTable<Region>, pageSize: PageSize, pool: ProviderPool,
     number: Int

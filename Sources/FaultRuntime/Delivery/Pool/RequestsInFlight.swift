@@ -118,8 +118,8 @@ final class RequestsInFlight: Sendable {
       }
       if let deadlock { fail(fault.page, deadlock) }
       guard let request else { continue }
-      // The page may have come since the fault was read. This is the first moment at which no other thread can be
-      // filling it, so the answer is final.
+      // The page may have come since the fault was read. This is checked only now, because no other thread can be
+      // filling the page from now on.
       if region.memory.isThere(fault.page), isCredible(fault.page) {
         finish(request, filled: 0..<0, handled: 0, known: 0, wake: wake, resubmit: resubmit)
       } else {
@@ -191,7 +191,7 @@ final class RequestsInFlight: Sendable {
       return (request, true, request.generation)
     }
     if isNew {
-      // This is the first moment at which no other thread can be filling the page.
+      // This is checked only now, because no other thread can be filling the page from now on.
       if region.memory.isThere(fault.page) {
         finish(request, filled: 0..<0, handled: 0, known: 0, wake: { _ in }, resubmit: resubmit)
         return nil
