@@ -1,103 +1,190 @@
-/// How a runtime works. The defaults suit most programs.
+/// The settings of a ``FaultRuntime``. The defaults suit most programs.
+///
+/// ```swift
+/// var configuration = FaultRuntimeConfiguration(needsSystemCalls: true, providerThreads: 8)
+/// configuration.onFailure = { failure in print(failure) }
+/// let runtime = try FaultRuntime(configuration)
+/// ```
+///
+/// A runtime copies its configuration when it is made, so later changes have no effect on it. Making a runtime throws
+/// ``FaultRuntimeError`` with the code `invalidConfiguration` if a number is outside of its range, or if two settings
+/// contradict each other. Durations below zero count as zero.
 public struct FaultRuntimeConfiguration: Sendable {
-  /// How faults reach the runtime.
+  /// How faults are delivered. The default is ``Delivery/auto``, which picks the best delivery for each region that
+  /// is mapped.
   public var delivery: Delivery
 
-  /// Whether system calls that touch lazy memory have to be served. Regions then get the event loop over a descriptor
-  /// that serves them, and making the runtime fails where there is none. Without it they fail with `EFAULT` where a
-  /// page is not resident: see `LazyRegion.withUnsafeResident(_:_:)`.
+  /// Whether system calls may touch pages that are not resident, such as `write(2)` from a region. The default is
+  /// false.
+  ///
+  /// If this is true, all regions are served by the event loop, over a descriptor that serves faults of the kernel as
+  /// well. Making the runtime fails with the code `userfaultfdUnavailable` if the host does not allow such a
+  /// descriptor, and with the code `invalidConfiguration` if ``delivery`` or ``descriptorChoice`` rules it out.
+  ///
+  /// If this is false, a system call that meets a page which is not resident fails with `EFAULT`, unless the region
+  /// is served by the event loop over a descriptor that happens to serve faults of the kernel (``DescriptorKind``).
+  /// `LazyRegion.withUnsafeResident(_:_:)` makes pages resident before a system call uses them, and needs no such
+  /// descriptor.
   public var needsSystemCalls: Bool
 
-  /// Which ways to a userfaultfd may be tried.
+  /// Which ways of opening a userfaultfd the runtime may try. The default is ``DescriptorChoice/automatic``.
   public var descriptorChoice: DescriptorChoice
 
-  /// Number of handlers, 1 to 64, each with a userfaultfd and threads of its own. Regions are dealt out to them in
-  /// turn.
+  /// The number of handlers of the event loop, from 1 to 64, or nil. The default is nil.
   ///
-  /// Nil: one handler at first, and one more with each further region that is open, up to the number of CPUs that the
-  /// program may use, and to four. Several handlers serve several regions at once; the faults of one region are always
-  /// served by one.
+  /// Each handler has a userfaultfd and threads of its own. One handler serves all faults of a region, so several
+  /// handlers help only if several regions are used at the same time. With a number, the runtime starts all of the
+  /// handlers when it is made, and assigns regions to them in turn.
+  ///
+  /// With nil, the runtime starts one handler when it is made. It starts another one when a region is mapped while
+  /// each handler has a region already, up to the number of CPUs that the program may use, and up to four. If that
+  /// fails, the handlers that exist serve the region as well. A new region goes to the handler that has the fewest.
+  ///
+  /// The deliveries `sigbus` and `sigsegv` use no handlers.
   public var handlerThreads: Int?
 
-  /// Number of threads on which providers run that may block (all without ``ProviderPermissions/handlerThread``), 1 to 64. They
-  /// are started with the first region over such a provider.
+  /// The number of threads in the pool on which the runtime asks providers that may block, from 1 to 64. The default
+  /// is 4.
+  ///
+  /// With the event loop these are all providers without ``ProviderPermissions/handlerThread``, and all providers of
+  /// regions that have a ``RegionOptions/timeout`` or ask again after an error (``RegionOptions/retry``). With
+  /// `sigsegv` the pool asks the providers that may not run on the faulting thread. The runtime starts the threads
+  /// when the first such region is mapped.
+  ///
+  /// The faults of one region never occupy all threads, so a slow provider does not hold up the faults of other
+  /// regions: where there are two or more threads, the pool begins to answer a fault of a region only while fewer
+  /// than `providerThreads - 1` threads work for that region. Faults go before prefetches, and all prefetches
+  /// together occupy at most `providerThreads - 1` threads. The two limits are separate: faults and prefetches of one
+  /// region together can occupy all threads. If there is only one thread, each request waits until the one before it
+  /// has ended.
+  ///
+  /// A provider without ``ProviderPermissions/concurrentRequests`` is asked by one thread of the pool at a time for
+  /// each region. With `sigsegv`, a single serial thread asks all of these providers, and also those that permit the
+  /// handler thread but not the faulting thread. The pool has the serial thread in addition to this number.
+  ///
+  /// The pool grows by up to 64 more threads, to replace threads whose provider has exceeded the timeout of its
+  /// region, and where threads of the pool wait in faults themselves.
   public var providerThreads: Int
 
-  /// On which CPU handler threads run.
+  /// The CPU on which the handler threads of the event loop run. The default is ``HandlerPlacement/automatic``. The
+  /// deliveries `sigbus` and `sigsegv` use no handlers.
   public var placement: HandlerPlacement
 
-  /// Whether idle CPUs of the whole machine are kept from sleeping, so that a thread on another CPU wakes sooner: a 0
-  /// to `/dev/cpu_dma_latency`, the PM QoS request of the kernel.
+  /// Whether the runtime keeps the idle CPUs of the whole machine from sleeping, so that a thread on another CPU
+  /// wakes sooner. The default is false.
   ///
-  /// Held from the making of the runtime until it and its regions are gone, whether there are faults or not; by a
-  /// forked child as well, until it ends or calls `execve(2)`. It helps faults that are served on another CPU than they
-  /// are made on. All CPUs then burn power as if they were busy, of a virtual machine at its neighbours' cost. It changes
-  /// nothing where `/sys/devices/system/cpu/cpuidle/current_driver` is `none`: idle CPUs then only halt, whatever is
-  /// asked for.
+  /// The runtime writes a 0 to `/dev/cpu_dma_latency`, which is a request to PM QoS in the kernel. The request helps
+  /// with faults that are served on another CPU than the one on which they are made. It has a price: all CPUs use as
+  /// much power as if they were busy, and a virtual machine takes that power from its neighbours.
   ///
-  /// Making the runtime fails with `cannotKeepCPUsAwake` where the process may not write the device; as a rule only
-  /// root may.
+  /// The request changes nothing if `/sys/devices/system/cpu/cpuidle/current_driver` says `none`, as in some virtual
+  /// machines: idle CPUs then halt, whatever is requested.
+  ///
+  /// The request stands from the making of the runtime until the runtime and all its regions are gone, whether there
+  /// are faults or not. A forked child holds the request as well, until the child ends or calls `execve(2)`.
+  ///
+  /// Making the runtime fails with the code `cannotKeepCPUsAwake` if the device cannot be opened and written. As a
+  /// rule only root may do that.
   public var keepsCPUsAwake: Bool
 
-  /// The most messages that one read takes, 1 to 4096.
+  /// The largest number of messages that a handler takes from its userfaultfd with one read, from 1 to 4096. The
+  /// default is 64.
+  ///
+  /// A handler merges faults of neighbouring pages that it reads together into one request. Messages that do not fit
+  /// stay in the queue of the kernel until the next read.
   public var batchCapacity: Int
 
-  /// How long ``LazyRegion/close()`` waits, once for those who use the region's bytes in a closure
-  /// (``LazyRegion/withBytes(_:)`` and its like), and once more for a handler thread that is busy.
+  /// How long the runtime waits for other threads when a region or the runtime itself ends. The default is 5 seconds.
+  /// With zero it does not wait.
+  ///
+  /// ``LazyRegion/close()`` waits up to three times, each time for at most this long:
+  ///
+  /// - until all closures that use the region's bytes have returned (``LazyRegion/withBytes(_:)``,
+  ///   `withResident(_:_:)` and the like);
+  /// - with the event loop, until the handler has served the faults that are queued;
+  /// - with the event loop, where the pool asks the provider, until the pool's requests for the region have ended.
+  ///
+  /// After that, the runtime takes the memory away. A thread that still uses the region gets SIGBUS or SIGSEGV.
+  ///
+  /// When a runtime ends, it waits for at most this long, for all of them together, until the threads of the pool
+  /// have returned from their providers. It waits for handler threads without a limit.
   public var closeTimeout: Duration
 
-  /// How long the kernel may ask for another try of one resolution before that is reported as a failure.
+  /// How long the kernel may ask for another try of one resolution (`EAGAIN`) before the page fails with a
+  /// ``ResolutionError`` whose code is `timedOut`. The default is 10 seconds.
+  ///
+  /// This does not limit the time that a provider takes; ``RegionOptions/timeout`` does.
   public var resolveTimeout: Duration
 
-  /// What to do with a page that cannot be produced, before Linux 6.6.
+  /// What the event loop does with a page that cannot be produced, where the kernel cannot poison it (before Linux
+  /// 6.6). The default is ``PoisonFallback/abort``, which ends the program.
   public var poisonFallback: PoisonFallback
 
-  /// Whether a program that dies of SIGBUS (SIGSEGV with `sigsegv`), because it touched a page that could not be
-  /// produced and has no handler of its own, first says so in one line on standard error: region, offset, provider and
-  /// cause. With the event loop it takes a handler of SIGBUS, which passes on every signal to whoever had it before;
-  /// `sigbus` and `sigsegv` have such a handler anyway.
+  /// Whether a program that dies because it touched a page that could not be produced first explains that in one line
+  /// on standard error: region, offset, provider and cause. The default is true.
+  ///
+  /// This concerns programs that die of SIGBUS, or of SIGSEGV with the delivery `sigsegv`, and have no handler of
+  /// their own for that signal. A handler that only prints a backtrace, as Swift's does, does not count. With the
+  /// event loop the runtime installs a handler of SIGBUS for this purpose, which passes the signal on to the handler
+  /// that was there before. The deliveries `sigbus` and `sigsegv` have such a handler in any case.
   public var explainsFailures: Bool
 
-  /// Called when a page could not be produced, before the access to it fails: on a thread of the runtime's own, or with
-  /// `sigbus` on the faulting thread. Keep it short; it must not touch lazy memory.
+  /// A closure that is called when a page could not be produced, before the access to the page fails. The default is
+  /// nil. ``LazyRegion/failures`` records the failures with and without a closure.
+  ///
+  /// The closure runs on a thread of the runtime or, with `sigbus` and `sigsegv`, on the faulting thread in its
+  /// signal handler. Other faults may wait meanwhile, so keep the closure short. It must not touch lazy memory. It is
+  /// not called for a page that a prefetch could not produce, because the prefetch throws.
   public var onFailure: (@Sendable (PageFailure) -> Void)?
 
-  /// Called on a handler thread when the program has unmapped, moved or discarded memory of a region behind the
-  /// runtime's back; the system call that did so returns meanwhile. Keep it short; it must not touch lazy memory.
+  /// A closure that is called when the program has unmapped, moved or discarded memory of a region with system calls
+  /// of its own. The default is nil. Only the event loop calls the closure.
   ///
-  /// Without it discarding (`MADV_DONTNEED` and the like) is not looked at, and costs what it does elsewhere; with it,
-  /// whoever discards waits for the handler.
+  /// The closure runs on a handler thread, or on another thread of the runtime while the handler thread waits in a
+  /// fault. The system call that changed the memory may return before the closure does. Faults wait until the closure
+  /// has returned, so keep it short. It must not touch lazy memory.
+  ///
+  /// With nil the runtime does not hear of discarded memory (`MADV_DONTNEED` and the like), and discarding costs
+  /// nothing extra. With a closure, a thread that discards memory waits until a handler has read the message about
+  /// that.
   public var onEvent: (@Sendable (RegionEvent) -> Void)?
 
-  /// Called when a runtime does without something, or differently, and nothing has failed: no userfaultfd can be had,
-  /// or the limit of mappings is near. The text is one line. On the thread that finds out, which may be a faulting one
-  /// in its signal handler. Nil: the line goes to standard error. Each is said once for a runtime.
+  /// A closure that is called when the runtime has to work in another way than usual although nothing has failed. The
+  /// default is nil, which writes the text to standard error.
+  ///
+  /// There are two such cases: the host allows no userfaultfd, so that regions are served by `sigsegv`; and the limit
+  /// of mappings (`vm.max_map_count`) is near. A runtime reports each of them at most once, in one line of text. The
+  /// closure runs on the thread that finds the case. That may be a faulting thread in its signal handler, so keep the
+  /// closure short, and do not touch lazy memory in it.
   public var onNotice: (@Sendable (String) -> Void)?
 
-  /// Features to switch on beyond those that the runtime needs itself; tests ask for events with it.
+  /// The features that are switched on in addition to those that the runtime needs itself. Tests ask for events in
+  /// this way.
   var additionalFeatures: UserfaultfdFeatures = []
 
-  /// Features that are taken for missing; tests see with it what happens on older kernels.
+  /// The features that the runtime treats as missing. Tests use this to see what happens on older kernels.
   var withheldFeatures: UserfaultfdFeatures = []
 
   /// How often a resolution that gets `EAGAIN` is tried again at once. The thread whose event was read has to run
-  /// first, which takes up to a tenth of a millisecond on another CPU of a virtual machine.
+  /// before a resolution can succeed, which takes up to a tenth of a millisecond on another CPU of a virtual machine.
   var immediateRetries = 256
 
-  /// How far a handler streams ahead of a sequential reader without another fault, in bytes.
+  /// How far a handler fills pages ahead of a sequential reader without another fault, in bytes.
   var streamDistance = 2 << 20
 
-  /// Whether a handler follows the faulting thread even while every CPU is busy; tests want to see what happens then.
+  /// Whether a handler follows the faulting thread even while every CPU is busy. Tests use this to see what happens
+  /// then.
   var followsWhenBusy = false
 
-  /// Where `keepsCPUsAwake` is asked for; tests name other files.
+  /// The path of the device to which `keepsCPUsAwake` writes. Tests name other files.
   var cpuLatencyDevice = CPULatencyHold.devicePath
 
-  /// How many mappings the regions of this runtime may cost with `sigsegv`; nil for what all runtimes may cost
-  /// together.
+  /// The number of mappings that the regions of this runtime may use with `sigsegv`; nil for the limit that all
+  /// runtimes of the process share.
   var mappingLimit: Int?
 
-  /// A configuration with the given values.
+  /// Makes a configuration with the given values. Each parameter sets the property of the same name, which explains
+  /// it. No value is checked before a ``FaultRuntime`` is made.
   public init(
     delivery: Delivery = .auto,
     needsSystemCalls: Bool = false,
@@ -155,7 +242,7 @@ extension FaultRuntimeConfiguration {
 }
 
 extension FaultRuntimeConfiguration {
-  /// The kinds of descriptor that handler threads may have.
+  /// The kinds of descriptor that handlers may open, in the order in which they are tried.
   var handlerKinds: [DescriptorKind] {
     descriptorChoice.candidates(servingSystemCalls: needsSystemCalls)
   }

@@ -1,17 +1,19 @@
-/// What goes wrong where a delivery is chosen and made ready.
+/// Errors that come up while a delivery is chosen and made ready.
 extension FaultRuntimeError {
   static func unavailable(_ error: Userfaultfd.Unavailable) -> Self {
     let tried = error.refusals.map { "\($0.kind.rawValue): \($0.errno)" }.joined(separator: ", ")
     return Self(
       .userfaultfdUnavailable,
       "this host does not allow userfaultfd (\(tried))",
-      // Only what is a matter of this process: whoever looks for another way does so where there is none.
+      // The error has an errno only for a cause within this process. Without one, the host is the cause, and the
+      // runtime may do without a userfaultfd.
       errno: error.refusals.first { $0.errno == .tooManyOpenFiles }?.errno,
       advice: advice(for: error.refusals)
     )
   }
 
-  /// Why the first way that was tried is closed, and the least that would open it; then the same of the others, as far as it is new.
+  /// Returns advice: why the first way that was tried is closed, and the least that would open it; then the same for
+  /// the other ways, as far as that is new.
   private static func advice(for refusals: [Userfaultfd.Refusal]) -> String {
     let facts = HostFacts.ofThisHost(after: refusals)
     var said: [String] = []
@@ -22,7 +24,8 @@ extension FaultRuntimeError {
       let line = facts.explanation(of: cause, for: refusal.kind) + help
       if !said.contains(line) { said.append(line) }
     }
-    // Whoever asked for one that serves system calls may do with less, where the call itself is not forbidden.
+    // A program that asked for a descriptor which serves system calls may be able to do without that. The advice
+    // makes sense only where the call itself is not forbidden.
     if refusals.allSatisfy({ $0.kind.servesKernelModeFaults && $0.errno != .noFunction }) {
       said.append("or accept a user-mode-only descriptor")
     }
@@ -57,7 +60,7 @@ extension FaultRuntimeError {
     Self(.featureMissing, "this kernel has no \(name)", advice: "it needs Linux \(version)")
   }
 
-  /// Whether the host refuses a userfaultfd, and not the process its own state.
+  /// Whether the cause is that the host allows no userfaultfd, and not the state of this process.
   var isOfHost: Bool { code == .userfaultfdUnavailable && errno == nil }
 
   static func providerForbidsDelivery(name: String) -> Self {

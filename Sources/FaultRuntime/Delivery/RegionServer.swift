@@ -1,9 +1,9 @@
-/// What serves the faults of regions: one implementation for each delivery.
+/// Serves the faults of regions. Each delivery is one implementation.
 protocol RegionServer: AnyObject, Sendable {
   /// How faults are delivered; never `auto`.
   var delivery: Delivery { get }
 
-  /// Which way to a userfaultfd was taken; nil where there is none.
+  /// The way in which the userfaultfd was opened; nil where there is none.
   var descriptor: DescriptorKind? { get }
 
   /// The most that one fault may bring, in bytes.
@@ -14,22 +14,27 @@ protocol RegionServer: AnyObject, Sendable {
   /// Maps memory of the kind that this delivery serves.
   ///
   /// - Parameters:
-  ///   - byteCount: whole pages.
-  ///   - alignment: a power of two of which the address is a multiple, where that can be had at no cost; 0 where any page will do.
-  ///   - isTaken: whether a range is another region's.
+  ///   - byteCount: the length in bytes, a multiple of the page size.
+  ///   - alignment: a power of two. The address is a multiple of it where that costs nothing. With 0 any page will
+  ///     do.
+  ///   - isTaken: returns whether a range belongs to another region.
+  /// - Throws: a ``HostCallError`` where the kernel refuses the memory.
   func makeMemory(
     byteCount: Int, alignment: Int, isWritable: Bool, pageSize: PageSize, isTaken: (AddressRange) -> Bool
   ) throws(HostCallError) -> any RegionMemory
 
-  /// Begins to serve the faults of a region over memory of ``makeMemory(byteCount:alignment:isWritable:pageSize:isTaken:)``.
+  /// Begins to serve the faults of a region, whose memory comes from
+  /// ``makeMemory(byteCount:alignment:isWritable:pageSize:isTaken:)``.
   func open(_ region: Region) throws(FaultRuntimeError)
 
-  /// Ends the service of a region whose closing has begun, so that nobody can read a page that no provider gave.
+  /// Ends the service of a region whose closing has begun. No thread can read a page that no provider gave.
   func close(_ region: Region)
 
-  /// Fills a range, whole pages. Returns the first page that could not be filled.
+  /// Fills a range of whole pages, and waits until that has ended. Returns nil, or the first page that could not be
+  /// filled.
   func prefetch(_ region: Region, _ range: Range<Int>) throws(FaultRuntimeError) -> BulkFiller.Failure?
 
-  /// Asks the provider without putting the answer into the region. Returns false where it did not answer in time.
+  /// Asks the provider for bytes without putting them into the region, and waits for them. Returns false if the
+  /// answer did not come in time.
   func peek(_ job: PeekJob) throws(FaultRuntimeError) -> Bool
 }

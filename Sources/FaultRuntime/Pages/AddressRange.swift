@@ -10,7 +10,8 @@ struct AddressRange: Hashable, Sendable {
     self.byteCount = byteCount
   }
 
-  /// Nil where no memory can be there: numbers from outside need not make sense.
+  /// Returns nil if no memory can be at the range: it is empty, or it goes beyond the end of the address space. The
+  /// numbers may come from the kernel or from a program, so they are checked.
   init?(from start: UInt, byteCount: UInt) {
     let (_, overflow) = start.addingReportingOverflow(byteCount)
     guard byteCount > 0, byteCount <= UInt(Int.max), !overflow else { return nil }
@@ -20,8 +21,8 @@ struct AddressRange: Hashable, Sendable {
   @inline(__always)
   var end: UInt { start &+ UInt(bitPattern: byteCount) }
 
-  /// The last address of a range that is not empty. One that goes beyond the end of the address space ends there: what a
-  /// provider lends may lie anywhere.
+  /// The last address of a range that is not empty. A provider may lend memory at any address, so the sum is checked:
+  /// a range that goes beyond the end of the address space ends there.
   @inline(__always)
   var last: UInt {
     let (sum, overflow) = start.addingReportingOverflow(UInt(bitPattern: byteCount) &- 1)
@@ -34,7 +35,7 @@ struct AddressRange: Hashable, Sendable {
 }
 
 extension AddressRange {
-  /// What is left of it: up to two parts.
+  /// Returns what is left of this range without `other`: at most two parts.
   func without(_ other: AddressRange) -> [AddressRange] {
     guard other.start < end, other.end > start else { return [self] }
     var rest: [AddressRange] = []
@@ -43,7 +44,7 @@ extension AddressRange {
     return rest
   }
 
-  /// The part that both have; nil where there is none.
+  /// Returns the part that both ranges have in common, or nil if there is none.
   func intersection(_ other: AddressRange) -> AddressRange? {
     let low = max(start, other.start)
     let high = min(end, other.end)

@@ -1,5 +1,6 @@
 extension Duration {
-  /// Nanoseconds, at least 0 and at most about 292 years.
+  /// The duration in nanoseconds. A negative duration gives 0; a long one gives at most `Int64.max`, which is about
+  /// 292 years.
   var clampedNanoseconds: UInt64 {
     let (seconds, attoseconds) = components
     guard seconds >= 0, attoseconds >= 0 else { return 0 }

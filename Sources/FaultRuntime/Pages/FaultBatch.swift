@@ -1,4 +1,5 @@
-/// Faults in a fixed array, sorted by page, one entry for each page however many threads wait for it.
+/// Faults in an array of fixed size, sorted by page. The batch has one entry for each page and kind of fault, however
+/// many threads wait for the page.
 struct FaultBatch: ~Copyable {
   private var storage: [PendingFault]
   private(set) var count = 0
@@ -15,7 +16,8 @@ struct FaultBatch: ~Copyable {
     return storage[index]
   }
 
-  /// Puts a fault in its place, or merges it with the one of the same page and kind. Traps where the batch is full.
+  /// Inserts a fault in its place, or merges it with an entry for the same page and kind. Traps if a new entry does
+  /// not fit.
   @inline(__always)
   mutating func insert(_ fault: PendingFault) {
     var index = count

@@ -1,9 +1,11 @@
-/// What a fault is about. It is the answer that differs: a fault of one kind is never answered as one of another kind.
+/// What a fault is about. Each kind needs its own answer, so a fault of one kind is never answered like a fault of
+/// another.
 enum FaultKind: UInt8, Hashable, Sendable {
-  /// The page is not there: it is filled.
+  /// The page is missing. The answer fills it.
   case missing
-  /// The page is there, and it was written to although it is write-protected: the protection is lifted.
+  /// A thread wrote to a resident page that is write-protected. The answer lifts the protection.
   case writeProtect
-  /// The page is in the page cache of a shared mapping, and the mapping does not have it yet: it is continued.
+  /// The page cache of a shared mapping has the page, but the mapping does not (a minor fault). `UFFDIO_CONTINUE`
+  /// answers it.
   case minor
 }

@@ -1,13 +1,14 @@
 extension KernelErrno: CustomStringConvertible {
-  /// The symbolic name, such as `ENOMEM`; `errno 200` for a number that Linux does not use.
+  /// The symbolic name, such as `ENOMEM`. For a number that Linux does not use, it is text such as `errno 200`.
   ///
-  /// Where a number has two names, this is the one that the kernel uses: `EAGAIN`, `EDEADLK` or `EOPNOTSUPP`.
+  /// A number with two names has the one that the kernel uses: `EAGAIN`, `EDEADLK` or `EOPNOTSUPP`.
   public var description: String {
     let name = Self.names.indices.contains(Int(rawValue)) ? Self.names[Int(rawValue)] : ""
     return name.isEmpty ? "errno \(rawValue)" : name
   }
 
-  /// The names of all numbers that Linux uses, each at its number; they are the same on every processor that Swift runs on.
+  /// The names of all error numbers that Linux uses, each at the index of its number. They are the same on every
+  /// processor architecture that Swift supports.
   private static let names = [
     "", "EPERM", "ENOENT", "ESRCH", "EINTR", "EIO", "ENXIO", "E2BIG", "ENOEXEC", "EBADF", "ECHILD", "EAGAIN",
     "ENOMEM", "EACCES", "EFAULT", "ENOTBLK", "EBUSY", "EEXIST", "EXDEV", "ENODEV", "ENOTDIR", "EISDIR", "EINVAL",

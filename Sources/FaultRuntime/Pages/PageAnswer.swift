@@ -1,14 +1,15 @@
-/// A part of an answer that one kind of request puts in place.
+/// A part of an answer that a single kind of request puts in place.
 @unsafe
 struct AnswerPart {
-  /// Where the bytes of a part come from.
+  /// Where the bytes of the part come from.
   @unsafe
   enum Content {
-    /// The bytes are at this address. `isStaged` says that it is memory of the runtime's own, which can certainly be read.
+    /// The bytes begin at this address. If `isStaged` is true, they are in memory of the runtime, which is always
+    /// readable.
     case bytes(UnsafeRawPointer, isStaged: Bool)
     /// Every byte is zero.
     case zeros
-    /// The pages are in the page cache of the mapping already (`UFFDIO_CONTINUE`).
+    /// The page cache of the mapping already has the pages (`UFFDIO_CONTINUE`).
     case pageCache
   }
 
@@ -22,8 +23,8 @@ struct AnswerPart {
   }
 }
 
-/// What a provider said, in the form in which it goes into memory. There is a second part where the last page had to be
-/// assembled.
+/// A provider's answer in the form in which it goes into memory. The second part is the last page of the region, if
+/// that page had to be assembled from lent bytes and zeros.
 @unsafe
 struct PageAnswer {
   var first: AnswerPart

@@ -1,23 +1,33 @@
-/// A page that could not be produced: the access to it failed instead of reading something that nobody said.
+/// A page that could not be produced. An access to such a page fails; it never reads bytes that no provider gave.
+///
+/// The failures of a region are in ``LazyRegion/failures``. ``FaultRuntimeConfiguration/onFailure`` receives a
+/// failure before the access fails. Functions that throw instead put the failure into an error of the code
+/// ``FaultRuntimeError/Code-swift.struct/pageFailed``.
+///
+/// ```swift
+/// for failure in region.failures {
+///   print("\(failure.region), offset \(failure.offset): \(failure.cause)")
+/// }
+/// ```
 public struct PageFailure: Error, Sendable {
   /// The name of the region.
   public var region: String
 
-  /// Where the page starts, in bytes from the start of the region.
+  /// The offset of the page, in bytes from the start of the region.
   public var offset: Int
 
-  /// The length of a page, in bytes.
+  /// The size of the page, in bytes.
   public var byteCount: Int
 
-  /// The provider: its own description where it has one (`CustomStringConvertible`), and its type's name otherwise.
+  /// The provider as text: its description if it is `CustomStringConvertible`, and otherwise the name of its type.
   public var provider: String
 
-  /// What the provider threw, or a ``ResolutionError``.
+  /// The error that the provider threw, or a ``ResolutionError``.
   public var cause: any Error
 }
 
 extension PageFailure: CustomStringConvertible {
-  /// One line: region, offset, provider and cause.
+  /// One line with the region, the offset, the provider and the cause.
   public var description: String {
     "region '\(region)', page at offset \(offset), provider \(provider): \(cause)"
   }

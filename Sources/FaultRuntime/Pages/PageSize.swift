@@ -1,6 +1,6 @@
-/// Arithmetic with the size of a page, which is asked for once per runtime and never assumed.
+/// The size of a page, and arithmetic with it. The runtime asks the host for the size and never assumes one.
 struct PageSize: Hashable, Sendable {
-  /// Bytes in a page of this host: a power of two.
+  /// The number of bytes in a page of this host: a power of two.
   let bytes: Int
 
   init(bytes: Int) {
@@ -8,18 +8,18 @@ struct PageSize: Hashable, Sendable {
     self.bytes = bytes
   }
 
-  /// The largest multiple of a page that is not above `value`.
+  /// Returns the largest multiple of the page size that is not above `value`.
   @_noLocks @_noAllocation
   @inline(__always)
   func roundDown(_ value: Int) -> Int { value & ~(bytes &- 1) }
 
-  /// The smallest multiple of a page that is not below `value`; nil where that is not representable.
+  /// Returns the smallest multiple of the page size that is not below `value`, or nil if an `Int` cannot hold it.
   func roundUp(_ value: Int) -> Int? {
     let (sum, overflow) = value.addingReportingOverflow(bytes - 1)
     return overflow ? nil : roundDown(sum)
   }
 
-  /// The start of the page that holds `address`.
+  /// Returns the start of the page that holds `address`.
   @_noLocks @_noAllocation
   @inline(__always)
   func pageStart(of address: UInt) -> UInt { address & ~UInt(bytes &- 1) }

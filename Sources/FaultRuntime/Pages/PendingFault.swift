@@ -1,4 +1,4 @@
-/// A page that threads wait for, because of faults of one kind.
+/// A page that threads wait for because of faults of one kind.
 struct PendingFault: Hashable, Sendable {
   /// The start of the page.
   var page: UInt
@@ -6,11 +6,11 @@ struct PendingFault: Hashable, Sendable {
   var isWrite: Bool
   /// What the fault is about.
   var kind = FaultKind.missing
-  /// A thread of the runtime's own that made it; 0 where only the program's did.
+  /// The thread of the runtime that made the fault, as the kernel numbers it; 0 if only threads of the program did.
   var asker: UInt32 = 0
-  /// When the resolution was put off for the first time, in monotonic nanoseconds; 0 where it was not.
+  /// When the resolution was put off for the first time, in monotonic nanoseconds; 0 if it was not put off.
   var deferredSince: UInt64 = 0
-  /// Whether the failure was reported, and only the poisoning is left to do.
+  /// Whether the failure has been reported, so that the page only has to be poisoned.
   var hasFailed = false
 }
 
@@ -26,11 +26,12 @@ extension PendingFault {
 }
 
 extension PendingFault {
-  /// Whether both are answered by the same request.
+  /// Returns whether one request answers both faults.
   @inline(__always)
   func isSameFault(as other: PendingFault) -> Bool { page == other.page && kind == other.kind }
 
-  /// The order of a batch: by page, and faults of one page by kind.
+  /// Returns whether this fault comes after `other` in a batch. A batch is in the order of pages, and the faults of
+  /// one page are in the order of kinds.
   @inline(__always)
   func comesAfter(_ other: PendingFault) -> Bool {
     page > other.page || (page == other.page && kind.rawValue > other.kind.rawValue)

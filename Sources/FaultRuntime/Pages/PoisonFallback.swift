@@ -1,36 +1,46 @@
-/// What to do with a page that cannot be produced where the kernel cannot poison it (`UFFDIO_POISON` needs Linux 6.6). Zeros
-/// are never an answer. More choices may be added.
+/// What the event loop does with a page that cannot be produced if the kernel cannot poison it (`UFFDIO_POISON`,
+/// Linux 6.6).
+///
+/// The threads that touch the page never read zeros. Other deliveries do not need this choice: with
+/// ``Delivery/sigbus`` and ``Delivery/sigsegv`` the thread that faulted gets its signal on every kernel. Later
+/// versions may add more choices.
+///
+/// ```swift
+/// let runtime = try FaultRuntime(FaultRuntimeConfiguration(poisonFallback: .keepWaiting))
+/// ```
 public struct PoisonFallback: RawRepresentable, Hashable, Sendable, CaseIterable {
   enum Kind: String, CaseIterable {
     case abort, keepWaiting
   }
 
-  /// Switched over inside the module, where every choice has to be thought of.
+  /// The module switches over this value, so the compiler finds every place that a new choice concerns.
   let kind: Kind
 
   private init(kind: Kind) { self.kind = kind }
 
-  /// The program ends, with a line on standard error that says which page and why.
+  /// The program ends. A line on standard error says which page failed and why.
   public static let abort = PoisonFallback(kind: .abort)
 
-  /// A line on standard error, and the threads wait until ``LazyRegion/retry(_:)`` brings the page, or the region is closed.
+  /// The runtime says on standard error which page failed and why. The threads wait until an answer brings the page,
+  /// for example to ``LazyRegion/retry(_:)``, or until the region is closed.
   public static let keepWaiting = PoisonFallback(kind: .keepWaiting)
 
   /// All choices that this version of the library knows.
   public static let allCases: [PoisonFallback] = Kind.allCases.map { PoisonFallback(kind: $0) }
 
-  /// The choice with this name; nil where this version of the library knows none.
+  /// Creates the choice with the given name. The result is nil if this version of the library knows no such choice.
   public init?(rawValue: String) {
     guard let kind = Kind(rawValue: rawValue) else { return nil }
     self.init(kind: kind)
   }
 
-  /// Its name: `abort` or `keepWaiting`.
+  /// The name of the choice: `abort` or `keepWaiting`.
   public var rawValue: String { kind.rawValue }
 
-  // Written out, because for a type with a raw value the standard library would compare and hash that.
+  // The standard library would compare and hash the raw value of a raw-representable type, so both functions are
+  // written out.
 
-  /// Whether both are the same choice.
+  /// Returns whether both values are the same choice.
   public static func == (left: PoisonFallback, right: PoisonFallback) -> Bool { left.kind == right.kind }
 
   /// Hashes the choice.
@@ -38,6 +48,6 @@ public struct PoisonFallback: RawRepresentable, Hashable, Sendable, CaseIterable
 }
 
 extension PoisonFallback: CustomStringConvertible {
-  /// The name, as ``rawValue`` has it.
+  /// The name of the choice, the same as ``rawValue``.
   public var description: String { rawValue }
 }

@@ -1,62 +1,74 @@
-/// What the program has done to a region's memory behind the runtime's back, as far as the kernel tells: with the event loop
-/// (`UFFD_FEATURE_EVENT_REMAP`, `_UNMAP`, `_REMOVE`).
+/// A change that the program made to the memory of a region without the runtime, such as `munmap(2)`.
 ///
-/// `mprotect(2)` is not told, and neither is anything of a region that its faulting threads serve (`sigbus`).
+/// The runtime learns of such changes from the kernel, for regions that the event loop serves
+/// (`UFFD_FEATURE_EVENT_REMAP`, `UFFD_FEATURE_EVENT_UNMAP`, `UFFD_FEATURE_EVENT_REMOVE`). The kernel does not report
+/// `mprotect(2)`, and it reports nothing about regions with ``Delivery/sigbus`` or ``Delivery/sigsegv``.
+/// ``FaultRuntimeConfiguration/onEvent`` receives the events.
+///
+/// ```swift
+/// var configuration = FaultRuntimeConfiguration()
+/// configuration.onEvent = { event in
+///   if event.kind == .discarded { print(event) }
+/// }
+/// ```
 public struct RegionEvent: Hashable, Sendable {
-  /// What was done. More may be added: leave alone what you do not know.
+  /// The kind of a change. Later versions may add more kinds, so a program should ignore kinds that it does not know.
   public struct Kind: Hashable, Sendable {
     fileprivate enum Name: String {
       case discarded, unmapped, moved
     }
     fileprivate let name: Name
 
-    /// `MADV_DONTNEED`, `MADV_FREE` or `MADV_REMOVE`: what was written there is lost, and the provider is asked again.
+    /// `MADV_DONTNEED`, `MADV_FREE` or `MADV_REMOVE`. What was written to the pages is lost, and the next touch asks
+    /// the provider again.
     public static let discarded = Kind(name: .discarded)
 
-    /// `munmap(2)`, a mapping of something else in its place, or `mremap(2)` that made it smaller. What is there now is not
-    /// the region's any more, and ``LazyRegion/close()`` leaves it alone.
+    /// `munmap(2)`, a mapping of other memory over the region, or `mremap(2)` that made the memory smaller. The
+    /// addresses no longer belong to the region, and ``LazyRegion/close()`` leaves them alone.
     public static let unmapped = Kind(name: .unmapped)
 
-    /// `mremap(2)`. Pages that had come are at the new address; the others fail there, because a region is served where it
-    /// was mapped only. They never read as zero.
+    /// `mremap(2)`. Pages that were resident are now at the new address. Accesses to the other pages fail there and
+    /// never read zeros, because a region is served only where it was mapped.
     public static let moved = Kind(name: .moved)
   }
 
-  /// What was done.
+  /// The kind of the change.
   public let kind: Kind
 
   /// The name of the region.
   public let region: String
 
-  /// To which part of it, in bytes from the start of the region; whole pages.
+  /// The part of the region that changed, in bytes from the start of the region. It consists of whole pages.
   public let range: Range<Int>
 
-  /// The address that the first byte of ``range`` has now, for the kind `moved`; nil for the others.
+  /// The new address of the first byte of ``range``, for the kind `moved`. For other kinds it is nil.
   public let destination: UInt?
 
-  /// An event of the kind `discarded`.
+  /// Creates an event of the kind `discarded`. `range` is in bytes from the start of the region.
   public static func discarded(region: String, range: Range<Int>) -> RegionEvent {
     RegionEvent(kind: .discarded, region: region, range: range, destination: nil)
   }
 
-  /// An event of the kind `unmapped`.
+  /// Creates an event of the kind `unmapped`. `range` is in bytes from the start of the region.
   public static func unmapped(region: String, range: Range<Int>) -> RegionEvent {
     RegionEvent(kind: .unmapped, region: region, range: range, destination: nil)
   }
 
-  /// An event of the kind `moved`.
+  /// Creates an event of the kind `moved`. `range` is in bytes from the start of the region, and `destination` is the
+  /// new address of its first byte.
   public static func moved(region: String, range: Range<Int>, to destination: UInt) -> RegionEvent {
     RegionEvent(kind: .moved, region: region, range: range, destination: destination)
   }
 }
 
 extension RegionEvent.Kind: CustomStringConvertible {
-  /// `discarded`, `unmapped` or `moved`.
+  /// The name of the kind: `discarded`, `unmapped` or `moved`.
   public var description: String { name.rawValue }
 }
 
 extension RegionEvent: CustomStringConvertible {
-  /// Region, offsets and what was done, in one line.
+  /// One line with the region, the offsets and the kind of the change. For the kind `moved`, it also has the new
+  /// address.
   public var description: String {
     let place = destination.map { " to 0x" + String($0, radix: 16) } ?? ""
     return "region '\(region)', offsets \(range.lowerBound)..<\(range.upperBound): \(kind)\(place)"

@@ -1,6 +1,14 @@
-/// Why the runtime itself refused an answer, or could not put it in place.
+/// An error of the runtime itself about a page: it refused an answer, or could not put an answer in place.
+///
+/// Errors that a provider throws are kept as they are. Both are found in ``PageFailure/cause``.
+///
+/// ```swift
+/// if let error = region.failure(at: 0)?.cause as? ResolutionError, error.code == .deadlineExceeded {
+///   try region.retry(0..<region.byteCount)   // asks again for each page that has failed
+/// }
+/// ```
 public struct ResolutionError: Error, Hashable, Sendable {
-  /// What kind of failure it was. More may be added.
+  /// The kind of a failure. Later versions may add more kinds.
   public struct Code: Hashable, Sendable {
     fileprivate enum Name: String {
       case answerTooShort, answerTooLong, lentLazyMemory, refused, timedOut, regionClosed, deadlineExceeded, memoryMoved
@@ -8,38 +16,45 @@ public struct ResolutionError: Error, Hashable, Sendable {
     }
     fileprivate let name: Name
 
-    /// The provider produced fewer bytes than the page has: ``ResolutionError/producedByteCount`` of
-    /// ``ResolutionError/wantedByteCount``.
+    /// The answer leaves out a page that is needed: the provider produced or lent
+    /// ``ResolutionError/producedByteCount`` of ``ResolutionError/wantedByteCount`` bytes.
     public static let answerTooShort = Code(name: .answerTooShort)
 
-    /// The provider lent more bytes than were asked for: ``ResolutionError/producedByteCount`` instead of
+    /// The answer has more bytes than were asked for: ``ResolutionError/producedByteCount`` instead of
     /// ``ResolutionError/wantedByteCount``.
     public static let answerTooLong = Code(name: .answerTooLong)
 
-    /// The provider lent lazy memory of the same runtime: copying from it would wait for the thread that copies.
+    /// The provider lent lazy memory of the same runtime. A copy from that memory could wait for the thread that
+    /// makes the copy.
     public static let lentLazyMemory = Code(name: .lentLazyMemory)
 
-    /// The kernel refused, and ``ResolutionError/errno`` says why: `ENOMEM` where memory, or its cgroup's limit, is used up;
-    /// `EFAULT` where lent memory is not readable; `EEXIST` where it says again and again that a page is there, and threads
-    /// say that it is not (an exhausted hugetlb pool does that).
+    /// The kernel refused the page. ``ResolutionError/errno`` says why:
+    ///
+    /// - `ENOMEM`: memory is used up, or the limit of a memory cgroup was reached.
+    /// - `EFAULT`: the memory that the provider lent cannot be read.
+    /// - `EINVAL`: the memory that the provider lent is at an address where no program can have memory, or the fault
+    ///   is of a kind that the runtime does not serve.
+    /// - `ENOENT`: the program has unmapped or moved the memory of the region.
+    /// - `EEXIST`: the kernel keeps reporting that the page is present, while threads keep faulting on it. An
+    ///   exhausted hugetlb pool does that.
     public static let refused = Code(name: .refused)
 
-    /// The kernel wanted the resolution tried again until the deadline had passed
-    /// (``FaultRuntimeConfiguration/resolveTimeout``).
+    /// The kernel asked for another try until the deadline of ``FaultRuntimeConfiguration/resolveTimeout`` had
+    /// passed.
     public static let timedOut = Code(name: .timedOut)
 
-    /// The region was closed while the fault was waiting.
+    /// The region was closed while the access waited for its page.
     public static let regionClosed = Code(name: .regionClosed)
 
-    /// The provider did not answer within the region's deadline (``RegionOptions/timeout``), which
-    /// ``ResolutionError/deadline`` repeats.
+    /// The provider did not answer within the timeout of the region (``RegionOptions/timeout``).
+    /// ``ResolutionError/deadline`` has the same value.
     public static let deadlineExceeded = Code(name: .deadlineExceeded)
 
-    /// The program has moved the memory with `mremap(2)`: a region is served where it was mapped only.
+    /// The program has moved the memory with `mremap(2)`. A region is served only where it was mapped.
     public static let memoryMoved = Code(name: .memoryMoved)
 
-    /// Waiting for the page would be for ever: the thread that would have to produce it waits for it itself.
-    /// ``ResolutionError/deadlock`` names both ends.
+    /// The wait for the page would never end, because the thread that has to produce the page waits for it, directly
+    /// or through other threads. ``ResolutionError/deadlock`` names both ends of the wait.
     public static let deadlock = Code(name: .deadlock)
   }
 
@@ -55,19 +70,27 @@ public struct ResolutionError: Error, Hashable, Sendable {
     case deadlock(SelfDeadlock)
   }
 
-  /// Switched over inside the module, where every failure has to be thought of.
+  /// The module switches over this value, so the compiler finds every place that a new failure concerns.
   let reason: Reason
 
   private init(_ reason: Reason) { self.reason = reason }
 }
 
 extension ResolutionError {
-  /// An error with the code `answerTooShort`; both numbers are bytes.
+  /// Creates an error with the code `answerTooShort`.
+  ///
+  /// - Parameters:
+  ///   - produced: the number of bytes that the provider produced or lent.
+  ///   - wanted: the number of bytes that it was asked for.
   public static func answerTooShort(produced: Int, wanted: Int) -> ResolutionError {
     ResolutionError(.answerTooShort(produced: produced, wanted: wanted))
   }
 
-  /// An error with the code `answerTooLong`; both numbers are bytes.
+  /// Creates an error with the code `answerTooLong`.
+  ///
+  /// - Parameters:
+  ///   - produced: the number of bytes that the provider produced or lent.
+  ///   - wanted: the number of bytes that it was asked for.
   public static func answerTooLong(produced: Int, wanted: Int) -> ResolutionError {
     ResolutionError(.answerTooLong(produced: produced, wanted: wanted))
   }
@@ -75,7 +98,7 @@ extension ResolutionError {
   /// An error with the code `lentLazyMemory`.
   public static var lentLazyMemory: ResolutionError { ResolutionError(.lentLazyMemory) }
 
-  /// An error with the code `refused`.
+  /// Creates an error with the code `refused` and the kernel's reason.
   public static func refused(_ errno: KernelErrno) -> ResolutionError { ResolutionError(.refused(errno)) }
 
   /// An error with the code `timedOut`.
@@ -84,7 +107,7 @@ extension ResolutionError {
   /// An error with the code `regionClosed`.
   public static var regionClosed: ResolutionError { ResolutionError(.regionClosed) }
 
-  /// An error with the code `deadlineExceeded`.
+  /// Creates an error with the code `deadlineExceeded` and the deadline that has passed.
   public static func deadlineExceeded(_ deadline: Duration) -> ResolutionError {
     ResolutionError(.deadlineExceeded(deadline))
   }
@@ -92,12 +115,12 @@ extension ResolutionError {
   /// An error with the code `memoryMoved`.
   public static var memoryMoved: ResolutionError { ResolutionError(.memoryMoved) }
 
-  /// An error with the code `deadlock`.
+  /// Creates an error with the code `deadlock` and the two ends of the wait.
   public static func deadlock(_ ends: SelfDeadlock) -> ResolutionError { ResolutionError(.deadlock(ends)) }
 }
 
 extension ResolutionError {
-  /// What kind of failure it was.
+  /// The kind of the failure.
   public var code: Code {
     switch reason {
     case .answerTooShort: .answerTooShort
@@ -112,10 +135,11 @@ extension ResolutionError {
     }
   }
 
-  /// The kernel's reason, for the code `refused`; nil for the others.
+  /// The kernel's reason, for the code `refused`. For other codes it is nil.
   public var errno: KernelErrno? { if case .refused(let errno) = reason { errno } else { nil } }
 
-  /// How many bytes the provider produced or lent, for the codes `answerTooShort` and `answerTooLong`; nil for the others.
+  /// The number of bytes that the provider produced or lent, for the codes `answerTooShort` and `answerTooLong`. For
+  /// other codes it is nil.
   public var producedByteCount: Int? {
     switch reason {
     case .answerTooShort(let produced, _), .answerTooLong(let produced, _): produced
@@ -123,7 +147,8 @@ extension ResolutionError {
     }
   }
 
-  /// How many bytes it should have been, for the codes `answerTooShort` and `answerTooLong`; nil for the others.
+  /// The number of bytes that the provider was asked for, for the codes `answerTooShort` and `answerTooLong`. For
+  /// other codes it is nil.
   public var wantedByteCount: Int? {
     switch reason {
     case .answerTooShort(_, let wanted), .answerTooLong(_, let wanted): wanted
@@ -131,10 +156,10 @@ extension ResolutionError {
     }
   }
 
-  /// The deadline that the provider did not keep, for the code `deadlineExceeded`; nil for the others.
+  /// The deadline that has passed, for the code `deadlineExceeded`. For other codes it is nil.
   public var deadline: Duration? { if case .deadlineExceeded(let deadline) = reason { deadline } else { nil } }
 
-  /// Both ends of the wait, for the code `deadlock`; nil for the others.
+  /// The two ends of the wait, for the code `deadlock`. For other codes it is nil.
   public var deadlock: SelfDeadlock? { if case .deadlock(let ends) = reason { ends } else { nil } }
 }
 
@@ -144,7 +169,7 @@ extension ResolutionError.Code: CustomStringConvertible {
 }
 
 extension ResolutionError: CustomStringConvertible {
-  /// What happened, and what to do about it.
+  /// One line that says what happened and, where possible, what to do about it.
   public var description: String {
     switch reason {
     case .answerTooShort(let produced, let wanted):

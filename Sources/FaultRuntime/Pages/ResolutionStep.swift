@@ -1,47 +1,51 @@
-/// What to do after a resolving request came back: one pure function, used by every path that resolves.
+/// What the runtime does next after the kernel has returned from a resolving request. All deliveries use the same
+/// function for this decision, which depends on nothing but its arguments.
 enum ResolutionStep: Hashable, Sendable {
-  /// All of it is in place, and the threads that waited for it run.
+  /// The whole range is in place, and the threads that waited for it run.
   case done
 
-  /// The first `completed` bytes are in place; go on right behind them.
+  /// The first `completed` bytes are in place. The runtime continues directly behind them.
   case goOn(completed: Int)
 
-  /// Nothing was done, because an event is unread or its effects are under way: read the descriptor on, and try again
-  /// after a while.
+  /// The kernel did nothing, because an event is unread or its effects have not ended. The runtime has to read from
+  /// the descriptor and try again after a while.
   case later
 
-  /// The first page is there already. Nobody was woken: wake those who wait for it, and go on behind it.
+  /// The first page is already present, and the kernel woke no thread. The runtime wakes the threads that wait for
+  /// the page and continues behind it.
   case present
 
-  /// The first page is there, says the kernel, and threads keep faulting on it. Trying again would be for ever.
+  /// The kernel says that the first page is present, but threads keep faulting on it. Further tries would never end.
   case endlesslyPresent
 
-  /// The page cannot be moved now (pinned, or shared after a fork): copy its bytes instead.
+  /// The page cannot be moved now, because it is pinned or shared after a fork. The bytes have to be copied instead.
   case copyInstead
 
-  /// The range is not ours any more: unmapped, or unregistered. Wake whoever waits, so that it meets what is there now.
+  /// The range was unmapped or unregistered and no longer belongs to the region. The runtime wakes the waiting
+  /// threads, which then meet what is mapped there now.
   case gone
 
-  /// The address space is gone, and everybody who waited with it.
+  /// The address space no longer exists, and so there are no threads that wait.
   case targetGone
 
-  /// It cannot be resolved: the threads that wait must fail.
+  /// The range cannot be resolved. The accesses of the waiting threads must fail.
   case fail(KernelErrno)
 
-  /// A request that the runtime should not have made.
+  /// The request itself was wrong, which is a defect of the runtime.
   case misuse(KernelErrno)
 
-  /// How often a page may be reported present and then faulted on again before that is called endless. Benign races stay
-  /// in single digits; the livelock of an exhausted hugetlb pool makes thousands in a second.
+  /// How often the kernel may report a page as present while threads keep faulting on it, before the runtime gives
+  /// up. Harmless races stay below ten reports. The endless loop of an exhausted hugetlb pool makes thousands in a
+  /// second.
   static let presentLimit = 128
 
-  /// Judges the result of one request.
+  /// Decides what follows from the result of one request.
   ///
   /// - Parameters:
-  ///   - request: what was asked of the kernel.
-  ///   - completed: bytes that the kernel reports as resolved.
-  ///   - errno: the failure, nil for success.
-  ///   - earlierPresent: how often the first page was reported present before.
+  ///   - request: the request that was made.
+  ///   - completed: the number of bytes that the kernel reports as resolved.
+  ///   - errno: the failure, or nil for success.
+  ///   - earlierPresent: how often the kernel has reported the first page as present before.
   @inline(__always)
   static func after(_ request: ResolveRequest, completed: Int, errno: KernelErrno?, earlierPresent: Int = 0)
     -> ResolutionStep
@@ -53,7 +57,7 @@ enum ResolutionStep: Hashable, Sendable {
   private static func afterFailure(
     _ request: ResolveRequest, completed: Int, errno: KernelErrno, earlierPresent: Int
   ) -> ResolutionStep {
-    // The cause of a partial result shows at the next try, which starts where it stopped.
+    // The next request starts where this one stopped, and its result shows the cause.
     if completed > 0 { return .goOn(completed: completed) }
     switch errno {
     case .resourceTemporarilyUnavailable: return .later
@@ -62,7 +66,8 @@ enum ResolutionStep: Hashable, Sendable {
     case .noSuchProcess: return .targetGone
     case .resourceBusy where request == .move: return .copyInstead
     case .invalidArgument where request == .move: return .copyInstead
-    // The source is what a provider lent: where no memory of a program can be, the kernel says this instead of EFAULT.
+    // The source is memory that a provider lent. For an address where no program can have memory, the kernel reports
+    // EINVAL instead of EFAULT.
     case .invalidArgument where request == .copy: return .fail(errno)
     case .invalidArgument, .badFileDescriptor: return .misuse(errno)
     default: return .fail(errno)

@@ -1,4 +1,4 @@
-/// A request that resolves faults.
+/// A request to the kernel that resolves faults.
 enum ResolveRequest: String, Hashable, Sendable, CaseIterable {
   case copy = "UFFDIO_COPY"
   case zeropage = "UFFDIO_ZEROPAGE"
@@ -12,10 +12,11 @@ enum ResolveRequest: String, Hashable, Sendable, CaseIterable {
 struct ResolveError: Error, Hashable, Sendable, CustomStringConvertible {
   var request: ResolveRequest
   var errno: KernelErrno
-  /// Bytes that were resolved before it stopped.
+  /// The number of bytes that were resolved before the request failed.
   var completedByteCount: Int
 
-  // Written out, because the compiler does not look for locks in an initializer of another file that it makes up itself.
+  // The compiler does not check for locks in a memberwise initializer that it makes in another file, so the
+  // initializer is written out.
   @_noLocks @_noAllocation
   @inline(__always)
   init(request: ResolveRequest, errno: KernelErrno, completedByteCount: Int) {

@@ -1,27 +1,37 @@
 internal import CUFFD
 
-/// The bytes of a regular file, read with `pread(2)`.
+/// A provider of the bytes of a regular file, which it reads with `pread(2)`.
 ///
-/// The length is that of the file when it was opened. Where the file is truncated later, pages behind its new end fail
-/// with ``FileProviderError``; they do not read as zero. Where its contents change, pages that are not resident yet show
-/// the change, and the others do not.
+/// ```swift
+/// let weights = try runtime.map(FileProvider("weights.bin"))
+/// ```
 ///
-/// For a local file and nothing else, plain `mmap(2)` is faster. This provider is for what `mmap` cannot do: errors in
-/// place of SIGBUS roulette, private snapshots, memory that mixes files with other sources.
+/// The length is that of the file when it was opened. If the file is truncated later, pages beyond its new end fail
+/// with a ``FileProviderError`` of the code ``FileProviderError/Code-swift.struct/truncated``; they do not read as
+/// zero. If the contents of the file change, pages that become resident later have the new bytes, and resident pages
+/// keep the old ones.
+///
+/// For a local file alone, plain `mmap(2)` is faster. This provider does what `mmap(2)` cannot do: a failed read is
+/// an error with its cause and not a bare SIGBUS, a resident page keeps its bytes when the file changes, and other
+/// providers can build on the file.
+///
+/// The provider holds one file descriptor until the last reference to it is released. Any thread may use the
+/// provider, and several threads may ask it at the same time.
 public final class FileProvider: SizedPageProvider, CustomStringConvertible {
-  /// The path, for messages. Control characters and bytes that are not UTF-8 are shown as `\xNN`, a NUL as `\0`.
+  /// The path as text for messages. Control characters and bytes that are not UTF-8 are shown as `\xNN`, and a NUL is
+  /// shown as `\0`.
   public let path: String
 
-  /// The path as the kernel knows it.
+  /// The bytes of the path, as the kernel knows it.
   public let pathBytes: [UInt8]
 
-  /// The type and the path, as messages about a page name them.
+  /// The name of the type and the path. Messages about a page use this text.
   public var description: String { "FileProvider(\(path))" }
 
   /// The length of the file when it was opened, in bytes.
   public let byteCount: Int
 
-  /// How much is read for one fault.
+  /// The number of bytes that the provider reads for one request.
   public let requestSize: RequestSize
 
   private let file: File
@@ -31,12 +41,16 @@ public final class FileProvider: SizedPageProvider, CustomStringConvertible {
     deinit { _ = cuffd_close(descriptor) }
   }
 
-  /// Opens a regular file for reading.
+  /// Opens a regular file for reading. Blocks as long as `open(2)` and `fstat(2)` do.
   ///
   /// - Parameters:
-  ///   - path: the file. A relative path starts at the current directory.
-  ///   - requestSize: how much to read for one fault, in bytes; one page, and up to 256 KiB while accesses run on, unless told.
-  /// - Throws: ``FileProviderError`` with the code `cannotOpen`, `invalidPath` (the path has a NUL in it) or `notARegularFile`.
+  ///   - path: the path of the file. A relative path starts at the current directory.
+  ///   - requestSize: the number of bytes to read for one request. By default this is one page, and up to 256 KiB
+  ///     while accesses run on.
+  /// - Throws: ``FileProviderError`` with the code
+  ///   - `cannotOpen` if the file cannot be opened or examined;
+  ///   - `invalidPath` if the path contains a NUL;
+  ///   - `notARegularFile` if the file is a directory, a device, a pipe or a socket.
   public convenience init(
     _ path: String,
     requestSize: RequestSize = RequestSize(preferred: 1, largest: 256 << 10)
@@ -44,20 +58,24 @@ public final class FileProvider: SizedPageProvider, CustomStringConvertible {
     try self.init(pathBytes: path.utf8, requestSize: requestSize)
   }
 
-  /// Opens a regular file for reading, whose name may be any bytes: names on Linux need not be UTF-8, and a `String` cannot
-  /// hold one that is not.
+  /// Opens a regular file for reading, by a name of any bytes. A file name on Linux need not be UTF-8, and a `String`
+  /// cannot hold a name that is not. Blocks as long as `open(2)` and `fstat(2)` do.
   ///
   /// - Parameters:
-  ///   - pathBytes: the path, without the zero byte that ends it in C.
-  ///   - requestSize: how much to read for one fault, in bytes; one page, and up to 256 KiB while accesses run on, unless told.
-  /// - Throws: ``FileProviderError`` with the code `cannotOpen`, `invalidPath` (the path has a zero byte in it) or
-  ///   `notARegularFile`.
+  ///   - pathBytes: the path, without the zero byte that ends it in C. A relative path starts at the current
+  ///     directory.
+  ///   - requestSize: the number of bytes to read for one request. By default this is one page, and up to 256 KiB
+  ///     while accesses run on.
+  /// - Throws: ``FileProviderError`` with the code
+  ///   - `cannotOpen` if the file cannot be opened or examined;
+  ///   - `invalidPath` if the path contains a zero byte;
+  ///   - `notARegularFile` if the file is a directory, a device, a pipe or a socket.
   public init(
     pathBytes: some Collection<UInt8>,
     requestSize: RequestSize = RequestSize(preferred: 1, largest: 256 << 10)
   ) throws(FileProviderError) {
     let path = readableText(pathBytes)
-    // The kernel would open what is before it.
+    // The kernel would open the file whose path ends before the zero byte.
     guard !pathBytes.contains(0) else { throw FileProviderError(code: .invalidPath, path: path) }
     let opened = unsafe cuffd_file_open(pathBytes.map { CChar(bitPattern: $0) } + [0])
     if let errno = KernelErrno(returned: opened) {
@@ -81,13 +99,23 @@ public final class FileProvider: SizedPageProvider, CustomStringConvertible {
     self.file = file
   }
 
-  /// `pread(2)` is safe in a signal handler, and the thread that faulted waits for the file in any case. A handler thread must not
-  /// wait for it.
+  /// The permissions ``ProviderPermissions/concurrentRequests`` and ``ProviderPermissions/signalHandler``.
+  ///
+  /// `pread(2)` is safe in a signal handler, and the thread that faulted has to wait for the file in any case. A
+  /// handler thread of the event loop must not wait for it, so the provider does not permit
+  /// ``ProviderPermissions/handlerThread``.
   public var permissions: ProviderPermissions { [.concurrentRequests, .signalHandler] }
 
-  /// Reads the wanted bytes, at any offset. Blocks as long as `pread(2)` does.
+  /// Reads the bytes of a request into the buffer. Blocks as long as `pread(2)` does. The offset need not be a
+  /// multiple of the page size.
   ///
-  /// - Throws: ``FileProviderError`` with the code `cannotRead` or `truncated`.
+  /// - Parameters:
+  ///   - request: the bytes to read. They have to lie within the file.
+  ///   - page: the buffer to fill.
+  /// - Returns: ``PageContents/filled``, with all bytes of the request.
+  /// - Throws: ``FileProviderError`` with the code
+  ///   - `cannotRead` if `pread(2)` fails;
+  ///   - `truncated` if the file ends before the request does.
   public func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
     while page.count < request.byteCount {
       let offset = request.offset + page.count

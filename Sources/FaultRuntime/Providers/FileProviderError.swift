@@ -1,34 +1,44 @@
-/// Why a file could not be opened or read.
+/// An error of a ``FileProvider``: a file could not be opened or read.
+///
+/// ```swift
+/// do throws(FileProviderError) {
+///   return try FileProvider(path)
+/// } catch where error.errno == .noSuchFileOrDirectory {
+///   return nil
+/// }
+/// ```
 public struct FileProviderError: Error, Hashable, Sendable {
-  /// What kind of failure it was. More may be added.
+  /// The kind of a failure. Later versions may add more kinds.
   public struct Code: Hashable, Sendable {
     fileprivate enum Kind { case cannotOpen, invalidPath, notARegularFile, cannotRead, truncated }
     fileprivate let kind: Kind
 
-    /// `open(2)` or `fstat(2)` failed; `errno` says why.
+    /// `open(2)` or `fstat(2)` failed. ``FileProviderError/errno`` says why.
     public static let cannotOpen = Code(kind: .cannotOpen)
-    /// The path has a zero byte (NUL) in it, where the kernel would take it to end.
+    /// The path contains a zero byte (NUL). The kernel would take the path to end there.
     public static let invalidPath = Code(kind: .invalidPath)
-    /// It is a directory (`EISDIR`), a device, a pipe or a socket.
+    /// The file is a directory (``FileProviderError/errno`` is then `EISDIR`), a device, a pipe or a socket.
     public static let notARegularFile = Code(kind: .notARegularFile)
-    /// `pread(2)` failed; `errno` says why.
+    /// `pread(2)` failed. ``FileProviderError/errno`` says why.
     public static let cannotRead = Code(kind: .cannotRead)
-    /// The file ends before `offset`: it was shortened after it was opened.
+    /// The file ends at ``FileProviderError/offset`` or before it. It was truncated after it was opened, or the
+    /// request goes beyond its end.
     public static let truncated = Code(kind: .truncated)
   }
 
-  /// What kind of failure it was.
+  /// The kind of the failure.
   public var code: Code
-  /// The path of the file. Control characters and bytes that are not UTF-8 are shown as `\xNN`, a NUL as `\0`.
+  /// The path of the file, as text for messages. Control characters and bytes that are not UTF-8 are shown as `\xNN`,
+  /// and a NUL is shown as `\0`.
   public var path: String
-  /// Where in the file, in bytes, for failures of reading.
+  /// The offset in the file where reading failed, in bytes. For failures to open the file it is nil.
   public var offset: Int?
-  /// The kernel's reason, where there is one.
+  /// The kernel's reason, or nil if the kernel gave none.
   public var errno: KernelErrno?
 }
 
 extension FileProviderError: CustomStringConvertible {
-  /// One line: what failed, where, and why.
+  /// One line that says what failed, where, and why.
   public var description: String {
     let reason = errno.map { " (\($0): \($0.explanation))" } ?? ""
     return switch code.kind {
@@ -42,7 +52,8 @@ extension FileProviderError: CustomStringConvertible {
   }
 }
 
-/// Bytes as one line of text: control characters and what is not UTF-8 as `\xNN`, a NUL as `\0`, everything else as it is.
+/// Returns bytes as one line of text. Control characters and bytes that are not UTF-8 become `\xNN`, a NUL becomes
+/// `\0`, and everything else stays as it is.
 func readableText(_ bytes: some Collection<UInt8>) -> String {
   var text = ""
   var rest = bytes[...]

@@ -1,11 +1,20 @@
-/// Bytes that are already in memory, lent to the region page by page.
+/// A provider of bytes that are already in memory. It lends them to the region, which copies each page once.
+///
+/// ```swift
+/// let region = try runtime.map(MemoryProvider(copying: [1, 2, 3]))
+/// let second = region.load(fromByteOffset: 1, as: UInt8.self)   // 2
+/// ```
+///
+/// Any thread may use the provider, and several threads may ask it at the same time.
 @safe
-// Safe to share: the memory is never written after `init`.
+// Safe to share: nothing writes to the memory after `init`.
 public final class MemoryProvider: SizedPageProvider, @unchecked Sendable {
   private let bytes: UnsafeRawBufferPointer
   private let isOwned: Bool
 
-  /// Copies `bytes`, and lends the copy.
+  /// Makes a provider of a copy of `bytes`.
+  ///
+  /// - Complexity: O(*n*), where *n* is the number of bytes.
   public init(copying bytes: RawSpan) {
     let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: bytes.byteCount, alignment: 64)
     unsafe bytes.withUnsafeBytes { source in unsafe copy.copyMemory(from: source) }
@@ -13,15 +22,17 @@ public final class MemoryProvider: SizedPageProvider, @unchecked Sendable {
     isOwned = true
   }
 
-  /// Copies `bytes`, and lends the copy.
+  /// Makes a provider of a copy of `bytes`.
+  ///
+  /// - Complexity: O(*n*), where *n* is the number of bytes.
   public convenience init(copying bytes: [UInt8]) {
     unsafe self.init(copying: bytes.span.bytes)
   }
 
-  /// Lends `bytes` without copying them.
+  /// Makes a provider that lends `bytes` and does not copy them.
   ///
-  /// - Parameter bytes: memory that stays valid and unchanged for as long as a region over this provider is open, and that
-  ///   is not lazy memory of the same runtime.
+  /// - Parameter bytes: the memory to lend. It has to stay valid and unchanged as long as a region over this provider
+  ///   is open. It must not be lazy memory of the same runtime.
   @unsafe
   public init(borrowing bytes: UnsafeRawBufferPointer) {
     unsafe self.bytes = bytes
@@ -35,15 +46,20 @@ public final class MemoryProvider: SizedPageProvider, @unchecked Sendable {
   /// The number of bytes that are lent.
   public var byteCount: Int { unsafe bytes.count }
 
-  /// One page for a fault, up to 256 KiB while accesses run on.
+  /// One page for a fault, and up to 256 KiB while accesses run on.
   public var requestSize: RequestSize { RequestSize(preferred: 1, largest: 256 << 10) }
 
-  /// All: lending is arithmetic.
+  /// All permissions, ``ProviderPermissions/inMemory``: to lend bytes takes only a little arithmetic.
   public var permissions: ProviderPermissions { .inMemory }
 
-  /// Lends the wanted bytes; fewer where the region is longer than this memory. The offset may be any.
+  /// Lends the bytes of a request. The answer has fewer bytes than the request if the memory ends before the request
+  /// does. The offset need not be a multiple of the page size. O(1).
   ///
-  /// - Throws: ``OutOfBounds`` where there are none.
+  /// - Parameters:
+  ///   - request: the bytes to lend.
+  ///   - page: the buffer, which stays empty.
+  /// - Returns: an answer that lends the bytes.
+  /// - Throws: ``OutOfBounds`` if the memory has no bytes at the offset.
   public func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
     let available = unsafe bytes.count
     guard request.offset < available else {
@@ -53,14 +69,15 @@ public final class MemoryProvider: SizedPageProvider, @unchecked Sendable {
     return unsafe .lent(UnsafeRawBufferPointer(rebasing: bytes[request.offset..<end]))
   }
 
-  /// A page was asked for that lies behind the end of the memory: the region was mapped longer than that.
+  /// A request for a page beyond the end of the memory. The region was mapped with a length greater than that of the
+  /// memory.
   public struct OutOfBounds: Error, Hashable, Sendable, CustomStringConvertible {
-    /// The wanted offset, in bytes.
+    /// The offset of the request, in bytes.
     public var offset: Int
     /// The length of the memory, in bytes.
     public var available: Int
 
-    /// Both numbers, in words.
+    /// One line with both numbers.
     public var description: String { "offset \(offset) is behind the end of the memory, which has \(available) bytes" }
   }
 }

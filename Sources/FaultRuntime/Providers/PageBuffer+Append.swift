@@ -1,5 +1,7 @@
 extension PageBuffer {
-  /// Appends a copy of `bytes`. Traps where they do not fit.
+  /// Appends a copy of `bytes`. Traps if there is not enough room for them.
+  ///
+  /// - Complexity: O(*n*), where *n* is the number of bytes.
   @inlinable
   public mutating func append(_ bytes: RawSpan) {
     requireRoom(for: bytes.byteCount)
@@ -10,26 +12,32 @@ extension PageBuffer {
     used &+= bytes.byteCount
   }
 
-  /// Appends a copy of `bytes`. Traps where they do not fit.
+  /// Appends a copy of `bytes`. Traps if there is not enough room for them.
+  ///
+  /// - Complexity: O(*n*), where *n* is the number of bytes.
   @inlinable
   public mutating func append(_ bytes: Span<UInt8>) {
     unsafe append(bytes.bytes)
   }
 
-  /// Appends a copy of `bytes`. Traps where they do not fit.
+  /// Appends a copy of `bytes`. Traps if there is not enough room for them.
+  ///
+  /// - Complexity: O(*n*), where *n* is the number of bytes.
   @inlinable
   public mutating func append(_ bytes: [UInt8]) {
     unsafe append(bytes.span.bytes)
   }
 
-  /// Appends each byte of a sequence. Traps where they do not fit.
+  /// Appends the bytes of a sequence. Traps if there is not enough room for them.
   ///
-  /// Bytes that lie in one piece of memory, as those of an array, a slice or a `Data` do, are copied at once. Bytes that are
-  /// computed one by one are stored as they come; where their number is known, prefer a collection:
+  /// The bytes of an array, a slice or a `Data` lie in one piece of memory and are copied at once. Bytes that are
+  /// computed one by one are stored one by one. If their number is known, a lazy collection is the faster choice:
   ///
   /// ```swift
   /// page.append(request.range.lazy.map { UInt8(truncatingIfNeeded: $0) })
   /// ```
+  ///
+  /// - Complexity: O(*n*), where *n* is the number of bytes.
   @inlinable
   @inline(__always)
   public mutating func append(_ bytes: some Sequence<UInt8>) {
@@ -37,14 +45,16 @@ extension PageBuffer {
     let room = freeCapacity
     var iterator = bytes.makeIterator()
     let written = store(&iterator, atMost: room)
-    // An iterator that has ended is not asked again.
+    // If fewer than `room` bytes were stored, the iterator has ended and is not asked again.
     precondition(written < room || iterator.next() == nil, "PageBuffer: more bytes appended than the request wants")
     used &+= written
   }
 
-  /// Appends each byte of a collection. Traps where they do not fit.
+  /// Appends the bytes of a collection. Traps if there is not enough room for them.
   ///
-  /// The number of bytes is checked once, before the first of them is stored.
+  /// The number of bytes is checked once, before the first byte is stored.
+  ///
+  /// - Complexity: O(*n*), where *n* is the number of bytes.
   @inlinable
   @inline(__always)
   public mutating func append(_ bytes: some Collection<UInt8>) {
@@ -57,10 +67,12 @@ extension PageBuffer {
     used &+= count
   }
 
-  /// Stores bytes behind those that were appended, without counting them, until the iterator ends or there are `limit` of them.
+  /// Stores bytes behind those that were appended, until the iterator ends or `limit` bytes are stored. Returns the
+  /// number of stored bytes. The caller adds that number to `used`.
   ///
-  /// The compiler makes vector code of the loop only where nothing in it can trap and everything in it is local. It must also be
-  /// inlined, and so must its callers: otherwise the closure of a lazy collection is called for each byte.
+  /// The compiler makes vector code of the loop only if nothing in the loop can trap and everything in it is local.
+  /// This function and its callers must also be inlined; otherwise the closure of a lazy collection is called for
+  /// each byte.
   @inlinable
   @inline(__always)
   func store(_ iterator: inout some IteratorProtocol<UInt8>, atMost limit: Int) -> Int {
@@ -73,6 +85,8 @@ extension PageBuffer {
     return written
   }
 
+  /// Appends the bytes of a sequence that lie in one piece of memory. Returns false, and appends nothing, if they do
+  /// not.
   @inlinable
   @inline(__always)
   mutating func appendStorage(of bytes: some Sequence<UInt8>) -> Bool {
@@ -88,7 +102,10 @@ extension PageBuffer {
     return true
   }
 
-  /// Appends `byte`, `repetitions` times. Traps where they do not fit.
+  /// Appends `byte` as often as `repetitions` says. Traps if there is not enough room, or if `repetitions` is
+  /// negative.
+  ///
+  /// - Complexity: O(*n*), where *n* is `repetitions`.
   @inlinable
   public mutating func append(repeating byte: UInt8, count repetitions: Int) {
     requireRoom(for: repetitions)
@@ -96,7 +113,16 @@ extension PageBuffer {
     used &+= repetitions
   }
 
-  /// Appends through an output span over the free part of the buffer.
+  /// Appends the bytes that `body` puts into an output span over the free part of the buffer.
+  ///
+  /// ```swift
+  /// page.append { free in
+  ///   for offset in request.range { free.append(UInt8(truncatingIfNeeded: offset)) }
+  /// }
+  /// ```
+  ///
+  /// - Parameter body: receives the span, which it can fill but not exceed. If `body` throws, nothing is appended.
+  /// - Throws: what `body` throws, and nothing else.
   @inlinable
   public mutating func append<Failure: Error>(
     with body: (inout OutputRawSpan) throws(Failure) -> Void
@@ -107,10 +133,14 @@ extension PageBuffer {
     used &+= unsafe span.finalize(for: free)
   }
 
-  /// Appends through a pointer, for `pread(2)` and its like.
+  /// Appends the bytes that `body` writes through a pointer, for functions such as `pread(2)`.
   ///
-  /// - Parameter body: gets the free part of the buffer and returns how many bytes it wrote from the start of it; a
-  ///   number that is not within the free part traps. The pointer is valid during the call only.
+  /// Traps if the number that `body` returns is negative or greater than ``freeCapacity``.
+  ///
+  /// - Parameter body: receives the free part of the buffer, and returns how many bytes it wrote from the start of
+  ///   that part. The number must not be greater than what was written, because the memory may hold bytes of earlier
+  ///   requests. The pointer is valid only during the call. If `body` throws, nothing is appended.
+  /// - Throws: what `body` throws, and nothing else.
   @inlinable
   public mutating func appendUnsafely<Failure: Error>(
     _ body: (UnsafeMutableRawBufferPointer) throws(Failure) -> Int
@@ -120,14 +150,15 @@ extension PageBuffer {
     used &+= written
   }
 
-  /// Appends the bytes of another provider's answer, of whatever kind it is: for providers that wrap another one.
+  /// Appends the bytes of another provider's answer. This is for providers that wrap another one; the answer may be
+  /// of any kind.
   ///
-  /// All bytes of the request are appended: where the other provider answers with fewer, it is asked for the rest. It runs on
-  /// the calling thread, writes into this buffer directly, and nothing is allocated, so the wrapper may permit what the other
-  /// one does (``PageProvider/permissions``).
+  /// All bytes of the request are appended. If the other provider answers with fewer bytes, it is asked for the rest.
+  /// The other provider runs on the calling thread and writes directly into this buffer. This function does not
+  /// allocate, so the wrapper may permit what the other provider permits (``PageProvider/permissions``).
   ///
   /// ```swift
-  /// /// The bytes of a provider from an offset on, a multiple of the page size.
+  /// /// The bytes of a provider from an offset on, which is a multiple of the page size.
   /// struct Sliced<Base: PageProvider>: PageProvider {
   ///   let base: Base
   ///   let start: Int
@@ -140,14 +171,15 @@ extension PageBuffer {
   /// }
   /// ```
   ///
-  /// Traps where the request has more bytes than are free.
+  /// Traps if the request has more bytes than ``freeCapacity``.
   ///
   /// - Parameters:
-  ///   - request: which bytes of the other provider. Most providers count on an offset that is a multiple of the page size;
-  ///     ``FileProvider``, ``MemoryProvider`` and ``ZeroProvider`` do not.
+  ///   - request: the bytes of the other provider. Most providers expect an offset that is a multiple of the page
+  ///     size; ``FileProvider``, ``MemoryProvider`` and ``ZeroProvider`` accept any.
   ///   - provider: the other provider.
-  /// - Throws: what the other provider throws; ``ResolutionError/answerTooLong(produced:wanted:)`` where it lends too much, and
-  ///   ``ResolutionError/answerTooShort(produced:wanted:)`` where it answers with nothing. The buffer is then as it was.
+  /// - Throws: what the other provider throws; ``ResolutionError`` with the code `answerTooLong` if it lends too many
+  ///   bytes, and with the code `answerTooShort` if it answers with no bytes. The buffer is then as it was before the
+  ///   call.
   public mutating func append(_ request: PageRequest, from provider: some PageProvider) throws {
     requireRoom(for: request.byteCount)
     let before = used
@@ -166,7 +198,7 @@ extension PageBuffer {
     }
   }
 
-  /// One answer, which may be short.
+  /// Appends one answer, which may be short.
   private mutating func appendOnce(_ request: PageRequest, from provider: some PageProvider) throws {
     let free = unsafe start + used
     var part = unsafe PageBuffer(borrowing: free, byteCount: request.byteCount)
@@ -175,7 +207,7 @@ extension PageBuffer {
     if unsafe part.isOver(free) { used += part.count } else { append(part.bytes) }
   }
 
-  /// Holds the bytes of an answer from now on, of whatever kind it is. This is the buffer that the provider was given.
+  /// Makes this buffer hold the bytes of an answer of any kind. It has to be the buffer that the provider received.
   mutating func take(_ contents: PageContents, for request: PageRequest) throws(ResolutionError) {
     switch unsafe contents.source {
     case .filled:

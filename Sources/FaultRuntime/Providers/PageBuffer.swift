@@ -1,23 +1,25 @@
 /// The memory into which a provider puts its answer.
 ///
-/// A buffer knows how many bytes were appended to it, so nothing that another request left behind can get into a page, and
-/// nothing can be written past the end.
+/// A buffer counts the bytes that were appended to it. Bytes that were left by an earlier request do not count, so
+/// they do not get into a page, and a provider cannot append past the end.
 ///
-/// The runtime makes the buffer of each request, over memory that it uses again. A program makes one with
-/// ``init(byteCount:)`` where it asks a provider itself: to wrap it in another one, or to test it.
+/// The runtime makes the buffer of each request, over memory that it uses again. A program makes a buffer with
+/// ``init(byteCount:)`` if it asks a provider itself, to wrap the provider or to test it:
 ///
 /// ```swift
 /// var page = PageBuffer(byteCount: 4096)
 /// let contents = try provider.page(PageRequest(offset: 0, byteCount: 4096), into: &page)
 /// ```
 ///
-/// A buffer cannot be copied, and cannot be kept beyond the call that it was given to. It belongs to one thread at a time.
+/// A buffer cannot be copied, and a provider cannot keep it beyond the call that received it. Only one thread may use
+/// a buffer at a time.
 @safe
 public struct PageBuffer: ~Copyable, ~Escapable {
   @usableFromInline
   let start: UnsafeMutableRawPointer
 
-  /// The number of bytes that the request wants: the most that can be appended.
+  /// The number of bytes that can be appended in total. For a buffer that a provider receives, this is the number of
+  /// bytes that the request wants.
   public let capacity: Int
 
   @usableFromInline
@@ -25,9 +27,9 @@ public struct PageBuffer: ~Copyable, ~Escapable {
 
   private let isOwner: Bool
 
-  /// Makes an empty buffer with memory of its own, which lives as long as the buffer. Allocates.
+  /// Makes an empty buffer with memory of its own, which is freed with the buffer. Allocates.
   ///
-  /// Traps where `byteCount` is negative.
+  /// Traps if `byteCount` is negative.
   ///
   /// - Parameter byteCount: the number of bytes that can be appended.
   @_lifetime(immortal)
@@ -38,7 +40,7 @@ public struct PageBuffer: ~Copyable, ~Escapable {
     isOwner = true
   }
 
-  /// An empty buffer over memory of somebody else's, which has to outlive it.
+  /// Makes an empty buffer over memory that belongs to the caller. The memory has to outlive the buffer.
   @unsafe
   @_lifetime(immortal)
   init(borrowing start: UnsafeMutableRawPointer, byteCount: Int) {
@@ -51,15 +53,15 @@ public struct PageBuffer: ~Copyable, ~Escapable {
     if isOwner { unsafe start.deallocate() }
   }
 
-  /// The number of bytes that were appended so far.
+  /// The number of bytes that have been appended.
   @inlinable
   public var count: Int { used }
 
-  /// How many more bytes fit.
+  /// The number of bytes that can still be appended.
   @inlinable
   public var freeCapacity: Int { capacity &- used }
 
-  /// The bytes that were appended so far.
+  /// The bytes that have been appended.
   @inlinable
   public var bytes: RawSpan {
     @_lifetime(borrow self)
@@ -69,14 +71,15 @@ public struct PageBuffer: ~Copyable, ~Escapable {
     }
   }
 
-  /// The bytes that were appended so far, to be changed in place: decrypted, for example.
+  /// The bytes that have been appended, for changes in place. A provider can decrypt the bytes of another provider
+  /// this way:
   ///
   /// ```swift
   /// try page.append(request, from: encrypted)
   /// var bytes = page.mutableBytes
   /// for index in 0..<bytes.byteCount {
   ///   let byte = unsafe bytes.unsafeLoad(fromByteOffset: index, as: UInt8.self)
-  ///   …
+  ///   bytes.storeBytes(of: byte ^ key, toByteOffset: index, as: UInt8.self)
   /// }
   /// ```
   @inlinable
@@ -88,7 +91,8 @@ public struct PageBuffer: ~Copyable, ~Escapable {
     }
   }
 
-  /// Whether this buffer was made over `memory`. A provider can put another one in its place.
+  /// Returns whether this buffer was made over `memory`. It may not be, because a provider can replace the buffer
+  /// that it received.
   func isOver(_ memory: UnsafeMutableRawPointer) -> Bool { unsafe start == memory }
 
   @inlinable

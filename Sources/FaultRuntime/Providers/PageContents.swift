@@ -1,7 +1,17 @@
-/// Where the bytes of an answer are.
+/// A provider's answer: where the bytes of a request are.
+///
+/// A provider returns ``filled``, ``lent(_:)`` or ``zero``:
+///
+/// ```swift
+/// func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
+///   if isHole(request.range) { return .zero }
+///   page.append(bytes[request.range])
+///   return .filled
+/// }
+/// ```
 @safe
 public struct PageContents: Sendable {
-  // Safe to send: the pointer of `lent` is promised to be valid and unchanging wherever it goes.
+  // Safe to send: the provider promises that the memory of `lent` stays valid and unchanged, on whatever thread.
   @unsafe
   enum Source: @unchecked Sendable {
     case filled
@@ -11,23 +21,25 @@ public struct PageContents: Sendable {
 
   let source: Source
 
-  /// The buffer has the bytes: as many as were appended to it.
+  /// The bytes are in the buffer, as many as were appended to it.
   public static let filled = unsafe PageContents(source: .filled)
 
   /// Every byte of the request is zero.
   public static let zero = unsafe PageContents(source: .zero)
 
-  /// The bytes are in memory of the provider's own, and go from there into the region without another copy.
+  /// The bytes are in memory of the provider. They go from there directly into the region.
   ///
-  /// - Parameter bytes: at most `request.byteCount` bytes, of any alignment. They stay valid and unchanged until the next
-  ///   request on the same thread, or until the region is closed; and they are not lazy memory of the same runtime (the
-  ///   runtime checks that, and refuses).
+  /// - Parameter bytes: at most as many bytes as the request wants, with any alignment. They have to stay valid and
+  ///   unchanged until the next request on the same thread, or until the region is closed. They must not be lazy
+  ///   memory of the same runtime. If the copy could wait for its own thread, the runtime refuses the answer with a
+  ///   ``ResolutionError`` of the code `lentLazyMemory`; otherwise the copy of a page that is not resident can fail
+  ///   with the code `refused` (`EFAULT`).
   @unsafe
   public static func lent(_ bytes: UnsafeRawBufferPointer) -> PageContents {
     unsafe PageContents(source: .lent(bytes))
   }
 
-  /// A kind of answer. More may be added.
+  /// The kind of an answer. Later versions may add more kinds.
   public struct Kind: Hashable, Sendable, CustomStringConvertible {
     private let name: String
 
@@ -35,14 +47,14 @@ public struct PageContents: Sendable {
     public static let filled = Kind(name: "filled")
     /// The provider lent memory of its own.
     public static let lent = Kind(name: "lent")
-    /// The provider said that the bytes are zero.
+    /// The provider said that all bytes are zero.
     public static let zero = Kind(name: "zero")
 
     /// The name of the kind.
     public var description: String { name }
   }
 
-  /// What kind of answer this is.
+  /// The kind of this answer.
   public var kind: Kind {
     switch unsafe source {
     case .filled: .filled
@@ -51,8 +63,8 @@ public struct PageContents: Sendable {
     }
   }
 
-  /// Runs `body` with the bytes of this answer, of whatever kind it is. For tests of providers: it shows one answer as the
-  /// provider gave it, which may be shorter than the request.
+  /// Calls `body` with the bytes of this answer, of any kind. This is for tests of providers: it shows a single
+  /// answer as the provider gave it, which may be shorter than the request.
   ///
   /// ```swift
   /// var page = PageBuffer(byteCount: 8192)
@@ -61,12 +73,13 @@ public struct PageContents: Sendable {
   /// #expect(contents.withBytes(in: page) { $0.byteCount } == 4096)
   /// ```
   ///
-  /// Allocates for an answer of zeros. Memory that was lent is read where it is, so call this before anything else asks the
-  /// provider.
+  /// Allocates if the answer is ``zero``. Lent memory is not copied, so call this function before the provider is
+  /// asked again.
   ///
   /// - Parameters:
-  ///   - page: the buffer that the provider was given, with as many bytes as the request.
-  ///   - body: gets the bytes, which are valid during the call only.
+  ///   - page: the buffer that the provider received. Its capacity has to be the number of bytes in the request.
+  ///   - body: receives the bytes, which are valid only during the call.
+  /// - Throws: what `body` throws, and nothing else.
   public func withBytes<Result, Failure: Error>(
     in page: borrowing PageBuffer, _ body: (RawSpan) throws(Failure) -> Result
   ) throws(Failure) -> Result {

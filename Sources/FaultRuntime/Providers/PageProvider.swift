@@ -1,4 +1,5 @@
-/// The answer to the question that a page fault is: what is in this page?
+/// The source of the bytes of a region. The runtime asks the provider what is in a page when a thread touches that
+/// page.
 ///
 /// ```swift
 /// /// Bytes that exist nowhere: each is computed when its page is touched.
@@ -10,72 +11,104 @@
 /// }
 /// ```
 ///
-/// Which thread asks follows from the delivery and from what the provider permits (``ProviderPermissions``):
+/// The article <doc:WritingAProvider> explains how to write one.
 ///
-/// - With ``Delivery/eventLoop`` it is a thread of the runtime's pool or, with ``ProviderPermissions/handlerThread``, a handler
-///   thread. For a page that threads touch there is one request at a time, however many of them wait for it.
-/// - With ``Delivery/sigbus`` it is the thread that faulted, in a signal handler.
-/// - With ``Delivery/sigsegv`` it is the thread that faulted where the provider permits it, and a helper thread of the runtime
-///   otherwise.
-/// - ``LazyRegion/prefetch(_:)`` and other calls that need pages may ask on the thread that calls them, and a large prefetch on
-///   two threads at a time.
+/// ## Threads
 ///
-/// Where the thread that faulted asks, two threads that touch one page may both ask for it; the answer that comes second is
-/// dropped. The same page may also be asked for again later: to narrow an error down to one page, because the kernel wanted the
-/// resolution tried again, or because the page was dropped. The provider answers alike each time.
+/// The delivery and the permissions of the provider (``ProviderPermissions``) determine which thread asks:
 ///
-/// Threads of the runtime have 1 MiB of stack, and every signal blocked but those of their own faults. On any thread, a provider
-/// must not touch lazy memory of the same runtime, because nobody may be there to serve that fault, and must not wait for a
-/// thread that does. In a signal handler it may touch lazy memory of other regions.
+/// - With ``Delivery/eventLoop``, a thread of the runtime's pool asks. If the provider permits
+///   ``ProviderPermissions/handlerThread``, and the region has neither a timeout nor retries, a handler thread asks
+///   instead. A page that threads touch has one request at a time, however many threads wait for it.
+/// - With ``Delivery/sigbus``, the thread that faulted asks, in a signal handler.
+/// - With ``Delivery/sigsegv``, the thread that faulted asks if the provider permits that, and otherwise a thread of
+///   the runtime's pool.
+/// - ``LazyRegion/prefetch(_:)`` and other calls that need pages may ask on the calling thread. A large prefetch may
+///   ask on two threads at a time.
+///
+/// Threads of the runtime have 1 MiB of stack. All signals are blocked on them, except those that faults and program
+/// errors raise: SIGBUS, SIGSEGV, SIGILL, SIGFPE and SIGTRAP.
+///
+/// A provider must not touch lazy memory of the same runtime, because there may be no thread left to serve that
+/// fault. It also must not wait for a thread that touches such memory. The one exception: in a signal handler, a
+/// provider may touch lazy memory of other regions.
+///
+/// ## Repeated requests
+///
+/// If the thread that faulted asks, two threads that touch the same page may both ask for it. The runtime drops the
+/// answer that comes second. The runtime may also ask for a page again later: to find out which page an error
+/// concerns, because the kernel wanted another try, or because the program has discarded the page. The provider has
+/// to give the same answer each time.
 public protocol PageProvider: Sendable {
-  /// How many bytes this provider likes to produce at once. Asked once, when a region is mapped.
+  /// The number of bytes that this provider prefers to produce at once. The runtime asks for it once, when a region
+  /// is mapped.
   var requestSize: RequestSize { get }
 
-  /// What the runtime may do with this provider. It does not change: the runtime asks when a region is mapped.
+  /// What the runtime may do with this provider. The runtime asks for the permissions when a region is mapped, so
+  /// they must not change.
   var permissions: ProviderPermissions { get }
 
   /// Produces the bytes of a request.
   ///
   /// - Parameters:
-  ///   - request: which bytes. It may span several pages, up to `requestSize.largest`.
-  ///   - page: an empty buffer of `request.byteCount` bytes to fill, for the answer `.filled`.
-  /// - Returns: where the bytes are. Fewer than asked for is allowed on a page boundary; pages that were left out are
-  ///   asked for again when they are touched. What lies behind the exact end of the region reads as zero.
-  /// - Throws: any error. Where the request spans pages, the runtime then asks for each page that a thread waits for by
-  ///   itself, whatever the preferred size, so a slow failure is repeated for each of them; pages that fail again are
-  ///   poisoned: the access gets a signal (SIGBUS, or SIGSEGV with ``Delivery/sigsegv``), never zeros. An answer that covers a
-  ///   poisoned page later cures it.
+  ///   - request: the bytes that are wanted. The request may span several pages, up to the largest size that
+  ///     ``requestSize`` names.
+  ///   - page: an empty buffer of `request.byteCount` bytes. A provider fills it for the answer
+  ///     ``PageContents/filled``.
+  /// - Returns: where the bytes are. An answer may be shorter than the request: the runtime uses its whole pages, and
+  ///   asks for the pages that were left out when they are touched. It has to cover the pages that threads wait for.
+  ///   The bytes between the exact end of the region and the end of its last page read as zero.
+  /// - Throws: any error. If a request that spans pages fails, the runtime asks once more for each page that a thread
+  ///   waits for, by itself and whatever the preferred size. A slow failure is thus repeated for each of these pages.
+  ///   Pages that fail again are poisoned: an access raises a signal (SIGBUS, or SIGSEGV with ``Delivery/sigsegv``)
+  ///   and never reads zeros. A later answer that covers a poisoned page makes it work again.
   func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents
 }
 
 extension PageProvider {
-  /// One page for a fault, up to 64 KiB while accesses run on.
+  /// ``RequestSize/standard``: one page for a fault, and up to 64 KiB while accesses run on.
   public var requestSize: RequestSize { .standard }
 
-  /// ``ProviderPermissions/standard``: several threads may ask at a time, on threads that may wait.
+  /// ``ProviderPermissions/standard``: several threads may ask at the same time, and each of them may be made to
+  /// wait.
   public var permissions: ProviderPermissions { .standard }
 }
 
-/// A provider that knows how many bytes it has, so that it can be mapped without saying a length.
+/// A provider that knows its number of bytes, so that ``FaultRuntime/FaultRuntime/map(_:options:)`` needs no length.
+///
+/// ```swift
+/// struct Ones: SizedPageProvider {
+///   let byteCount: Int
+///
+///   func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
+///     page.append(repeating: 1, count: request.byteCount)
+///     return .filled
+///   }
+/// }
+///
+/// let region = try runtime.map(Ones(byteCount: 1 << 30))
+/// ```
 public protocol SizedPageProvider: PageProvider {
-  /// The length of the region that this provider fills, in bytes; any length, not only whole pages.
+  /// The length of the region that this provider fills, in bytes. It need not be a whole number of pages.
   var byteCount: Int { get }
 }
 
 extension PageProvider {
-  /// Asks this provider on the calling thread, and runs `body` with the bytes of its answer, of whatever kind it is: for
-  /// providers that decode what another one has, and for tests.
+  /// Asks this provider on the calling thread, and calls `body` with all bytes of the request. The answer may be of
+  /// any kind. This is for providers that decode the bytes of another provider, and for tests.
   ///
-  /// Where the provider answers with fewer bytes, it is asked for the rest. Allocates memory for the bytes, and blocks as long as
-  /// the provider does. Bytes that the provider lends are not copied.
+  /// If the provider answers with fewer bytes, it is asked for the rest. The function allocates memory for the bytes,
+  /// so a provider that uses it must not permit ``ProviderPermissions/signalHandler``. It blocks as long as the
+  /// provider does. Bytes that the provider lends are not copied if one answer lends all of them.
   ///
-  /// Traps where `request.byteCount` is negative.
+  /// Traps if `request.byteCount` is negative.
   ///
   /// - Parameters:
-  ///   - request: which bytes. Most providers count on an offset that is a multiple of the page size.
-  ///   - body: gets all bytes of the request. They are valid during the call only, and the provider must not be asked during it.
-  /// - Throws: what the provider or `body` throws; ``ResolutionError/answerTooLong(produced:wanted:)`` where the provider lends
-  ///   too much, and ``ResolutionError/answerTooShort(produced:wanted:)`` where it answers with nothing.
+  ///   - request: the bytes that are wanted. Most providers expect an offset that is a multiple of the page size.
+  ///   - body: receives all bytes of the request. They are valid only during the call, and `body` must not ask the
+  ///     same provider.
+  /// - Throws: what the provider or `body` throws; ``ResolutionError`` with the code `answerTooLong` if the provider
+  ///   lends too many bytes, and with the code `answerTooShort` if it answers with no bytes.
   public func withBytes<Result>(
     of request: PageRequest, _ body: (RawSpan) throws -> Result
   ) throws -> Result {
@@ -90,17 +123,20 @@ extension PageProvider {
     return try body(page.bytes)
   }
 
-  /// Asks this provider on the calling thread, and returns the bytes of its answer, of whatever kind it is.
+  /// Asks this provider on the calling thread, and returns all bytes of the request. The answer may be of any kind.
   ///
   /// ```swift
   /// #expect(try Squares().bytes(of: PageRequest(offset: 0, byteCount: 4)) == [0, 1, 4, 9])
   /// ```
   ///
-  /// As ``withBytes(of:_:)``, with one copy more.
+  /// This function works like ``withBytes(of:_:)`` and copies the bytes once more.
   ///
-  /// - Parameter request: which bytes. Most providers count on an offset that is a multiple of the page size.
-  /// - Throws: what the provider throws; ``ResolutionError/answerTooLong(produced:wanted:)`` where it lends too much, and
-  ///   ``ResolutionError/answerTooShort(produced:wanted:)`` where it answers with nothing.
+  /// Traps if `request.byteCount` is negative.
+  ///
+  /// - Parameter request: the bytes that are wanted. Most providers expect an offset that is a multiple of the page
+  ///   size.
+  /// - Throws: what the provider throws; ``ResolutionError`` with the code `answerTooLong` if the provider lends too
+  ///   many bytes, and with the code `answerTooShort` if it answers with no bytes.
   public func bytes(of request: PageRequest) throws -> [UInt8] {
     try withBytes(of: request) { bytes in
       unsafe bytes.withUnsafeBytes { unsafe [UInt8]($0) }

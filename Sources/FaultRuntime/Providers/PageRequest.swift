@@ -1,43 +1,66 @@
-/// The sizes of requests that a provider likes, in bytes. Both are rounded up to whole pages.
+/// The sizes of the requests that a provider prefers, in bytes.
+///
+/// ```swift
+/// /// The source is compressed in blocks of 64 KiB.
+/// var requestSize: RequestSize { RequestSize(preferred: 64 << 10, largest: 1 << 20) }
+/// ```
+///
+/// The runtime rounds both sizes up to whole pages, and then rounds the largest one down to a multiple of the
+/// preferred one. If it is more than 1 GiB, mapping a region over the provider is an error.
 public struct RequestSize: Hashable, Sendable {
-  /// The unit that a fault brings in at least: requests are multiples of it, counted from the start of the region.
+  /// The unit of requests, in bytes: a fault brings in at least one unit. Requests for faults begin and end at
+  /// multiples of the unit, counted from the start of the region. The exceptions are the end of the region, and the
+  /// single pages that the runtime asks for again after an error.
   public let preferred: Int
 
-  /// The most that one request asks for: requests grow to this while accesses run on (``RegionOptions/Advice``), where
-  /// faults on neighbouring units are merged, and for ``LazyRegion/prefetch(_:)``. Where it is the preferred size, all
-  /// requests have one size.
+  /// The most that one request asks for, in bytes. A request is larger than one unit if accesses run on
+  /// (``RegionOptions/Advice``), if it answers several faults on neighbouring units, or if it serves
+  /// ``LazyRegion/prefetch(_:)``. With ``Delivery/sigbus`` and ``Delivery/sigsegv``, a request for a fault grows to
+  /// 256 KiB at most. If both sizes are the same, requests do not grow.
   public let largest: Int
 
-  /// Takes sizes in bytes, each at least 1. `largest` is raised to `preferred` where it is smaller.
+  /// Creates a pair of sizes. If `largest` is smaller than `preferred`, it is raised to `preferred`.
   ///
-  /// Traps where `preferred` is not positive.
+  /// Traps if `preferred` is not positive.
+  ///
+  /// - Parameters:
+  ///   - preferred: the unit of requests, in bytes.
+  ///   - largest: the most that one request asks for, in bytes.
   public init(preferred: Int, largest: Int) {
     precondition(preferred > 0, "RequestSize: the preferred size is at least one byte, got \(preferred)")
     self.preferred = preferred
     self.largest = max(preferred, largest)
   }
 
-  /// One page for a fault, up to 64 KiB while accesses run on.
+  /// One page for a fault, and up to 64 KiB while accesses run on.
   public static let standard = RequestSize(preferred: 1, largest: 64 << 10)
 
-  /// One page for each request, always.
+  /// Always one page for each request.
   public static let singlePage = RequestSize(preferred: 1, largest: 1)
 }
 
-/// Which bytes of a region are wanted.
+/// The bytes of a region that a provider is asked for.
+///
+/// The runtime makes the requests. Providers that wrap another provider make requests too, and so do tests:
+///
+/// ```swift
+/// let bytes = try provider.bytes(of: PageRequest(offset: 0, byteCount: 4096))
+/// ```
 public struct PageRequest: Hashable, Sendable {
-  /// Where the wanted bytes start, in bytes from the start of the region: a multiple of the page size.
+  /// The offset of the first byte, in bytes from the start of the region. In requests of the runtime it is a multiple
+  /// of the page size.
   public let offset: Int
 
-  /// How many bytes are wanted: whole pages, except at the exact end of the region.
+  /// The number of bytes. In requests of the runtime it is a whole number of pages, except at the exact end of the
+  /// region.
   public let byteCount: Int
 
-  /// A request for `byteCount` bytes at `offset`. Providers that wrap another one and tests of providers make them.
+  /// Creates a request for `byteCount` bytes from `offset` on. The values are not checked.
   public init(offset: Int, byteCount: Int) {
     self.offset = offset
     self.byteCount = byteCount
   }
 
-  /// The wanted bytes, as offsets in the region.
+  /// The requested bytes as a range of offsets in the region. Traps if `byteCount` is negative.
   public var range: Range<Int> { offset..<(offset + byteCount) }
 }

@@ -1,49 +1,63 @@
-/// What a provider permits the runtime to do with it. Each permission makes it faster, and is a promise of the provider's.
+/// What a provider permits the runtime to do with it. Each permission can make faults faster, and each is a promise
+/// of the provider.
+///
+/// ```swift
+/// /// This provider takes no lock and does not allocate, but it reads from a disk.
+/// var permissions: ProviderPermissions { [.concurrentRequests, .signalHandler] }
+/// ```
+///
+/// The permissions and the delivery determine where a fault asks the provider:
 ///
 /// | permissions | event loop | `sigbus` | `sigsegv` |
 /// |---|---|---|---|
-/// | none | on the pool, one thread at a time | refused | on one helper thread |
-/// | `.standard` | on the pool, several threads at a time | refused | on several helper threads |
-/// | `.handlerThread` | on the handler thread | refused | on one helper thread |
-/// | `.signalHandler`, `.concurrentRequests` | on the pool | on the thread that faulted | on the thread that faulted |
-/// | `.inMemory` | on the handler thread | on the thread that faulted | on the thread that faulted |
+/// | none | pool, one thread at a time | refused | pool, on one thread |
+/// | `.standard` | pool, several threads at a time | refused | pool, several threads at a time |
+/// | `.handlerThread` | handler thread | refused | pool, on one thread |
+/// | `.signalHandler`, `.concurrentRequests` | pool | faulting thread | faulting thread |
+/// | `.inMemory` | handler thread | faulting thread | faulting thread |
+///
+/// With the event loop, a region with retries or a timeout always uses the pool.
 public struct ProviderPermissions: OptionSet, Hashable, Sendable {
-  /// The permissions as bits. Which bit is which permission may change between releases.
+  /// The permissions as bits. The meaning of each bit may change between releases.
   public let rawValue: UInt32
 
-  /// Permissions with these bits.
+  /// Creates permissions from bits.
   public init(rawValue: UInt32) { self.rawValue = rawValue }
 
-  /// Several threads may ask at a time. Where the provider changes state of its own, a lock or atomics protect it.
+  /// Several threads may ask the provider at the same time. If the provider changes state of its own, a lock or
+  /// atomics have to protect that state.
   ///
-  /// Without it, one thread at a time asks for bytes of a region, whatever they are wanted for: a fault, a prefetch or a piece.
-  /// A request that was given up after the region's deadline counts until it returns. Each region is by itself: a provider that
-  /// is mapped twice may be asked by two threads all the same, and needs this permission and what it takes.
+  /// Without this permission, one thread at a time asks for bytes of a region, for whatever purpose: a fault, a
+  /// prefetch or a piece. A request that was given up after the timeout of the region still counts until the provider
+  /// returns. The rule holds for each region by itself: a provider that is mapped twice may be asked by two threads
+  /// at the same time, and has to be safe for that.
   public static let concurrentRequests = ProviderPermissions(rawValue: 1 << 0)
 
-  /// The provider may run in a signal handler, on the thread that faulted: it does not allocate, takes no lock that a thread may
-  /// hold while it faults, and does not wait for another thread of this process. Throwing an error is fine, though it
-  /// allocates: the access ends there.
+  /// The provider may run in a signal handler, on the thread that faulted. It must not allocate, must not take a lock
+  /// that a thread may hold while it faults, and must not wait for another thread of this process. It may throw an
+  /// error, although that allocates, because the access fails then.
   ///
-  /// Threads fault whenever they want, so the runtime makes use of this only together with ``concurrentRequests``.
+  /// A thread can fault at any time, so the runtime uses this permission only together with ``concurrentRequests``.
   public static let signalHandler = ProviderPermissions(rawValue: 1 << 1)
 
-  /// The provider returns promptly, so it may be asked on a handler thread of the event loop, where every fault behind it waits.
+  /// The provider returns quickly, so a handler thread of the event loop may ask it. All other faults of that handler
+  /// wait meanwhile.
   ///
-  /// It does not read a disk or a network, waits for no lock that is held for long, and computes for microseconds. Without it
-  /// the event loop asks the provider on the pool (``FaultRuntimeConfiguration/providerThreads``), where it holds up nobody but
-  /// those who wait for its pages.
+  /// Such a provider does not read from a disk or a network, does not wait for a lock that is held for long, and
+  /// computes for microseconds only. Without this permission, the event loop asks the provider on the pool
+  /// (``FaultRuntimeConfiguration/providerThreads``), where only the threads that need its pages wait.
   public static let handlerThread = ProviderPermissions(rawValue: 1 << 2)
 
-  /// What a provider permits that says nothing: ``concurrentRequests``. It may take its time, allocate and use locks.
+  /// The permissions of a provider that does not state any: ``concurrentRequests``. Such a provider may take its
+  /// time, allocate and use locks.
   public static let standard: ProviderPermissions = [.concurrentRequests]
 
-  /// All of them: for a provider whose bytes are in memory, or follow from a little arithmetic.
+  /// All permissions. They suit a provider whose bytes are in memory or follow from a little arithmetic.
   public static let inMemory: ProviderPermissions = [.concurrentRequests, .signalHandler, .handlerThread]
 }
 
 extension ProviderPermissions: CustomStringConvertible {
-  /// The names of the permissions, in words.
+  /// The names of the permissions, or `none`.
   public var description: String {
     let names: [(ProviderPermissions, String)] = [
       (.concurrentRequests, "concurrentRequests"), (.signalHandler, "signalHandler"), (.handlerThread, "handlerThread"),
@@ -54,6 +68,6 @@ extension ProviderPermissions: CustomStringConvertible {
 }
 
 extension PageProvider {
-  /// Whether the thread that faulted may ask.
+  /// Whether the thread that faulted may ask this provider in its signal handler.
   var mayRunInFaultingThread: Bool { permissions.isSuperset(of: [.signalHandler, .concurrentRequests]) }
 }

@@ -1,28 +1,35 @@
-/// Memory that reads as zero until it is written: every page is the kernel's own page of zeros.
+/// A provider of memory that reads as zero until the program writes to it.
+///
+/// ```swift
+/// let scratch = try runtime.map(ZeroProvider(), byteCount: 1 << 30)
+/// ```
+///
+/// With a userfaultfd, a fault that reads a page maps the kernel's shared page of zeros, which takes no memory.
 public struct ZeroProvider: PageProvider {
   /// Makes a provider of zeros.
   public init() {}
 
-  /// One page for a fault, up to 1 MiB while accesses run on.
+  /// One page for a fault, and up to 1 MiB while accesses run on.
   public var requestSize: RequestSize { RequestSize(preferred: 1, largest: 1 << 20) }
 
-  /// All: there is nothing to do.
+  /// All permissions, ``ProviderPermissions/inMemory``: there is nothing to do.
   public var permissions: ProviderPermissions { .inMemory }
 
-  /// Says that the request is zero.
+  /// Returns ``PageContents/zero`` for any request.
   public func page(_ request: PageRequest, into page: inout PageBuffer) -> PageContents { .zero }
 }
 
-/// A provider made of a closure.
+/// A provider whose answers come from a closure.
 ///
 /// ```swift
-/// let counter = ClosureProvider(permissions: .inMemory) { request, page in
-///   page.append(repeating: UInt8(truncatingIfNeeded: request.offset >> 12), count: request.byteCount)
+/// let numbered = ClosureProvider(permissions: .inMemory) { request, page in
+///   page.append(request.range.lazy.map { UInt8(truncatingIfNeeded: $0 >> 12) })
 ///   return .filled
 /// }
+/// let region = try runtime.map(numbered, byteCount: 1 << 20)
 /// ```
 public struct ClosureProvider: PageProvider {
-  /// How many bytes the closure likes to produce at once.
+  /// The number of bytes that the closure prefers to produce at once.
   public let requestSize: RequestSize
 
   /// What the closure permits.
@@ -30,11 +37,12 @@ public struct ClosureProvider: PageProvider {
 
   private let body: @Sendable (PageRequest, inout PageBuffer) throws -> PageContents
 
-  /// Makes a provider of a closure.
+  /// Creates a provider from a closure.
   ///
   /// - Parameters:
-  ///   - requestSize: how many bytes the closure likes to produce at once.
-  ///   - permissions: what the closure permits, and promises by that. Unless told, several threads may ask at a time.
+  ///   - requestSize: the number of bytes that the closure prefers to produce at once.
+  ///   - permissions: what the closure permits, and thereby promises. By default, several threads may ask at the same
+  ///     time.
   ///   - body: answers a request, as ``PageProvider/page(_:into:)`` does.
   public init(
     requestSize: RequestSize = .standard,
@@ -46,7 +54,7 @@ public struct ClosureProvider: PageProvider {
     self.body = body
   }
 
-  /// Calls the closure.
+  /// Calls the closure, and throws what the closure throws.
   public func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
     try body(request, &page)
   }

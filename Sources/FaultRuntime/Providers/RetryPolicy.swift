@@ -1,27 +1,44 @@
 internal import CUFFD
 
-/// How often a provider that throws is asked again for a page before the page fails, and how long to wait in between.
+/// How often the runtime asks for a page again after a failure, and how long it waits between the attempts.
 ///
-/// The waits double from ``firstBackoff`` to ``largestBackoff``, each shortened by a random part of up to ``jitter``,
-/// so that pages that failed together are not asked for together again.
+/// ```swift
+/// let options = RegionOptions(retry: RetryPolicy(attempts: 5, timeout: .seconds(10)))
+/// ```
+///
+/// The waits double from ``firstBackoff`` to ``largestBackoff``. Each wait is shortened by a random part of up to
+/// ``jitter``, so that pages which failed at the same time are not asked for at the same time again.
+///
+/// The runtime tries again after an error that a provider throws, and after an answer that is too short. It does not
+/// try again after other errors of the type ``ResolutionError``, because they would only occur again. The threads
+/// that touch the page wait until the last attempt has ended.
 public struct RetryPolicy: Hashable, Sendable {
-  /// How often a page is asked for at most, the first time included; at least 1. Whoever waits for the page waits as
-  /// long.
+  /// The greatest number of times that a page is asked for, including the first time; at least 1. If a request for
+  /// several pages fails, each page is then asked for by itself, and the failed request does not count.
   public var attempts: Int
 
-  /// The wait after the first failure.
+  /// The wait after the first failure, before jitter.
   public var firstBackoff: Duration
 
-  /// The most that one wait takes.
+  /// The longest wait between two attempts.
   public var largestBackoff: Duration
 
-  /// How much of a wait is left to chance, from 0 to 1.
+  /// The part of a wait that may be left out at random, from 0 to 1. With 0, no wait is shortened.
   public var jitter: Double
 
-  /// How long after the first failure the last attempt may begin; nil where only the number of attempts counts.
+  /// The time after the first failure within which the last attempt has to begin. If it is nil, only the number of
+  /// attempts counts.
   public var timeout: Duration?
 
-  /// A policy with the given values; those that are out of their range are brought into it.
+  /// Creates a policy. Values that are out of their range are brought into it: there is at least one attempt, no wait
+  /// is negative, the largest wait is at least as long as the first one, and the jitter is from 0 to 1.
+  ///
+  /// - Parameters:
+  ///   - attempts: the greatest number of times that a page is asked for, including the first time.
+  ///   - firstBackoff: the wait after the first failure.
+  ///   - largestBackoff: the longest wait between two attempts.
+  ///   - jitter: the part of a wait that may be left out at random, from 0 to 1.
+  ///   - timeout: the time after the first failure within which the last attempt has to begin, or nil.
   public init(
     attempts: Int, firstBackoff: Duration = .milliseconds(10), largestBackoff: Duration = .seconds(1),
     jitter: Double = 0.5, timeout: Duration? = nil
@@ -33,6 +50,6 @@ public struct RetryPolicy: Hashable, Sendable {
     self.timeout = timeout
   }
 
-  /// The first failure is final.
+  /// A policy without further attempts: the first failure is final.
   public static let never = RetryPolicy(attempts: 1)
 }

@@ -1,6 +1,6 @@
 internal import CUFFD
 
-/// The service of regions: what other threads ask of a handler.
+/// The functions with which other threads open, close and fill the regions of a handler.
 extension EventLoop: RegionServer {
   var delivery: Delivery { .eventLoop }
   var descriptor: DescriptorKind? { uffd.kind }
@@ -34,7 +34,7 @@ extension EventLoop: RegionServer {
   }
 
   func close(_ region: Region) {
-    // The handler poisons what it still finds in its queue for a region that is closing.
+    // The handler poisons the pages of a closing region whose faults are still in its queue.
     drain()
     if region.mayBlock, !pool.isOnPoolThread { inFlight.waitUntilNothing(of: region, nanoseconds: closeDeadline) }
     region.withdraw { table.remove(region) }
@@ -43,20 +43,21 @@ extension EventLoop: RegionServer {
     regionEnded()
   }
 
-  /// Fills a range between the faults, which go first. A prefetch is as slow as its source.
+  /// Fills a range, in steps between the faults, which go first. The caller waits as long as the provider takes.
   func prefetch(_ region: Region, _ range: Range<Int>) throws(FaultRuntimeError) -> BulkFiller.Failure? {
-    // The thread that would do it would wait for itself.
+    // A handler thread would wait for itself.
     guard !isOnHandlerThread else { throw .prefetchFromProvider(region) }
     if region.mayBlock { return try prefetchOnPool(region, range) }
     let job = PrefetchJob(region: region, from: range.lowerBound, to: range.upperBound)
     ask { $0.prefetches.append(job) }
-    // The caller would only wait, so it helps.
+    // The caller has nothing else to do, so it helps where two threads may share the work.
     job.helper()?.run(pageSize, retryDeadline: retryDeadline, forbidden: table, counting: pooled.counters)
     while !job.done.wait(nanoseconds: closeDeadline) {}
     return job.failure
   }
 
-  /// Asks a provider for bytes that nobody touched, on the thread where it is asked for others.
+  /// Asks a provider for bytes that are not put into the region, on the thread that also asks it because of faults.
+  /// Waits for the answer, and returns false if it did not come in time.
   func peek(_ job: PeekJob) throws(FaultRuntimeError) -> Bool {
     guard !isOnHandlerThread else { throw .prefetchFromProvider(job.region) }
     if job.region.mayBlock { return try peekOnPool(job) }

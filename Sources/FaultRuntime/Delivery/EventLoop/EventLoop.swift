@@ -1,9 +1,11 @@
 internal import CUFFD
 internal import Synchronization
 
-/// A handler: a userfaultfd of its own, and one thread at a time that serves its faults (``FaultService``).
+/// A handler of the event loop: it has a userfaultfd of its own, and one thread at a time serves its faults
+/// (``FaultService``).
 ///
-/// Regions are dealt out to handlers, so a region's faults are all served by one thread: nothing about a fault needs a lock.
+/// Each region belongs to one handler. All faults of a region are therefore served by one thread, and nothing about a
+/// fault needs a lock.
 final class EventLoop: PoolServer, FillCounter {
   let userfaultfd: SharedUserfaultfd
   let table: RegionTable<Region>
@@ -15,36 +17,37 @@ final class EventLoop: PoolServer, FillCounter {
   let reporter: FailureReporter
   /// How long the kernel may ask for another try, in nanoseconds.
   let retryDeadline: UInt64
-  /// How often a resolution that gets `EAGAIN` reads on and tries again at once, before it is put off for a millisecond.
+  /// How often the handler reads on and tries again at once when a resolution gets `EAGAIN`. After that the
+  /// resolution is put off for a millisecond.
   let immediateRetries: Int
 
   let events: EventReporter
   let ownThreads: OwnThreads
-  /// The thread that serves, as the kernel numbers it.
+  /// The kernel's number of the thread that serves; 0 until one has begun.
   private let server = Atomic<UInt32>(0)
-  /// What the provider is asked for on that thread.
+  /// The range that the serving thread asked a provider for last.
   private let askedAddress = Atomic<UInt>(0)
   private let askedByteCount = Atomic<Int>(0)
   let explainsFailures: Bool
 
-  /// Which of the runtime's handlers this is.
+  /// The number of this handler among those of the runtime.
   let number: Int
   private let regions = Atomic<Int>(0)
   let batchCapacity: Int
   let epoll: Epoll
   let closeDeadline: UInt64
   private let wakeup: WakeDescriptor
-  /// The ordinary one, and the following one where the placement may need it.
+  /// The ordinary thread, and behind it the following thread, if the placement has needed one.
   private let threads = Monitor<[FaultThread]>([])
-  /// Which of the threads serves.
+  /// The role of the thread that serves, or that has to begin.
   private let baton = Monitor(HandlerRole.ordinary)
   private let box = ServiceBox()
   private let control = Monitor(Control())
 
-  /// What other threads ask of the handler; it looks here when its eventfd says so.
+  /// What other threads ask of the handler. The handler looks here when its eventfd is signalled.
   struct Control: Sendable {
     var isStopping = false
-    /// Signalled when every message that was queued before has been served.
+    /// Each event is signalled when all messages that were queued before it have been served.
     var drains: [OneShotEvent] = []
     var prefetches: [PrefetchJob] = []
     var peeks: [PeekJob] = []
@@ -55,7 +58,10 @@ final class EventLoop: PoolServer, FillCounter {
     static let wakeup: UInt32 = 1
   }
 
-  /// Opens a descriptor and starts the thread.
+  /// Opens a userfaultfd, and starts the ordinary thread and, where the placement may need it, the following one.
+  ///
+  /// - Throws: ``FaultRuntimeError`` with the code `userfaultfdUnavailable` where no userfaultfd can be opened, and
+  ///   `cannotStart` where another descriptor or a thread cannot be made.
   init(
     configuration: FaultRuntimeConfiguration, table: RegionTable<Region>, pageSize: PageSize, pool: ProviderPool,
     number: Int
@@ -91,7 +97,8 @@ final class EventLoop: PoolServer, FillCounter {
         run(as: .ordinary)
       }
       threads.withLock { $0.append(started) }
-      // Now, because starting a thread allocates, and the path of a fault must not.
+      // The second thread is started here, because starting a thread allocates and the path of a fault must not
+      // allocate.
       if HandlerPlacer.mayFollow(configuration.placement, knowsThreads: userfaultfd.uffd.enabled.contains(.threadID)) {
         _ = startFollower()
       }
@@ -100,14 +107,16 @@ final class EventLoop: PoolServer, FillCounter {
     }
   }
 
-  /// Without the events moved memory would read as zero, and closing would hit what lies in the place of unmapped memory.
+  /// Returns the features that the handler needs. Without the events, memory that the program has moved would read as
+  /// zero, and closing a region would unmap whatever lies in the place of memory that the program has unmapped.
   private static func wantedFeatures(_ configuration: FaultRuntimeConfiguration) -> UserfaultfdFeatures {
     var wanted: UserfaultfdFeatures = [.poison, .threadID, .eventRemap, .eventUnmap]
     if configuration.onEvent != nil { wanted.insert(.eventRemove) }
     return wanted.union(configuration.additionalFeatures)
   }
 
-  /// Virtual; a provider decides how much of it becomes memory.
+  /// The size of a handler thread's stack. It is address space, of which only the part that a provider uses becomes
+  /// memory.
   private static let stackByteCount = 1 << 20
 
   var isOnHandlerThread: Bool {
@@ -116,12 +125,13 @@ final class EventLoop: PoolServer, FillCounter {
 
   // MARK: Control, on any thread
 
-  /// Regions that have been dealt to this handler and not ended.
+  /// The number of regions that have been given to this handler and have not ended.
   var regionCount: Int { regions.load(ordering: .relaxed) }
   func regionBegins() { regions.wrappingAdd(1, ordering: .relaxed) }
   func regionEnded() { regions.wrappingSubtract(1, ordering: .relaxed) }
 
-  /// Waits until the handler has served everything that was queued, or until the deadline.
+  /// Waits until the handler has served all messages that are queued now, or until `closeDeadline` has passed. Does
+  /// nothing on a handler thread.
   func drain() {
     guard !isOnHandlerThread else { return }
     let drained = OneShotEvent()
@@ -129,23 +139,24 @@ final class EventLoop: PoolServer, FillCounter {
     _ = drained.wait(nanoseconds: closeDeadline)
   }
 
-  /// Has the handler do something; it looks for it when its eventfd says so.
+  /// Changes what is asked of the handler, and wakes it.
   func ask(_ wish: (inout Control) -> Void) {
     control.withLock(wish)
     wakeup.signal()
   }
 
-  /// What the handler and the pool have done.
+  /// The work that the handler and, for its regions, the pool have done.
   var statistics: FaultStatistics {
     var sum = counters.statistics
     sum.add(pooled.counters.statistics)
     return sum
   }
 
-  /// Ends the threads. Every region has been closed before.
+  /// Ends the threads, and waits until they have ended. Every region has to be closed before.
   func stop() {
     ask { $0.isStopping = true }
-    // The ordinary thread comes first and may start the other one until it ends.
+    // The ordinary thread is the first one. It may start the second thread until it ends, so the list is read again
+    // each time.
     var index = 0
     while let thread = threads.withLock({ index < $0.count ? $0[index] : nil }) {
       if thread.isCurrent { thread.detach() } else { thread.join() }
@@ -155,19 +166,20 @@ final class EventLoop: PoolServer, FillCounter {
 
   // MARK: What the watchdog looks at
 
-  /// The thread that serves.
+  /// The kernel's number of the thread that serves; 0 until one has begun.
   var servingThread: UInt32 { server.load(ordering: .relaxed) }
 
-  /// Changes with everything that is done.
+  /// A number that changes with each read and each request of the handler.
   var progress: Int {
     let statistics = counters.statistics
     return statistics.batches &+ statistics.requests
   }
 
-  /// Whether the thread that serves sleeps in a fault. Where the kernel does not tell: whether it may.
+  /// Whether the serving thread sleeps in a fault. If the kernel does not say, the value is true, because the thread
+  /// may be sleeping in one.
   var waitsInFault: Bool { cuffd_thread_waits_in_fault(servingThread) != 0 }
 
-  /// What the provider was asked for last on that thread.
+  /// The region and the range that the serving thread asked a provider for last; nil if the region has ended.
   var asking: (region: Region, range: Range<Int>)? {
     let address = askedAddress.load(ordering: .relaxed)
     guard let region = table.region(containing: address) else { return nil }
@@ -183,7 +195,7 @@ final class EventLoop: PoolServer, FillCounter {
 
   var lazyMemory: AddressTable { table }
 
-  /// No provider needs that here: a handler asks one provider at a time, and the pool keeps to what a provider permits.
+  /// Always false: a handler asks one provider at a time, and the pool keeps to what each provider permits.
   func asksSerially(_ region: Region) -> Bool { false }
 
   @inline(__always)
@@ -198,7 +210,7 @@ final class EventLoop: PoolServer, FillCounter {
       in: AnonymousMemory.of(run.region))
   }
 
-  /// The provider is about to be asked for this on the serving thread.
+  /// Notes the range that the serving thread is about to ask a provider for.
   @inline(__always)
   func note(_ range: AddressRange) {
     askedAddress.store(range.start, ordering: .relaxed)
@@ -212,11 +224,12 @@ final class EventLoop: PoolServer, FillCounter {
     defer { ownThreads.removeCaller() }
     var isInClass = role == .ordinary
     while true {
-      // For ever, like a handler that waits for a fault.
+      // This wait has no time limit, just as the wait for a fault has none.
       _ = baton.wait { $0 == role ? true : nil }
       guard var service = box.take() else { return }
       server.store(cuffd_thread_id(), ordering: .relaxed)
-      // Only now: who never had anything to do ends in the usual class, and is not waited for.
+      // The following thread enters `SCHED_IDLE` only when it begins to serve. If it never serves, it ends in the
+      // usual class, where joining it does not have to wait for an idle CPU.
       if !isInClass { isInClass = cuffd_run_when_idle() == 0 }
       if !isInClass {
         service.giveUpIdle()
@@ -226,7 +239,7 @@ final class EventLoop: PoolServer, FillCounter {
       }
       switch service.run() {
       case .stop:
-        // The other one finds nothing in the box, and ends.
+        // The other thread finds the box empty, and ends.
         pass(to: role == .ordinary ? .following : .ordinary)
         return
       case .handOver(let next):
@@ -260,7 +273,7 @@ final class EventLoop: PoolServer, FillCounter {
     try FaultThread(name: name, stackByteCount: Self.stackByteCount) { [self] in run(as: role) }
   }
 
-  /// What other threads have asked for since the last call.
+  /// Returns what other threads have asked for since the last call.
   func takeWishes() -> Control {
     wakeup.clear()
     return control.withLock { control in
@@ -274,8 +287,8 @@ final class EventLoop: PoolServer, FillCounter {
   }
 }
 
-// Safe to share: whoever holds the baton is the only one who touches it.
-/// Where the service is while the baton changes hands.
+// Safe to share: only the thread whose role is in `baton` uses the box.
+/// Holds the service while the threads of a handler change places.
 private final class ServiceBox: @unchecked Sendable {
   private var service: FaultService?
 

@@ -1,9 +1,9 @@
-/// Follows what the program does to the memory of a handler's regions, and tells it. Used on the handler's threads, or on the
-/// watchdog's while those wait for themselves; seldom.
+/// Keeps track of what the program does to the memory of a handler's regions, and reports it to `onEvent`. The
+/// handler thread that serves uses it, or the watchdog while that thread waits in a fault. Events are rare.
 struct EventReporter: Sendable {
   private let onEvent: (@Sendable (RegionEvent) -> Void)?
   private let table: RegionTable<Region>
-  /// Regions of which something was moved.
+  /// The regions of which a part was moved.
   private let wanderers = Monitor<[Region]>([])
 
   init(table: RegionTable<Region>, onEvent: (@Sendable (RegionEvent) -> Void)?) {
@@ -32,15 +32,15 @@ struct EventReporter: Sendable {
         }
       }
     case .fork(let descriptor):
-      // Whoever reads the event owns the descriptor of the child's memory. No region is inherited by a child, so nobody here
-      // has anything to answer there.
+      // The reader of the event owns the descriptor of the child's memory. A child inherits no region, so there is
+      // nothing to answer over that descriptor.
       ForkedDescriptor(owning: descriptor).close()
     case .pagefault, .unknown:
       break
     }
   }
 
-  /// The region whose memory was moved to `address`, and the offset that is there.
+  /// Returns the region whose memory was moved to `address`, and the offset of the byte that is there now.
   func moved(to address: UInt) -> (region: Region, offset: Int)? {
     for region in wanderers.withLock({ $0 }) {
       if let origin = region.memory.parts.withLock({ $0.origin(of: address) }) {
@@ -52,7 +52,8 @@ struct EventReporter: Sendable {
 
   func forget(_ region: Region) { wanderers.withLock { $0.removeAll { $0 === region } } }
 
-  /// The kernel tells of one mapping at a time, which may be of two regions, as neighbours are merged.
+  /// Returns the regions that have memory in a range. The kernel reports one mapping at a time, which may belong to
+  /// several regions, because the kernel merges neighbouring mappings.
   private func regions(of range: AddressRange) -> [Region] {
     var found: [Region] = []
     var address = range.start

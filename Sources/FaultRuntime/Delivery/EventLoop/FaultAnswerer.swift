@@ -1,22 +1,22 @@
 internal import CUFFD
 
-/// Answers the faults that a handler has read: it asks the provider, and puts what the provider says in place.
+/// Answers the faults that a handler has read: it asks the provider, and puts the answer in place.
 ///
-/// It is confined to one handler thread at a time. In its steady state it does not allocate.
+/// Only one handler thread at a time uses it. After the first requests it does not allocate.
 struct FaultAnswerer: ~Copyable {
   private let loop: EventLoop
   private let pageSize: PageSize
   private var staging: StagingBuffer
   private var reports = PresentReports()
   private var free: FreeMemory
-  /// The faults that were read and not served yet.
+  /// The faults that were read and have not been served yet.
   private(set) var inbox: FaultInbox
-  /// The faults that are being served; empty in between.
+  /// The faults that are being served; empty between batches.
   private(set) var batch: FaultBatch
   private(set) var deferred: FaultBatch
-  /// Changes places with `deferred` while its faults are taken out.
+  /// Changes places with `deferred` while the faults that were put off are taken out.
   private var spare: FaultBatch
-  /// How often the request that is being made has been tried again.
+  /// How often the current resolution has been tried again.
   private var tries = 0
 
   init(loop: EventLoop) {
@@ -32,19 +32,20 @@ struct FaultAnswerer: ~Copyable {
 
   // MARK: Taking faults
 
-  /// Reads once, as many messages as are waiting. Returns their number.
+  /// Reads the messages that are waiting, up to the capacity of one read. Returns their number.
   @inline(__always)
   mutating func read() throws(UserfaultfdError) -> Int {
     try inbox.read(from: loop.uffd, ownThreads: loop.ownThreads, counting: loop.counters)
   }
 
-  /// Makes what is in the inbox the batch that is served.
+  /// Makes the faults in the inbox the batch that is served.
   @inline(__always)
   mutating func beginBatch() { inbox.take(for: &batch) }
 
   mutating func endBatch() { batch.removeAll() }
 
-  /// Moves the faults that were put off into the inbox, to be served again. Those that have failed already are poisoned.
+  /// Moves the faults that were put off into the inbox, so that they are served again. Pages that have failed already
+  /// are poisoned instead.
   mutating func takeDeferred() {
     swap(&spare, &deferred)
     for index in 0..<spare.count {
@@ -60,13 +61,15 @@ struct FaultAnswerer: ~Copyable {
 
   // MARK: Serving a run
 
-  /// Serves one run of the faults in the batch. Where the kernel wants an event to be read first, messages go to the inbox.
+  /// Serves one run of the faults in the batch. Where the kernel needs an event to be read first, further messages
+  /// are read into the inbox.
   ///
-  /// - Throws: where the descriptor cannot be read. Everything else ends at the page that it concerns.
+  /// - Throws: a ``UserfaultfdError`` where the descriptor cannot be read. Every other error ends in the failure of
+  ///   the page that it concerns.
   @inline(__always)
   mutating func serve(_ run: borrowing FaultRun) throws(UserfaultfdError) {
     if run.region.isClosing {
-      // Without poison, closing itself ends these accesses, when it takes the memory away.
+      // Where pages cannot be poisoned, closing ends these accesses when it takes the memory away.
       guard loop.uffd.canPoison || run.region.isLeftBehind else { return }
       for index in run.faults { fail(batch[index], of: run.region, ResolutionError.regionClosed) }
       return
@@ -83,7 +86,7 @@ struct FaultAnswerer: ~Copyable {
     let region = run.region
     let faults = run.faults
     do {
-      // The index goes in place of the address: the fault says more than its page.
+      // The elements are indices of faults instead of addresses, because the fault says more than its page.
       try FaultRun.narrow(
         error, of: run, to: faults.lazy.map { UInt($0) }, with: &self, until: { region.isClosing },
         ask: { answerer, index in
@@ -110,7 +113,7 @@ struct FaultAnswerer: ~Copyable {
       lastWanted: run.region.offset(of: batch[run.faults.upperBound - 1].page),
       isWrite: batch[run.faults.lowerBound].isWrite,
       stage: stage,
-      // The copy would fault on this very thread, which is the one that serves faults.
+      // Copying from lazy memory would fault on this thread, which is the thread that serves faults.
       isForbidden: { free.isLazy($0) })
     tries = 0
     _ = try unsafe place(answer, of: run, in: AnonymousMemory.of(run.region))
@@ -118,17 +121,19 @@ struct FaultAnswerer: ~Copyable {
 
   // MARK: Faults that are not answered by a provider
 
-  /// Answers a fault where no region is: it was closed since, and its addresses may belong to another handler, or its memory was
-  /// moved.
+  /// Answers a fault at an address that belongs to no region of this handler. Either the region was closed since, and
+  /// another handler may have the address now, or the memory was moved there.
   mutating func answerStray(_ page: UInt) {
     if let moved = loop.events.moved(to: page) {
-      // Not as the pool would: while it waits for an event to be read, nobody would read it.
+      // `DirectAnswering.fail`, which the pool uses, waits until an event has been read. This is the thread that
+      // reads events, so it must not wait here.
       fail(PendingFault(page: page, isWrite: false), of: moved.region, ResolutionError.memoryMoved)
       return
     }
     let range = AddressRange(start: page, byteCount: pageSize.bytes)
     let now = cuffd_monotonic_nanoseconds()
-    // Whoever still waits meets what is there now. Where that is nothing but the same fault, it is not for ever.
+    // A thread that still waits meets what is mapped there now. If that leads to the same fault again and again, the
+    // page is poisoned in the end.
     if reports.count(for: page, now: now) >= ResolutionStep.presentLimit, (try? loop.uffd.poison(range)) != nil {
       return
     }
@@ -136,13 +141,14 @@ struct FaultAnswerer: ~Copyable {
     wake(range)
   }
 
-  /// Answers a fault of a kind that no region of a handler asks for. Copying a page would overwrite one that is there, so a fault
-  /// of protection only loses the protection, and every other page fails.
+  /// Answers a fault of a kind that no region of a handler is registered for. The page is there already in such a
+  /// fault, so the provider is not asked. A write-protect fault only has the protection removed; for the other kinds
+  /// the page fails.
   mutating func answerUnexpected(_ fault: PendingFault, of region: Region) {
     let range = AddressRange(start: fault.page, byteCount: pageSize.bytes)
     switch fault.kind {
     case .writeProtect:
-      // Nobody here protects pages, so somebody else did who has the descriptor. The write goes on.
+      // The runtime protects no pages, so other code that has the descriptor did. The write goes on.
       if (try? loop.uffd.writeProtect(range, false)) != nil { return }
     case .minor, .missing:
       break
@@ -150,13 +156,13 @@ struct FaultAnswerer: ~Copyable {
     fail(fault, of: region, ResolutionError.refused(.invalidArgument))
   }
 
-  /// Says why a page cannot be produced, and makes the accesses to it fail.
+  /// Reports why a page cannot be produced, and makes accesses to it fail.
   mutating func fail(_ fault: PendingFault, of region: Region, _ error: any Error) {
     if region.hasBeenServed(fault.page) {
       wake(AddressRange(start: fault.page, byteCount: pageSize.bytes))
       return
     }
-    // Before the access fails, because the program may not survive that.
+    // The report comes before the access fails, because the program may not survive the failure.
     report(fault, of: region, error)
     var fault = fault
     fault.hasFailed = true
@@ -167,14 +173,15 @@ struct FaultAnswerer: ~Copyable {
     let page = AddressRange(start: fault.page, byteCount: pageSize.bytes)
     switch region.memory.failPage(page) {
     case .later: putOff(fault, of: region)
-    // Whoever waits meets what is there now.
+    // The waiting threads meet what is there now.
     case .present, .gone: wake(page)
     case .targetGone, .done, .goOn: break
     default: loop.reporter.cannotPoison(fault.page, of: region)
     }
   }
 
-  /// Remembers a fault that cannot be resolved now. After the deadline it is only poisoned, as soon as the kernel permits it.
+  /// Remembers a fault that cannot be resolved now. After `retryDeadline` its failure is reported, and the page is
+  /// only poisoned, as soon as the kernel permits it.
   private mutating func putOff(_ fault: PendingFault, of region: Region) {
     var fault = fault
     let now = cuffd_monotonic_nanoseconds()
@@ -185,7 +192,7 @@ struct FaultAnswerer: ~Copyable {
       fault.hasFailed = true
     }
     if deferred.isFull {
-      // No memory is needed to remember a fault that the kernel will report again.
+      // There is no room to remember the fault. The thread is woken instead, and the kernel reports its fault again.
       wake(AddressRange(start: fault.page, byteCount: pageSize.bytes))
     } else {
       deferred.insert(fault)
@@ -197,13 +204,14 @@ struct FaultAnswerer: ~Copyable {
     loop.reporter.report(cause, atPage: fault.page, of: region)
   }
 
-  /// Errors of a wake mean that nobody can be waiting there.
+  /// A wake that fails means that no thread can be waiting there, so the error is ignored.
   private func wake(_ range: AddressRange) {
     try? loop.uffd.wake(range)
   }
 }
 
-/// A handler reads on where the kernel wants an event to be read, and puts off what still cannot be resolved then.
+/// A handler reads further messages where the kernel needs an event to be read. It puts off what cannot be resolved
+/// even then.
 extension FaultAnswerer: PlacingPolicy {
   var effort: PlacingEffort { .usual }
 
@@ -227,7 +235,7 @@ extension FaultAnswerer: PlacingPolicy {
     if tries == 0 { loop.counters.countDeferral() }
     tries += 1
     _ = try read()
-    // The thread whose event was read has to run before anything can be resolved.
+    // The kernel resolves nothing before the thread whose event was read has run.
     cuffd_pause(0)
     return true
   }
@@ -239,14 +247,15 @@ extension FaultAnswerer: PlacingPolicy {
   mutating func foundGone(_ rest: AddressRange, _ run: borrowing FaultRun) { wake(rest) }
 }
 
-/// A descriptor that cannot be read ends the service of all faults, and says nothing of a page.
+/// A descriptor that cannot be read ends the service of all faults. The error says nothing about a page.
 extension UserfaultfdError: EndOfResolution {}
 
 extension AnonymousMemory {
-  /// The memory of a region that a userfaultfd serves.
+  /// Returns the memory of a region that a userfaultfd serves.
   @inline(__always)
   static func of(_ region: Region) -> AnonymousMemory {
-    // Every region of a delivery with a userfaultfd is made over anonymous memory: the delivery makes both.
+    // The cast is safe: a delivery with a userfaultfd makes the memory of all its regions, and makes anonymous
+    // memory.
     unsafe unsafeDowncast(region.memory, to: AnonymousMemory.self)
   }
 }

@@ -1,17 +1,17 @@
-/// The faults that were read and not served yet.
+/// The faults that were read and have not been served yet.
 ///
-/// Reading is separate from serving because a resolution that gets `EAGAIN` has to read on before it can go on: the kernel
-/// resolves nothing while an event is unread.
+/// Reading is separate from serving, because a resolution that gets `EAGAIN` has to read further messages before it
+/// can go on: the kernel resolves nothing while an event is unread.
 struct FaultInbox: ~Copyable {
   private var messages: MessageBuffer
   private let readCapacity: Int
   private let pageSize: PageSize
   private(set) var faults: FaultBatch
-  /// Who made the latest fault; 0 where the kernel does not say.
+  /// The thread that made the latest fault; 0 where the kernel does not say.
   private(set) var latestThread: UInt32 = 0
   private let events: EventReporter
 
-  /// For reads of up to `readCapacity` messages.
+  /// Makes an inbox for reads of up to `readCapacity` messages.
   init(readCapacity: Int, pageSize: PageSize, events: EventReporter) {
     self.events = events
     messages = MessageBuffer(capacity: readCapacity)
@@ -20,15 +20,16 @@ struct FaultInbox: ~Copyable {
     faults = Self.batch(readCapacity: readCapacity)
   }
 
-  /// A batch that holds whatever can be in an inbox: two reads, and as many faults that were put off.
+  /// Returns a batch with room for everything that can be in an inbox: two reads, and as many faults that were put
+  /// off as one read has.
   static func batch(readCapacity: Int) -> FaultBatch { FaultBatch(capacity: 3 * readCapacity) }
 
   var isEmpty: Bool { faults.count == 0 }
 
-  /// Whether one more read fits. What is not read stays in the kernel's queue.
+  /// Whether one more read fits. Messages that are not read stay in the kernel's queue.
   var hasRoom: Bool { faults.count <= readCapacity }
 
-  /// Reads once, as many messages as are waiting. Returns their number.
+  /// Reads the messages that are waiting, up to the capacity of one read. Returns their number.
   @inline(__always)
   mutating func read(
     from uffd: borrowing Userfaultfd, ownThreads: OwnThreads, counting counters: borrowing HandlerCounters
@@ -38,7 +39,7 @@ struct FaultInbox: ~Copyable {
     var count = 0
     for index in 0..<messages.count {
       guard case .pagefault(let address, let flags, let thread) = messages[index] else {
-        // Reading it is what lets the thread that caused it go on.
+        // The thread that caused this event can go on now, because the event has been read.
         events.handle(messages[index])
         continue
       }

@@ -1,9 +1,9 @@
 internal import CUFFD
 
-/// What a handler thread does: reads faults in batches, answers them, and uses the time in between. Whichever thread of a
-/// handler has the baton has this, and nobody else touches it.
+/// The work of a handler thread: it reads faults in batches, answers them, and uses the time in between. Only the
+/// thread of a handler that has the baton uses the service.
 struct FaultService: ~Copyable {
-  /// Why the thread that serves stops.
+  /// The reason why the serving thread stops.
   enum Exit: Sendable {
     case stop
     case handOver(to: HandlerRole)
@@ -15,15 +15,15 @@ struct FaultService: ~Copyable {
   private var filler: BulkFiller
   private var jobs: [PrefetchJob] = []
   private var stream: StreamAhead
-  /// The same for a provider that may block; kept for the next time.
+  /// The stream of a provider that may block, which the pool works on. It is kept, so that it can be used again.
   private var poolStream: PoolPrefetch?
   private var placer: HandlerPlacer
-  /// For bytes that are not put into their region.
+  /// The memory in which the answers to peeks are assembled.
   private var peeking = StagingBuffer()
 
   private static let drainReads = 64
 
-  /// On the handler's ordinary thread.
+  /// Makes the service. The caller is the handler's ordinary thread.
   init(_ loop: EventLoop, configuration: FaultRuntimeConfiguration) {
     self.loop = loop
     lookup = RegionLookup(loop.table)
@@ -35,10 +35,10 @@ struct FaultService: ~Copyable {
       ignoresLoad: configuration.followsWhenBusy)
   }
 
-  /// Has only the ordinary thread from now on.
+  /// Stops handing over to the following thread for good.
   mutating func giveUpIdle() { placer.giveUpIdle() }
 
-  /// Serves until somebody else should, or nobody.
+  /// Serves faults until the other thread should take over, or until the handler stops.
   mutating func run() -> Exit {
     do {
       while true {
@@ -56,12 +56,13 @@ struct FaultService: ~Copyable {
             return .handOver(to: next)
           }
         } else {
-          // Only when no fault is waiting: demand goes first.
+          // This happens only when no fault is waiting, because demand goes first.
           workAhead()
         }
       }
     } catch {
-      // Nobody would serve the faults that come; a program that hangs is worse than one that says why it ended.
+      // No thread would serve the faults that come. A program that ends and says why is better than a program that
+      // hangs.
       fatalError("FaultRuntime: the handler thread cannot go on: \(error)")
     }
   }
@@ -113,7 +114,7 @@ struct FaultService: ~Copyable {
     answerer.endBatch()
   }
 
-  /// Lets the pool answer a run, and go on behind it where accesses run on.
+  /// Gives a run to the pool. Where accesses run on, the pool also prefetches the pages behind the run.
   private mutating func hand(_ run: borrowing FaultRun) {
     var deadlocks: [(page: UInt, ends: SelfDeadlock)] = []
     loop.inFlight.admit(
@@ -136,7 +137,7 @@ struct FaultService: ~Copyable {
     if run.end < end, ahead.goOn(from: run.end, to: end) { loop.pool.submit(.prefetch(ahead, loop)) }
   }
 
-  /// A step of the oldest job, or of the stream.
+  /// Makes one step of the oldest job or, if there is none, of the stream.
   private mutating func workAhead() {
     if !jobs.isEmpty {
       let job = jobs[0]
@@ -151,7 +152,7 @@ struct FaultService: ~Copyable {
     }
   }
 
-  /// Does what other threads have asked for. True where the thread shall end.
+  /// Does what other threads have asked for. Returns whether the thread shall end.
   private mutating func obey() throws(UserfaultfdError) -> Bool {
     let wishes = loop.takeWishes()
     jobs += wishes.prefetches
@@ -160,10 +161,11 @@ struct FaultService: ~Copyable {
       peek.run(&peeking, forbidden: loop.table)
     }
     guard !wishes.drains.isEmpty || wishes.isStopping else { return false }
-    // Nothing keeps a region that is being closed.
+    // A stream must not hold a region that is being closed.
     stream.stop()
-    // What was queued before is read first; a read that was not filled has seen the end of it. The bound is for a crowd
-    // of threads that fills every read: closing then relies on what it does after draining.
+    // All messages that were queued before are read first. A read that was not filled has reached the end of the
+    // queue. The number of reads is limited for the case that many threads fill every read. Closing then relies on
+    // the steps that it takes after draining.
     for _ in 0..<Self.drainReads {
       let count = try answerer.read()
       try serve()

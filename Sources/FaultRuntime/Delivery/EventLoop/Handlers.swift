@@ -1,9 +1,10 @@
 internal import CUFFD
 
-/// The handlers of a runtime, which regions are dealt out to.
+/// The handlers of a runtime. Each region is given to one of them.
 ///
-/// Where the program does not say how many, there is one at first, and one more whenever a region is opened while each has one
-/// already, up to the number of CPUs and to four: two handlers serve two regions at once, and one region gains nothing.
+/// Where the program does not say how many there are, there is one handler at first, and one more whenever a region
+/// is opened while each handler has one already, up to the number of CPUs and up to four. Two handlers can serve two
+/// regions at once, but a single region gains nothing from a second handler.
 final class Handlers: Sendable {
   private let limit: Int
   private let isFixed: Bool
@@ -17,7 +18,7 @@ final class Handlers: Sendable {
 
   private static let automaticLimit = 4
 
-  /// Starts `count` handlers, or the first one where that is nil.
+  /// Starts `count` handlers, or one if `count` is nil.
   init(
     count: Int?, _ make: @escaping @Sendable (Int) throws(FaultRuntimeError) -> EventLoop
   ) throws(FaultRuntimeError) {
@@ -36,14 +37,15 @@ final class Handlers: Sendable {
 
   var all: [EventLoop] { state.withLock { $0.loops } }
 
-  /// The handler for one more region; `EventLoop.regionEnded` gives its place back.
+  /// Returns the handler for one more region, and counts that region as one of the handler's until
+  /// `EventLoop.regionEnded` is called.
   func next() -> EventLoop {
     state.withLock { state in
       defer { state.dealt += 1 }
       var loop = state.loops[state.dealt % state.loops.count]
       if !isFixed {
         loop = state.loops.min { $0.regionCount < $1.regionCount }!
-        // A handler that cannot be had is one that is not needed: the others serve its regions as well.
+        // If another handler cannot be made, the existing ones serve its regions as well.
         if loop.regionCount > 0, state.loops.count < limit, let another = try? make(state.loops.count) {
           state.loops.append(another)
           loop = another

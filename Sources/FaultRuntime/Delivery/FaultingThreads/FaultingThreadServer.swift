@@ -1,19 +1,20 @@
-/// What a signal may be about.
+/// The cause of a signal.
 enum FaultVerdict {
-  /// A page that the provider has to be asked for.
+  /// The page is missing, and the provider has to be asked for it.
   case missing
-  /// The page came meanwhile: the access can be tried again.
+  /// The page has come meanwhile, so the access can be tried again.
   case isThere
-  /// No missing page: the signal goes on to whoever had it before.
+  /// The signal is not about a missing page. It is passed on to the handler that the process had before.
   case somebodyElses
 }
 
-/// What a faulting thread does in its signal handler. It is the same whether the kernel told it of a missing page (SIGBUS) or of
-/// memory without access (SIGSEGV). Nothing here allocates unless a page fails.
+/// A delivery in which a faulting thread answers its own fault in its signal handler. The work is the same whether
+/// the kernel reports a missing page (SIGBUS) or memory without access (SIGSEGV). Nothing here allocates unless a
+/// page fails.
 protocol FaultingThreadServer: RegionServer {
   var counters: SharedCounters { get }
 
-  /// The signal that tells of this delivery's faults.
+  /// The signal by which the kernel reports the faults of this delivery.
   var signal: CInt { get }
 
   func judge(_ fault: PendingFault, of region: Region) -> FaultVerdict
@@ -21,11 +22,11 @@ protocol FaultingThreadServer: RegionServer {
   /// Asks the provider for a run, and puts the answer in place.
   func answer(_ run: borrowing FaultRun, _ fault: PendingFault) throws
 
-  /// Fails a page without asking anybody. Returns true where it is there after all.
+  /// Fails a page without asking the provider. Returns true where the page is there after all.
   func fail(_ page: UInt, of region: Region, _ error: any Error) -> Bool
 
-  /// Answers a fault that `judge` has found to be of a missing page. Returns false where the access has to fail: the signal then
-  /// goes on to whoever had it before.
+  /// Answers a fault that `judge` has found to be on a missing page. Returns false where the access has to fail. The
+  /// signal is then passed on to the handler that the process had before.
   func serve(_ fault: PendingFault, of region: Region) -> Bool
 }
 
@@ -33,8 +34,9 @@ extension FaultingThreadServer {
   /// The body of `serve`, which each server has compiled for itself.
   @inline(__always)
   func serveHere(_ fault: PendingFault, of region: Region) -> Bool {
-    // The table's handle holds the region. Counting it once more would have all threads that fault write to one place, so the run
-    // gets a reference that was never counted, and it is given back below.
+    // The table's handle keeps the region alive. Another count of references would make all faulting threads write to
+    // one place in memory. For that reason the run gets a reference that was never counted, which is taken back
+    // below.
     var run = FaultRun(region: unsafe Unmanaged.passUnretained(region).takeRetainedValue(), fault: fault, index: 0)
     let isServed = serve(&run, fault)
     _ = unsafe Unmanaged.passRetained(run.region)
@@ -70,7 +72,7 @@ extension FaultingThreadServer {
         },
         giveUp: { isServed, page, error in isServed = fail(page, of: region, error) })
     } catch {
-      // Nobody withdraws a request of a faulting thread, so this is an answer as any other.
+      // No thread withdraws a request of a faulting thread, so the page fails here as after every other error.
       return fail(fault.page, of: region, error)
     }
     return isServed

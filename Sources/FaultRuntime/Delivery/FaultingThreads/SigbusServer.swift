@@ -1,10 +1,8 @@
 internal import CUFFD
 
-/// The delivery in which a faulting thread serves itself: with `UFFD_FEATURE_SIGBUS` the kernel queues no message and puts
-/// nobody to sleep, but raises SIGBUS, and the provider runs in the signal handler. No other thread takes part, which saves
-/// two switches of threads.
-///
-/// Nothing here allocates or locks unless a page fails.
+/// The delivery in which a faulting thread serves itself. With `UFFD_FEATURE_SIGBUS` the kernel queues no message and
+/// lets no thread sleep. It raises SIGBUS instead, and the provider runs in the signal handler. No other thread takes
+/// part, which saves two switches between threads.
 final class SigbusServer: FaultingThreadServer {
   let counters = SharedCounters()
 
@@ -39,7 +37,7 @@ final class SigbusServer: FaultingThreadServer {
   var delivery: Delivery { .sigbus }
   var descriptor: DescriptorKind? { userfaultfd.uffd.kind }
   var availableFeatures: UserfaultfdFeatures { userfaultfd.uffd.available }
-  /// Faulting threads share staging memory in slots.
+  /// The size of a slot of staging memory. Faulting threads share these slots.
   var widestFault: Int { StagingPool.slotByteCount }
   var statistics: FaultStatistics { counters.statistics }
 
@@ -63,12 +61,12 @@ final class SigbusServer: FaultingThreadServer {
     }
   }
 
-  /// Threads that are being served go on to meet SIGSEGV.
+  /// Ends the service of a region. A thread whose fault is being answered gets SIGSEGV when it goes on.
   func close(_ region: Region) {
     region.withdraw { SignalDispatcher.shared.remove(region) }
   }
 
-  /// Fills a range on the calling thread, with the help of another one where that pays.
+  /// Fills a range on the calling thread. A second thread helps where that is faster and the provider permits it.
   func prefetch(_ region: Region, _ range: Range<Int>) throws(FaultRuntimeError) -> BulkFiller.Failure? {
     let job = PrefetchJob(region: region, from: range.lowerBound, to: range.upperBound)
     run(job)
@@ -81,7 +79,7 @@ final class SigbusServer: FaultingThreadServer {
     }
   }
 
-  /// Asks on the calling thread, as a fault of it would.
+  /// Asks the provider on the calling thread, as a fault of that thread would.
   func peek(_ job: PeekJob) throws(FaultRuntimeError) -> Bool {
     var staging = StagingBuffer()
     job.run(&staging, forbidden: nil)
@@ -90,7 +88,8 @@ final class SigbusServer: FaultingThreadServer {
 
   // MARK: Service, in the signal handler
 
-  /// The kernel has judged already: it tells missing pages from others.
+  /// Always `missing`. Where the kernel tells a poisoned page from a missing one, signals for poisoned pages never
+  /// come here.
   @inline(__always)
   func judge(_ fault: PendingFault, of region: Region) -> FaultVerdict { .missing }
 
@@ -103,7 +102,7 @@ final class SigbusServer: FaultingThreadServer {
   @inline(__always)
   func answer(_ run: borrowing FaultRun, _ fault: PendingFault) throws {
     try unsafe staging.withBytes(run.end - run.start) { stage in
-      // Lent lazy memory needs no ban here: the copy gets EFAULT, or is served by another thread.
+      // Lent lazy memory is not forbidden here: copying from it gets EFAULT, or another thread serves the fault.
       _ = unsafe try answering.answer(
         run, lastWanted: run.region.offset(of: fault.page), isWrite: fault.isWrite, stage: stage, forbidden: nil,
         effort: .inSignalHandler, in: AnonymousMemory.of(run.region))

@@ -1,7 +1,8 @@
 internal import CUFFD
 
-/// Finds the region of a SIGBUS or SIGSEGV, in whichever runtime. There is one for the process, because there is one
-/// disposition of a signal for the process; it is made with the first region that needs it, and stays.
+/// Finds the region of a SIGBUS or SIGSEGV among the regions of all runtimes. The process has one dispatcher, because
+/// it has one disposition for each signal. The dispatcher is made with the first region that needs it, and stays
+/// until the process ends.
 final class SignalDispatcher: Sendable {
   static let shared = SignalDispatcher()
 
@@ -11,12 +12,12 @@ final class SignalDispatcher: Sendable {
   /// The regions of event loops whose failures are explained.
   private let explained = RegionTable<Region>()
 
-  /// What all regions may cost that are guarded by their protection.
+  /// The number of mappings that all regions with the delivery `sigsegv` may use together.
   let budget = MappingBudget()
 
   private init() {}
 
-  /// Has the end of a program that touches a failed page of `region` explained. Takes a lock.
+  /// Makes a program that dies because it touches a failed page of `region` say so first. Takes a lock.
   func explain(_ region: Region) throws(HostCallError) {
     try install(CUFFD_SIGBUS)
     explained.insert(region)
@@ -24,10 +25,10 @@ final class SignalDispatcher: Sendable {
 
   func forget(_ region: Region) { explained.remove(region) }
 
-  /// Whether a byte of `range` lies in a region that is known here. Lock-free.
+  /// Whether a byte of `range` lies in a region that the dispatcher knows. Lock-free.
   func isTaken(_ range: AddressRange) -> Bool { table.intersects(range) || explained.intersects(range) }
 
-  /// In the signal handler, when nothing is left but the default action.
+  /// Explains the failure of a page, in the signal handler, before the program dies of the signal.
   private func lastWords(_ number: CInt, _ address: UInt) {
     guard let region = explained.region(containing: address) ?? table.region(containing: address)?.region,
       region.explainsFailures, number == region.memory.failureSignal
@@ -36,7 +37,7 @@ final class SignalDispatcher: Sendable {
     _ = region.failures.explain(region.offset(of: page))
   }
 
-  /// Makes sure that this is the first to hear of a signal. Takes a lock.
+  /// Makes this dispatcher the first handler of a signal, if it is not that already. Takes a lock.
   func install(_ number: CInt) throws(HostCallError) {
     let context = unsafe Unmanaged.passUnretained(self).toOpaque()
     let result = unsafe cuffd_signal_install(
@@ -54,7 +55,9 @@ final class SignalDispatcher: Sendable {
     if let errno = KernelErrno(returned: result) { throw HostCallError(call: "sigaction", errno: errno) }
   }
 
-  /// Serves a region in signal handlers from now on. Takes a lock.
+  /// Begins to serve a region in signal handlers. Takes a lock.
+  ///
+  /// - Throws: ``FaultRuntimeError`` with the code `cannotStart` where the handler cannot be installed.
   func insert(_ region: Region, server: any FaultingThreadServer, signal: CInt) throws(FaultRuntimeError) {
     do {
       try install(signal)
@@ -64,17 +67,20 @@ final class SignalDispatcher: Sendable {
     table.insert(SignalledRegion(region, server: server))
   }
 
-  /// Ends that, and returns when no signal handler is looking at the region any more.
+  /// Ends the service of a region in signal handlers. Returns when no signal handler is searching the table for it
+  /// any more.
   func remove(_ region: Region) {
     if let member = table.region(containing: region.range.start), member.region === region { table.remove(member) }
   }
 
-  /// Serves a fault in the signal handler, on the thread that faulted. Returns false where the signal is somebody else's.
+  /// Serves a fault in the signal handler, on the thread that faulted. Returns false where the signal is not about a
+  /// missing page of a region.
   private func serve(_ number: CInt, _ address: UInt, isWrite: Bool, outer: UInt) -> Bool {
     guard let handle = unsafe table.enterHandle(containing: address) else { return false }
     defer { unsafe TableHandle.leave(handle) }
     return unsafe handle._withUnsafeGuaranteedRef { handle in
-      // The handle holds the member, and the member holds the rest: nothing of it is counted.
+      // The handle keeps the member alive, and the member keeps the region and the server alive. No reference is
+      // counted.
       unsafe handle.member._withUnsafeGuaranteedRef { member in
         serve(number, address, of: member.region, isWrite: isWrite, outer: outer, by: member.server)
       }
@@ -96,7 +102,8 @@ final class SignalDispatcher: Sendable {
     return server.serve(fault, of: region)
   }
 
-  /// Fails a page because a provider that was asked for the page `outer` came back to it on the same thread.
+  /// Fails a page because a provider that was asked for the page at `outer` has touched the failing page on the same
+  /// thread.
   @inline(never)
   private func fail(
     _ page: UInt, of region: Region, touchedFrom outer: UInt, by server: any FaultingThreadServer

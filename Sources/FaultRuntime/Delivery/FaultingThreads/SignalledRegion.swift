@@ -1,4 +1,4 @@
-/// A region, and what serves its faults in signal handlers. This is what the table of the process holds.
+/// A region together with the server of its faults in signal handlers. The dispatcher's table consists of these.
 @safe
 final class SignalledRegion: TableMember {
   let range: AddressRange

@@ -1,11 +1,12 @@
 internal import CUFFD
 internal import Synchronization
 
-/// The delivery without a userfaultfd: memory that is not there has no access, the kernel raises SIGSEGV in the thread that
-/// touches it, and the provider runs in the signal handler. The page is filled through a second mapping and opened when it is
-/// complete. A provider that must not run there is asked on the pool, and the thread that faulted waits.
+/// The delivery without a userfaultfd. A missing page has no access, so the kernel raises SIGSEGV in the thread that
+/// touches it, and the provider runs in the signal handler. The page is filled through a second mapping, and opened
+/// when it is complete. A provider that must not run in the signal handler is asked on the pool, while the thread
+/// that faulted waits.
 ///
-/// Nothing here allocates unless a page fails, or more than 64 requests are on the pool at a time.
+/// Nothing here allocates unless a page fails, or more than 64 requests are on the pool at the same time.
 final class SigsegvServer: FaultingThreadServer, PoolServer {
   let counters = SharedCounters()
   let pool: ProviderPool
@@ -16,7 +17,8 @@ final class SigsegvServer: FaultingThreadServer, PoolServer {
   private let staging: StagingPool
   private let notices: Notices
   private let saidLimit = Atomic<Bool>(false)
-  /// The mappings of all runtimes, or of this one where a test says so.
+  /// The number of mappings that regions may use: shared by all runtimes, or for this one alone where a test sets a
+  /// limit.
   private let budget: MappingBudget
 
   private static let limitNotice = """
@@ -43,13 +45,14 @@ final class SigsegvServer: FaultingThreadServer, PoolServer {
   var signal: CInt { CUFFD_SIGSEGV }
   var delivery: Delivery { .sigsegv }
   var descriptor: DescriptorKind? { nil }
-  /// Faulting threads share staging memory in slots.
+  /// The size of a slot of staging memory. Faulting threads share these slots.
   var widestFault: Int { StagingPool.slotByteCount }
   var statistics: FaultStatistics { counters.statistics }
   var lazyMemory: AddressTable { SignalDispatcher.shared.table }
   var retryDeadline: UInt64 { pooled.retryDeadline }
 
-  /// A provider that wants to be asked by one thread at a time is asked by one thread of the pool's.
+  /// Whether the serial thread of the pool asks the provider: it must not run on the faulting thread, and it either
+  /// permits one request at a time or is one that the event loop would ask on a handler thread.
   func asksSerially(_ region: Region) -> Bool {
     !region.mayRunInFaultingThread && !(region.mayBlock && region.mayBeAskedConcurrently)
   }
@@ -74,13 +77,13 @@ final class SigsegvServer: FaultingThreadServer, PoolServer {
     try SignalDispatcher.shared.insert(region, server: self, signal: signal)
   }
 
-  /// Threads that are being served go on to meet SIGSEGV.
+  /// Ends the service of a region. A thread whose fault is being answered gets SIGSEGV when it goes on.
   func close(_ region: Region) {
     region.withdraw { SignalDispatcher.shared.remove(region) }
   }
 
-  /// Fills a range on the calling thread, with the help of another one where that pays; or on the pool, where several threads must
-  /// not ask the provider.
+  /// Fills a range on the calling thread, and a second thread helps where that is faster and the provider permits it.
+  /// Where only the serial thread may ask the provider, that thread fills the range.
   func prefetch(_ region: Region, _ range: Range<Int>) throws(FaultRuntimeError) -> BulkFiller.Failure? {
     if asksSerially(region) { return try prefetchOnPool(region, range) }
     let job = PrefetchJob(region: region, from: range.lowerBound, to: range.upperBound)
@@ -97,7 +100,7 @@ final class SigsegvServer: FaultingThreadServer, PoolServer {
 
   // MARK: Service, in the signal handler
 
-  /// The kernel says no more than that there was no access.
+  /// Finds the cause from the state of the page, because the kernel only says that there was no access.
   @inline(__always)
   func judge(_ fault: PendingFault, of region: Region) -> FaultVerdict {
     let memory = TwinMemory.of(region)
@@ -107,7 +110,8 @@ final class SigsegvServer: FaultingThreadServer, PoolServer {
     case TwinMemory.PageState.absent: return .missing
     case TwinMemory.PageState.failed: return .somebodyElses
     default:
-      // Another thread was faster; or the program has taken the access away itself, and would come back for ever.
+      // Either another thread was faster, or the program has taken the access away itself. In the second case the
+      // access would fail again for ever, so the number of tries is limited.
       guard cuffd_signal_repeats(UInt64(fault.page)) < Self.repeatLimit else { return .somebodyElses }
       counters.countFault()
       counters.countRequests(-1)
@@ -116,7 +120,8 @@ final class SigsegvServer: FaultingThreadServer, PoolServer {
     }
   }
 
-  /// Benign races stay in single digits.
+  /// The number of faults of one thread in a row on a page that is open, after which the signal is passed on. Races
+  /// between threads cause fewer than ten.
   private static var repeatLimit: UInt32 { 1000 }
 
   func serve(_ fault: PendingFault, of region: Region) -> Bool { serveHere(fault, of: region) }
@@ -134,20 +139,21 @@ final class SigsegvServer: FaultingThreadServer, PoolServer {
 
   // MARK: Providers that must not run in the signal handler
 
-  /// Whether the thread that faulted is one of those that ask the region's provider. Such a thread never waits for another one, so
-  /// there is no ring of waits.
+  /// Whether the faulting thread is one of the threads that ask the region's provider. Such a thread asks the
+  /// provider itself and never waits for another thread, so there is no cycle of waits.
   private func asksOnThisThread(_ region: Region) -> Bool {
     asksSerially(region) ? pool.isOnSerialThread : pool.isOnPoolThread
   }
 
-  /// Lets the pool answer a run, and waits until the page is there, has failed, or can be asked for again by the next
-  /// touch.
+  /// Gives a run to the pool, and waits until the request has ended. The page is there then, or has failed, or the
+  /// next touch asks for it again.
   ///
-  /// - Throws: `regionClosed` where the memory has been taken away before the request ended.
+  /// - Throws: a ``ResolutionError`` with the code `regionClosed` where the memory was taken away before the request
+  ///   ended.
   private func waitForPool(_ run: borrowing FaultRun, _ fault: PendingFault) throws {
     let region = run.region
     let memory = TwinMemory.of(region)
-    // The pool counts its requests itself.
+    // The caller has counted a request, but the pool counts its own.
     counters.countRequests(-1)
     let ticket = inFlight.admit(
       fault, of: run, submit: { pool.submit(.demand($0, region, self)) },
@@ -158,7 +164,7 @@ final class SigsegvServer: FaultingThreadServer, PoolServer {
     }
   }
 
-  /// How often a thread that waits looks whether its region has been closed.
+  /// The time after which a waiting thread checks again whether its region has been closed, in nanoseconds.
   private static let lookNanoseconds: UInt64 = 50_000_000
 
   func answerOnPool(
@@ -180,7 +186,7 @@ final class SigsegvServer: FaultingThreadServer, PoolServer {
     do {
       return try unsafe put(run, lastWanted, isWrite, stage, permit, effort)
     } catch let error as ResolutionError where error == .refused(.noMemory) && memory.needsNeighbours(run.range) {
-      // Others have used up the rest of the mappings.
+      // Other code has used up the rest of the mappings.
       join(run, memory, effort)
       return try unsafe put(run, lastWanted, isWrite, stage, permit, effort.union(.lastTry))
     }
@@ -196,8 +202,9 @@ final class SigsegvServer: FaultingThreadServer, PoolServer {
       permit: permit, effort: effort, in: TwinMemory.of(run.region))
   }
 
-  /// Fills what lies between a run and the nearest open page, or else the nearest one on the other side, so that opening the run
-  /// adds no mapping. Where neither can be filled, the run is opened all the same as long as the kernel has mappings.
+  /// Fills the pages between a run and the nearest open page, so that opening the run adds no mapping. If they cannot
+  /// be filled, the pages up to the nearest open page on the other side are filled. If neither side can be filled,
+  /// the run is opened all the same, as long as the kernel has mappings.
   @inline(never)
   private func join(_ run: borrowing FaultRun, _ memory: TwinMemory, _ effort: PlacingEffort) {
     guard let gap = memory.gap(beside: run.range) else { return }
@@ -207,7 +214,7 @@ final class SigsegvServer: FaultingThreadServer, PoolServer {
     _ = fill(other, of: run.region, effort)
   }
 
-  /// Fills a gap, beginning at what is open. Returns false where a page could not be had.
+  /// Fills a gap, beginning at the page that is open. Returns false where a page could not be produced.
   private func fill(_ gap: MappingGap, of region: Region, _ effort: PlacingEffort) -> Bool {
     var start = region.offset(of: gap.pages.start)
     var end = start + gap.pages.byteCount
@@ -227,10 +234,10 @@ final class SigsegvServer: FaultingThreadServer, PoolServer {
 }
 
 extension TwinMemory {
-  /// The memory of a region that is guarded by its protection.
+  /// Returns the memory of a region that this delivery serves.
   @inline(__always)
   static func of(_ region: Region) -> TwinMemory {
-    // Every region of this delivery is made over such memory: the delivery makes both.
+    // The cast is safe, because this delivery makes the memory of all its regions.
     unsafe unsafeDowncast(region.memory, to: TwinMemory.self)
   }
 }

@@ -1,9 +1,10 @@
 internal import CUFFD
 
-/// Bytes that somebody wants from a provider without having them put into the region. The fields belong to whoever asks the
-/// provider until `done` is signalled, and to the one who waits after that.
+/// A request for bytes of a provider that are not put into the region. The thread that asks the provider uses the
+/// fields until `done` is signalled. After that, the thread that waits uses them.
 @safe
-// Safe to share: handed over by a lock, and back by `done`; who gave up and who answers late agree by the permit.
+// Safe to share: a lock hands the job over, and `done` hands it back. A thread that gives up and a late answer agree
+// through the permit.
 final class PeekJob: @unchecked Sendable {
   let region: Region
   let range: Range<Int>
@@ -13,8 +14,8 @@ final class PeekJob: @unchecked Sendable {
   private let permit = AnswerPermit()
 
   /// - Parameters:
-  ///   - range: whole pages, and no more than one request may ask for.
-  ///   - destination: as long as the range. Nothing is written to it once `giveUp` has said so.
+  ///   - range: whole pages, at most as many as one request may ask for.
+  ///   - destination: memory as long as the range. Nothing is written to it after `wait` has returned.
   @unsafe
   init(_ region: Region, _ range: Range<Int>, into destination: UnsafeMutableRawBufferPointer) {
     self.region = region
@@ -22,7 +23,8 @@ final class PeekJob: @unchecked Sendable {
     unsafe self.destination = destination
   }
 
-  /// Asks the provider, on the calling thread.
+  /// Asks the provider on the calling thread, again after errors as the region's retry policy says, and copies the
+  /// answer.
   func run(_ staging: inout StagingBuffer, forbidden: AddressTable?) {
     var attempts = RetryAttempts(region.retry)
     var outcome = Result { try ask(&staging, forbidden) }
@@ -63,7 +65,8 @@ final class PeekJob: @unchecked Sendable {
     if unsafe cuffd_copy_if_readable(target.baseAddress!, source, count) < 0 { throw .refused(.badAddress) }
   }
 
-  /// Waits for the answer, as long as the region's deadline. False where it has not come, and does not any more.
+  /// Waits for the answer, at most as long as the region's deadline. Returns false if the time is up; a late answer
+  /// is dropped then.
   func wait() -> Bool {
     let patience = region.deadline == 0 ? 5_000_000_000 : region.deadline
     while !done.wait(nanoseconds: patience) {

@@ -1,10 +1,10 @@
 internal import CUFFD
 internal import Synchronization
 
-/// One thread's share of a range that somebody wants filled: it takes a stretch after the other, and fills it a step at a
-/// time. The fields belong to that thread until it signals `done`, and to the one who waits after that.
+/// One thread's share of a range that is to be filled. The thread takes one stretch after another, and fills each in
+/// steps. The fields belong to that thread until it signals `done`, and to the thread that waits after that.
 final class PrefetchJob: @unchecked Sendable {
-  // Safe to share: handed over by the lock of the handler's control, and back by `done`.
+  // Safe to share: the lock of the handler's control hands the job over, and `done` hands it back.
   private let range: PrefetchRange
   private var offset: Int
   private var end: Int
@@ -25,16 +25,17 @@ final class PrefetchJob: @unchecked Sendable {
 
   var region: Region { range.region }
 
-  /// The lowest page that could not be filled. Everything before it is there, once every share has ended.
+  /// The lowest page that could not be filled. All pages in front of it are there when every share has ended.
   var failure: BulkFiller.Failure? { range.failure }
 
-  /// A share for a second thread; nil where that is of no use or the provider does not allow it.
+  /// Returns a share for a second thread; nil where a second thread would be of no use, or where the provider permits
+  /// only one.
   func helper() -> PrefetchJob? {
     guard range.isShared, let first = range.take() else { return nil }
     return PrefetchJob(range, first)
   }
 
-  /// One step; true where nothing is left to do for this thread.
+  /// Makes one step. Returns whether nothing is left to do for this thread.
   func step(_ filler: inout BulkFiller, forbidden: AddressTable?, counting counter: some FillCounter) -> Bool {
     do throws(BulkFiller.Failure) {
       guard !region.isClosing else {
@@ -60,19 +61,20 @@ final class PrefetchJob: @unchecked Sendable {
     return false
   }
 
-  /// Has `body` run this share on the calling thread, and that of a helper on another one where that pays.
+  /// Runs `body` with this share on the calling thread and, where that is faster, with a helper's share on a second
+  /// thread. Waits until both have ended.
   func runShared(_ body: @escaping @Sendable (PrefetchJob) -> Void) {
     let helper = helper()
     let thread = helper.flatMap { helper in
       try? FaultThread(name: "fault-prefetch", stackByteCount: 1 << 20) { body(helper) }
     }
-    // Without a thread for it, its share has been taken all the same.
+    // The helper's share has been taken, so the calling thread fills it if no second thread can be started.
     if thread == nil, let helper { body(helper) }
     body(self)
     thread?.join()
   }
 
-  /// Every step, on the calling thread.
+  /// Makes all steps of this share on the calling thread.
   func run(
     _ pageSize: PageSize, retryDeadline: UInt64, forbidden: AddressTable?, counting counters: SharedCounters
   ) {
@@ -85,7 +87,7 @@ final class PrefetchJob: @unchecked Sendable {
   }
 }
 
-/// What the shares of one prefetch have in common: which bytes nobody has taken yet, and what went wrong.
+/// The common state of all shares of one prefetch: which bytes no share has taken yet, and what went wrong.
 private final class PrefetchRange: Sendable {
   let region: Region
   private let end: Int
@@ -100,24 +102,24 @@ private final class PrefetchRange: Sendable {
     stretchByteCount = Self.stretchByteCount(region, end - start)
   }
 
-  /// What one thread takes at a time; everything, where one thread shall do it alone.
+  /// Returns the number of bytes that one thread takes at a time; `Int.max` where one thread fills the range alone.
   private static func stretchByteCount(_ region: Region, _ byteCount: Int) -> Int {
     guard region.mayBeAskedConcurrently, byteCount >= leastSharedByteCount, cuffd_allowed_cpu_count() > 1 else {
       return .max
     }
-    // Whole huge pages, and so few that both threads end at nearly the same time.
+    // A stretch consists of whole huge pages, and is so small that both threads end at nearly the same time.
     let stretch = max(leastSharedByteCount / 8, Int(cuffd_huge_page_size()))
     return byteCount >= 4 * stretch ? stretch : .max
   }
 
-  /// Filling less takes no longer than getting a second thread to run.
+  /// The smallest range that two threads share. A smaller one is filled before a second thread has begun to run.
   private static let leastSharedByteCount = 16 << 20
 
   var isShared: Bool { stretchByteCount != .max }
 
   var failure: BulkFiller.Failure? { lowestFailure.withLock { $0 } }
 
-  /// The next stretch; nil where none is left.
+  /// Takes the next stretch and returns it; nil where none is left.
   func take() -> Range<Int>? {
     var start = next.load(ordering: .relaxed)
     while start < end {
@@ -133,7 +135,8 @@ private final class PrefetchRange: Sendable {
     return nil
   }
 
-  /// Stretches that were taken are still filled, so that every page before the lowest failure is there in the end.
+  /// Records a failure, and lets no share take a further stretch. Stretches that were taken are still filled, so all
+  /// pages in front of the lowest failure are there in the end.
   func fail(_ failure: BulkFiller.Failure) {
     next.store(end, ordering: .relaxed)
     lowestFailure.withLock { lowest in

@@ -1,22 +1,24 @@
 internal import Synchronization
 
-/// A range that the pool fills between faults, a step at a time. One thread works on it at a time, because it is submitted
-/// again only when a step has ended.
+/// A range that the pool fills between faults, one step at a time. The prefetch is submitted again only when a step
+/// has ended or was withdrawn, so at most one thread changes it at a time.
 final class PoolPrefetch: @unchecked Sendable {
-  // Safe to share: `offset` and `failure` are handed on by the lock of the pool, and to the one who waits by `done`.
+  // Safe to share: the lock of the pool hands `offset` and `failure` on from one step to the next, and `done` hands
+  // them to the thread that waits.
   let region: Region
   fileprivate(set) var offset: Int
   fileprivate(set) var failure: BulkFiller.Failure?
   let done = OneShotEvent()
-  /// When it was submitted last, in monotonic nanoseconds; 0 where its region has no deadline. The lock of the pool protects it.
+  /// The time at which the prefetch was submitted last, in monotonic nanoseconds; 0 where its region has no deadline.
+  /// The lock of the pool protects it.
   var waitingSince: UInt64 = 0
 
   private let currentEnd: Atomic<Int>
   private let isActive: Atomic<Bool>
-  /// Whether it is for a reader who may come, not for somebody who waits.
+  /// Whether the prefetch fills pages that a sequential reader may touch next. No thread waits for such a prefetch.
   let isSpeculative: Bool
 
-  /// What somebody waits for.
+  /// Makes a prefetch of a range that a thread waits for.
   init(_ region: Region, _ range: Range<Int>) {
     self.region = region
     offset = range.lowerBound
@@ -25,7 +27,7 @@ final class PoolPrefetch: @unchecked Sendable {
     isSpeculative = false
   }
 
-  /// What a sequential reader may want next; nothing yet.
+  /// Makes a prefetch of pages that a sequential reader may touch next. Its range is empty until `goOn` is called.
   init(aheadOfReaderOf region: Region) {
     self.region = region
     offset = 0
@@ -36,7 +38,8 @@ final class PoolPrefetch: @unchecked Sendable {
 
   var end: Int { currentEnd.load(ordering: .relaxed) }
 
-  /// Lets it go on from `start`, or up to `end` where it is on its way. True where it has to be submitted.
+  /// Sets the end of the range to `end`. If the prefetch has ended, it begins again at `start`; otherwise it goes on
+  /// from where it is. Returns whether the caller has to submit it.
   func goOn(from start: Int, to end: Int) -> Bool {
     currentEnd.store(end, ordering: .sequentiallyConsistent)
     guard !isActive.exchange(true, ordering: .sequentiallyConsistent) else { return false }
@@ -44,16 +47,19 @@ final class PoolPrefetch: @unchecked Sendable {
     return true
   }
 
-  /// What a step came to.
+  /// The result of a step.
   enum Progress {
-    /// Where it got to. Who has ended it must not look at `offset` any more: it may be going on elsewhere.
+    /// The step has reached this offset, and more is left to do.
     case goesOn(Int)
+    /// The prefetch has ended at this offset. The thread must not read `offset` itself any more, because another thread
+    /// may have begun the prefetch again.
     case ended(Int)
-    /// Somebody has given the step up, and answered for it.
+    /// The step was given up, and `giveUp` has done what follows from that.
     case withdrawn
   }
 
-  /// One step from `start`, which is where it is, up to `limit`. Whoever withdraws the permit may be changing that already.
+  /// Makes one step from `start` up to `limit`. The start is a parameter, although it is the same as `offset`: the
+  /// thread that withdraws the permit may be changing `offset` already.
   func step(
     _ filler: inout BulkFiller, from start: Int, to limit: Int, forbidden: AddressTable, permit: AnswerPermit,
     counting counter: some FillCounter
@@ -79,16 +85,18 @@ final class PoolPrefetch: @unchecked Sendable {
   }
 
   private func end(with error: BulkFiller.Failure) {
-    // What is ahead of a reader is the business of whoever touches it.
+    // No thread waits for pages ahead of a reader. A thread that touches one of them asks again, and gets its own
+    // error.
     failure = isSpeculative ? nil : error
     isActive.store(false, ordering: .sequentiallyConsistent)
   }
 
-  /// Ends it for who waits, while a step up to `limit` that was withdrawn may still be under way. True where every page of that
-  /// step is there, so that it goes on behind them: it has to be submitted.
+  /// Ends the prefetch for the thread that waits, because a step up to `limit` was withdrawn; the withdrawn call may
+  /// still be under way. If every page of that step is there after all, the prefetch goes on behind them. Returns
+  /// whether it does, and the caller has to submit it.
   func giveUp(_ cause: ResolutionError, at limit: Int) -> Bool {
     let pageByteCount = region.pageSize.bytes
-    // A step begins with pages that are there already.
+    // The step may have begun with pages that were there already.
     while offset < limit, region.memory.isThere(region.address(of: offset)) {
       offset += pageByteCount
     }
@@ -101,7 +109,8 @@ final class PoolPrefetch: @unchecked Sendable {
     return false
   }
 
-  /// Whether nothing is left to do. Who is told so must not work on it any more: it may be going on elsewhere.
+  /// Whether nothing is left to do. A thread that gets true must not use `offset` any more, because another thread
+  /// may have begun the prefetch again.
   var hasEnded: Bool {
     let reached = offset
     guard reached >= currentEnd.load(ordering: .sequentiallyConsistent) else { return false }

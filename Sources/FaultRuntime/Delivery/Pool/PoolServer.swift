@@ -1,24 +1,23 @@
 internal import CUFFD
 
-/// A delivery that has the providers of some of its regions asked on the pool.
+/// A delivery that asks the providers of some of its regions on threads of the pool.
 protocol PoolServer: AnyObject, Sendable {
   var pool: ProviderPool { get }
-  /// What the pool is fetching for this delivery.
+  /// The requests that the pool is fetching for this delivery.
   var inFlight: RequestsInFlight { get }
-  /// How the pool puts that in place, and what it counts.
+  /// Puts answers in place on threads of the pool, and counts them.
   var pooled: DirectAnswering { get }
-  /// The memory that a provider must not lend.
+  /// The lazy memory that a provider must not lend.
   var lazyMemory: AddressTable { get }
   var pageSize: PageSize { get }
   /// How long the kernel may ask for another try, in nanoseconds.
   var retryDeadline: UInt64 { get }
 
-  /// Whether the provider of `region` is asked on the one thread that the pool has for providers that cannot be asked by several
-  /// threads.
+  /// Whether the provider of `region` is asked on the serial thread of the pool.
   func asksSerially(_ region: Region) -> Bool
 
-  /// Asks the provider of a run on a thread of the pool, and puts the answer in place. Returns the offset where what is there
-  /// ends.
+  /// Asks the provider of a run on a thread of the pool, and puts the answer in place. Returns the offset at which
+  /// the pages end that are there now.
   func answerOnPool(
     _ run: borrowing FaultRun, lastWanted: Int, isWrite: Bool, stage: UnsafeMutableRawBufferPointer,
     _ permit: AnswerPermit
@@ -26,7 +25,7 @@ protocol PoolServer: AnyObject, Sendable {
 }
 
 extension PoolServer {
-  /// Has the threads started that a region needs.
+  /// Starts the threads of the pool that a region needs.
   func prepare(for region: Region) throws(FaultRuntimeError) {
     do {
       try pool.prepare(serially: asksSerially(region))
@@ -36,9 +35,10 @@ extension PoolServer {
     inFlight.reserveStaging(pageSize)
   }
 
-  /// Fills a range on the pool, and waits for it. Returns the first page that could not be filled.
+  /// Fills a range on the pool, and waits until that has ended. Returns nil, or the first page that could not be
+  /// filled.
   func prefetchOnPool(_ region: Region, _ range: Range<Int>) throws(FaultRuntimeError) -> BulkFiller.Failure? {
-    // The threads that would do it may all be waiting like this one.
+    // If threads of the pool could wait here, all of them might, and none would be left to do the work.
     guard !pool.isOnPoolThread else { throw .prefetchFromProvider(region) }
     let job = PoolPrefetch(region, range)
     pool.submit(.prefetch(job, self))
@@ -46,7 +46,8 @@ extension PoolServer {
     return job.failure
   }
 
-  /// Asks a provider on the pool for bytes that nobody touched. Returns false where the answer did not come in time.
+  /// Asks a provider on the pool for bytes that are not put into the region, and waits for them. Returns false if the
+  /// answer did not come in time.
   func peekOnPool(_ job: PeekJob) throws(FaultRuntimeError) -> Bool {
     guard !pool.isOnPoolThread else { throw .prefetchFromProvider(job.region) }
     pool.submit(.peek(job, self))
@@ -55,7 +56,7 @@ extension PoolServer {
     return hasAnswered
   }
 
-  /// Ends a request of the pool's.
+  /// Ends a request, and wakes or submits again what waited for it, as ``RequestsInFlight`` says.
   func finish(_ request: PoolRequest, of region: Region, filled: Range<Int>, handled: Int, known: Int) {
     inFlight.finish(
       request, filled: filled, handled: handled, known: known,
@@ -63,12 +64,14 @@ extension PoolServer {
       resubmit: { pool.submit(.prefetch($0, self)) })
   }
 
-  /// Fails what has taken longer than its region's deadline, and lets others work in the place of those who are stuck in it.
+  /// Fails the requests and prefetches that have taken longer than their region's deadline, and has other threads
+  /// started in place of those that are stuck.
   func giveUpOverdue() {
     for overdue in inFlight.withdrawOverdue() {
       let error = ResolutionError.deadlineExceeded(.nanoseconds(Int64(clamping: overdue.region.deadline)))
       for page in Set(overdue.pages).sorted() { pooled.fail(page, of: overdue.region, error) }
-      // Before the job goes on elsewhere, where it would be taken for the one that is stuck.
+      // This comes before the job is submitted again. Otherwise the pool could take the thread that goes on with the
+      // job for the one that is stuck.
       pool.giveUp(overdue.request)
       if let job = overdue.job, job.giveUp(error, at: overdue.request.end) { pool.submit(.prefetch(job, self)) }
       for job in overdue.followers { pool.submit(.prefetch(job, self)) }

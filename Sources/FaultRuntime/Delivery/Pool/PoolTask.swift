@@ -1,6 +1,6 @@
-/// What the pool works off: demand before prefetch.
+/// A piece of work for a thread of the pool. Peeks count as demand, which goes before prefetch.
 enum PoolTask: Sendable {
-  // The region by itself, because a request that has ended may have another one already.
+  // The region is stored on its own, because a request that has ended may be in use for another region already.
   case demand(PoolRequest, Region, any PoolServer)
   case prefetch(PoolPrefetch, any PoolServer)
   case peek(PeekJob, any PoolServer)
@@ -13,7 +13,7 @@ enum PoolTask: Sendable {
     }
   }
 
-  /// Whether it runs on the thread for providers that cannot be asked by several threads.
+  /// Whether the task has to run on the serial thread of the pool.
   var isSerial: Bool {
     switch self {
     case .demand(_, let region, let server): server.asksSerially(region)
@@ -22,7 +22,7 @@ enum PoolTask: Sendable {
     }
   }
 
-  /// Whether it is what `request` stands for.
+  /// Whether the task is the work on `request`: either its demand, or the prefetch that made the request.
   func isFor(_ request: PoolRequest) -> Bool {
     switch self {
     case .demand(let own, _, _): own === request

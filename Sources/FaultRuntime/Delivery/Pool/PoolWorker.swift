@@ -1,9 +1,9 @@
-/// Works off tasks on a thread of the pool.
+/// Does the tasks of one thread of the pool.
 struct PoolWorker: ~Copyable {
-  /// Memory for bytes that somebody peeks at.
+  /// The memory in which the answers to peeks are assembled.
   private var staging = StagingBuffer(reservingFor: PageSize.ofHost())
   private var filler: BulkFiller?
-  /// The pages that threads wait for, of the request that is being served.
+  /// The pages of the current request that threads wait for.
   private var waiting: [UInt] = []
 
   init() { waiting.reserveCapacity(64) }
@@ -36,7 +36,7 @@ struct PoolWorker: ~Copyable {
         try narrow(run, error, request, server)
       }
     } catch {
-      // Others have seen to those who waited.
+      // The request was withdrawn, and its waiting threads have got their answer.
       return server.pooled.counters.countLateAnswer()
     }
     server.finish(
@@ -58,7 +58,7 @@ struct PoolWorker: ~Copyable {
         _ = try Self.answer(single, lastWanted: offset, isWrite: true, request, server)
       },
       giveUp: { request, page, error in
-        // So that it is not failed twice.
+        // This throws if the request was withdrawn. Its pages have failed then, and must not fail a second time.
         try request.permit.beginPlacing()
         server.pooled.fail(page, of: region, error)
       })
@@ -77,13 +77,13 @@ struct PoolWorker: ~Copyable {
 
   // MARK: Prefetch
 
-  /// One step of a prefetch, over what nobody else is fetching.
+  /// Makes one step of a prefetch, over pages that no other request covers.
   private mutating func step(_ job: PoolPrefetch, _ server: any PoolServer) {
     if filler == nil { filler = BulkFiller(pageSize: server.pageSize, retryDeadline: server.retryDeadline) }
     let start = job.offset
     let end = job.end
     guard start < end else {
-      // It was ahead of one reader, and has been set to where another one is.
+      // The prefetch was ahead of one reader, and its end was then set for a reader at a lower offset.
       if job.hasEnded { job.done.signal() } else { server.pool.submit(.prefetch(job, server)) }
       return
     }

@@ -1,11 +1,17 @@
 internal import CUFFD
 
-/// The threads on which providers run that may block: a fixed number, started with the first region that may need them,
-/// because starting one allocates, and the path of a fault must not.
+/// The threads on which the runtime asks providers that may block. They are started when the first region that needs
+/// them is opened, because starting a thread allocates and the path of a fault must not allocate. Later the pool
+/// starts threads only in place of stuck ones, and where all of its threads may come to wait in faults.
 ///
-/// Demand goes before prefetch, and prefetches never have all of the threads; no region has all of them either, as long as
-/// there is more than one, so that a provider that is stuck holds up its own region and leaves a thread to the others. A provider
-/// that does not permit concurrent requests is asked by one thread at a time, whatever it is asked for.
+/// Demand goes before prefetch. A thread takes demand of a region only while fewer than `threadLimit - 1` threads
+/// work for that region, so a provider that is stuck leaves a thread to the faults of other regions. Prefetches,
+/// counted over all regions, also occupy at most `threadLimit - 1` threads. Where `threadLimit` is 1, the one thread
+/// does everything.
+///
+/// A provider that does not permit concurrent requests is asked by one thread at a time, whether for a fault, a
+/// prefetch or a peek. Some deliveries have such providers asked on the serial thread, which is not counted in
+/// `threadLimit` and does nothing else.
 final class ProviderPool: Sendable {
   private let threadLimit: Int
   private let state = Monitor(State(), holdsSignals: true)
@@ -13,32 +19,39 @@ final class ProviderPool: Sendable {
   private struct State {
     var demand: [PoolTask] = []
     var prefetch: [PoolTask] = []
-    /// What each thread is working on.
+    /// The task that each thread is working on; nil where the thread has none, or where its task was given up.
     var running: [PoolTask?] = []
-    /// Threads whose place another one has taken, because they are stuck.
+    /// The slots of threads whose task was given up, and which have not returned from it. Another thread may have
+    /// been started in place of each.
     var replaced: Set<Int> = []
-    /// What they are stuck in, where that is the only request that the provider permits.
+    /// The regions of the tasks that were given up, by slot. Only regions whose provider permits one request at a
+    /// time are in here: until the call returns, the provider must not be asked again.
     var stuck: [Int: Region] = [:]
-    /// Places of threads that were stuck, and have ended since.
+    /// The slots of threads that were replaced and have ended since. New threads use these slots again.
     var vacant: [Int] = []
-    /// Threads beyond the limit, for those that came to wait in faults.
+    /// How many threads are permitted beyond the limit, because threads of the pool have come to wait in faults.
     var extra = 0
-    /// The kernel's numbers of the threads.
+    /// The kernel's number of each thread; 0 until the thread has started and after it has ended.
     var numbers: [UInt32] = []
-    /// Threads whose task has come to wait in a fault: what they wait for may be their own region's.
+    /// The slots of threads whose task has come to wait in a fault. They do not count against the limit of their
+    /// region, because the page that they wait for may belong to the same region.
     var waiting: Set<Int> = []
     var isStopping = false
     var threads: [FaultThread] = []
-    /// The slot of the thread for providers that cannot be asked by several threads, where a delivery wants one.
+    /// The slot of the serial thread, which asks the providers that only one thread may ask; nil where no delivery
+    /// needs it.
     var serialSlot: Int?
 
-    /// Room for what a crowd of threads asks for, so that faults allocate nothing.
+    /// Reserves room for the requests of many threads at once, so that faults allocate nothing.
     init() {
       demand.reserveCapacity(128)
       prefetch.reserveCapacity(16)
     }
 
-    /// The next task for the thread with this slot, of which not too many are running.
+    /// Removes and returns the next task for the thread with this slot; nil where no waiting task may run now.
+    ///
+    /// - Parameter share: the number of threads that the demand of one region, or all prefetches together, may
+    ///   occupy.
     mutating func take(for slot: Int, share: Int) -> PoolTask? {
       let isSerial = slot == serialSlot
       if let index = demand.firstIndex(where: { $0.isSerial == isSerial && hasRoom(for: $0.region, share) }) {
@@ -55,7 +68,8 @@ final class ProviderPool: Sendable {
       region.mayBeAskedConcurrently ? running(of: region) < share : isFree(region)
     }
 
-    /// Whether no thread asks the provider of a region, not even one that waits in a fault meanwhile or was given up.
+    /// Whether no thread is asking the provider of a region. A thread that waits in a fault meanwhile counts as
+    /// asking, and so does one whose task was given up.
     private func isFree(_ region: Region) -> Bool {
       !isStuck(region) && !running.contains { $0?.region === region }
     }
@@ -66,10 +80,11 @@ final class ProviderPool: Sendable {
       running.indices.count { running[$0]?.region === region && !waiting.contains($0) }
     }
 
-    /// Threads that are not stuck in what was given up, without the serial one.
+    /// The number of threads that are not stuck in a task that was given up, without the serial thread.
     var useful: Int { threads.count - vacant.count - replaced.count - (serialSlot == nil ? 0 : 1) }
 
-    /// The prefetches that run on threads that others need. The serial thread is not one of them.
+    /// The number of prefetches that are running on threads other than the serial one. A prefetch on the serial
+    /// thread takes no thread away from the others.
     var runningPrefetches: Int {
       running.indices.count { slot in
         if slot != serialSlot, case .prefetch? = running[slot] { true } else { false }
@@ -78,10 +93,11 @@ final class ProviderPool: Sendable {
   }
 
   private static let stackByteCount = 1 << 20
-  /// More threads than this that are stuck are not replaced.
+  /// The largest number of threads beyond the limit. It counts threads in place of stuck ones, and threads that were
+  /// started because others wait in faults.
   private static let largestReplacement = 64
 
-  /// The numbers of the threads, and of the handlers'.
+  /// The kernel's numbers of the pool's threads and of the handler threads.
   let ownThreads: OwnThreads
 
   init(threadLimit: Int, ownThreads: OwnThreads) {
@@ -89,18 +105,18 @@ final class ProviderPool: Sendable {
     self.ownThreads = ownThreads
   }
 
-  /// What the pool's threads say of themselves, and the thread for providers that cannot be asked by several threads. An address is
-  /// even.
+  /// The role (`cuffd_thread_role`) of the pool's threads: the address of the pool, which is even. The serial thread
+  /// has this number plus one.
   private var role: UInt64 { unsafe UInt64(UInt(bitPattern: Unmanaged.passUnretained(self).toOpaque())) }
 
-  /// Whether the caller is a thread of the pool. Takes no lock: it is asked in signal handlers, too.
+  /// Whether the caller is a thread of the pool. Takes no lock, because signal handlers ask this as well.
   var isOnPoolThread: Bool { cuffd_thread_role() & ~1 == role }
 
-  /// Whether the caller is the thread for providers that cannot be asked by several threads.
+  /// Whether the caller is the serial thread of the pool.
   var isOnSerialThread: Bool { cuffd_thread_role() == role | 1 }
 
-  /// Whether each thread sleeps in a fault, so that none is left to answer one. Where the kernel does not tell: whether each has
-  /// come to wait in one since it began its task.
+  /// Whether every thread of the pool sleeps in a fault, so that none is left to answer one. Where the kernel does
+  /// not say whether a thread sleeps, a thread counts if it has come to wait in a fault since it began its task.
   var allWaitInFaults: Bool {
     let threads = state.withLock { state -> [(number: UInt32, waits: Bool)] in
       state.running.indices
@@ -110,25 +126,27 @@ final class ProviderPool: Sendable {
     return threads.allSatisfy { $0.waits && cuffd_thread_waits_in_fault($0.number) != 0 }
   }
 
-  /// Starts the threads, unless they are there. Throws where there is none in the end: `submit` would have nobody to work.
+  /// Starts the threads, unless they have been started already.
   ///
-  /// - Parameter serially: whether there has to be a thread for providers that cannot be asked by several threads. Nobody but
-  ///   that thread then asks them.
+  /// - Parameter serially: whether the serial thread is needed as well.
+  /// - Throws: a ``HostCallError`` where a thread cannot be started and the pool has no thread at all, or no serial
+  ///   thread although it is needed. Tasks that were submitted would then never run.
   func prepare(serially: Bool = false) throws(HostCallError) {
     if serially { _ = try start(isSerial: true) }
     do throws(HostCallError) {
       while try start() {}
     } catch {
-      // A few are better than none.
+      // Fewer threads than the limit can still do the work.
       if state.withLock({ $0.useful == 0 }) { throw error }
     }
   }
 
   func submit(_ task: PoolTask) {
     let isForAny = state.withLock { state in
-      // After the end of the last region nobody waits for a fault any more, and the task would keep the pool alive.
+      // The pool stops after the last region has ended, so no thread waits for this fault any more. The task would
+      // only keep the pool alive.
       if state.isStopping, case .demand = task { return false }
-      // Whoever peeks waits, as whoever faults does.
+      // A peek counts as demand: its caller waits, as a faulting thread does.
       if case .prefetch(let job, _) = task {
         job.waitingSince = job.region.deadline == 0 ? 0 : cuffd_monotonic_nanoseconds()
         state.prefetch.append(task)
@@ -140,15 +158,16 @@ final class ProviderPool: Sendable {
     if isForAny { state.announceToOne() } else { state.announce() }
   }
 
-  /// Somebody has given up a request. Where a thread works on it, another one takes that thread's place.
+  /// Notes that a request was given up. If a thread of the pool is working on it, another thread is started in place
+  /// of that one. If the request still waits for a thread, it is dropped.
   func giveUp(_ request: PoolRequest) { giveUp { $0.isFor(request) } }
 
-  /// Takes out the prefetches that have waited for longer than their region's deadline behind a request that was given up and has
-  /// not returned, where the provider permits no other one.
+  /// Removes and returns the prefetches that have waited for longer than their region's deadline because their
+  /// provider permits one request at a time and is stuck in a request that was given up.
   func withdrawOverdue() -> [(job: PoolPrefetch, server: any PoolServer)] {
     state.withLock { state in
       guard !state.stuck.isEmpty else { return [] }
-      // With the lock held, so that no job can have been submitted later than this.
+      // The clock is read with the lock held, so that `waitingSince` of a job is never later than `now`.
       let now = cuffd_monotonic_nanoseconds()
       var overdue: [(job: PoolPrefetch, server: any PoolServer)] = []
       var others: [PoolTask] = []
@@ -181,13 +200,15 @@ final class ProviderPool: Sendable {
       return false
     }
     guard isStuck else { return }
-    // Without a thread, the others have to do: its region has one task less.
+    // If no thread can be started, the other threads take over. The region of the stuck thread now counts one task
+    // less, so they may take tasks of that region.
     _ = try? start()
     state.announce()
   }
 
-  /// A thread of the runtime's own waits in a fault. Where all of the pool's may come to wait so, nobody would be left to
-  /// answer: one more.
+  /// Notes that `asker`, a thread of the runtime's own, waits in a fault that the pool has to answer. If no thread of
+  /// the pool is idle, one more is started, because otherwise all of them might end up waiting in faults, with none
+  /// left to answer.
   func addThread(for asker: UInt32) {
     let hasIdle = state.withLock { state in
       if let slot = state.numbers.firstIndex(of: asker), state.running[slot] != nil { state.waiting.insert(slot) }
@@ -199,7 +220,8 @@ final class ProviderPool: Sendable {
     state.announce()
   }
 
-  /// Ends the threads, each when its provider has returned; what has not returned within `nanoseconds` is left alone.
+  /// Ends the threads, each when its provider has returned. Blocks for at most `nanoseconds` in total; threads that
+  /// have not ended by then are detached and end by themselves.
   func stop(nanoseconds: UInt64) {
     let (threads, replaced) = state.withLock { state in
       state.isStopping = true
@@ -209,14 +231,15 @@ final class ProviderPool: Sendable {
     let start = cuffd_monotonic_nanoseconds()
     for (slot, thread) in threads.enumerated() {
       let passed = cuffd_monotonic_nanoseconds() - start
-      // One that was replaced is known to be stuck, unless it has ended.
+      // A thread that was replaced is stuck, so it is joined only if it has ended already.
       let patience = replaced.contains(slot) ? 0 : nanoseconds - min(passed, nanoseconds)
       if thread.isCurrent || !thread.join(nanoseconds: patience) { thread.detach() }
     }
   }
 
-  /// Starts one more thread. False where that would be too many: as many as were replaced, and `extra`, are on top of the
-  /// limit.
+  /// Starts one more thread. Returns false where that would be too many, where the serial thread is wanted and
+  /// exists, or where the pool stops. The limit is `threadLimit`, plus the threads that were replaced, plus all the
+  /// extra threads that were ever permitted; at most `largestReplacement` are added.
   private func start(beyond extra: Int = 0, isSerial: Bool = false) throws(HostCallError) -> Bool {
     var hasStarted = false
     let failure = state.withLock { state -> HostCallError? in
@@ -240,7 +263,7 @@ final class ProviderPool: Sendable {
           state.running.append(nil)
           state.numbers.append(0)
         } else {
-          // Nobody waits for the end of the one that was there.
+          // The earlier thread of this slot has ended, and no thread has to join it.
           state.threads[slot].detach()
           state.threads[slot] = thread
           state.numbers[slot] = 0
@@ -257,7 +280,7 @@ final class ProviderPool: Sendable {
     return hasStarted
   }
 
-  /// The next task for the thread with this slot; nil where it shall end.
+  /// Waits for the next task of the thread with this slot, and returns it; returns nil where the thread shall end.
   private func next(_ slot: Int) -> PoolTask? {
     var makesRoom = false
     let task = state.wait { state -> PoolTask?? in
@@ -275,8 +298,8 @@ final class ProviderPool: Sendable {
       state.running[slot] = chosen
       return .some(chosen)
     }
-    // A task may have had to wait for the end of the last one, because of its region, and this thread may have chosen another. The
-    // threads that found nothing to do look again.
+    // A task may have waited for the end of this thread's last one, because both are of the same region, and this
+    // thread may have taken a different task now. For that reason the idle threads look again.
     if makesRoom { state.announce() }
     return task ?? nil
   }

@@ -1,22 +1,22 @@
 internal import CUFFD
 
-/// The pieces of a handler's regions that are being fetched by the pool: each page is in one of them at most, however many
-/// threads wait for it, and whether it was a fault or a prefetch that came first.
+/// The pieces of regions that the pool is fetching for one delivery. Each page is in at most one of them, however
+/// many threads wait for it, and whether a fault or a prefetch asked for it first.
 final class RequestsInFlight: Sendable {
-  // Safe to share: behind the lock of the monitor.
   private struct State: ~Copyable {
     var active: [PoolRequest] = []
     var free: [PoolRequest] = []
     var reports = PresentReports()
 
-    /// Makes room for what a crowd of threads asks for, so that faults allocate nothing.
+    /// Makes `premade` requests, and reserves room for the requests of many threads, so that faults allocate nothing.
     init(premade: Int) {
       active.reserveCapacity(64)
       free.reserveCapacity(64)
       for _ in 0..<premade { free.append(PoolRequest()) }
     }
 
-    /// The part of `bounds` around `offset` that nobody fetches.
+    /// Returns the part of `bounds` around `offset` that is in no active request. The page at `offset` must be in
+    /// none.
     func gap(around offset: Int, of region: Region, in bounds: Range<Int>) -> Range<Int> {
       var low = bounds.lowerBound
       var high = bounds.upperBound
@@ -27,24 +27,28 @@ final class RequestsInFlight: Sendable {
       return low..<high
     }
 
-    /// The thread that has to end its work before a request is answered; 0 where that is not known.
+    /// Returns the thread that has to end its work before a request can be answered; 0 where that thread is not
+    /// known.
     func server(of request: PoolRequest) -> UInt32 {
       request.runner != 0 ? request.runner : request.region.map { onlyThread(of: $0) } ?? 0
     }
 
-    /// The thread that asks the provider of a region which permits one only; 0 where several may, or none does.
+    /// Returns the thread that is asking the provider of a region, where the provider permits only one; 0 where
+    /// several threads may ask, and where none is asking.
     func onlyThread(of region: Region) -> UInt32 {
       guard !region.mayBeAskedConcurrently else { return 0 }
       return active.first { $0.region === region && $0.runner != 0 }?.runner ?? 0
     }
 
-    /// The request that `thread` works on, where another thread, for which it waits, cannot go on before that one is answered.
+    /// Returns the request that `thread` works on, if `server` cannot go on before that request is answered: `server`
+    /// is that thread, or waits for it, directly or over a chain of other threads. If `thread` then waited for
+    /// `server`, neither would ever go on. Returns nil where there is no such cycle.
     func deadlock(of thread: UInt32, waitingFor server: UInt32) -> PoolRequest? {
       var runner = server
       for _ in 0...active.count {
         if runner == 0 { return nil }
         if runner == thread { return active.first { $0.runner == thread } }
-        // A page that has come since keeps nobody.
+        // A thread whose page has come does not wait any more.
         let next = active.first { other in
           other.askers.contains { $0.thread == runner && !other.hasPage($0.page) }
         }
@@ -69,13 +73,18 @@ final class RequestsInFlight: Sendable {
 
   private let state: Monitor<State>
 
-  /// - Parameter premade: how many requests there are from the start. As long as no more than these are under way, to
-  ///   begin one allocates nothing. More are made when they are needed.
+  /// - Parameter premade: the number of requests that are made at the start. While no more than these are under way,
+  ///   beginning a request allocates nothing. Further requests are made when they are needed.
   init(premade: Int = 8) { state = Monitor(State(premade: premade), holdsSignals: true) }
 
-  /// Takes the faults of a run in: those on pages that are being fetched wait for that, and the others become requests,
-  /// which `submit` gets. `wake` gets pages that have arrived since the fault was read, `resubmit` is as in `finish`, and
-  /// `fail` gets pages that their threads would wait for in vain.
+  /// Takes in the faults of a run. A fault on a page that is being fetched is added to the request for that page. The
+  /// other faults become new requests.
+  ///
+  /// - Parameters:
+  ///   - submit: gets each new request.
+  ///   - wake: gets each page that has arrived since its fault was read.
+  ///   - resubmit: gets prefetches, as in `finish`.
+  ///   - fail: gets each page for which a thread of the runtime would wait for ever.
   func admit(
     _ run: borrowing FaultRun, _ batch: borrowing FaultBatch, submit: (PoolRequest) -> Void, wake: (UInt) -> Void,
     resubmit: (PoolPrefetch) -> Void, fail: (UInt, SelfDeadlock) -> Void
@@ -91,7 +100,7 @@ final class RequestsInFlight: Sendable {
         if let request = state.active.first(where: { $0.covers(offset, of: region) }) {
           var fault = fault
           if fault.asker != 0, let own = state.deadlock(of: fault.asker, waitingFor: state.server(of: request)) {
-            // It goes on with an error.
+            // This thread gets an error and waits no longer, so it is not listed among the askers.
             fault.asker = 0
             deadlock = own.deadlock(touching: offset, of: region)
           }
@@ -109,7 +118,8 @@ final class RequestsInFlight: Sendable {
       }
       if let deadlock { fail(fault.page, deadlock) }
       guard let request else { continue }
-      // It may have come since the fault was read. Looked at only now, when nobody else can be filling it.
+      // The page may have come since the fault was read. This is checked only now, because no other thread can be
+      // filling the page from now on.
       if region.memory.isThere(fault.page), isCredible(fault.page) {
         finish(request, filled: 0..<0, handled: 0, known: 0, wake: wake, resubmit: resubmit)
       } else {
@@ -118,7 +128,10 @@ final class RequestsInFlight: Sendable {
     }
   }
 
-  /// Whether it is believed that a page is there on which a thread faults: it may have come since. Not for ever.
+  /// Returns whether to believe that a page is there although a thread has faulted on it: the page may have come
+  /// since the fault was read. A page that stays in this state is not believed for ever: after
+  /// `ResolutionStep.presentLimit` such faults, with less than a second between them, the result is false and the
+  /// count begins again.
   private func isCredible(_ page: UInt) -> Bool {
     let now = cuffd_monotonic_nanoseconds()
     return state.withLock { state in
@@ -131,27 +144,33 @@ final class RequestsInFlight: Sendable {
     }
   }
 
-  /// Has staging memory for the first requests: at the limit of mappings there is none to be had.
+  /// Reserves staging memory for the requests that are not in use, because at the limit of mappings there is no
+  /// memory to be had.
   func reserveStaging(_ pageSize: PageSize) {
     state.withLock { state in
       for request in state.free { request.staging.reserve(for: pageSize) }
     }
   }
 
-  // MARK: For a thread that faulted, and waits for the pool itself
+  // MARK: Threads that wait in their signal handler
 
-  /// A request that a thread waits for, and which of its uses that is.
+  /// A request that a thread waits for, together with the generation that tells this use of the request from later
+  /// ones.
   struct Ticket {
     fileprivate let request: PoolRequest
     fileprivate let generation: Int
   }
 
-  /// Takes one fault in, as ``admit(_:_:submit:wake:resubmit:fail:)`` does with many, and returns what to wait for: nil
-  /// if the page has come since the fault. `submit` gets the request if nobody was fetching the page, and `resubmit` is
-  /// as in `finish`.
+  /// Takes in one fault, as ``admit(_:_:submit:wake:resubmit:fail:)`` does with many. The caller then waits for the
+  /// ticket.
   ///
-  /// The caller may be in a signal handler. It allocates nothing as long as the requests that were made at the start
-  /// are enough.
+  /// The caller may be in a signal handler. The function allocates nothing while the requests that were made at the
+  /// start are enough.
+  ///
+  /// - Parameters:
+  ///   - submit: gets the new request, if the page is not being fetched yet.
+  ///   - resubmit: gets prefetches, as in `finish`.
+  /// - Returns: nil if the page has come since the fault.
   func admit(
     _ fault: PendingFault, of run: borrowing FaultRun, submit: (PoolRequest) -> Void, resubmit: (PoolPrefetch) -> Void
   ) -> Ticket? {
@@ -161,7 +180,8 @@ final class RequestsInFlight: Sendable {
     let neededEnd = run.neededEnd
     let (request, isNew, generation) = state.withLock { state in
       if let request = state.active.first(where: { $0.covers(offset, of: region) }) {
-        // A thread that finds no room in the list still waits. If its page has not come at the end, it faults again.
+        // A thread for which the list has no room still waits. If its page has not come when the request ends, the
+        // thread faults again.
         if request.hasRoomToWait { request.await(fault) }
         return (request, false, request.generation)
       }
@@ -171,7 +191,7 @@ final class RequestsInFlight: Sendable {
       return (request, true, request.generation)
     }
     if isNew {
-      // Only now can nobody else be filling the page.
+      // This is checked only now, because no other thread can be filling the page from now on.
       if region.memory.isThere(fault.page) {
         finish(request, filled: 0..<0, handled: 0, known: 0, wake: { _ in }, resubmit: resubmit)
         return nil
@@ -190,8 +210,9 @@ final class RequestsInFlight: Sendable {
 
   // MARK: Prefetch
 
-  /// Claims what is missing from `offset` on, for a prefetch. Nil where that is being fetched already: the job is then
-  /// submitted again when it has arrived.
+  /// Begins a request for a step of a prefetch: the part of the range from `offset` to `end` up to the next active
+  /// request. Returns nil if the page at `offset` is being fetched already; the job is submitted again when that
+  /// request ends.
   func claim(for job: PoolPrefetch, from offset: Int, to end: Int) -> PoolRequest? {
     state.withLock { state in
       if let request = state.active.first(where: { $0.covers(offset, of: job.region) }) {
@@ -206,8 +227,9 @@ final class RequestsInFlight: Sendable {
     }
   }
 
-  /// The calling thread begins to work on a request. Puts the pages that threads wait for so far into `pages`. Copied, because
-  /// a list that two hold is copied when it grows.
+  /// Notes that the calling thread begins to work on a request, and copies the pages that threads wait for so far
+  /// into `pages`. The pages are copied, because a list that two variables share would be copied when it grows, and
+  /// that allocates.
   func take(_ request: PoolRequest, waiting pages: inout [UInt]) {
     pages.removeAll(keepingCapacity: true)
     state.withLock { _ in
@@ -217,7 +239,7 @@ final class RequestsInFlight: Sendable {
     }
   }
 
-  /// A request that took too long, and what has to be done about it.
+  /// A request that was withdrawn because it took too long, with the threads and prefetches that wait for it.
   struct Overdue {
     let request: PoolRequest
     let region: Region
@@ -226,8 +248,9 @@ final class RequestsInFlight: Sendable {
     var job: PoolPrefetch?
   }
 
-  /// Withdraws the requests that are older than their region's deadline: what they would bring is not put in place any more,
-  /// and their pages can be asked for again. They are never used again, because nobody knows how long others hold them.
+  /// Withdraws the requests that are older than their region's deadline, and returns them. Their answers are not put
+  /// in place any more, and their pages can be asked for again. A withdrawn request is not used again, because the
+  /// thread that asks the provider may hold it for any length of time.
   func withdrawOverdue() -> [Overdue] {
     let now = cuffd_monotonic_nanoseconds()
     let overdue = state.withLock { state -> [Overdue] in
@@ -236,7 +259,7 @@ final class RequestsInFlight: Sendable {
         guard let region = request.region, request.permit.isOlder(than: region.deadline, at: now),
           request.permit.withdraw()
         else { return false }
-        // Whoever waits for it in a signal handler learns that it has ended.
+        // A thread that waits for the request in a signal handler sees by this that the request has ended.
         request.generation += 1
         overdue.append(
           Overdue(
@@ -249,12 +272,17 @@ final class RequestsInFlight: Sendable {
     return overdue
   }
 
-  /// Ends a request. `wake` gets the pages that threads may still wait for, so that they ask again; `resubmit` the jobs that
-  /// waited for it.
+  /// Ends a request. A request that was withdrawn is left alone, because its pages have failed already.
   ///
-  /// The first `handled` waiting pages need nothing. The first `known` were waiting when the answer was put in place, which
-  /// woke those inside of `filled`. For those that came later nothing is certain: somebody may have dropped the page again, and
-  /// the thread faulted anew.
+  /// For pages that were added after the work began nothing is certain: the page may have been put in place and
+  /// dropped again, after which a thread faulted anew. Those threads are woken, and fault again if they have to.
+  ///
+  /// - Parameters:
+  ///   - filled: the offsets that were put in place, which woke the threads that waited for pages in that range.
+  ///   - handled: how many pages at the front of the waiting list need nothing more.
+  ///   - known: how many pages at the front of the waiting list were there when the work began.
+  ///   - wake: gets each page that threads may still wait for.
+  ///   - resubmit: gets the prefetches that waited for the request.
   func finish(
     _ request: PoolRequest, filled: Range<Int>, handled: Int, known: Int, wake: (UInt) -> Void,
     resubmit: (PoolPrefetch) -> Void
@@ -265,9 +293,8 @@ final class RequestsInFlight: Sendable {
       state.active.remove(at: index)
       return true
     }
-    // One that was withdrawn has been answered for.
     guard isOurs else { return }
-    // Nobody else finds it now.
+    // The request is out of the list, so no other thread can reach it now.
     for index in handled..<max(handled, request.waiting.count) {
       let page = request.waiting[index]
       if index >= known || !filled.contains(region.offset(of: page)) { wake(page) }
@@ -280,17 +307,18 @@ final class RequestsInFlight: Sendable {
     state.announce()
   }
 
-  /// A thread of the runtime's own that waits for a page, and the one that works on it; 0 where none does.
+  /// A thread of the runtime's own that waits for a page, and the thread whose work has to end before the page can
+  /// come; `serving` is 0 where that thread is not known.
   struct Wait: Hashable {
     var waiting: UInt32
     var serving: UInt32
     var page: UInt
   }
 
-  /// The waits for requests that somebody works on, or has to make room for.
+  /// The waits for requests that a thread works on, or that wait until a certain thread is done with the provider.
   var waits: [Wait] { waits { $0 != 0 } }
 
-  /// The waits for requests that nobody works on yet.
+  /// The waits for requests that no thread works on yet, and that any free thread of the pool could take.
   var unserved: [Wait] { waits { $0 == 0 } }
 
   private func waits(whereServer isMeant: (UInt32) -> Bool) -> [Wait] {
@@ -305,7 +333,7 @@ final class RequestsInFlight: Sendable {
     }
   }
 
-  /// The thread of a wait does not wait any more: its page has failed.
+  /// Removes a wait: its page has failed, so its thread does not wait any more.
   func forget(_ wait: Wait) {
     state.withLock { state in
       for request in state.active {
@@ -314,7 +342,7 @@ final class RequestsInFlight: Sendable {
     }
   }
 
-  /// What a thread works on.
+  /// Returns the region and the range that a thread works on; nil where it works on no request.
   func work(of thread: UInt32) -> (region: Region, range: Range<Int>)? {
     state.withLock { state in
       guard let request = state.active.first(where: { $0.runner == thread }), let region = request.region else {
@@ -324,14 +352,15 @@ final class RequestsInFlight: Sendable {
     }
   }
 
-  /// Pages of a region that are being fetched because threads wait for them.
+  /// The number of pages of a region that are being fetched because threads wait for them.
   func waitingPages(of region: Region) -> Int {
     state.withLock { $0.active.reduce(0) { $0 + ($1.region === region ? $1.waiting.count : 0) } }
   }
 
-  /// Waits until nothing of a region is being fetched, or until the time is up.
+  /// Waits until no page of a region is being fetched, or until the time is up.
   func waitUntilNothing(of region: Region, nanoseconds: UInt64) {
-    // A slice at a time, because signals wait as long as the thread does.
+    // The wait is made of slices of 20 milliseconds, because signals for a thread of the program are held back during
+    // each.
     let start = cuffd_monotonic_nanoseconds()
     while cuffd_monotonic_nanoseconds() - start < nanoseconds {
       let hasEnded = state.wait(nanoseconds: min(nanoseconds, 20_000_000)) { state in

@@ -1,33 +1,35 @@
 internal import CUFFD
 
-/// Finds the runtime's own threads that wait for one another in faults: handlers whose providers touch lazy memory that the
-/// handler itself would have to serve, and longer cycles, over handlers and threads of the pool.
+/// Finds threads of the runtime that wait for one another in faults. One case is a handler whose provider touches
+/// lazy memory that the same handler would have to serve. Others are longer cycles of handlers and threads of the
+/// pool.
 struct DeadlockDetector: ~Copyable {
   private struct Wait: Hashable {
-    /// Which threads wait, and for which.
+    /// The thread that waits, and the thread that it waits for.
     var threads: RequestsInFlight.Wait
-    /// Whose fault it is, as an index.
+    /// The index of the handler that serves the page.
     var loop: Int
   }
 
   private var messages = MessageBuffer(capacity: 64)
-  /// What each handler had done at the last look.
+  /// The progress of each handler at the last look.
   private var progress: [Int] = []
-  /// The waits for the pool at the last look.
+  /// The waits for requests of the pool at the last look.
   private var earlier: Set<Wait> = []
-  /// Those for which no thread was left.
+  /// The waits at the last look that no thread had begun to serve.
   private var unserved: Set<Wait> = []
 
   init() { progress.reserveCapacity(64) }
 
-  /// Fails one page of each cycle, whose thread gets SIGBUS in the provider.
+  /// Looks for cycles, and fails one page of each. The thread that waits for that page gets SIGBUS in the provider.
   mutating func look(at loops: [EventLoop]) {
     var others: [Wait] = []
     var waits: [Wait] = []
     for wait in takeFaults(of: loops) {
       if loops[wait.loop].ownThreads.contains(wait.threads.waiting) { waits.append(wait) } else { others.append(wait) }
     }
-    // Handlers are looked at one after the other. Only waits that were there before and after are there at one time.
+    // The handlers are looked at one after another, so a single look can see waits that never were there at the same
+    // time. A wait that was seen in the last look and in this one was there throughout.
     let pooled = Set(loops.indices.flatMap { loop in loops[loop].inFlight.waits.map { Wait(threads: $0, loop: loop) } })
     let faults = waits
     waits += pooled.intersection(earlier)
@@ -37,24 +39,26 @@ struct DeadlockDetector: ~Copyable {
       fail(wait, loops)
     }
     failUnserved(loops)
-    // They ask again, and are read by whoever reads then.
+    // These threads are woken and fault again. The thread that reads messages then takes their faults.
     for wait in others + faults.filter(waits.contains) { wake(wait, loops) }
   }
 
-  /// Where every thread that the pool may have waits in a fault, nobody is left to answer what one of them waits for.
+  /// Fails a page if every thread that the pool may have waits in a fault, so that no thread is left to answer any of
+  /// them.
   private mutating func failUnserved(_ loops: [EventLoop]) {
     let now = Set(loops.indices.flatMap { loop in loops[loop].inFlight.unserved.map { Wait(threads: $0, loop: loop) } })
     defer { unserved = now }
-    // One is enough: its thread goes on, and answers others.
+    // One page is enough: its thread goes on, and answers others.
     guard let wait = now.first(where: unserved.contains), loops[wait.loop].pool.allWaitInFaults else { return }
     fail(wait, loops)
   }
 
-  /// The faults that nobody reads because the thread that should sleeps.
+  /// Reads and returns the faults of handlers whose serving thread sleeps in a fault, since that thread cannot read
+  /// them.
   private mutating func takeFaults(of loops: [EventLoop]) -> [Wait] {
     var faults: [Wait] = []
     for (index, loop) in loops.enumerated() {
-      // A look that finds nothing allocates nothing.
+      // This loop allocates nothing unless it finds something.
       let latest = loop.progress
       if index == progress.count { progress.append(latest - 1) }
       let isStill = progress[index] == latest

@@ -1,17 +1,17 @@
 internal import CUFFD
 
-/// A thread that looks after the handlers now and then: it gives up what has taken longer than its deadline, and ends waits
-/// that would never end. Nothing on the way of a fault knows of it.
+/// A thread that looks at the handlers from time to time. It gives up requests that have taken longer than their
+/// region's deadline, and ends waits that would never end. It is not on the path of a fault.
 final class Watchdog: Sendable {
   private struct State: Sendable {
-    /// The periods that open regions want, in nanoseconds, and how many of them do.
+    /// For each period in nanoseconds, the number of open regions that need it.
     var wanted: [UInt64: Int] = [:]
     var period: UInt64 { wanted.keys.min() ?? Watchdog.longestPeriod }
     var isStopping = false
     var thread: FaultThread?
   }
 
-  /// How often it looks where no deadline wants it sooner, in nanoseconds.
+  /// The period where no deadline needs a shorter one, in nanoseconds.
   private static let longestPeriod: UInt64 = 500_000_000
   private static let shortestPeriod: UInt64 = 1_000_000
 
@@ -20,12 +20,15 @@ final class Watchdog: Sendable {
 
   init(_ handlers: Handlers) { self.handlers = handlers }
 
-  /// How long it waits between two looks, in nanoseconds.
+  /// The time between two looks, in nanoseconds.
   var period: UInt64 { state.withLock { $0.period } }
 
   private static func period(for deadline: UInt64) -> UInt64 { max(shortestPeriod, min(deadline / 4, longestPeriod)) }
 
-  /// Looks after a region with this deadline as well, in nanoseconds; 0 where it has none. Without a thread for it, throws.
+  /// Begins to look after a region, and starts the thread if it does not run yet.
+  ///
+  /// - Parameter deadline: the region's deadline in nanoseconds; 0 where it has none.
+  /// - Throws: ``FaultRuntimeError`` with the code `cannotStart` where the thread cannot be started.
   func watch(deadline: UInt64) throws(FaultRuntimeError) {
     let (failure, isSooner) = state.withLock { state -> (HostCallError?, Bool) in
       let before = state.period
@@ -46,7 +49,7 @@ final class Watchdog: Sendable {
     }
   }
 
-  /// A region with this deadline has ended.
+  /// Notes that a region with this deadline has ended.
   func regionEnded(deadline: UInt64) {
     guard deadline != 0 else { return }
     let period = Self.period(for: deadline)
@@ -75,10 +78,10 @@ final class Watchdog: Sendable {
     }
   }
 
-  /// Waits for the next look.
+  /// Waits until the next look. Returns true where the watchdog has to stop instead.
   private func isOver() -> Bool {
     var period: UInt64 = 0
-    // A period that becomes shorter counts at once.
+    // A shorter period takes effect at once.
     while true {
       let before = period
       period = state.withLock { $0.period }
