@@ -19,7 +19,7 @@ public struct DescriptorChoice: Hashable, Sendable {
   /// `full`, because kernels before 5.11 have no other kind.
   public static let automatic = DescriptorChoice(kind: .automatic)
 
-  /// Only `kind`. Making the runtime fails if the host refuses it.
+  /// Only `kind`. If the host refuses it, making the runtime fails with the code `userfaultfdUnavailable`.
   public static func only(_ kind: DescriptorKind) -> DescriptorChoice { DescriptorChoice(kind: .only(kind)) }
 
   /// The only kind that may be tried, for a choice that was made with ``only(_:)``; nil for all other choices.
