@@ -38,8 +38,8 @@ extension Userfaultfd {
     if result < 0 { throw ResolveError(request: .copy, returned: result, done) }
   }
 
-  /// `UFFDIO_ZEROPAGE`: maps the shared zero page. A later write to it faults once more, which the kernel resolves
-  /// itself.
+  /// `UFFDIO_ZEROPAGE`: maps the shared zero page. A later write to it faults once more, which the kernel
+  /// resolves itself.
   @_noLocks @_noAllocation
   func zeropage(_ range: AddressRange, mode: ResolveMode = ResolveMode()) throws(ResolveError) {
     var done: Int64 = 0
@@ -81,8 +81,7 @@ extension Userfaultfd {
     if result < 0 { throw ResolveError(request: .poison, returned: result, done) }
   }
 
-  /// `UFFDIO_WRITEPROTECT` (5.7): protects `range`, or removes the protection and wakes the threads that wait for
-  /// that.
+  /// `UFFDIO_WRITEPROTECT` (5.7): protects `range`, or removes the protection and wakes the threads that wait for it.
   func writeProtect(_ range: AddressRange, _ protect: Bool, mode: ResolveMode = ResolveMode()) throws(ResolveError) {
     let bits =
       (protect ? CUFFD_WRITEPROTECT_MODE_WP : 0)
