@@ -38,8 +38,7 @@ extension Userfaultfd {
     if result < 0 { throw ResolveError(request: .copy, returned: result, done) }
   }
 
-  /// `UFFDIO_ZEROPAGE`: maps the shared zero page. A later write to it faults once more, which the kernel
-  /// resolves itself.
+  /// `UFFDIO_ZEROPAGE`: maps the shared zero page. A later write faults once more, and the kernel resolves that fault.
   @_noLocks @_noAllocation
   func zeropage(_ range: AddressRange, mode: ResolveMode = ResolveMode()) throws(ResolveError) {
     var done: Int64 = 0

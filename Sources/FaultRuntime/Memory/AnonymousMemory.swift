@@ -3,9 +3,8 @@ internal import Synchronization
 
 /// Anonymous memory of this process whose faults a userfaultfd reports.
 ///
-/// The object owns the mapping and removes it when the last reference to the object goes. Every thread that may
-/// still answer a fault holds a reference, so a late answer never lands in an address range that other code has
-/// mapped in the meantime.
+/// The object owns the mapping and removes it when the last reference to the object goes. Every thread that may still
+/// answer a fault holds a reference, so a late answer never lands in an address range that other code has mapped since.
 final class AnonymousMemory: RegionMemory {
   let range: AddressRange
   let isWritable: Bool
@@ -17,7 +16,7 @@ final class AnonymousMemory: RegionMemory {
   private let ownerProcess = cuffd_process_id()
 
   /// Takes over `range`, which was reserved for this memory. The delivery that serves the faults calls
-  /// ``register()`` later.
+  /// ``register()``.
   init(_ range: AddressRange, isWritable: Bool, pageSize: PageSize, userfaultfd: SharedUserfaultfd) {
     self.range = range
     self.isWritable = isWritable
@@ -32,8 +31,8 @@ final class AnonymousMemory: RegionMemory {
     for part in remains { _ = cuffd_unmap(UInt64(part.start), part.byteCount) }
   }
 
-  /// The parts that still belong to the memory. Only these may be touched, because other code may use the rest of
-  /// `range`.
+  /// The parts that still belong to the memory. Other code may use the rest of `range`, so only the parts may be
+  /// touched.
   private var remains: [AddressRange] { parts.withLock { $0.ranges } }
 
   var failureSignal: CInt { CUFFD_SIGBUS }
@@ -77,9 +76,8 @@ final class AnonymousMemory: RegionMemory {
 
   /// Turns an error of a placing request into the next step.
   ///
-  /// The kernel also reports a poisoned page as present, but zeros have to replace poison. In that case this
-  /// function copies zeros to the page. An error of this copy is judged like any other error, so that the page does
-  /// not count as resident.
+  /// The kernel also reports a poisoned page as present, but zeros have to replace poison. In that case this function
+  /// copies zeros to the page. An error of the copy is judged like any other error, because the page is not resident.
   private func judge(_ error: ResolveError, of part: AnswerPart, after done: Int) -> ResolutionStep {
     let step = ResolutionStep.after(error.request, completed: error.completedByteCount, errno: error.errno)
     guard step == .present, case .zeros = unsafe part.content else { return step }
@@ -119,11 +117,9 @@ final class AnonymousMemory: RegionMemory {
 
   func revokeAccess() -> Bool {
     for part in remains where cuffd_protect_none(UInt64(part.start), part.byteCount) < 0 {
-      // This happens at the limit of mappings. The kernel continues to report the region's faults, and each of them
-      // fails.
+      // This happens at the limit of mappings. The region's faults are still reported, and each of them fails.
       leftBehind.store(true, ordering: .releasing)
-      // Without poison, the faults that came since closing began have no answer yet. Their threads fault again when
-      // woken.
+      // Without poison, the faults that came since closing began have no answer yet. Their threads try again.
       if !canFailPages { remains.forEach(wake) }
       return false
     }
@@ -131,8 +127,8 @@ final class AnonymousMemory: RegionMemory {
   }
 
   func withdraw() {
-    // Unregistering wakes the waiting threads, and the kernel would answer their faults with zeros. This is why
-    // access has to be revoked first.
+    // Unregistering wakes the waiting threads, and the kernel would answer their faults with zeros if access had not
+    // been revoked before.
     for part in remains {
       try? userfaultfd.uffd.unregister(part)
       wake(part)
