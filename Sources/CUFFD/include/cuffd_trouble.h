@@ -16,7 +16,7 @@ enum cuffd_trouble {
   CUFFD_TROUBLE_NO_MEMORY,      // ENOMEM, and nothing was done
   CUFFD_TROUBLE_BUSY,           // EBUSY, from a move
   CUFFD_TROUBLE_INTERRUPTED,    // EINTR, from a read
-  CUFFD_TROUBLE_SHORT_READ,     // one message, where more may wait
+  CUFFD_TROUBLE_SHORT_READ,     // one message, although more may be waiting
   CUFFD_TROUBLE_COUNT
 };
 
