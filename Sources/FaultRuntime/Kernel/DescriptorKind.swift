@@ -23,8 +23,8 @@ public struct DescriptorKind: RawRepresentable, Hashable, Sendable, CaseIterable
   /// privilege. A system call that meets a page which is not resident fails with `EFAULT` instead of waiting.
   public static let userModeOnly = DescriptorKind(kind: .userModeOnly)
 
-  /// `/dev/userfaultfd` (Linux 6.1) with `UFFD_USER_MODE_ONLY`. It serves the same faults as ``userModeOnly``, also
-  /// where a filter forbids the system call `userfaultfd(2)`.
+  /// `/dev/userfaultfd` (Linux 6.1) with `UFFD_USER_MODE_ONLY`. It serves the same faults as ``userModeOnly``, in
+  /// every process that may open the device node, even if a filter forbids the system call `userfaultfd(2)`.
   public static let deviceUserModeOnly = DescriptorKind(kind: .deviceUserModeOnly)
 
   /// All kinds that this version of the library knows.

@@ -15,8 +15,7 @@ final class AnonymousMemory: RegionMemory {
   private let leftBehind = Atomic<Bool>(false)
   private let ownerProcess = cuffd_process_id()
 
-  /// Takes over `range`, which was reserved for this memory. The delivery that serves the faults calls
-  /// ``register()``.
+  /// Takes over `range`, which was reserved for this memory. The delivery that serves the faults registers it.
   init(_ range: AddressRange, isWritable: Bool, pageSize: PageSize, userfaultfd: SharedUserfaultfd) {
     self.range = range
     self.isWritable = isWritable
@@ -31,8 +30,7 @@ final class AnonymousMemory: RegionMemory {
     for part in remains { _ = cuffd_unmap(UInt64(part.start), part.byteCount) }
   }
 
-  /// The parts that still belong to the memory. Other code may use the rest of `range`, so only the parts may be
-  /// touched.
+  /// The parts that still belong to the memory. Only these may be touched: other code may use the rest of `range`.
   private var remains: [AddressRange] { parts.withLock { $0.ranges } }
 
   var failureSignal: CInt { CUFFD_SIGBUS }
