@@ -179,8 +179,7 @@ void cuffd_monitor_destroy(cuffd_monitor *monitor) {
 }
 
 int cuffd_file_open(const char *path) {
-  // O_NONBLOCK keeps the call from waiting for ever when `path` is a FIFO without a writer. It has no effect on
-  // regular files.
+  // O_NONBLOCK keeps the call from waiting without end when `path` is a FIFO without a writer. Regular files ignore it.
   int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   return fd < 0 ? -errno : fd;
 }

@@ -2,7 +2,7 @@
 //
 // Every name has a prefix of its own, so this header never clashes with <linux/userfaultfd.h>, and nothing is missing
 // on a host with older headers. abi_check.c proves each layout at compile time, against fixed numbers, and against
-// the host's header if that header knows the name. calls.c does the same for the request numbers.
+// the host's header if that header knows the name. calls.c proves the request numbers against fixed numbers.
 #ifndef CUFFD_ABI_H
 #define CUFFD_ABI_H
 

@@ -29,7 +29,7 @@ public struct DescriptorChoice: Hashable, Sendable {
   func candidates(servingSystemCalls: Bool) -> [DescriptorKind] {
     switch kind {
     // A program that can delay a page fault of the kernel for any length of time has a tool for attacks on the
-    // kernel, so the kinds that serve user code only come first where they are enough.
+    // kernel. For this reason the kinds that only serve user code come first where they are enough.
     case .automatic: servingSystemCalls ? [.full, .device] : [.userModeOnly, .deviceUserModeOnly, .full]
     case .only(let kind): [kind]
     }

@@ -45,8 +45,8 @@ final class Monitor<Value: ~Copyable>: @unchecked Sendable {
   /// Wakes all threads that wait in ``wait(nanoseconds:for:)``, so that they check the value again.
   func announce() { unsafe cuffd_monitor_announce(monitor) }
 
-  /// Wakes one of the threads that wait in ``wait(nanoseconds:for:)``. For a value of which any of the threads can
-  /// make use.
+  /// Wakes one of the threads that wait in ``wait(nanoseconds:for:)``. This is enough if any of them can use the new
+  /// value.
   func announceToOne() { unsafe cuffd_monitor_announce_to_one(monitor) }
 
   /// Runs `body` with the lock held, at once and again after each announcement, until it returns a result. The lock

@@ -22,7 +22,7 @@ final class TableHandle<Member: TableMember>: Sendable {
   @inline(__always)
   var member: Unmanaged<Member> { unsafe held }
 
-  /// Counts the caller in. The table must be certain to have the member during the call.
+  /// Counts the caller in. The caller has to be sure that the table has the member during the call.
   @inline(__always)
   func enter() { users.wrappingAdd(1, ordering: .relaxed) }
 
