@@ -26,7 +26,8 @@ int cstress_take_signals(void) {
   return 0;
 }
 
-// Several threads use the same bytes at a time, on purpose: no sanitizer shall look. The words are read and written whole.
+// Several threads access the same bytes at the same time on purpose, so the sanitizers do not check these functions.
+// Each word is read and written as a whole.
 __attribute__((noinline, no_sanitize("thread", "address"))) static void copy_words(
     volatile uint64_t *to, const volatile uint64_t *from, size_t count) {
   for (size_t i = 0; i < count; i++) to[i] = from[i];
@@ -42,7 +43,7 @@ __attribute__((noinline, no_sanitize("thread", "address"))) static void copy_byt
 }
 
 static int try_to_copy(uint8_t *to, const uint8_t *from, size_t count) {
-  // A provider that runs in a handler may do this while an outer access is under way.
+  // A provider that runs in a signal handler may call this while an outer access of the same thread is under way.
   sigjmp_buf outer;
   memcpy(&outer, &escape, sizeof outer);
   volatile sig_atomic_t was_armed = armed;

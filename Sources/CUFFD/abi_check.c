@@ -1,4 +1,4 @@
-// Compile-time proof that the mirrored ABI is the kernel's.
+// Proves at compile time that the declarations in cuffd_abi.h agree with the kernel's ABI.
 #include "cuffd_abi.h"
 
 #include <linux/userfaultfd.h>
@@ -33,7 +33,7 @@ OFFSET_IS(cuffd_msg, arg.fork.ufd, 8);
 OFFSET_IS(cuffd_msg, arg.remap.len, 24);
 OFFSET_IS(cuffd_msg, arg.remove.end, 16);
 
-// Where the host's header knows a name, ours must agree with it.
+// A name that the host's header knows must have the same meaning there.
 #define SAME_SIZE(ours, theirs) \
   _Static_assert(sizeof(struct ours) == sizeof(struct theirs), #ours " and " #theirs " differ in size")
 #define SAME_VALUE(ours, theirs) _Static_assert((ours) == (theirs), #ours " and " #theirs " differ")

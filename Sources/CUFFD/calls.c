@@ -24,7 +24,8 @@
 #error "this architecture has no userfaultfd(2)"
 #endif
 
-// _IOWR and its like differ between architectures; these are the ones that it is built for.
+// _IOWR and similar macros differ between architectures. These are the numbers of the architectures that the
+// library is built for.
 #if defined(__x86_64__) || defined(__aarch64__)
 _Static_assert(NUMBER_API == 0xc018aa3f, "UFFDIO_API");
 _Static_assert(NUMBER_REGISTER == 0xc020aa00, "UFFDIO_REGISTER");
@@ -71,13 +72,14 @@ int cuffd_ioctl_wake(int fd, uint64_t start, uint64_t length) {
 enum {
   MAY_STOP = 1 << CUFFD_TROUBLE_AGAIN | 1 << CUFFD_TROUBLE_PARTIAL | 1 << CUFFD_TROUBLE_NO_MEMORY,
   MAY_BE_BUSY = MAY_STOP | 1 << CUFFD_TROUBLE_BUSY,
-  // Where there is no memory even for poison, the program ends.
+  // A lack of memory for poison ends the program, so it is not simulated.
   MAY_WAIT = 1 << CUFFD_TROUBLE_AGAIN,
   MAY_READ_LESS = 1 << CUFFD_TROUBLE_INTERRUPTED | 1 << CUFFD_TROUBLE_SHORT_READ,
 };
 
-// A resolving request. `length` and `reported` are fields of its argument. Kernels before 6.15 leave the out field untouched on
-// an early EAGAIN, and the field holds a negative errno on other failures: both mean that nothing was resolved.
+// Makes a resolving request. `length` and `reported` are fields of its argument. Kernels before 6.15 leave the output
+// field unchanged on an early EAGAIN, and on other failures the field contains a negative errno. Both mean that
+// nothing was resolved.
 static int resolve(
     int fd, unsigned long number, void *argument, uint64_t *length, const int64_t *reported, int64_t *done, uint32_t troubles) {
   *done = 0;

@@ -15,7 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-// By plain system calls only: it runs in the child of a program with threads, which may hold any lock of the C library.
+// Uses only plain system calls, because this function runs in the forked child of a program with threads, and any of
+// those threads may have held a lock of the C library.
 static int attempt(const char *path, int flags, uint64_t *features) {
   long fd;
   if (path == NULL) {
@@ -45,11 +46,13 @@ struct cuffd_attempt cuffd_attempt_in_child(const char *path, int flags) {
   if (shared == MAP_FAILED) return answer;
   shared->result = -EIO;
 
-  // With signals blocked no handler of the program's runs in the child, and a filter that raises SIGSYS kills as well.
+  // All signals are blocked, so that no handler of the program runs in the child, and so that a filter that raises
+  // SIGSYS kills the child as well.
   sigset_t all, before;
   sigfillset(&all);
   sigprocmask(SIG_SETMASK, &all, &before);
-  // A child that ends without SIGCHLD, and that nobody's wait() meets: it is no business of the program's.
+  // This child ends without SIGCHLD, and calls of wait() in the program do not find it, because it must not disturb
+  // them.
   long child = syscall(SYS_clone, 0L, 0L, 0L, 0L, 0L);
   if (child == 0) {
     struct rlimit no_core = {0, 0};
@@ -61,7 +64,7 @@ struct cuffd_attempt cuffd_attempt_in_child(const char *path, int flags) {
   sigprocmask(SIG_SETMASK, &before, NULL);
 
   if (child < 0) {
-    // No child is to be had: then without one.
+    // No child can be made, so this process makes the attempt itself.
     answer.result = attempt(path, flags, &answer.features);
   } else {
     int status = 0;

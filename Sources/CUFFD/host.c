@@ -51,7 +51,7 @@ int cuffd_eventfd(void) {
 
 int cuffd_eventfd_signal(int fd) {
   uint64_t one = 1;
-  // EAGAIN: the counter is full, so the reader has been told already.
+  // EAGAIN means that the counter is full, so the reader has been told already.
   return write(fd, &one, sizeof one) < 0 && errno != EAGAIN ? -errno : 0;
 }
 
@@ -65,7 +65,7 @@ struct start {
   void *context;
 };
 
-// A signal handler reads it, so its place must not be allocated at the first access.
+// Signal handlers read this variable, so its storage must not be allocated at the first access.
 static _Thread_local uint64_t thread_role __attribute__((tls_model("initial-exec")));
 
 uint64_t cuffd_thread_role(void) { return thread_role; }
@@ -93,7 +93,8 @@ int cuffd_thread_start(cuffd_thread *thread, size_t stack_size, const char *name
 
   sigset_t all, before;
   sigfillset(&all);
-  // Faults of the thread's own code stay deliverable: they are a provider's, and may be lazy memory of another delivery.
+  // The signals of faults stay unblocked. A provider that runs on the thread may touch lazy memory of another
+  // delivery, which is served by such a signal.
   sigdelset(&all, SIGBUS);
   sigdelset(&all, SIGSEGV);
   sigdelset(&all, SIGILL);
@@ -148,7 +149,7 @@ cuffd_monitor *cuffd_monitor_create(void) {
   cuffd_monitor *monitor = malloc(sizeof *monitor);
   if (monitor == NULL) return NULL;
   pthread_mutex_init(&monitor->mutex, NULL);
-  // Time limits are of the clock that nobody sets.
+  // Time limits use the monotonic clock, because a program can set the others.
   pthread_condattr_t attributes;
   pthread_condattr_init(&attributes);
   pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -178,7 +179,7 @@ void cuffd_monitor_destroy(cuffd_monitor *monitor) {
 }
 
 int cuffd_file_open(const char *path) {
-  // NONBLOCK: opening a FIFO that nobody writes to must not hang. It changes nothing for regular files.
+  // O_NONBLOCK keeps the call from waiting without end when `path` is a FIFO without a writer. Regular files ignore it.
   int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   return fd < 0 ? -errno : fd;
 }
@@ -207,7 +208,7 @@ int cuffd_map_anonymous(size_t length, bool writable, void **address) {
   return 0;
 }
 
-// mmap with an alignment: a little more is mapped, and what is around the aligned part given back.
+// Maps memory at an aligned address. It maps more than is needed, and unmaps what lies around the aligned part.
 static void *map_aligned(size_t length, size_t alignment) {
   size_t extra = alignment > (size_t)sysconf(_SC_PAGESIZE) ? alignment : 0;
   if (length > SIZE_MAX - extra) return MAP_FAILED;
@@ -220,10 +221,11 @@ static void *map_aligned(size_t length, size_t alignment) {
 }
 
 int cuffd_map_lazy(size_t length, size_t alignment, bool writable, void **address) {
-  // Without access first: after mlockall(MCL_FUTURE) the kernel would fill the mapping with zeros on the spot.
+  // The memory is without access at first, because after mlockall(MCL_FUTURE) the kernel would fill an accessible
+  // mapping with zeros at once.
   void *mapped = map_aligned(length, alignment);
   if (mapped == MAP_FAILED) return -ENOMEM;
-  // MADV_DONTFORK: a forked child has nobody who serves its faults, and would read zeros.
+  // MADV_DONTFORK: no thread would serve the faults of a forked child, which would read zeros.
   if (munlock(mapped, length) < 0 || madvise(mapped, length, MADV_DONTFORK) < 0 ||
       mprotect(mapped, length, writable ? PROT_READ | PROT_WRITE : PROT_READ) < 0) {
     int error = errno;
@@ -252,7 +254,7 @@ static bool read_setting(const char *path, char *text, size_t capacity) {
 size_t cuffd_parse_huge_page_size(const char *enabled, const char *size) {
   if (strstr(enabled, "[never]") != NULL) return 0;
   unsigned long long bytes = strtoull(size, NULL, 10);
-  // Addresses are aligned to it, and buffers are as large: anything that no kernel has would do harm.
+  // Addresses are aligned to this size, and buffers have this size, so a value that no kernel has would do harm.
   bool is_possible = bytes >= cuffd_page_size() && bytes <= 1ull << 30 && (bytes & (bytes - 1)) == 0;
   return is_possible ? (size_t)bytes : 0;
 }
@@ -301,7 +303,7 @@ int cuffd_try_copy(void *destination, const void *source, size_t length) {
 int64_t cuffd_copy_if_readable(void *destination, const void *source, size_t length) {
   int result = cuffd_try_copy(destination, source, length);
   if (result == 0 || result == -EFAULT) return result;
-  // A sandbox may forbid the call; then a source that cannot be read is fatal.
+  // A sandbox may forbid process_vm_readv(2). With memcpy, a source that cannot be read raises a signal.
   memcpy(destination, source, length);
   return 0;
 }
@@ -332,7 +334,7 @@ int cuffd_page_states(uint64_t address, size_t length, unsigned char *states) {
       result = got < 0 ? -errno : -EIO;
       break;
     }
-    // Bit 63 is a page, bit 62 one that was swapped out, or a marker.
+    // Bit 63 means a page in memory. Bit 62 means a page that was swapped out, or a marker such as poison.
     for (size_t i = 0; i < (size_t)got / sizeof entries[0]; i++) states[done++] = (entries[i] >> 62) != 0;
   }
   close(fd);
@@ -352,7 +354,7 @@ int cuffd_write_error(const void *text, size_t length) {
 }
 
 const void *cuffd_zeros(void) {
-  // Never written, so it is the kernel's page of zeros.
+  // This array is never written, so the kernel maps its zero page there.
   static char zeros[64 << 10];
   return zeros;
 }
@@ -363,7 +365,8 @@ int64_t cuffd_process_id(void) { return getpid(); }
 
 uint32_t cuffd_thread_id(void) { return (uint32_t)syscall(SYS_gettid); }
 
-// The start of a file that says something of a thread of this process, ended with a zero. Returns 0 or -errno.
+// Reads the start of a file about a thread of this process into `text`, and adds a terminating zero. Returns 0 or
+// -errno.
 static int read_thread_file(uint32_t thread, const char *name, char *text, size_t capacity) {
   char path[64];
   snprintf(path, sizeof path, "/proc/self/task/%u/%s", thread, name);
@@ -382,7 +385,8 @@ int cuffd_thread_waits_in_fault(uint32_t thread) {
   int result = read_thread_file(thread, "wchan", text, sizeof text);
   if (result < 0) return result;
   if (strcmp(text, "0") != 0) return strcmp(text, "handle_userfault") == 0;
-  // That is said of a thread that runs, or would if it had a CPU, and of everything by a kernel without symbols.
+  // The text is "0" for a thread that is runnable, but on a kernel without symbols it is "0" for every thread. The
+  // state in the file `stat` tells whether the thread is runnable.
   result = read_thread_file(thread, "stat", text, sizeof text);
   if (result < 0) return result;
   const char *name_end = strrchr(text, ')');

@@ -32,7 +32,7 @@ int cuffd_run_when_idle(void) {
   return sched_setscheduler(0, SCHED_IDLE, &parameters) < 0 ? -errno : 0;
 }
 
-// Reads a small file of /proc from its start into `text`, and ends it with a zero. Returns its length or -errno.
+// Reads a small file of /proc from its start into `text`, and adds a terminating zero. Returns its length or -errno.
 static ssize_t read_text(int fd, char *text, size_t capacity) {
   ssize_t count = pread(fd, text, capacity - 1, 0);
   if (count < 0) return -errno;
@@ -55,7 +55,8 @@ int cuffd_open_thread_status(uint32_t thread) {
   return fd < 0 ? -errno : fd;
 }
 
-// The decimal number that starts at `at`, which may be NULL; -ENOTSUP where there is none, or where it is larger than `limit`.
+// Returns the decimal number that starts at `at`, which may be NULL. Returns -ENOTSUP if there is none, or if it is
+// larger than `limit`.
 static int64_t number_at(const char *at, int64_t limit) {
   if (at == NULL || *at < '0' || *at > '9') return -ENOTSUP;
   int64_t number = 0;
@@ -67,7 +68,7 @@ static int64_t number_at(const char *at, int64_t limit) {
   return number;
 }
 
-// What is behind the next `count` spaces; NULL where there are fewer.
+// Returns the text behind the next `count` spaces, or NULL if there are fewer.
 static const char *behind_spaces(const char *at, int count) {
   for (int i = 0; at != NULL && i < count; i++) {
     at = strchr(at, ' ');
@@ -77,11 +78,11 @@ static const char *behind_spaces(const char *at, int count) {
 }
 
 int cuffd_parse_last_cpu(const char *status) {
-  // The name, in parentheses, may hold anything. Behind it is field 3; the CPU is field 39.
+  // The name of the thread, in parentheses, may contain any characters. Field 3 follows it; the CPU is field 39.
   const char *at = behind_spaces(strrchr(status, ')'), 39 - 2);
   int cpu = (int)number_at(at, INT_MAX);
   if (cpu < 0) return cpu;
-  // Field 41 is the scheduling class. Nobody else runs where a real-time thread computes.
+  // Field 41 is the scheduling class. No other thread gets a CPU on which a real-time thread computes.
   int64_t class = number_at(behind_spaces(at, 41 - 39), INT_MAX);
   enum { DEADLINE = 6 };
   return class == SCHED_FIFO || class == SCHED_RR || class == DEADLINE ? -EBUSY : cpu;
@@ -100,7 +101,7 @@ int cuffd_last_cpu(int thread_status) {
 }
 
 int64_t cuffd_thread_run_nanoseconds(uint32_t thread) {
-  // The kernel's number for the clock of one thread's time on a CPU.
+  // This is the kernel's number for the clock that measures the time of one thread on CPUs.
   clockid_t clock = (clockid_t)((~thread << 3) | 6u);
   struct timespec time;
   if (clock_gettime(clock, &time) < 0) return -errno;

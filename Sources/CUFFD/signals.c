@@ -12,7 +12,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-// Written under the lock below, read by the handlers: once set, `server` and `context` never change.
+// Code that holds the lock below writes these, and the handlers read them. Once they are set, they never change.
 static _Atomic(cuffd_fault_server) server;
 static _Atomic(cuffd_fault_explainer) explainer;
 static _Atomic(void *) context;
@@ -21,13 +21,14 @@ static _Atomic uint64_t page_mask;
 _Static_assert(CUFFD_SIGBUS == SIGBUS && CUFFD_SIGSEGV == SIGSEGV, "signals moved");
 _Static_assert(sizeof(struct cuffd_signal_mask) >= sizeof(sigset_t), "a set of signals does not fit");
 
-// Who had a signal before us, and who took it from us later and lost it again at the next installation: newest last.
-// An entry is written before the count covers it, and never changes: a handler may be reading it.
+// The actions that our handler has replaced, the newest last: the action from before our first installation, and each
+// action that the program has installed in place of our handler since then. A handler may be reading an entry, so an
+// entry is written before the count includes it, and never changes afterwards.
 enum { TAKEOVERS = 16 };
 static struct predecessors {
   struct sigaction takeovers[TAKEOVERS];
-  _Atomic bool spent[TAKEOVERS];  // of SA_RESETHAND
-  bool backtraces[TAKEOVERS];     // says where a program crashed, and lets it end
+  _Atomic bool spent[TAKEOVERS];  // whether an action with SA_RESETHAND has been called
+  bool backtraces[TAKEOVERS];     // whether the action only reports where a program crashed
   _Atomic unsigned takeover_count;
 } sigbus, sigsegv;
 
@@ -35,16 +36,18 @@ static struct predecessors *predecessors_of(int number) { return number == SIGSE
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-// While a signal is with the predecessor `k`, its si_errno, which is 0 for a fault, is this plus `k`. One that took the
-// signal from us may call us in turn: then it has to go on to the next older one, and not round in circles. A mark in the
-// signal's own memory is right even when a handler leaves by siglongjmp.
+// While action `k` of the list handles a signal, the si_errno of the signal is this value plus `k`. The kernel sets
+// it to 0 for a fault. A handler that has replaced ours may call ours in turn. Our handler then sees from this mark
+// that it has to go on to the next older action, and the signal does not go round in circles. The mark is in the
+// memory of the signal itself, so it stays right even if a handler leaves by siglongjmp.
 enum { WITH_PREDECESSOR = 0x46520000 };
 
-// The faults that this thread is answering, the innermost last: a provider that touches lazy memory is interrupted by another.
+// The faults that this thread is answering, the latest one last. There may be several, because a provider that runs
+// in the handler may touch lazy memory itself.
 enum { NESTED = 16 };
 struct answering {
   uint64_t page;
-  uintptr_t stack;  // of the handler
+  uintptr_t stack;  // an address on the stack of the handler
   bool is_alternate;
 };
 static _Thread_local struct {
@@ -52,16 +55,19 @@ static _Thread_local struct {
   unsigned count;
 } answering __attribute__((tls_model("initial-exec")));
 
-// The latest page that this thread found in place when it came to answer for it.
+// The page that this thread has found in place when it came to answer a fault, and how many times in a row.
 static _Thread_local struct {
   uint64_t page;
   unsigned count;
 } repeats __attribute__((tls_model("initial-exec")));
 
-// Adds a fault. Returns 0, or the page whose answer would have to wait for itself.
+// Adds a fault to those that this thread is answering, and returns 0. If the thread is already answering a fault of
+// the same page, the answer would have to wait for itself. In this case, and if the thread is answering too many
+// faults, the function adds nothing and returns the page of the latest fault.
 static uint64_t begin_answer(uint64_t page, const ucontext_t *state) {
   struct answering own = {page, (uintptr_t)__builtin_frame_address(0), !(state->uc_stack.ss_flags & SS_DISABLE)};
-  // Those that a handler left by siglongjmp: an outer one lies above, or on the other stack where this one is alternate.
+  // This drops the faults whose handlers were left by siglongjmp. The frame of a handler that is still running lies
+  // at a higher address on the same stack, or on the normal stack if this handler runs on the alternate one.
   while (answering.count > 0) {
     const struct answering *last = &answering.faults[answering.count - 1];
     bool is_live = last->is_alternate == own.is_alternate ? last->stack > own.stack : own.is_alternate;
@@ -76,7 +82,7 @@ static uint64_t begin_answer(uint64_t page, const ucontext_t *state) {
   return 0;
 }
 
-// 1 for a write, 0 for a read, or where the architecture does not say.
+// Returns whether the access was a write; false if the architecture does not tell.
 static bool was_write(const ucontext_t *state) {
 #if defined(__x86_64__)
   return (state->uc_mcontext.gregs[REG_ERR] & 2) != 0;
@@ -94,7 +100,7 @@ static bool was_write(const ucontext_t *state) {
 #endif
 }
 
-// The default action, with the original signal information for whoever looks at the core.
+// Restores the default action and raises the signal again, with its original information for the core file.
 static void die(int number, siginfo_t *info) {
   struct sigaction action;
   memset(&action, 0, sizeof action);
@@ -123,7 +129,7 @@ static void pass_on(int number, siginfo_t *info, void *state) {
   const struct sigaction *before = &own->takeovers[index];
   bool has_info = (before->sa_flags & SA_SIGINFO) != 0;
   if (!has_info && before->sa_handler == SIG_IGN) {
-    // The kernel lets nobody ignore a fault of its own: without a handler it is the end.
+    // A fault that the kernel raises cannot be ignored. Without a handler it ends the program.
     if (!from_kernel) return;
     explain(number, info);
     die(number, info);
@@ -136,7 +142,7 @@ static void pass_on(int number, siginfo_t *info, void *state) {
   }
   if (own->backtraces[index]) explain(number, info);
   if ((unsigned)before->sa_flags & (unsigned)SA_RESETHAND) atomic_store(&own->spent[index], true);
-  // As the kernel would have called it: with its own mask, and the signal itself blocked unless it said otherwise.
+  // Calls the handler as the kernel would: with its own mask, and with the signal blocked unless SA_NODEFER is set.
   sigset_t mask = before->sa_mask, outer;
   if (!(before->sa_flags & SA_NODEFER)) sigaddset(&mask, number);
   sigorset(&mask, &mask, &((const ucontext_t *)state)->uc_sigmask);
@@ -159,12 +165,12 @@ static void keep_faults(sigset_t *set) {
   sigdelset(set, SIGTRAP);
 }
 
-// Whether it may be about a page that is not there.
+// Returns whether the cause of the signal may be a page that is not there.
 static bool is_of_page(const siginfo_t *info) {
   if (info->si_errno != 0) return false;
-  // A missing page of a userfaultfd; a poisoned one (BUS_MCEERR_AR) has been answered already.
+  // BUS_ADRERR is a missing page of a userfaultfd. A poisoned page (BUS_MCEERR_AR) has been answered already.
   if (info->si_signo == SIGBUS) return info->si_code == BUS_ADRERR;
-  // gVisor says of memory without access that it is not mapped. A general protection fault has another code, and no address.
+  // gVisor reports memory without access as not mapped. A general protection fault has another code and no address.
   return info->si_code == SEGV_ACCERR || info->si_code == SEGV_MAPERR;
 }
 
@@ -172,7 +178,7 @@ static void on_fault(int number, siginfo_t *info, void *state) {
   int saved = errno;
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)
-  // ThreadSanitizer installs its own handler with every signal blocked, in spite of SA_NODEFER.
+  // ThreadSanitizer installs its own handler with all signals blocked, in spite of SA_NODEFER.
   sigset_t faults;
   sigemptyset(&faults);
   sigaddset(&faults, SIGBUS);
@@ -189,7 +195,7 @@ static void on_fault(int number, siginfo_t *info, void *state) {
     if (call != NULL) {
       uint64_t address = (uint64_t)(uintptr_t)info->si_addr;
       uint64_t outer = begin_answer(address & atomic_load(&page_mask), state);
-      // Those that were left have been taken out, so this is not what it was before.
+      // `begin_answer` may have dropped faults, so the count from before that call would be wrong here.
       unsigned own = answering.count;
       served = call(atomic_load(&context), number, address, was_write(state), outer);
       answering.count = outer == 0 ? own - 1 : own;
@@ -200,7 +206,7 @@ static void on_fault(int number, siginfo_t *info, void *state) {
   errno = saved;
 }
 
-// Whether a handler is that of Swift's runtime, which only says where the program crashed.
+// Returns whether an action is the handler of Swift's runtime, which only reports where the program crashed.
 static bool is_backtracer(const struct sigaction *action) {
   Dl_info info;
   const void *handler = (action->sa_flags & SA_SIGINFO) != 0 ? (const void *)action->sa_sigaction
@@ -215,9 +221,10 @@ int cuffd_signal_install(
   struct sigaction action, current;
   memset(&action, 0, sizeof action);
   action.sa_sigaction = on_fault;
-  // NODEFER: a provider may touch other lazy memory. ONSTACK: the stack itself may be lazy, where the thread has another.
+  // SA_NODEFER: a provider may touch other lazy memory. SA_ONSTACK: the stack of the thread may be lazy memory, and
+  // the thread may have an alternate stack for this case.
   action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
-  // Nothing that is not a fault interrupts the answering of one.
+  // While a fault is answered, all signals except those of faults are blocked.
   sigfillset(&action.sa_mask);
   keep_faults(&action.sa_mask);
 
@@ -231,7 +238,7 @@ int cuffd_signal_install(
     result = -errno;
   } else if (!(current.sa_flags & SA_SIGINFO) || current.sa_sigaction != on_fault) {
     unsigned count = atomic_load(&own->takeover_count);
-    // Somebody who takes the signal away again and again: one entry for each of them is enough.
+    // The program may replace our handler with the same handler again and again, for which one entry is enough.
     bool known = count > 0 && own->takeovers[count - 1].sa_sigaction == current.sa_sigaction;
     if (!known && count == TAKEOVERS) {
       result = -EBUSY;

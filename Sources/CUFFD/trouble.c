@@ -39,7 +39,7 @@ uint64_t cuffd_trouble_part(uint64_t length) {
 
 #else
 
-// A file that has nothing is an error to a strict compiler.
+// A strict compiler does not accept an empty file.
 typedef int cuffd_trouble_is_not_here;
 
 #endif

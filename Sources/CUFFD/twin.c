@@ -9,16 +9,16 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-// Missing from older headers.
+// Older headers do not have these constants: MFD_NOEXEC_SEAL and MADV_POPULATE_WRITE.
 enum { NO_EXEC_SEAL = 8, POPULATE_WRITE = 23 };
 
 static int make_file(size_t length) {
   struct rlimit limit;
-  // Beyond this the kernel would send SIGXFSZ.
+  // A file that is longer than this limit would raise SIGXFSZ.
   if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && length > limit.rlim_cur) return -EFBIG;
   unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
   int fd = (int)syscall(SYS_memfd_create, "fault-runtime", flags | NO_EXEC_SEAL);
-  // Before Linux 6.3.
+  // Kernels before 6.3 do not know MFD_NOEXEC_SEAL.
   if (fd < 0 && errno == EINVAL) fd = (int)syscall(SYS_memfd_create, "fault-runtime", flags);
   if (fd < 0) return -errno;
   if (ftruncate(fd, (off_t)length) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
@@ -29,12 +29,13 @@ static int make_file(size_t length) {
   return fd;
 }
 
-// Without access: after mlockall(MCL_FUTURE) the kernel would fill the mapping with zeros on the spot.
+// Maps without access, because after mlockall(MCL_FUTURE) the kernel would fill an accessible mapping with zeros at
+// once.
 static void *map_without_access(void *place, size_t length, int fd) {
   int flags = MAP_SHARED | MAP_NORESERVE | (place != NULL ? MAP_FIXED : 0);
   void *mapped = mmap(place, length, PROT_NONE, flags, fd, 0);
   if (mapped == MAP_FAILED) return MAP_FAILED;
-  // A forked child has nobody who serves its faults, and would share the pages.
+  // A forked child must not inherit the mapping: no thread would serve its faults, and it would share the pages.
   if (munlock(mapped, length) == 0 && madvise(mapped, length, MADV_DONTFORK) == 0) return mapped;
   int error = errno;
   if (place == NULL) munmap(mapped, length);
@@ -67,9 +68,9 @@ int cuffd_twin_populate(uint64_t address, size_t length) {
   do {
     result = madvise((void *)(uintptr_t)address, length, POPULATE_WRITE);
   } while (result < 0 && (errno == EINTR || errno == EAGAIN));
-  // Before Linux 5.14 the write itself gets the memory.
+  // Kernels before 5.14 do not know MADV_POPULATE_WRITE. There the later write allocates the memory.
   if (result == 0 || errno == EINVAL || errno == ENOSYS) return 0;
-  // What a write would meet as SIGBUS.
+  // A write would raise SIGBUS here, because there is no memory for the pages.
   return errno == EFAULT ? -ENOMEM : -errno;
 }
 
@@ -81,13 +82,14 @@ int cuffd_twin_open(uint64_t address, size_t length, bool writable) {
   int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
   if (mprotect((void *)(uintptr_t)address, length, protection) == 0) return 0;
   if (errno != ENOMEM) return -errno;
-  // The same number says that there are too many mappings, and that there is none.
+  // mprotect(2) returns ENOMEM at the limit of mappings, but also if a part of the range is not mapped. msync(2)
+  // fails only in the second case.
   return msync((void *)(uintptr_t)address, length, MS_ASYNC) < 0 ? -ENOENT : -ENOMEM;
 }
 
 size_t cuffd_reserve_pages(unsigned seams) { return 2 * (size_t)seams + 1; }
 
-// Each seam is a page with other rights between two that have none.
+// Returns the address of a seam: a readable page between two pages without access.
 static void *seam(uint64_t reserve, size_t page_size, unsigned number) {
   return (void *)(uintptr_t)(reserve + (2 * (uint64_t)number + 1) * page_size);
 }

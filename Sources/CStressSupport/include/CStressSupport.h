@@ -1,9 +1,10 @@
-// What `lazy-mem-demo stress` needs from C, and the tests with it: accesses that may raise a signal, bytes that are known, and children.
+// What `lazy-mem-demo stress` and the tests need from C: accesses that may raise a signal, known bytes, and
+// child processes.
 #ifndef CSTRESS_SUPPORT_H
 #define CSTRESS_SUPPORT_H
 
 #if !defined(__linux__)
-// A fatal error, unlike #error, ends the compilation.
+// Unlike #error, a fatal error ends the compilation.
 #pragma clang diagnostic fatal "-W#warnings"
 #warning "lazy-mem-demo is for Linux, as FaultRuntime is."
 #endif
@@ -14,47 +15,50 @@
 
 #pragma clang assume_nonnull begin
 
-// Takes SIGBUS and SIGSEGV, so that the accesses below survive them. To be called before the first runtime is made, which then
-// passes on what is not its own. Returns 0 or -errno.
+// Installs handlers of SIGBUS and SIGSEGV, so that the accesses below survive these signals. The program has to call
+// this before it makes its first runtime, which then passes on the signals that are not its own. Returns 0 or -errno.
 int cstress_take_signals(void);
 
-// Copies `count` bytes from `address`. Returns 0, or the signal that the access raised. A handler of a signal may do so, too.
+// Copies `count` bytes from `address`. Returns 0, or the signal that the access raised. Safe in a signal handler.
 int cstress_read(uintptr_t address, uint8_t *bytes, size_t count);
 
-// Copies `count` bytes to `address`. Returns as cstress_read does.
+// Copies `count` bytes to `address`. Returns 0, or the signal that the access raised. Safe in a signal handler.
 int cstress_write(uintptr_t address, const uint8_t *bytes, size_t count);
 
-// Ends the access that is under way on the calling thread, which then returns `number`; does nothing where there is none. For
-// signal handlers.
+// Ends the access that is under way on the calling thread, which then returns `number`. Does nothing if there is
+// none. This is for signal handlers.
 void cstress_escape(int number);
 
-// The bytes that belong at `offset`, a multiple of 8, of the source `seed`: different in each word, and never zero.
+// Makes the bytes of the source `seed` from `offset` on, which is a multiple of 8. They differ in each word and
+// are never zero.
 void cstress_make(uint64_t seed, uint64_t offset, uint8_t *bytes, size_t count);
 
-// What a page has to hold: the bytes of `source` (zeros where that is 0), and in those of its 64 parts whose bit in `mask` is
-// set the bytes of `written`. Behind `end`, an offset of the region, there are zeros.
+// What a page has to contain. The page has 64 parts. A part whose bit in `mask` is set contains the bytes of
+// `written`, and the other parts contain the bytes of `source`, or zeros if `source` is 0. Everything behind `end`,
+// an offset of the region, is zero.
 struct cstress_page {
   uint64_t source;
   uint64_t written;
   uint64_t mask;
   uint64_t page_size;
   uint64_t end;
-  // Whether each byte may be of either source, because somebody writes or discards meanwhile.
+  // Whether each byte may come from either source, because other threads write to the page or discard it meanwhile.
   bool is_racing;
 };
 
-// Compares `count` bytes that were found at `offset` of the region, all of one page. Returns the first place in them that is
-// wrong, or -1.
+// Compares `count` bytes that were found at `offset` of the region, all in one page. Returns the index of the first
+// byte that is wrong, or -1 if there is none.
 ptrdiff_t cstress_compare(const uint8_t *bytes, uint64_t offset, size_t count, const struct cstress_page *page);
 
 // What a forked child does.
 enum cstress_child {
   CSTRESS_EXIT,   // ends with 0
-  CSTRESS_TOUCH,  // reads the byte at the address, which is to end it
+  CSTRESS_TOUCH,  // reads the byte at the address, which should end the child
   CSTRESS_EXECUTE // becomes /bin/true
 };
 
-// Forks, and waits for the child. Returns its exit status, minus the signal that it died of, or -1000 - errno.
+// Forks, and waits until the child has ended. Returns the exit status of the child, or the negative number of the
+// signal that ended it, or -1000 - errno.
 int cstress_fork(enum cstress_child kind, uintptr_t address);
 
 #pragma clang assume_nonnull end

@@ -1,4 +1,4 @@
-// Umbrella header: what FaultRuntime needs from C and cannot say in Swift.
+// The umbrella header of what FaultRuntime needs from C and cannot express in Swift.
 #ifndef CUFFD_H
 #define CUFFD_H
 

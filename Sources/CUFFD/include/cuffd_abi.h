@@ -1,8 +1,8 @@
-// The userfaultfd ABI as of Linux 6.18, whatever headers the build host has.
+// The userfaultfd ABI of Linux 6.18, which does not depend on the headers of the build host.
 //
-// Every name here is ours, so this header never clashes with <linux/userfaultfd.h>, and a host with older
-// headers loses nothing. abi_check.c proves each layout at compile time, against fixed numbers and against the host's
-// own header where that header knows the name; calls.c does the same for the request numbers.
+// Every name has a prefix of its own, so this header never clashes with <linux/userfaultfd.h>, and nothing is missing
+// on a host with older headers. abi_check.c proves each layout at compile time, against fixed numbers, and against
+// the host's header if that header knows the name. calls.c proves the request numbers against fixed numbers.
 #ifndef CUFFD_ABI_H
 #define CUFFD_ABI_H
 
@@ -13,13 +13,13 @@
 
 #pragma clang assume_nonnull begin
 
-// Flags of userfaultfd(2). NONBLOCK always: epoll reports POLLERR for a blocking descriptor.
+// Flags of userfaultfd(2). O_NONBLOCK is always necessary, because epoll reports EPOLLERR for a blocking descriptor.
 static const int CUFFD_OPEN_FLAGS = O_CLOEXEC | O_NONBLOCK;
 #define CUFFD_USER_MODE_ONLY 1  // 5.11: faults of user code only, needs no privilege
 
 #define CUFFD_API_VERSION 0xAAULL
 
-// Feature bits of UFFDIO_API, with the kernel that brought each.
+// Feature bits of UFFDIO_API, with the Linux version that introduced each of them.
 #define CUFFD_FEATURE_PAGEFAULT_FLAG_WP (1ULL << 0)    // 5.7
 #define CUFFD_FEATURE_EVENT_FORK (1ULL << 1)           // 4.11
 #define CUFFD_FEATURE_EVENT_REMAP (1ULL << 2)          // 4.11

@@ -1,4 +1,4 @@
-// What filling in bulk asks the host.
+// What the host has to say for filling in bulk.
 #ifndef CUFFD_BULK_H
 #define CUFFD_BULK_H
 
@@ -6,7 +6,7 @@
 
 #pragma clang assume_nonnull begin
 
-// How many CPUs the calling thread may run on.
+// Returns the number of CPUs that the calling thread may run on.
 int cuffd_allowed_cpu_count(void);
 
 #pragma clang assume_nonnull end

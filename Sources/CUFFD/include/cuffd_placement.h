@@ -1,4 +1,5 @@
-// Where threads run: looking at another thread's CPU, choosing one's own, and noticing that one has to wait for it.
+// Where threads run: functions that find the CPU of another thread, choose the CPUs of the calling thread, and
+// measure how long it waits for a CPU.
 #ifndef CUFFD_PLACEMENT_H
 #define CUFFD_PLACEMENT_H
 
@@ -24,42 +25,44 @@ typedef struct cuffd_cpus {
   uint64_t bits[16];
 } cuffd_cpus;
 
-// The CPUs that the calling thread may run on. Returns how many, or -errno.
+// Finds the CPUs that the calling thread may run on. Returns their number or -errno.
 int cuffd_allowed_cpus(cuffd_cpus *cpus);
 
-// Confines the calling thread. Returns 0 or -errno.
+// Confines the calling thread to `cpus`. Returns 0 or -errno.
 int cuffd_run_on(cuffd_cpus cpus);
 
-// Puts the calling thread under SCHED_IDLE. Without privileges there is no way back. Returns 0 or -errno.
+// Puts the calling thread under SCHED_IDLE. Without privileges this cannot be undone. Returns 0 or -errno.
 int cuffd_run_when_idle(void);
 
-// Opens what `cuffd_last_cpu` reads of a thread of this process. Returns a descriptor or -errno.
+// Opens the file that `cuffd_last_cpu` reads, for a thread of this process. Returns a descriptor or -errno.
 int cuffd_open_thread_status(uint32_t thread);
 
-// The CPU that the thread runs on, or last ran on. Returns it, or -errno: -ESRCH where the thread has ended, -EBUSY where it
-// is a real-time thread, whose CPU is nobody else's.
+// Returns the CPU that the thread runs on or last ran on, or -errno: -ESRCH if the thread has ended, and -EBUSY for a
+// real-time thread, because no other thread gets its CPU.
 int cuffd_last_cpu(int thread_status);
 
-// How long a thread of this process has run, in nanoseconds; negative where it has ended.
+// Returns how long a thread of this process has run, in nanoseconds. The result is negative if the thread has ended.
 int64_t cuffd_thread_run_nanoseconds(uint32_t thread);
 
-// How long the calling thread has waited for a CPU while it could have run, in nanoseconds (the second number of
-// schedstat); negative where the kernel does not count that.
+// Returns how long the calling thread has waited for a CPU while it was runnable, in nanoseconds (the second number
+// of schedstat). The result is negative if the kernel does not count this.
 int64_t cuffd_run_delay_nanoseconds(void);
 
-// How many threads of the machine run or want to, the caller included; negative where that is not known.
+// Returns the number of runnable threads of the machine, including the caller. The result is negative if it is not
+// known.
 int cuffd_runnable_threads(void);
 
-// The same three, of texts that were read: /proc/TID/stat, schedstat and loadavg. A text ends with a zero; what it does not
-// say, or not as a number, is -ENOTSUP.
+// These functions get the same results from the texts of /proc/TID/stat, schedstat and loadavg. A text ends with a
+// zero. They return -ENOTSUP for what the text does not contain, or does not contain as a number.
 int cuffd_parse_last_cpu(const char *status);
 int64_t cuffd_parse_run_delay(const char *schedstat);
 int cuffd_parse_runnable_threads(const char *loadavg);
 
-// The CPU that the caller runs on just now; 0 where that is not known. Async-signal-safe.
+// Returns the CPU that the caller runs on, or 0 if it is not known. Async-signal-safe.
 CUFFD_NO_LOCKS int cuffd_ask_current_cpu(void);
 
-// The same, read where the kernel keeps it for the thread (rseq(2)): each fault asks several times.
+// Returns the same from the place where the kernel keeps it for the thread (rseq(2)). This is faster than a call, and
+// each fault needs it several times.
 #ifdef CUFFD_HAS_RSEQ
 CUFFD_NO_LOCKS static inline int cuffd_current_cpu(void) {
   const struct rseq *own = (const struct rseq *)((const char *)__builtin_thread_pointer() + __rseq_offset);
@@ -70,11 +73,11 @@ CUFFD_NO_LOCKS static inline int cuffd_current_cpu(void) {
 CUFFD_NO_LOCKS static inline int cuffd_current_cpu(void) { return cuffd_ask_current_cpu(); }
 #endif
 
-// How many CPUs are online.
+// Returns the number of CPUs that are online.
 int cuffd_online_cpus(void);
 
-// Asks the system for the shortest wake-up of idle CPUs (a 0 to `path`, /dev/cpu_dma_latency), for as long as the
-// returned descriptor is open. Returns it, or -errno.
+// Asks the system for the shortest wake-up time of idle CPUs, as long as the returned descriptor is open, by writing
+// 0 to `path` (/dev/cpu_dma_latency). Returns the descriptor or -errno.
 int cuffd_hold_cpu_latency(const char *path);
 
 #pragma clang assume_nonnull end

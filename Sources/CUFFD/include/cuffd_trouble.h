@@ -1,4 +1,5 @@
-// A kernel that makes trouble: for tests, and in debug builds only. What it says is what a kernel may say at any time.
+// Makes requests to the kernel fail on purpose, for tests, in debug builds only. A kernel may return each of these
+// errors at any time.
 #ifndef CUFFD_TROUBLE_H
 #define CUFFD_TROUBLE_H
 
@@ -15,20 +16,22 @@ enum cuffd_trouble {
   CUFFD_TROUBLE_NO_MEMORY,      // ENOMEM, and nothing was done
   CUFFD_TROUBLE_BUSY,           // EBUSY, from a move
   CUFFD_TROUBLE_INTERRUPTED,    // EINTR, from a read
-  CUFFD_TROUBLE_SHORT_READ,     // one message, where more may wait
+  CUFFD_TROUBLE_SHORT_READ,     // one message, although more may be waiting
   CUFFD_TROUBLE_COUNT
 };
 
-// From now on this many of a million requests meet trouble; 0 for none. What they meet follows from `seed` and their number.
+// Makes `per_million` of a million requests fail from now on; 0 ends this. The kind of each error follows from `seed`
+// and from the number of the request.
 void cuffd_trouble_begin(uint64_t seed, uint64_t per_million);
 
-// How often this trouble was made.
+// Returns how many errors of this kind were made.
 uint64_t cuffd_trouble_made(enum cuffd_trouble kind);
 
-// What the next request meets. `allowed` has a bit for each kind that it may meet.
+// Returns the error that the next request gets. `allowed` has a bit for each kind that the request may get.
 enum cuffd_trouble cuffd_trouble_next(uint32_t allowed);
 
-// The bytes that are done of `length` where the result is partial: whole pages, fewer than all; 0 where there is but one.
+// Returns how many of `length` bytes a partial result reports: whole pages, but not all of them; 0 if there is only
+// one page.
 uint64_t cuffd_trouble_part(uint64_t length);
 
 #pragma clang assume_nonnull end

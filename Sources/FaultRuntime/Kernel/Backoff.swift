@@ -1,6 +1,7 @@
 internal import CUFFD
 
-/// How a writer waits for readers that are a few instructions from done: first it yields, then it sleeps a little.
+/// The pauses of a thread that waits for a short time: in the first 63 rounds the thread yields its CPU, and after
+/// that it sleeps for 50 microseconds in each round.
 struct Backoff {
   private var rounds = 0
 

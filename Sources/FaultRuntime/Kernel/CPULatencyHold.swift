@@ -1,11 +1,11 @@
 internal import CUFFD
 
-/// The owner of a request to PM QoS that no CPU enter a state from which it takes time to wake. The kernel forgets the
+/// Owns a request to PM QoS that no CPU enters an idle state from which it takes time to wake. The kernel drops the
 /// request when the descriptor is closed.
 struct CPULatencyHold: ~Copyable, Sendable {
   private let descriptor: CInt
 
-  /// Where the kernel takes such requests, for the whole system.
+  /// The device that takes such requests. A request holds for the whole system.
   static let devicePath = "/dev/cpu_dma_latency"
 
   init(path: String = devicePath) throws(HostCallError) {

@@ -7,7 +7,8 @@ struct CPUSet: Sendable {
   private static let capacity = 1024
   private static let wordBits = UInt64.bitWidth
 
-  /// Those that the calling thread may use; empty where the kernel has more than are counted here.
+  /// Returns the CPUs that the calling thread may run on. The set is empty if the kernel does not tell, for example
+  /// because it is built for more than 1024 CPUs.
   static func ofCaller() -> CPUSet {
     var set = CPUSet()
     if unsafe cuffd_allowed_cpus(&set.cpus) < 0 { set.cpus = cuffd_cpus() }
@@ -30,7 +31,7 @@ struct CPUSet: Sendable {
     return rest
   }
 
-  /// Confines the calling thread to the set. False where it is empty, or the kernel does not want it.
+  /// Confines the calling thread to the set. Returns false if the set is empty or the kernel refuses it.
   func confineCaller() -> Bool { count > 0 && cuffd_run_on(cpus) == 0 }
 
   private static func bit(_ cpu: Int) -> UInt64 { 1 << UInt64(cpu % wordBits) }

@@ -1,4 +1,9 @@
-/// Which ways to a userfaultfd a runtime may try. More choices may be added.
+/// Which kinds of userfaultfd a runtime may try to open. More choices may be added.
+///
+/// ```swift
+/// let configuration = FaultRuntimeConfiguration(descriptorChoice: .only(.device))
+/// let runtime = try FaultRuntime(configuration)
+/// ```
 public struct DescriptorChoice: Hashable, Sendable {
   private enum Kind: Hashable {
     case automatic
@@ -7,21 +12,24 @@ public struct DescriptorChoice: Hashable, Sendable {
 
   private let kind: Kind
 
-  /// No more than is needed. Where system calls have to be served (``FaultRuntimeConfiguration/needsSystemCalls``): full, then
-  /// the device. Otherwise user-mode-only, by the system call or else by the device; and full, on kernels before 5.11, which
-  /// know nothing else.
+  /// The least powerful kind that is enough for the program.
+  ///
+  /// If system calls have to be served (``FaultRuntimeConfiguration/needsSystemCalls``), the runtime tries the kinds
+  /// `full` and `device`, in this order. Otherwise it tries `userModeOnly`, then `deviceUserModeOnly`, and at last
+  /// `full`, because kernels before 5.11 have no other kind.
   public static let automatic = DescriptorChoice(kind: .automatic)
 
-  /// This kind or an error.
+  /// Only `kind`. If the host refuses it, making the runtime fails with the code `userfaultfdUnavailable`.
   public static func only(_ kind: DescriptorKind) -> DescriptorChoice { DescriptorChoice(kind: .only(kind)) }
 
-  /// The one kind that may be tried, for a choice that ``only(_:)`` made; nil for the others.
+  /// The only kind that may be tried, for a choice that was made with ``only(_:)``; nil for all other choices.
   public var onlyKind: DescriptorKind? { if case .only(let kind) = kind { kind } else { nil } }
 
-  /// What to try, in this order.
+  /// Returns the kinds to try, in this order.
   func candidates(servingSystemCalls: Bool) -> [DescriptorKind] {
     switch kind {
-    // A fault of the kernel's that a program can hold up as long as it likes is a tool for attacks on the kernel.
+    // A program that can delay a page fault of the kernel for any length of time has a tool for attacks on the
+    // kernel. For this reason the kinds that only serve user code come first where they are enough.
     case .automatic: servingSystemCalls ? [.full, .device] : [.userModeOnly, .deviceUserModeOnly, .full]
     case .only(let kind): [kind]
     }
@@ -29,6 +37,6 @@ public struct DescriptorChoice: Hashable, Sendable {
 }
 
 extension DescriptorChoice: CustomStringConvertible {
-  /// `automatic`, or `only` and the name of the kind.
+  /// `automatic`, or `only` followed by the name of the kind.
   public var description: String { onlyKind.map { "only \($0)" } ?? "automatic" }
 }

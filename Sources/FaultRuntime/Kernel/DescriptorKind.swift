@@ -1,4 +1,4 @@
-/// Which of the ways to a userfaultfd was taken. They differ in the faults that they can serve. More ways may be added.
+/// How a userfaultfd is opened, which decides which faults it can serve. More kinds may be added.
 public struct DescriptorKind: RawRepresentable, Hashable, Sendable, CaseIterable {
   enum Kind: String, CaseIterable {
     case full, device
@@ -6,46 +6,49 @@ public struct DescriptorKind: RawRepresentable, Hashable, Sendable, CaseIterable
     case deviceUserModeOnly = "device-user-mode-only"
   }
 
-  /// Switched over inside the module, where every way has to be thought of.
+  /// The module switches over this enum, so that the compiler reports every place that does not handle a new kind.
   let kind: Kind
 
   private init(kind: Kind) { self.kind = kind }
 
-  /// `userfaultfd(2)` without restriction: faults of user code and of system calls. Needs `CAP_SYS_PTRACE`, or
-  /// `vm.unprivileged_userfaultfd` at 1.
+  /// `userfaultfd(2)` without restriction. It serves faults of user code and of system calls. The process needs
+  /// `CAP_SYS_PTRACE`, or `vm.unprivileged_userfaultfd` has to be 1.
   public static let full = DescriptorKind(kind: .full)
 
-  /// `/dev/userfaultfd` (Linux 6.1): the same abilities, for whoever may open the device node.
+  /// `/dev/userfaultfd` (Linux 6.1) without restriction. It serves the same faults as ``full``, in every process that
+  /// may open the device node.
   public static let device = DescriptorKind(kind: .device)
 
-  /// `userfaultfd(2)` with `UFFD_USER_MODE_ONLY` (Linux 5.11): faults of user code only, for everybody. A system call
-  /// that meets a page which is not resident fails with `EFAULT` instead of waiting.
+  /// `userfaultfd(2)` with `UFFD_USER_MODE_ONLY` (Linux 5.11). It serves faults of user code only, and needs no
+  /// privilege. A system call that meets a page which is not resident fails with `EFAULT` instead of waiting.
   public static let userModeOnly = DescriptorKind(kind: .userModeOnly)
 
-  /// `/dev/userfaultfd` with `UFFD_USER_MODE_ONLY`: the same, where a filter forbids the system call.
+  /// `/dev/userfaultfd` (Linux 6.1) with `UFFD_USER_MODE_ONLY`. It serves the same faults as ``userModeOnly``, in
+  /// every process that may open the device node, even if a filter forbids the system call `userfaultfd(2)`.
   public static let deviceUserModeOnly = DescriptorKind(kind: .deviceUserModeOnly)
 
-  /// All ways that this version of the library knows.
+  /// All kinds that this version of the library knows.
   public static let allCases: [DescriptorKind] = Kind.allCases.map { DescriptorKind(kind: $0) }
 
-  /// The way with this name; nil where this version of the library knows none.
+  /// Creates the kind with the name `rawValue`. Returns nil if this version of the library knows no such kind.
   public init?(rawValue: String) {
     guard let kind = Kind(rawValue: rawValue) else { return nil }
     self.init(kind: kind)
   }
 
-  /// Its name: `full`, `device`, `user-mode-only` or `device-user-mode-only`.
+  /// The name: `full`, `device`, `user-mode-only` or `device-user-mode-only`.
   public var rawValue: String { kind.rawValue }
 
-  // Written out, because for a type with a raw value the standard library would compare and hash that.
+  // These two functions are written out, because the standard library would compare and hash the raw value.
 
-  /// Whether both are the same way.
+  /// Returns whether both are the same kind.
   public static func == (left: DescriptorKind, right: DescriptorKind) -> Bool { left.kind == right.kind }
 
-  /// Hashes the way.
+  /// Hashes the kind.
   public func hash(into hasher: inout Hasher) { hasher.combine(kind) }
 
-  /// Whether a system call that touches lazy memory is served.
+  /// Whether the runtime serves the faults of a system call that touches lazy memory. If not, the call fails with
+  /// `EFAULT`.
   public var servesKernelModeFaults: Bool {
     switch kind {
     case .full, .device: true
@@ -55,12 +58,12 @@ public struct DescriptorKind: RawRepresentable, Hashable, Sendable, CaseIterable
 }
 
 extension DescriptorKind: CustomStringConvertible {
-  /// The name, as ``rawValue`` has it.
+  /// The same text as ``rawValue``.
   public var description: String { rawValue }
 }
 
 extension DescriptorKind {
-  /// Whether it comes from the device node.
+  /// Whether this kind is opened through the device node.
   var isOfDevice: Bool {
     switch kind {
     case .device, .deviceUserModeOnly: true

@@ -1,9 +1,9 @@
 internal import CUFFD
 
-/// The owner of an epoll descriptor that watches a few others, level-triggered.
+/// Owns an epoll descriptor that watches at most four other descriptors, level-triggered.
 ///
-/// Level-triggered on purpose: an edge is lost unless every wake-up drains the descriptor with one more read, and that
-/// read costs a system call for each fault.
+/// The descriptor is level-triggered on purpose. An edge is lost unless the thread reads the watched descriptor until
+/// it is empty after every wake-up, and that additional read would cost a system call for each fault.
 struct Epoll: ~Copyable, Sendable {
   private let descriptor: CInt
 
@@ -22,7 +22,8 @@ struct Epoll: ~Copyable, Sendable {
     }
   }
 
-  /// Waits for at most `milliseconds` (-1: without limit) and says which tokens have something to say.
+  /// Waits for at most `milliseconds` (-1: without limit), and returns which descriptors are ready. The set is empty
+  /// when the time is up, or when a signal interrupted the wait.
   @inline(__always)
   func wait(milliseconds: CInt) throws(HostCallError) -> ReadySet {
     let ready = cuffd_epoll_wait(descriptor, milliseconds)
@@ -34,7 +35,7 @@ struct Epoll: ~Copyable, Sendable {
   }
 }
 
-/// Which watched descriptors have something to say, one bit for each token.
+/// Which watched descriptors are ready, with one bit for each token.
 struct ReadySet: Sendable {
   fileprivate let input: UInt32
   fileprivate let error: UInt32

@@ -9,9 +9,10 @@ extension KernelErrno {
   }
 }
 
-// The text of an error has that of its errno in it, which the C library knows.
+// This conformance is here because the description contains the C library's text for the errno.
 extension FaultRuntimeError: CustomStringConvertible {
-  /// One line: message, errno by name, advice.
+  /// One line of text: the message, the errno by name and with its explanation, and the advice, as far as the error
+  /// has them.
   public var description: String {
     let reason = errno.map { " (\($0): \($0.explanation))" } ?? ""
     return message + reason + (advice.map { "; \($0)" } ?? "")

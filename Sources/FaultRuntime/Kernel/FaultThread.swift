@@ -1,10 +1,11 @@
 internal import CUFFD
 
-/// A thread of the runtime's own: every signal is blocked on it, and it never belongs to Swift's cooperative pool.
+/// A thread that the runtime owns. Every signal except those of faults is blocked on it, and it never belongs to
+/// Swift's cooperative pool.
 struct FaultThread: Sendable {
   private let thread: cuffd_thread
 
-  /// Starts `body` on a new thread with `stackByteCount` bytes of stack; `name` has at most 15 bytes.
+  /// Starts `body` on a new thread with a stack of `stackByteCount` bytes. `name` has at most 15 bytes.
   init(name: String, stackByteCount: Int, _ body: @escaping @Sendable () -> Void) throws(HostCallError) {
     final class Start: Sendable {
       let body: @Sendable () -> Void
@@ -27,12 +28,13 @@ struct FaultThread: Sendable {
   /// Whether the caller runs on this thread.
   var isCurrent: Bool { cuffd_thread_is_current(thread) }
 
-  /// Waits until the thread has ended. Not from the thread itself.
+  /// Waits until the thread has ended. The thread must not call this function itself.
   func join() { _ = cuffd_thread_join(thread) }
 
-  /// Waits until the thread has ended, or until the time is up. Whether it has; then it must not be detached.
+  /// Waits until the thread has ended, or until the time is up. Returns whether the thread has ended; the caller must
+  /// not detach it in that case.
   func join(nanoseconds: UInt64) -> Bool { cuffd_thread_join_within(thread, nanoseconds) == 0 }
 
-  /// Lets the thread end by itself.
+  /// Gives up the right to join the thread. The system frees the thread's resources when the thread ends.
   func detach() { _ = cuffd_thread_detach(thread) }
 }

@@ -1,14 +1,14 @@
 internal import CUFFD
 
-/// The owner of the userfaultfd of a forked child's memory, as `UFFD_EVENT_FORK` hands it to whoever reads the event. It is closed
-/// when its owner ends.
+/// Owns the userfaultfd of a forked child's memory. The kernel gives the descriptor to the thread that reads
+/// `UFFD_EVENT_FORK`.
 struct ForkedDescriptor: ~Copyable, Sendable {
   let descriptor: CInt
 
   /// Takes over a descriptor that came with an event.
   init(owning descriptor: CInt) { self.descriptor = descriptor }
 
-  /// Closes the descriptor. The kernel answers the child's faults with zeros from then on, where a region was inherited.
+  /// Closes the descriptor. From then on the kernel answers the child's faults in inherited regions with zeros.
   consuming func close() {}
 
   deinit {

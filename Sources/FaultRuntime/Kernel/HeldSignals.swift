@@ -1,7 +1,7 @@
 internal import CUFFD
 
-/// Every signal but those of faults waits on the calling thread while `body` runs: a handler of the program that touches lazy
-/// memory must not find a lock taken by the very thread that it interrupts.
+/// Runs `body` while every signal except those of faults is blocked on the calling thread. A signal handler of the
+/// program may touch lazy memory, and must not need a lock that is held by the very thread that it interrupts.
 @inline(__always)
 func holdingSignals<Result, Failure: Error>(_ body: () throws(Failure) -> Result) throws(Failure) -> Result {
   var before = cuffd_signal_mask()

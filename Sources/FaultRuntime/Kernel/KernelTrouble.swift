@@ -1,14 +1,15 @@
 #if DEBUG
   internal import CUFFD
 
-  /// A kernel that makes trouble, at the boundary to it: for tests. Release builds do not contain it. An enum without cases,
-  /// because it is only a name for its functions; no value of it can exist, so it will never get a case.
+  /// Makes calls to the kernel fail on purpose, for tests. Release builds do not contain it. This is an enum without
+  /// cases, because it only groups its functions; it will never get a case.
   @_spi(Testing)
   public enum KernelTrouble {
-    /// From now on `perMillion` of a million requests meet trouble that the kernel may make at any time; 0 for none.
+    /// From now on, `perMillion` of a million requests meet an error that the kernel may return at any time. The
+    /// value 0 ends this.
     public static func begin(seed: UInt64, perMillion: UInt64) { cuffd_trouble_begin(seed, perMillion) }
 
-    /// What was made so far, by kind.
+    /// How many errors were made since the process started, by kind.
     public static var made: [String: Int] {
       [
         "EAGAIN": count(CUFFD_TROUBLE_AGAIN), "EAGAIN after a part": count(CUFFD_TROUBLE_PARTIAL),

@@ -1,16 +1,18 @@
 internal import CUFFD
 
-/// Which of a few copies of something the calling thread uses, so that threads on different CPUs seldom write to the same cache
-/// line: moving one between CPUs takes as long as a tenth of a fault.
+/// The number of the copy that a thread uses, where a counter or a pool has several copies. Threads on different CPUs
+/// then seldom write to the same cache line. Moving a cache line from one CPU to another takes as long as a tenth of
+/// a fault.
 ///
-/// A thread may be moved to another CPU at any time, so the copies have to be atomic, and a lane that was entered has to be
-/// remembered. Copies are 128 bytes apart, two cache lines, because lines are fetched in pairs.
+/// The kernel may move a thread to another CPU at any time, so the copies have to be atomic, and a thread has to
+/// remember which copy it has entered. Copies lie 128 bytes apart, which is two cache lines, because CPUs fetch lines
+/// in pairs.
 enum Lane {
   static var count: Int {
     @_noLocks @_noAllocation get { 16 }
   }
 
-  /// Safe in a signal handler.
+  /// Returns the lane of the CPU on which the caller runs. Safe in a signal handler.
   @_noLocks @_noAllocation
   @inline(__always)
   static func current() -> Int { Int(cuffd_current_cpu()) & (count - 1) }

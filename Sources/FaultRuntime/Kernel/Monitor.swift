@@ -1,19 +1,21 @@
 internal import CUFFD
 
-/// A value behind a lock, and threads that wait for the value to change. It is for work that is off the fault path.
+/// A value that is protected by a lock, together with a condition variable on which threads wait until the value
+/// changes.
 ///
-/// This is not `Synchronization.Mutex`, because ThreadSanitizer does not see that lock on Linux and reports every use of it as a
-/// race.
+/// This type exists because ThreadSanitizer does not recognise `Synchronization.Mutex` on Linux, and reports every
+/// use of that lock as a race.
 @safe
-// Safe to share: the value is only reached while the monitor is entered.
+// Safe to share: a thread reaches the value only while it holds the lock.
 final class Monitor<Value: ~Copyable>: @unchecked Sendable {
   private let monitor: OpaquePointer
   private let holdsSignals: Bool
   private var value: Value
 
-  /// - Parameter holdsSignals: whether a thread of the program keeps its signals waiting while it has the lock. This is for locks
-  ///   that the answer to a fault needs: a signal handler of the program may touch lazy memory, and must not find the lock taken
-  ///   by the very thread that it interrupts. The threads of the runtime's own block those signals anyhow.
+  /// - Parameter holdsSignals: whether a thread of the program blocks its signals while it holds the lock. This is
+  ///   necessary for a lock that is needed to answer a fault: a signal handler of the program may touch lazy memory,
+  ///   and must not need a lock that is held by the very thread that it interrupts. The runtime's own threads block
+  ///   these signals at all times.
   init(_ value: consuming sending Value, holdsSignals: Bool = false) {
     self.holdsSignals = holdsSignals
     guard let created = unsafe cuffd_monitor_create() else {
@@ -27,7 +29,7 @@ final class Monitor<Value: ~Copyable>: @unchecked Sendable {
     unsafe cuffd_monitor_destroy(monitor)
   }
 
-  /// Runs `body` with the lock held. The body must not fault on lazy memory.
+  /// Runs `body` with the lock held. `body` must not fault on lazy memory.
   func withLock<Result>(_ body: (inout Value) -> Result) -> Result {
     if holdsSignals, cuffd_thread_role() == 0 { return holdingSignals { locked(body) } }
     return locked(body)
@@ -40,14 +42,15 @@ final class Monitor<Value: ~Copyable>: @unchecked Sendable {
     return body(&value)
   }
 
-  /// Lets every thread that waits look again.
+  /// Wakes all threads that wait in ``wait(nanoseconds:for:)``, so that they check the value again.
   func announce() { unsafe cuffd_monitor_announce(monitor) }
 
-  /// Lets one of the waiting threads look again, where it does not matter which one.
+  /// Wakes one of the threads that wait in ``wait(nanoseconds:for:)``. This is enough if any of them can use the new
+  /// value.
   func announceToOne() { unsafe cuffd_monitor_announce_to_one(monitor) }
 
-  /// Runs `body` with the lock held, at once and after each announcement, until it has a result. Returns nil where there was no
-  /// result within `nanoseconds`.
+  /// Runs `body` with the lock held, at once and again after each announcement, until it returns a result. The lock
+  /// is free while the thread sleeps. Returns nil if there is no result within `nanoseconds`.
   func wait<Result>(nanoseconds: UInt64 = .max, for body: (inout Value) -> Result?) -> Result? {
     if holdsSignals, cuffd_thread_role() == 0 { return holdingSignals { lockedWait(nanoseconds, body) } }
     return lockedWait(nanoseconds, body)

@@ -1,18 +1,20 @@
 internal import CUFFD
 internal import Synchronization
 
-/// The numbers of the runtime's own threads, as faults carry them (`UFFD_FEATURE_THREAD_ID`). Asked about every fault, so that
-/// a fault of a thread that serves faults is noticed.
+/// The ids of the runtime's own threads, as the kernel reports them with a fault (`UFFD_FEATURE_THREAD_ID`). The
+/// event loop looks up the thread of every fault here, so that it notices when a thread that serves faults has
+/// faulted itself.
 final class OwnThreads: Sendable {
   private static let capacity = 256
   private let numbers = InlineArray<256, Atomic<UInt32>> { _ in Atomic(0) }
   private let used = Atomic<Int>(0)
-  /// Those that have been added and not removed.
+  /// The number of listed threads. Its lock also protects all changes of the list.
   private let count = Monitor(0)
   private let lowest = Atomic<UInt32>(.max)
   private let highest = Atomic<UInt32>(0)
 
-  /// Adds the calling thread. Beyond 256 of them nobody is noticed.
+  /// Adds the calling thread. If 256 threads are listed already, this does nothing, and faults of the calling thread
+  /// are taken for those of a thread of the program.
   func addCaller() {
     let number = cuffd_thread_id()
     count.withLock { count in
@@ -27,7 +29,7 @@ final class OwnThreads: Sendable {
     }
   }
 
-  /// Removes the calling thread, whose number may be given to another.
+  /// Removes the calling thread. The kernel may give its id to another thread afterwards.
   func removeCaller() {
     let number = cuffd_thread_id()
     count.withLock { count in
@@ -38,7 +40,9 @@ final class OwnThreads: Sendable {
     }
   }
 
-  /// Whether the thread is one of them. As a rule two comparisons: threads of the program are older or younger.
+  /// Returns whether the thread with the id `number` is listed. This usually takes only two comparisons, because most
+  /// threads of the program started before or after all threads of the runtime, so that their ids are lower or
+  /// higher.
   @inline(__always)
   func contains(_ number: UInt32) -> Bool {
     guard number >= lowest.load(ordering: .relaxed), number <= highest.load(ordering: .relaxed) else { return false }

@@ -36,7 +36,7 @@ enum FaultMessage: Hashable, Sendable {
   }
 }
 
-/// What kind of access a fault was.
+/// The kind of an access that faulted.
 struct FaultFlags: OptionSet, Hashable, Sendable {
   var rawValue: UInt64
 
@@ -44,7 +44,7 @@ struct FaultFlags: OptionSet, Hashable, Sendable {
   static let writeProtect = Self(rawValue: CUFFD_PAGEFAULT_FLAG_WP)
   static let minor = Self(rawValue: CUFFD_PAGEFAULT_FLAG_MINOR)
 
-  /// What the fault is about. The kernel sets one flag at most of those that tell it.
+  /// What the fault is about. The kernel sets at most one of the flags `writeProtect` and `minor`.
   @inline(__always)
   var kind: FaultKind {
     if rawValue & (CUFFD_PAGEFAULT_FLAG_WP | CUFFD_PAGEFAULT_FLAG_MINOR) == 0 { return .missing }
@@ -52,7 +52,7 @@ struct FaultFlags: OptionSet, Hashable, Sendable {
   }
 }
 
-/// A caller's buffer for messages: allocated once, filled by `Userfaultfd.read` as often as one likes.
+/// A buffer for messages. It is allocated once, and `Userfaultfd.read` can fill it any number of times.
 struct MessageBuffer: ~Copyable {
   private var storage: [cuffd_msg]
   private(set) var count = 0
@@ -79,10 +79,10 @@ struct MessageBuffer: ~Copyable {
 }
 
 extension Userfaultfd {
-  /// Reads as many messages as are waiting and as `buffer` holds, in one `read(2)`, without allocating.
+  /// Reads as many messages as are waiting and as `buffer` holds, with one call of `read(2)`, without allocating.
   ///
-  /// Leaves the buffer empty where nothing waits, which is normal after epoll said that something did: one resolved page
-  /// takes the messages of every thread that waited for it out of the queue.
+  /// The buffer is empty afterwards if no message was waiting. This is normal even after epoll has reported one: when
+  /// a page is resolved, the kernel takes the messages of all threads that waited for the page out of the queue.
   @inline(__always)
   func read(into buffer: inout MessageBuffer) throws(UserfaultfdError) {
     let result = buffer.fill(from: descriptor)

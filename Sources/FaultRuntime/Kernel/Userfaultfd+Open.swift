@@ -1,13 +1,13 @@
 internal import CUFFD
 
 extension Userfaultfd {
-  /// What became of one way to a userfaultfd.
+  /// A kind of userfaultfd that the host refused, and the error.
   struct Refusal: Hashable, Sendable {
     var kind: DescriptorKind
     var errno: KernelErrno
   }
 
-  /// Every way that was tried was refused.
+  /// The host refused every kind of userfaultfd that was tried.
   struct Unavailable: Error, Hashable, Sendable {
     var refusals: [Refusal]
   }
@@ -15,11 +15,11 @@ extension Userfaultfd {
   /// The device node of Linux 6.1 and later.
   static let devicePath = "/dev/userfaultfd"
 
-  /// Opens a userfaultfd in the first of `kinds` that the host allows, with those of the `wanted` features that
-  /// this kernel has.
+  /// Opens a userfaultfd of the first of `kinds` that the host allows, with those of the `wanted` features that this
+  /// kernel has and that are not in `withheld`.
   ///
-  /// `UFFDIO_API` can be called only once on a descriptor, even when it only asks what there is; so the question is put
-  /// to one that is thrown away.
+  /// `UFFDIO_API` can be called only once on a descriptor, even if it only asks for the available features. This
+  /// function therefore asks on a second descriptor, which it closes again.
   static func open(
     _ kinds: [DescriptorKind], wanting wanted: UserfaultfdFeatures,
     without withheld: UserfaultfdFeatures = []
@@ -40,7 +40,7 @@ extension Userfaultfd {
     throw Unavailable(refusals: refusals)
   }
 
-  /// Asks a throwaway descriptor which features this kernel offers.
+  /// Asks the kernel, on a descriptor that is closed again, which features it offers.
   static func probe(_ kind: DescriptorKind) throws(UserfaultfdError) -> UserfaultfdFeatures {
     let descriptor = try openRaw(kind)
     defer { _ = cuffd_close(descriptor) }

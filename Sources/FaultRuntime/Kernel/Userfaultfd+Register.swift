@@ -1,6 +1,6 @@
 internal import CUFFD
 
-/// Which faults a registration asks for.
+/// The kinds of faults that a registration asks for.
 struct RegisterMode: OptionSet, Hashable, Sendable {
   var rawValue: UInt64
 
@@ -26,7 +26,7 @@ struct RangeRequests: OptionSet, Hashable, Sendable {
 }
 
 extension Userfaultfd {
-  /// `UFFDIO_REGISTER`: from now on faults of `range` come to this descriptor.
+  /// Calls `UFFDIO_REGISTER`. From now on the kernel reports faults of `range` to this descriptor.
   @discardableResult
   func register(_ range: AddressRange, mode: RegisterMode) throws(UserfaultfdError) -> RangeRequests {
     var argument = cuffd_register(
@@ -40,8 +40,8 @@ extension Userfaultfd {
     return RangeRequests(rawValue: argument.ioctls)
   }
 
-  /// `UFFDIO_UNREGISTER`: faults of `range` are the kernel's again, which answers them with zeros. It wakes threads that
-  /// wait for missing pages, and only those.
+  /// Calls `UFFDIO_UNREGISTER`. From now on the kernel answers faults of `range` itself, with zeros. The call wakes
+  /// the threads that wait for missing pages, but not those that wait for other kinds of faults.
   func unregister(_ range: AddressRange) throws(UserfaultfdError) {
     if let errno = KernelErrno(
       returned: cuffd_ioctl_unregister(descriptor, UInt64(range.start), UInt64(range.byteCount)))
@@ -50,7 +50,8 @@ extension Userfaultfd {
     }
   }
 
-  /// `UFFDIO_WAKE`: threads that wait in `range` look again, and report again where nothing has changed.
+  /// Calls `UFFDIO_WAKE`. The threads that wait in `range` try their access again, and the kernel reports a fault
+  /// again if nothing has changed.
   func wake(_ range: AddressRange) throws(UserfaultfdError) {
     if let errno = KernelErrno(returned: cuffd_ioctl_wake(descriptor, UInt64(range.start), UInt64(range.byteCount))) {
       throw UserfaultfdError(call: .wake, errno: errno)

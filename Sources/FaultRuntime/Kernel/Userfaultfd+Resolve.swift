@@ -1,24 +1,24 @@
 internal import CUFFD
 
-/// How a resolving request treats the threads that wait and the page that it makes.
+/// How a resolving request treats the waiting threads and the new page.
 struct ResolveMode: OptionSet, Hashable, Sendable {
   var rawValue: UInt8
 
   @_noLocks @_noAllocation
   init(rawValue: UInt8) { self.rawValue = rawValue }
 
-  /// Threads that wait are woken, and the page can be written.
+  /// The request wakes the waiting threads, and the page is writable.
   @_noLocks @_noAllocation
   init() { rawValue = 0 }
 
-  /// Threads that wait stay asleep; somebody calls `wake` later.
+  /// The waiting threads stay asleep until a caller wakes them with `wake`.
   static var doNotWake: Self { Self(rawValue: 1 << 0) }
   /// The new page is write-protected (`copy` and `continue` only).
   static var writeProtected: Self { Self(rawValue: 1 << 1) }
   /// Holes in the source stay holes (`move` only).
   static var allowSourceHoles: Self { Self(rawValue: 1 << 2) }
 
-  /// In place of the generic one, of which the compiler cannot prove that it takes no lock.
+  /// This replaces the generic function, which the compiler cannot prove to take no lock.
   @_noLocks @_noAllocation
   func contains(_ other: Self) -> Bool { rawValue & other.rawValue == other.rawValue }
 }
@@ -38,7 +38,7 @@ extension Userfaultfd {
     if result < 0 { throw ResolveError(request: .copy, returned: result, done) }
   }
 
-  /// `UFFDIO_ZEROPAGE`: maps the shared page of zeros; a later write to it faults once more, inside the kernel.
+  /// `UFFDIO_ZEROPAGE`: maps the shared zero page. A later write faults once more, and the kernel resolves that fault.
   @_noLocks @_noAllocation
   func zeropage(_ range: AddressRange, mode: ResolveMode = ResolveMode()) throws(ResolveError) {
     var done: Int64 = 0
@@ -47,8 +47,8 @@ extension Userfaultfd {
     if result < 0 { throw ResolveError(request: .zeropage, returned: result, done) }
   }
 
-  /// `UFFDIO_MOVE` (6.8): takes the pages at `source` out of there and puts them into `range`. Anonymous memory only,
-  /// both ends writable and of this process.
+  /// `UFFDIO_MOVE` (6.8): takes the pages away from `source` and puts them into `range`. Both have to be writable
+  /// anonymous memory of this process.
   func move(_ range: AddressRange, from source: UInt, mode: ResolveMode = ResolveMode()) throws(ResolveError) {
     var done: Int64 = 0
     let bits =
@@ -70,7 +70,8 @@ extension Userfaultfd {
     if result < 0 { throw ResolveError(request: .continue, returned: result, done) }
   }
 
-  /// `UFFDIO_POISON` (6.6): every access to these pages fails, with SIGBUS or EFAULT, until a `copy` cures them.
+  /// `UFFDIO_POISON` (6.6): every access to these pages fails, with SIGBUS or EFAULT, until a `copy` replaces the
+  /// poison. Throws `EINVAL` if the kernel does not offer the request.
   func poison(_ range: AddressRange, mode: ResolveMode = ResolveMode()) throws(ResolveError) {
     guard canPoison else { throw ResolveError(request: .poison, errno: .invalidArgument, completedByteCount: 0) }
     var done: Int64 = 0
@@ -79,7 +80,7 @@ extension Userfaultfd {
     if result < 0 { throw ResolveError(request: .poison, returned: result, done) }
   }
 
-  /// `UFFDIO_WRITEPROTECT` (5.7): protects `range`, or lifts the protection and wakes the threads that wait for it.
+  /// `UFFDIO_WRITEPROTECT` (5.7): protects `range`, or removes the protection and wakes the threads that wait for it.
   func writeProtect(_ range: AddressRange, _ protect: Bool, mode: ResolveMode = ResolveMode()) throws(ResolveError) {
     let bits =
       (protect ? CUFFD_WRITEPROTECT_MODE_WP : 0)

@@ -1,20 +1,23 @@
 internal import CUFFD
 
-/// The owner of a userfaultfd. Everything that the rest of the library asks of the kernel about faults goes through it.
+/// Owns a userfaultfd. Everything that the rest of the library asks of the kernel about faults goes through this
+/// type.
 ///
-/// Closing the last descriptor of a userfaultfd makes the kernel answer every thread that still waits with a page of
-/// zeros. So an owner may only die after its ranges were unregistered; `EventLoop` and `Region` keep that order.
+/// When the last descriptor of a userfaultfd is closed, the kernel gives a page of zeros to every thread that still
+/// waits. An owner must therefore live until its ranges are unregistered or unmapped; `SharedUserfaultfd` ensures
+/// this.
 struct Userfaultfd: ~Copyable, Sendable {
-  /// The descriptor's number. It is opened `O_CLOEXEC | O_NONBLOCK`.
+  /// The number of the descriptor, which has the flags `O_CLOEXEC` and `O_NONBLOCK`.
   let descriptor: CInt
-  /// How it was obtained.
+  /// How the descriptor was opened.
   let kind: DescriptorKind
-  /// The features that are switched on.
+  /// The features that are enabled on the descriptor.
   let enabled: UserfaultfdFeatures
   /// The features that this kernel offers.
   let available: UserfaultfdFeatures
 
-  /// Whether `poison` can be had. By itself, because a set of options cannot be asked where nothing may be allocated.
+  /// Whether the kernel offers `UFFDIO_POISON`. This is a property of its own, because the compiler cannot prove that
+  /// asking an option set takes no lock and allocates nothing.
   let canPoison: Bool
 
   init(descriptor: CInt, kind: DescriptorKind, enabled: UserfaultfdFeatures, available: UserfaultfdFeatures) {
@@ -30,7 +33,7 @@ struct Userfaultfd: ~Copyable, Sendable {
   }
 }
 
-/// A call that concerns a userfaultfd, for error messages.
+/// A call that concerns a userfaultfd. The raw value is its name in error messages.
 enum UserfaultfdCall: String, Sendable {
   case userfaultfd, openDevice = "USERFAULTFD_IOC_NEW", api = "UFFDIO_API", register = "UFFDIO_REGISTER"
   case unregister = "UFFDIO_UNREGISTER", wake = "UFFDIO_WAKE", read

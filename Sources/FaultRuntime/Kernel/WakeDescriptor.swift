@@ -1,6 +1,6 @@
 internal import CUFFD
 
-/// The owner of an eventfd: how other threads interrupt the wait of an event loop.
+/// Owns an eventfd with which other threads interrupt the wait of an event loop.
 struct WakeDescriptor: ~Copyable, Sendable {
   let descriptor: CInt
 

@@ -1,14 +1,14 @@
 internal import CUFFD
 
 extension AddressRange {
-  /// Maps anonymous memory for a region: it reserves no swap, a forked child does not inherit it, and it certainly has no page
-  /// yet (`mmap(2)`, `MADV_DONTFORK`).
+  /// Maps anonymous memory for a region. The memory reserves no swap, a forked child does not inherit it
+  /// (`MADV_DONTFORK`), and it is certain to contain no page yet.
   ///
   /// - Parameters:
-  ///   - byteCount: whole pages.
-  ///   - alignment: a power of two of which the address is a multiple; 0 where any page will do.
-  ///   - isTaken: whether a range is another region's, although nothing is mapped there at the moment: the program may have
-  ///     unmapped a part of that region, and what its requests bring must not land in this one.
+  ///   - byteCount: the length in whole pages.
+  ///   - alignment: a power of two of which the address is a multiple; 0 if every page address is suitable.
+  ///   - isTaken: whether a range belongs to another region although nothing is mapped there at the moment. The program
+  ///     may have unmapped a part of that region, and the answers to its requests must not land in the new region.
   static func reservedForRegion(
     byteCount: Int, alignment: Int, isWritable: Bool, isTaken: (AddressRange) -> Bool
   ) throws(HostCallError) -> AddressRange {
@@ -21,7 +21,7 @@ extension AddressRange {
       }
       let range = AddressRange(start: UInt(bitPattern: address), byteCount: byteCount)
       guard isTaken(range) else { return range }
-      // The hole is kept until another place is found, or the kernel would name it again.
+      // The hole stays mapped until another place is found, because the kernel would choose it again otherwise.
       holes.append(range)
     }
   }

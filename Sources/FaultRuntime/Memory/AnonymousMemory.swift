@@ -1,8 +1,10 @@
 internal import CUFFD
 internal import Synchronization
 
-/// Anonymous memory of this process whose faults a userfaultfd reports. It owns the mapping: the last one that holds this object
-/// unmaps, so an answer that comes late can never land in an address range that was given to somebody else.
+/// Anonymous memory of this process whose faults a userfaultfd reports.
+///
+/// The object owns the mapping and removes it when the last reference to the object goes. Every thread that may still
+/// answer a fault holds a reference, so a late answer never lands in an address range that other code has mapped since.
 final class AnonymousMemory: RegionMemory {
   let range: AddressRange
   let isWritable: Bool
@@ -13,7 +15,7 @@ final class AnonymousMemory: RegionMemory {
   private let leftBehind = Atomic<Bool>(false)
   private let ownerProcess = cuffd_process_id()
 
-  /// Takes over `range`, which was reserved for it and is registered by whoever serves it.
+  /// Takes over `range`, which was reserved for this memory. The delivery that serves the faults registers it.
   init(_ range: AddressRange, isWritable: Bool, pageSize: PageSize, userfaultfd: SharedUserfaultfd) {
     self.range = range
     self.isWritable = isWritable
@@ -23,20 +25,20 @@ final class AnonymousMemory: RegionMemory {
   }
 
   deinit {
-    // In a forked child the memory is not mapped, and the addresses may be somebody else's.
+    // In a forked child the memory is not mapped, and other code may use the addresses.
     guard cuffd_process_id() == ownerProcess else { return }
     for part in remains { _ = cuffd_unmap(UInt64(part.start), part.byteCount) }
   }
 
-  /// Where the memory is. Nothing else may be touched, since it may be somebody else's by now.
+  /// The parts that still belong to the memory. Only these may be touched: other code may use the rest of `range`.
   private var remains: [AddressRange] { parts.withLock { $0.ranges } }
 
   var failureSignal: CInt { CUFFD_SIGBUS }
 
-  /// Has the faults of the memory reported (`UFFDIO_REGISTER`).
+  /// Makes the kernel report the faults of the memory (`UFFDIO_REGISTER`).
   func register() throws(UserfaultfdError) { try userfaultfd.uffd.register(range, mode: .missing) }
 
-  // MARK: What is there
+  // MARK: Resident pages
 
   func isThere(_ page: UInt) -> Bool { cuffd_is_resident(UInt64(page)) != 0 }
 
@@ -48,7 +50,7 @@ final class AnonymousMemory: RegionMemory {
     unsafe KernelErrno(returned: cuffd_page_states(UInt64(range.start), range.byteCount, notes))
   }
 
-  // MARK: Pages come
+  // MARK: Placing pages
 
   @inline(__always)
   func place(_ part: AnswerPart, after done: Int, effort: PlacingEffort) -> ResolutionStep {
@@ -70,8 +72,10 @@ final class AnonymousMemory: RegionMemory {
     }
   }
 
-  /// Zeros also go over a page that has failed, which the kernel takes for a page that is there. What stands against that is a
-  /// step as any other, because the page must not be taken for resident.
+  /// Turns an error of a placing request into the next step.
+  ///
+  /// The kernel also reports a poisoned page as present, but zeros have to replace poison. In that case this function
+  /// copies zeros to the page. An error of the copy is judged like any other error, because the page is not resident.
   private func judge(_ error: ResolveError, of part: AnswerPart, after done: Int) -> ResolutionStep {
     let step = ResolutionStep.after(error.request, completed: error.completedByteCount, errno: error.errno)
     guard step == .present, case .zeros = unsafe part.content else { return step }
@@ -96,7 +100,7 @@ final class AnonymousMemory: RegionMemory {
 
   var canFailPages: Bool { userfaultfd.uffd.canPoison }
 
-  /// Errors of a wake mean that nobody can be waiting there.
+  /// Errors are ignored, because they mean that no thread can be waiting in the range.
   func wake(_ range: AddressRange) { try? userfaultfd.uffd.wake(range) }
 
   var movesPages: Bool { userfaultfd.uffd.available.contains(.move) }
@@ -105,15 +109,15 @@ final class AnonymousMemory: RegionMemory {
     try userfaultfd.uffd.move(range, from: source)
   }
 
-  // MARK: The memory goes
+  // MARK: Removing the memory
 
   var isLeftBehind: Bool { leftBehind.load(ordering: .acquiring) }
 
   func revokeAccess() -> Bool {
     for part in remains where cuffd_protect_none(UInt64(part.start), part.byteCount) < 0 {
-      // This happens at the limit of mappings. Faults of the region go on to be reported, and each one fails.
+      // This happens at the limit of mappings. The region's faults are still reported, and each of them fails.
       leftBehind.store(true, ordering: .releasing)
-      // Where pages cannot be poisoned nobody has answered those who wait. They ask again.
+      // Without poison, the faults that came since closing began have no answer yet. Their threads try again.
       if !canFailPages { remains.forEach(wake) }
       return false
     }
@@ -121,7 +125,8 @@ final class AnonymousMemory: RegionMemory {
   }
 
   func withdraw() {
-    // Unregistering wakes the threads that wait, and the kernel would answer them with zeros: that is why access goes first.
+    // Unregistering wakes the waiting threads, and the kernel would answer their faults with zeros if access had not
+    // been revoked before.
     for part in remains {
       try? userfaultfd.uffd.unregister(part)
       wake(part)

@@ -1,4 +1,5 @@
-/// The memory around what a provider lent last, which is certain not to be lazy. One thread uses it, as it does ``RegionLookup``.
+/// Remembers the gap between the regions that surrounds the memory which a provider lent last. Memory in this gap is
+/// certain not to be lazy, so most checks need no search. Only one thread may use it, as with ``RegionLookup``.
 struct FreeMemory: ~Copyable {
   private let table: AddressTable
   private var range = AddressRange(start: 0, byteCount: 0)
@@ -6,7 +7,7 @@ struct FreeMemory: ~Copyable {
 
   init(_ table: AddressTable) { self.table = table }
 
-  /// Whether a byte of `other` lies in an open region.
+  /// Returns whether a byte of `other` lies in an open region.
   @inline(__always)
   mutating func isLazy(_ other: AddressRange) -> Bool {
     if generation == table.generation, other.start >= range.start, other.end <= range.end { return false }

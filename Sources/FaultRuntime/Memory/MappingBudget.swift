@@ -1,26 +1,30 @@
 internal import CUFFD
 internal import Synchronization
 
-/// How many mappings the regions that are guarded by their protection may cost this process, all runtimes together. Each run of
-/// open pages is a mapping of its own and parts another one in two, and the kernel has a limit for all (`vm.max_map_count`).
+/// Limits how many mappings this process spends on regions of ``TwinMemory``. All runtimes share one budget.
+///
+/// Each run of open pages is a mapping of its own, and it divides the mapping around it in two, so a run costs two
+/// mappings. The kernel limits the number of mappings of a process (`vm.max_map_count`).
 final class MappingBudget: Sendable {
-  /// Half of what the kernel permits: the rest of the program needs mappings as well, for threads and memory of its own.
+  /// The largest number of mappings. By default it is half of what the kernel permits, because the rest of the
+  /// program needs mappings as well, for its threads and its own memory.
   private let limit: Int
   private let used = Atomic<Int>(0)
   private let ownerProcess = Atomic(cuffd_process_id())
   private let kept = Monitor<MappingReserve?>(nil)
 
-  /// - Parameter limit: the number of mappings; half of `vm.max_map_count` where it is nil.
+  /// - Parameter limit: the number of mappings; half of `vm.max_map_count` if it is nil.
   init(limit: Int? = nil) { self.limit = limit ?? cuffd_mapping_limit() / 2 }
 
-  /// Whether no further run can be had.
+  /// Whether the budget has no room for another run.
   @inline(__always)
   var isUsedUp: Bool {
-    // A run is a mapping of its own, and parts another one in two.
+    // A run costs two mappings.
     @_noLocks @_noAllocation get { used.load(ordering: .relaxed) &+ 2 > limit }
   }
 
-  /// What is kept for the case that others have used up the kernel's limit, made by the first who asks; nil where it cannot be had.
+  /// Returns the spare mappings for the case that other code has reached the kernel's limit. The first call creates
+  /// them. Returns nil if the process cannot get them.
   func reserve(pageSize: PageSize) -> MappingReserve? {
     kept.withLock { kept in
       if kept == nil { kept = MappingReserve(pageSize: pageSize) }
@@ -28,12 +32,12 @@ final class MappingBudget: Sendable {
     }
   }
 
-  /// So many runs more, or fewer.
+  /// Counts `runs` additional runs, or fewer runs if the number is negative.
   @_noLocks @_noAllocation
   @inline(__always)
   func add(_ runs: Int) { used.wrappingAdd(2 &* runs, ordering: .relaxed) }
 
-  /// The regions of its parent are not mapped in a forked child.
+  /// Resets the count on the first call in a forked child, in which the regions of its parent are not mapped.
   func forgetParents() {
     let process = cuffd_process_id()
     if ownerProcess.exchange(process, ordering: .relaxed) != process { used.store(0, ordering: .relaxed) }

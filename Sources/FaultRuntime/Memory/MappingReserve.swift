@@ -1,21 +1,22 @@
 internal import CUFFD
 internal import Synchronization
 
-/// Mappings that the process keeps, so that they can be given up when a page has to be opened and there are none left: other code
-/// may have used up the kernel's limit (`vm.max_map_count`).
+/// Spare mappings of the process. Other code may have used up the kernel's limit (`vm.max_map_count`) when a page has
+/// to be opened; the runtime then gives up some of the spare mappings.
 ///
-/// They are kept two at a time, which is what a page in the middle of others takes, and what two runs of pages give back when
-/// they become one.
+/// The reserve consists of seams. A seam is a page with other access rights than the pages around it, so it costs two
+/// mappings. Opening a page in the middle of missing pages costs two mappings as well, and two are free again when
+/// two runs of open pages become one.
 final class MappingReserve: Sendable {
   static let seamCount = 64
 
   private let start: UInt
   private let pageSize: PageSize
-  /// A set bit is a seam that stands.
+  /// A set bit means that the seam with this number exists.
   private let standing = Atomic<UInt64>(.max)
   private let isRestoring = Atomic<Bool>(false)
 
-  /// nil where there are not so many.
+  /// Returns nil if the process cannot get as many mappings.
   init?(pageSize: PageSize) {
     var mapped: UnsafeMutableRawPointer?
     guard unsafe cuffd_reserve_map(pageSize.bytes, UInt32(Self.seamCount), &mapped) == 0 else { return nil }
@@ -25,15 +26,16 @@ final class MappingReserve: Sendable {
 
   deinit { _ = cuffd_unmap(UInt64(start), range.byteCount) }
 
-  /// Where they are.
+  /// The addresses of the reserve.
   var range: AddressRange {
     AddressRange(start: start, byteCount: cuffd_reserve_pages(UInt32(Self.seamCount)) * pageSize.bytes)
   }
 
-  /// How many times two mappings can be given up.
+  /// The number of seams that exist. Each of them can be given up for two mappings.
   var count: Int { standing.load(ordering: .relaxed).nonzeroBitCount }
 
-  /// Gives two mappings up. Another thread may be faster to use them. False where none are left. In a signal handler.
+  /// Gives up one seam, so that two mappings are free, which another thread may be faster to use. Returns false if no
+  /// seam is left, or if the kernel refuses. Safe in a signal handler.
   @_noLocks @_noAllocation
   func release() -> Bool {
     while true {
@@ -46,11 +48,11 @@ final class MappingReserve: Sendable {
     }
   }
 
-  /// Takes two back, where some were given up and the kernel has as many. In a signal handler.
+  /// Restores one seam if one was given up and the kernel has two mappings for it. Safe in a signal handler.
   @_noLocks @_noAllocation
   func restore() {
     guard standing.load(ordering: .relaxed) != .max, !isRestoring.exchange(true, ordering: .acquiring) else { return }
-    // Only here a seam begins to stand.
+    // No other code sets bits, and only one thread at a time gets here, so this bit stays clear until it is set below.
     let number = (~standing.load(ordering: .relaxed)).trailingZeroBitCount
     if cuffd_reserve_restore(UInt64(start), pageSize.bytes, UInt32(number)) == 0 {
       standing.bitwiseOr(1 << UInt64(number), ordering: .relaxed)

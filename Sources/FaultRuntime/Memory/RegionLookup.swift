@@ -1,5 +1,5 @@
-/// The region of the latest fault, which is as a rule that of the next one, too. It saves one thread a search and the locked
-/// instructions of it.
+/// Remembers the region of the latest fault, because the next fault is usually in the same region. This saves a
+/// search and the atomic instructions of the search. Only one thread may use it.
 struct RegionLookup<Member: TableMember>: ~Copyable {
   private let table: RegionTable<Member>
   private var region: Member?
@@ -23,7 +23,7 @@ struct RegionLookup<Member: TableMember>: ~Copyable {
     return region
   }
 
-  /// Lets go of the region, so that the region can end.
+  /// Drops the reference to the region, so that the region can be freed.
   mutating func forget() {
     region = nil
     generation = -1

@@ -1,80 +1,84 @@
-/// The memory of a region: where it is, what of it is there, and how pages get into it. Each kind of memory has one
-/// implementation, and everything else asks through this protocol.
+/// The memory of a region. Each kind of memory has its own implementation, and all other code uses this protocol to
+/// ask where the memory is and which pages are there, and to put pages in place.
 ///
-/// What comes of a request is told in the terms of a userfaultfd, whichever kind of memory it is, so that one function judges all
-/// of it (``ResolutionStep``).
+/// A request to put pages in place returns a ``ResolutionStep``, which uses the terms of a userfaultfd for every kind
+/// of memory. All callers can therefore treat the results in the same way.
 protocol RegionMemory: AnyObject, Sendable {
-  /// The addresses that were mapped: whole pages.
+  /// The mapped addresses, in whole pages.
   var range: AddressRange { get }
 
   /// Whether the program may write to the memory.
   var isWritable: Bool { get }
 
-  /// The parts of `range` that still belong to the region. The program may have unmapped or moved some of it.
+  /// The parts of `range` that still belong to the region. The program may have unmapped or moved some of the memory.
   var parts: Monitor<RegionParts> { get }
 
-  /// The signal that a thread gets which touches a page that could not be produced.
+  /// The signal that a thread gets when it touches a page that could not be produced.
   var failureSignal: CInt { get }
 
-  // MARK: What is there
+  // MARK: Resident pages
 
-  /// Whether the page at `page` has its bytes. A page that failed has not.
+  /// Returns whether the page at `page` has its bytes. A page that failed does not have its bytes.
   func isThere(_ page: UInt) -> Bool
 
-  /// Writes one byte for each page of `range` into `notes`: the lowest bit is set where the page has its bytes in memory.
+  /// Writes one byte for each page of `range` into `notes`. The lowest bit is set if the page has its bytes in
+  /// memory. Returns the error if the kernel does not tell.
   func noteResident(_ range: AddressRange, in notes: UnsafeMutablePointer<UInt8>) -> KernelErrno?
 
-  /// Writes one byte for each page of `range` into `notes`: 1 where there is something in the page, and 0 where there is nothing.
-  /// Something may be a page that was swapped out, or one that failed.
+  /// Writes one byte for each page of `range` into `notes`: 0 for an empty page, and 1 for any other page. A page
+  /// that was swapped out counts as not empty, and so does a page that failed if this memory uses poison. Returns the
+  /// error if the kernel does not tell.
   func noteOccupied(_ range: AddressRange, in notes: UnsafeMutablePointer<UInt8>) -> KernelErrno?
 
-  // MARK: Pages come
+  // MARK: Placing pages
 
-  /// Makes one request for what is left of `part` behind its first `done` bytes. Pages that have failed are cured by it.
+  /// Makes one request for the bytes of `part` behind the first `done` bytes. It also replaces pages that have failed.
   func place(_ part: AnswerPart, after done: Int, effort: PlacingEffort) -> ResolutionStep
 
-  /// Has every access to a page fail until an answer cures it.
+  /// Makes every access to `page` fail until an answer replaces the page.
   func failPage(_ page: AddressRange) -> ResolutionStep
 
-  /// Whether ``failPage(_:)`` can be had at all.
+  /// Whether ``failPage(_:)`` is possible.
   var canFailPages: Bool { get }
 
-  /// Lets the threads look again that sleep in `range`.
+  /// Wakes the threads that sleep in `range`, so that they try their access again.
   func wake(_ range: AddressRange)
 
-  /// Whether huge pages can be moved in.
+  /// Whether ``moveIn(_:from:)`` is possible.
   var movesPages: Bool { get }
 
   /// Moves the pages at `source` into `range`.
   func moveIn(_ range: AddressRange, from source: UInt) throws(ResolveError)
 
-  // MARK: The memory goes
+  // MARK: Removing the memory
 
-  /// Takes every access away for good. Returns false where the kernel refuses that: the memory then has to be served further on.
+  /// Takes away all access to the memory for good. Returns false if the kernel refuses; faults must then be
+  /// served as before.
   func revokeAccess() -> Bool
 
   /// Whether ``revokeAccess()`` was refused.
   var isLeftBehind: Bool { get }
 
-  /// Ends the reporting of faults and gives the pages back. Access has been revoked before, and the region is in no table.
+  /// Ends the reporting of faults and gives the pages back. The caller has revoked access before, and has removed the
+  /// region from its table.
   func withdraw()
 }
 
-/// What a request to put pages in place may do beyond the usual.
+/// What a request to put pages in place may do in addition to the usual work.
 struct PlacingEffort: OptionSet, Sendable {
   var rawValue: UInt8
 
   @_noLocks @_noAllocation
   init(rawValue: UInt8) { self.rawValue = rawValue }
 
-  /// Nothing beyond the usual.
+  /// Nothing in addition.
   static var usual: Self { Self(rawValue: 0) }
-  /// The calling thread answers its own fault in a signal handler, where other signals are held already.
+  /// The calling thread answers its own fault in a signal handler, in which other signals are blocked already.
   static var inSignalHandler: Self { Self(rawValue: 1 << 0) }
-  /// Nothing else can be tried if this fails, so reserves may be used up.
+  /// This is the last possible try, so the request may use spare mappings.
   static var lastTry: Self { Self(rawValue: 1 << 1) }
 
-  /// This stands in place of the generic function, of which the compiler cannot prove that it takes no lock.
+  /// This replaces the generic function, which the compiler cannot prove to take no lock.
   @_noLocks @_noAllocation
   @inline(__always)
   func contains(_ other: Self) -> Bool { rawValue & other.rawValue == other.rawValue }

@@ -1,13 +1,14 @@
-/// Where a region's memory is: all of its range, unless the program has unmapped or moved some of it.
+/// Records where the memory of a region is. This is the region's whole range, unless the program has unmapped or
+/// moved a part of the memory.
 struct RegionParts: Sendable {
-  /// Not overlapping; without more of an order.
+  /// The ranges that belong to the region. They do not overlap, and they are in no particular order.
   private(set) var ranges: [AddressRange]
-  /// Memory that was moved: where it is, and where it was.
+  /// The ranges of moved memory, each with the address at which the memory was mapped at first.
   private(set) var moved: [(to: AddressRange, from: UInt)] = []
 
   init(_ range: AddressRange) { ranges = [range] }
 
-  /// What of `range` is not the region's any more.
+  /// Notes that nothing in `range` belongs to the region any more.
   mutating func remove(_ range: AddressRange) {
     ranges = ranges.flatMap { $0.without(range) }
     moved = moved.flatMap { move in
@@ -15,11 +16,11 @@ struct RegionParts: Sendable {
     }
   }
 
-  /// The memory at `from` is at `to` now. Only what was the region's still is: the kernel merges neighbours, and moves them at
-  /// once.
+  /// Notes that the memory at `from` was moved to `to`. The kernel merges neighbouring mappings and moves them
+  /// together, so only the part of `from` that belonged to the region belongs to it afterwards.
   mutating func move(from: AddressRange, to: UInt) {
     let own = ranges.compactMap { $0.intersection(from) }
-    // What was moved before may move on.
+    // Memory that was moved before can be moved again, and keeps its first address as its origin.
     let origins = own.map { origin(of: $0.start) ?? $0.start }
     remove(from)
     for (part, origin) in zip(own, origins) {
@@ -29,18 +30,18 @@ struct RegionParts: Sendable {
     }
   }
 
-  /// Whether all of `range` is the region's, and nothing of it was moved there from somewhere else.
+  /// Returns whether all of `range` belongs to the region, and none of it was moved there from another address.
   func contain(_ range: AddressRange) -> Bool {
     guard moved.allSatisfy({ $0.to.start == $0.from || $0.to.intersection(range) == nil }) else { return false }
     return ranges.reduce([range]) { rest, own in rest.flatMap { $0.without(own) } }.isEmpty
   }
 
-  /// Where moved memory was at first; nil for memory that was not moved.
+  /// Returns the address at which moved memory was mapped at first, or nil for memory that was not moved.
   func origin(of address: UInt) -> UInt? {
     moved.first { $0.to.contains(address) }.map { $0.from &+ (address &- $0.to.start) }
   }
 
-  /// Where the memory is that was at `origin` at first; nil where the region has it no more.
+  /// Returns the present address of the memory that was mapped at `origin` at first, or nil if the region has lost it.
   func place(of origin: UInt) -> UInt? {
     if let move = moved.first(where: { origin &- $0.from < UInt($0.to.byteCount) }) {
       return move.to.start &+ (origin &- move.from)

@@ -1,26 +1,26 @@
 internal import CUFFD
 
-/// The ranges of a region that threads use at the moment. Whatever takes pages away leaves pinned pages alone, and
-/// closing waits for the end of all pins.
+/// The ranges of a region that threads use at the moment. Code that takes pages away skips pinned pages, and closing
+/// waits until all pins have ended.
 final class RegionPins: Sendable {
   private struct Pin: Sendable {
     var range: Range<Int>
-    /// The thread that has pinned it.
+    /// The thread that made the pin.
     var thread: UInt64
   }
 
   private struct State: Sendable {
-    /// A range that is pinned twice is in here twice.
+    /// A range that is pinned twice is listed twice.
     var pins: [Pin] = []
     var isClosed = false
   }
 
   private let state = Monitor(State())
 
-  /// Pins a range of offsets. Takes a lock. O(pins) while closing waits, and O(1) before.
+  /// Pins a range of offsets. Takes a lock. O(1) before closing begins, and O(pins) afterwards.
   ///
-  /// - Returns: false where closing has begun. A thread that has pinned something already may pin more, because closing
-  ///   waits for that thread anyhow.
+  /// - Returns: false if closing has begun and the calling thread has no other pin. A thread with a pin may make
+  ///   more, because closing waits for that thread in any case.
   func pin(_ range: Range<Int>) -> Bool {
     let thread = cuffd_thread_token()
     return state.withLock { state in
@@ -30,7 +30,7 @@ final class RegionPins: Sendable {
     }
   }
 
-  /// Ends one pin of `range`, on the thread that has made it.
+  /// Ends one pin of `range`. The thread that made the pin has to call this; otherwise the program ends with an error.
   func unpin(_ range: Range<Int>) {
     let thread = cuffd_thread_token()
     let isLast = state.withLock { state in
@@ -44,7 +44,7 @@ final class RegionPins: Sendable {
     if isLast { state.announce() }
   }
 
-  /// Whether a byte of `range` is pinned. O(pins).
+  /// Returns whether a byte of `range` is pinned. O(pins).
   func intersects(_ range: Range<Int>) -> Bool {
     state.withLock { $0.pins.contains { $0.range.overlaps(range) } }
   }
@@ -52,7 +52,7 @@ final class RegionPins: Sendable {
   /// The number of pins.
   var count: Int { state.withLock { $0.pins.count } }
 
-  /// Permits no other thread to begin, and waits until all pins have ended, or until the time is up.
+  /// Lets no thread make its first pin from now on, and waits until all pins have ended or the time is up.
   func close(nanoseconds: UInt64) {
     _ = state.wait(nanoseconds: nanoseconds) { state in
       state.isClosed = true

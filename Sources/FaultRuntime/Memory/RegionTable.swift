@@ -1,34 +1,35 @@
 internal import CUFFD
 internal import Synchronization
 
-/// What can be found in a table by its address.
+/// An object that a table finds by its address.
 protocol TableMember: AnyObject, Sendable {
   var range: AddressRange { get }
 }
 
-/// The ranges of an address space that are lazy, found by address in O(log regions) without a lock.
+/// The lazy ranges of an address space, which readers find by address in O(log regions) without a lock.
 ///
-/// Readers search an immutable sorted snapshot. A writer publishes a new snapshot and frees the old one when no reader can be in
-/// it any more: readers announce themselves in one of two counters for each lane, and the writer waits for both in turn, as
-/// sleepable RCU does (McKenney, "Sleepable RCU", 2006). A reader never waits, so it may run in a signal handler.
+/// Readers search an immutable sorted snapshot. A writer publishes a new snapshot, and frees the old one when no
+/// reader can be using it any more. For this, readers count themselves in one of two counters of their lane, and the
+/// writer waits until both counters have been zero in turn, as in sleepable RCU (McKenney, "Sleepable RCU", 2006). A
+/// reader never waits, so it may run in a signal handler.
 @safe
-// Safe to share: snapshots are immutable once they are published, and they are freed when nobody can see them any more.
+// Safe to share: a published snapshot is immutable, and it is freed only when no reader can see it any more.
 class AddressTable: @unchecked Sendable {
-  /// A member, which the table holds, and what ends with it.
+  /// A member, which the table retains, and the function that frees its handles.
   struct Entry: Sendable {
     let member: any TableMember
-    /// Frees the handles.
+    /// Frees the handles of the member. It is called when the member is no longer in the table.
     let cleanUp: @Sendable () -> Void
   }
 
-  /// The readers on some of the CPUs.
+  /// The counters of the readers on some of the CPUs.
   private struct Readers: ~Copyable, Sendable {
-    // This lies in front, because what every reader reads lies in front of all readers.
+    // The padding comes first, because the fields that every reader reads lie in front of the first counters.
     private let padding = InlineArray<14, Int>(repeating: 0)
     let even = Atomic<Int>(0)
     let odd = Atomic<Int>(0)
 
-    /// The number of readers who came in a phase.
+    /// Returns the number of readers that entered in `phase` or in another phase of the same parity.
     func count(in phase: Int) -> Int {
       phase & 1 == 0 ? even.load(ordering: .sequentiallyConsistent) : odd.load(ordering: .sequentiallyConsistent)
     }
@@ -38,9 +39,9 @@ class AddressTable: @unchecked Sendable {
   private final let phase = Atomic<Int>(0)
   private final let changes = Atomic<Int>(0)
   private final let readers = InlineArray<16, Readers> { _ in Readers() }
-  /// Sorted by address. It holds the members that the snapshot points to without counting them.
+  /// Sorted by address. This array retains the members; the snapshot only points to them.
   private final let entries = Monitor<[Entry]>([])
-  /// The process whose threads are counted as readers.
+  /// The process whose threads the counters of the readers count.
   private final let ownerProcess = Atomic(cuffd_process_id())
 
   fileprivate init() {
@@ -55,11 +56,12 @@ class AddressTable: @unchecked Sendable {
   /// The number of open regions. Takes a lock.
   final var count: Int { entries.withLock { $0.count } }
 
-  /// A number that goes up with each change. What was looked up after it was read stays true as long as it stands.
+  /// A number that increases with each change of the table. What a caller looks up after reading the number stays
+  /// valid as long as the number is the same.
   @inline(__always)
   final var generation: Int { changes.load(ordering: .acquiring) }
 
-  /// Whether any byte of `range` lies in an open region. Lock-free, O(log regions).
+  /// Returns whether any byte of `range` lies in an open region. Lock-free, O(log regions).
   @inline(__always)
   final func intersects(_ range: AddressRange) -> Bool {
     guard range.byteCount > 0 else { return false }
@@ -69,7 +71,8 @@ class AddressTable: @unchecked Sendable {
     }
   }
 
-  /// The widest range around `range` in which no region has a byte; nil where one has. Lock-free, O(log regions).
+  /// Returns the widest range around `range` in which no region has a byte, or nil if `range` itself has a byte of a
+  /// region. Lock-free, O(log regions).
   final func gap(around range: AddressRange) -> AddressRange? {
     guard range.byteCount > 0 else { return range }
     return unsafe reading { snapshot in
@@ -84,7 +87,7 @@ class AddressTable: @unchecked Sendable {
     }
   }
 
-  /// Where the first region behind `address` starts. Takes a lock.
+  /// Returns the address of the first region that starts behind `address`, or nil if there is none. Takes a lock.
   final func next(after address: UInt) -> UInt? {
     entries.withLock { entries in
       let index = Self.index(of: address &+ 1, in: entries)
@@ -94,12 +97,13 @@ class AddressTable: @unchecked Sendable {
 
   // MARK: For the typed table
 
-  /// Runs `body` with a snapshot that stays until the body has returned.
+  /// Runs `body` with the current snapshot, which is not freed before `body` has returned.
   @inline(__always)
   fileprivate final func reading<Result>(_ body: (UnsafeMutablePointer<TableSnapshot>) -> Result) -> Result {
     let lane = Lane.current()
     let isEven = phase.load(ordering: .relaxed) & 1 == 0
-    // Sequentially consistent: either the writer sees this reader, or this reader sees the writer's new snapshot.
+    // The order is sequentially consistent, so that either the writer sees this reader, or this reader sees the new
+    // snapshot.
     if isEven {
       readers[lane].even.wrappingAdd(1, ordering: .sequentiallyConsistent)
     } else {
@@ -130,11 +134,12 @@ class AddressTable: @unchecked Sendable {
       unsafe publish(snapshot(replacing: index..<(index + 1), by: nil))
       return removed
     }
-    // No reader can be on its way to a handle of it any more.
+    // Since `publish` has returned, no reader can be about to enter one of the handles.
     removed?.cleanUp()
   }
 
-  /// A forked child has none of the threads that its parent had, and those of them that were reading never leave.
+  /// Resets the counters on the first change in a forked child. The threads of the parent do not exist in the child,
+  /// so threads that were reading during the fork would never count themselves out.
   private final func forgetParentsReaders() {
     let process = cuffd_process_id()
     guard ownerProcess.exchange(process, ordering: .relaxed) != process else { return }
@@ -148,7 +153,8 @@ class AddressTable: @unchecked Sendable {
     forgetParentsReaders()
     let old = unsafe current.exchange(snapshot, ordering: .sequentiallyConsistent)
     changes.wrappingAdd(1, ordering: .sequentiallyConsistent)
-    // Twice, so that a steady stream of readers in one counter cannot keep the writer waiting.
+    // Both counters have to be waited for. New readers use the other counter than the one that the writer waits for,
+    // so that a steady stream of readers cannot keep the writer waiting.
     for _ in 0..<2 {
       let left = phase.wrappingAdd(1, ordering: .sequentiallyConsistent).oldValue
       for lane in 0..<Lane.count {
@@ -169,7 +175,7 @@ class AddressTable: @unchecked Sendable {
     return low
   }
 
-  /// A copy of the current snapshot in which one entry is added or missing. The lock is held.
+  /// Returns a copy of the current snapshot in which one entry is added or missing. The caller holds the lock.
   private final func snapshot(
     replacing range: Range<Int>, by entry: TableSnapshot.Entry?
   ) -> UnsafeMutablePointer<TableSnapshot> {
@@ -186,30 +192,31 @@ class AddressTable: @unchecked Sendable {
   }
 }
 
-/// The regions of an address space, found by address. See ``AddressTable``.
+/// The regions of an address space, found by address. ``AddressTable`` describes how.
 @safe
-// Safe to share, as the table that it is.
+// Safe to share for the same reason as `AddressTable`; the only additional field is immutable.
 final class RegionTable<Member: TableMember>: AddressTable, @unchecked Sendable {
   private let isForManyThreads: Bool
 
-  /// - Parameter isForManyThreads: whether regions are looked up with ``enterHandle(containing:)`` as well.
+  /// - Parameter isForManyThreads: whether callers use ``enterHandle(containing:)``, for which each region needs
+  ///   handles.
   init(isForManyThreads: Bool = false) {
     self.isForManyThreads = isForManyThreads
     super.init()
   }
 
-  /// The region in which `address` lies. Lock-free, O(log regions).
+  /// Returns the region in which `address` lies. Lock-free, O(log regions).
   @inline(__always)
   func region(containing address: UInt) -> Member? {
     unsafe reading { snapshot in
       guard let entry = unsafe snapshot.pointee.entry(containing: address) else { return nil }
-      // It is counted before this reader leaves: after that the table may let go of it.
+      // The region is retained before this reader leaves, because the table may release the region afterwards.
       return unsafe Unmanaged<Member>.fromOpaque(entry.pointee.member).retain().takeRetainedValue()
     }
   }
 
-  /// Enters a handle of the region in which `address` lies, where few other threads are counted. The caller leaves it. Lock-free,
-  /// O(log regions).
+  /// Enters the handle that the region at `address` has for the caller's lane, to which threads on few other CPUs
+  /// write. The caller has to leave the handle. Lock-free, O(log regions).
   @inline(__always)
   func enterHandle(containing address: UInt) -> Unmanaged<TableHandle<Member>>? {
     unsafe reading { snapshot in
@@ -221,10 +228,11 @@ final class RegionTable<Member: TableMember>: AddressTable, @unchecked Sendable 
     }
   }
 
-  /// Adds a region where none is: memory of one region is never mapped over another one's. O(regions); takes a lock.
+  /// Adds a region. Its range must not overlap another region: memory of one region is never mapped over memory of
+  /// another. Takes a lock. O(regions).
   func insert(_ member: Member) {
     let handles = unsafe isForManyThreads ? Self.makeHandles(of: member) : nil
-    // The address as a number, because the closure goes where pointers may not.
+    // The closure is `Sendable`, and a pointer is not, so the closure captures the address as a number.
     let address = UInt(bitPattern: handles)
     unsafe insert(
       Entry(member: member, cleanUp: { Self.leaveHandles(at: address) }),
@@ -232,7 +240,7 @@ final class RegionTable<Member: TableMember>: AddressTable, @unchecked Sendable 
         range: member.range, member: Unmanaged.passUnretained(member).toOpaque(), handles: handles))
   }
 
-  /// Removes a region, and returns when no reader is looking at it any more. O(regions); takes a lock.
+  /// Removes a region, and returns when no reader is using the old snapshot any more. Takes a lock. O(regions).
   func remove(_ member: Member) { remove(memberAt: member.range) { $0 === member } }
 
   private static func makeHandles(of member: Member) -> UnsafeMutablePointer<UnsafeRawPointer> {

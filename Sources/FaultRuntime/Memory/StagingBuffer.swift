@@ -1,6 +1,6 @@
 internal import CUFFD
 
-/// Memory in which a handler thread assembles an answer. It grows to the largest request that it has met, and stays.
+/// Memory in which a thread assembles an answer. It grows to the size of the largest request so far, and never shrinks.
 struct StagingBuffer: ~Copyable {
   private var address: UInt = 0
   private var capacity = 0
@@ -9,10 +9,11 @@ struct StagingBuffer: ~Copyable {
 
   init() {}
 
-  /// With memory for small requests from the beginning: at the limit of mappings there is none to be had.
+  /// Creates a buffer that has memory for small requests at once, because no memory can be mapped later at the
+  /// limit of mappings.
   init(reservingFor pageSize: PageSize) { reserve(for: pageSize) }
 
-  /// Has memory for small requests from now on.
+  /// Maps memory for small requests, if the buffer has no memory yet.
   mutating func reserve(for pageSize: PageSize) {
     if capacity == 0 { _ = grow(to: Self.firstByteCount, pageSize) }
   }
@@ -21,7 +22,7 @@ struct StagingBuffer: ~Copyable {
     if capacity > 0 { _ = cuffd_unmap(UInt64(address), capacity) }
   }
 
-  /// The first `byteCount` bytes; nil where there is no memory for them. What is in them is left over.
+  /// Returns the first `byteCount` bytes, which contain arbitrary data. Returns nil if there is no memory for them.
   @inline(__always)
   mutating func bytes(_ byteCount: Int, pageSize: PageSize) -> UnsafeMutableRawBufferPointer? {
     if byteCount > capacity, !grow(to: byteCount, pageSize) { return nil }

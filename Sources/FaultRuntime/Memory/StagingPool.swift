@@ -1,10 +1,10 @@
 internal import CUFFD
 internal import Synchronization
 
-/// Staging memory for threads that answer their own faults: taken and given back without a lock and without allocation, in
-/// a signal handler. Untouched slots cost no memory.
+/// Staging memory for threads that answer their own faults. A thread takes and returns a slot without a lock and
+/// without allocation, so the pool can be used in a signal handler. Slots that were never used cost no memory.
 final class StagingPool: Sendable {
-  // Literals, or the compiler would see a lock in their initialization.
+  // These have to be literals, because the compiler would otherwise see a lock in their initialization.
   private static let slotsInLane = 4
   private static let slotCount = 64
   static let slotByteCount = 256 << 10
@@ -29,7 +29,8 @@ final class StagingPool: Sendable {
     _ = cuffd_unmap(UInt64(base), Self.slotCount * Self.slotByteCount)
   }
 
-  /// Runs `body` with `byteCount` bytes, whose contents are left over. Throws where there is no memory for them.
+  /// Runs `body` with `byteCount` bytes, which contain arbitrary data. Throws `ResolutionError.refused(.noMemory)` if
+  /// there is no memory for them, and what `body` throws.
   @inline(__always)
   func withBytes<Result>(
     _ byteCount: Int, _ body: (UnsafeMutableRawBufferPointer) throws -> Result
@@ -73,7 +74,8 @@ final class StagingPool: Sendable {
     return nil
   }
 
-  /// More than a slot, or a crowd of threads: two system calls, and never a wait for a thread that may wait for us.
+  /// Maps memory for one request that is larger than a slot, or that finds all slots in use. This costs two system
+  /// calls, but the caller never waits for another thread, which may be waiting for the caller.
   private func withOwnMapping<Result>(
     _ byteCount: Int, _ body: (UnsafeMutableRawBufferPointer) throws -> Result
   ) throws -> Result {

@@ -1,18 +1,18 @@
-/// What a table of regions looked like at one moment: its entries, sorted by address. Nothing in it changes.
+/// The entries of a table of regions at one moment, sorted by address. A snapshot never changes.
 @unsafe
 struct TableSnapshot {
   /// A region of a table.
   @unsafe
   struct Entry {
     let range: AddressRange
-    /// The member, which the table holds.
+    /// The member, which the table retains.
     let member: UnsafeRawPointer
-    /// One handle for each lane; nil where the table has no handles.
+    /// One handle for each lane, or nil if the table has no handles.
     let handles: UnsafeMutablePointer<UnsafeRawPointer>?
   }
 
   let count: Int
-  /// The entries lie right behind this structure, which is where a reader looks next.
+  /// The entries lie right behind this structure in memory, because a reader reads them next.
   let entries: UnsafeMutablePointer<Entry>
 
   static func allocate(count: Int) -> UnsafeMutablePointer<TableSnapshot> {
@@ -25,7 +25,7 @@ struct TableSnapshot {
     return unsafe snapshot
   }
 
-  /// The last entry that starts at `address` or before it. O(log entries).
+  /// Returns the last entry that starts at or before `address`. O(log entries).
   @_noLocks @_noAllocation
   @inline(__always)
   func last(startingAtOrBefore address: UInt) -> UnsafeMutablePointer<Entry>? {
@@ -38,7 +38,7 @@ struct TableSnapshot {
     return low == 0 ? nil : unsafe entries + (low - 1)
   }
 
-  /// The entry in which `address` lies.
+  /// Returns the entry in which `address` lies. O(log entries).
   @_noLocks @_noAllocation
   @inline(__always)
   func entry(containing address: UInt) -> UnsafeMutablePointer<Entry>? {

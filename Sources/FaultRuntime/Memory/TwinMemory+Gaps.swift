@@ -1,17 +1,20 @@
-/// What opening pages costs in mappings, and how to save them.
+/// Finds out how many mappings it costs to open pages, and which pages to fill in order to save mappings.
 extension TwinMemory {
-  /// Whether opening these pages would cost mappings that are not to be had.
+  /// Returns whether opening the pages of `part` costs mappings although the budget is used up.
   func isBeyondBudget(_ part: AddressRange) -> Bool {
     budget.isUsedUp && needsNeighbours(part)
   }
 
-  /// Whether opening these pages makes mappings.
+  /// Returns whether opening the pages of `part` costs mappings, which is the case if no page next to them is open.
   func needsNeighbours(_ part: AddressRange) -> Bool {
     neighbours(index(of: part.start), part.byteCount / pageSize.bytes) == 0
   }
 
-  /// The missing pages between `part` and the open page that is nearest to it, or nearest on one side; nil where there is none.
-  /// What is filled from there on, towards `part`, costs no mapping.
+  /// Returns the pages between `part` and the nearest open page, or nil if there is no open page. Filling them costs
+  /// no mapping if the caller begins at the open page and continues towards `part`.
+  ///
+  /// - Parameter side: true if only pages before `part` are considered, false if only pages behind it, nil for both
+  ///   sides.
   func gap(beside part: AddressRange, onlyBefore side: Bool? = nil) -> MappingGap? {
     let first = index(of: part.start)
     let end = first + part.byteCount / pageSize.bytes
@@ -36,9 +39,9 @@ extension TwinMemory {
   }
 }
 
-/// Missing pages between what shall be opened and what is open.
+/// Missing pages between the pages that are to be opened and the nearest open page.
 struct MappingGap {
   var pages: AddressRange
-  /// Whether they lie before what shall be opened.
+  /// Whether the pages of the gap lie before the pages that are to be opened.
   var isBefore: Bool
 }

@@ -1,22 +1,24 @@
 internal import CUFFD
 internal import Synchronization
 
-/// The memory of a region that is guarded by its protection: the pages of one memfd, mapped twice. The program sees one mapping,
-/// in which a page is opened when it is complete. The page is filled through the other mapping, the twin, so nobody ever sees a
-/// page that is half filled.
+/// The memory of a region whose missing pages are guarded by page protection instead of a userfaultfd. The pages
+/// belong to one memfd, which is mapped twice. The program uses the first mapping, in which the runtime opens a page
+/// when the page is complete. The runtime fills the page through the second mapping, the twin, so no thread ever sees
+/// a half-filled page.
 ///
-/// One lock is held while a page is copied and opened, and never while a provider runs. The thread that holds it neither faults
-/// nor allocates, and cannot be interrupted by anything that may fault.
+/// A thread holds one lock while it copies and opens pages, but not while a provider runs. The thread that holds the
+/// lock does not fault, does not allocate, and is not interrupted by signal handlers that may fault. For this reason
+/// a handler of a fault never interrupts the holder of the lock that it needs.
 @safe
-// Safe to share: what changes is atomic, or behind the lock.
+// Safe to share: all mutable state is atomic, or protected by a lock.
 final class TwinMemory: RegionMemory, @unchecked Sendable {
-  /// What is known of a page. Written with the lock held.
+  /// The state of a page. Only the thread that holds the lock changes it.
   enum PageState {
-    /// Nobody has produced it; memory is zero, which is what the kernel says of it.
+    /// The page has not been produced yet. The value is 0 because new memory from the kernel contains zeros.
     static var absent: UInt8 { 0 }
-    /// The program can see it.
+    /// The program can access the page.
     static var open: UInt8 { 1 }
-    /// It could not be produced.
+    /// The page could not be produced.
     static var failed: UInt8 { 2 }
   }
 
@@ -28,20 +30,23 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
   let pageSize: PageSize
   let budget: MappingBudget
   let reserve: MappingReserve?
-  /// One for each page. Anonymous memory: the kernel's zeros are `absent`, and cost nothing.
+  /// The states of all pages. This is anonymous memory: a part that was never written reads as `absent` and
+  /// costs no memory.
   private let states: UnsafeMutablePointer<Atomic<UInt8>>
   let pageCount: Int
-  /// How many stretches of open pages there are, with others around them. Its lock is the one that is held.
+  /// The number of runs of open pages. A run is a sequence of open pages without a gap. The lock of this value is the
+  /// lock that the description of the type means.
   private let runs = Monitor(0)
-  /// Whether all access has been taken away, for good. Written with the lock held.
+  /// Whether all access has been taken away for good. Only the thread that holds the lock changes this.
   private let revoked = Atomic<Bool>(false)
   private let ownerProcess = cuffd_process_id()
   #if DEBUG
-    /// For tests: called where pages can be used and nobody knows yet.
+    /// For tests. This is called when pages have been opened but their states do not say so yet.
     let afterOpening = Monitor<(@Sendable () -> Void)?>(nil)
   #endif
 
-  /// Maps new pages over `range`, which was reserved for it and which it takes over, unless it throws.
+  /// Maps the pages of a new memfd over `range`, which was reserved for this memory. The object owns `range` from
+  /// then on. If this throws, `range` still belongs to the caller, and nothing else stays mapped.
   init(_ range: AddressRange, isWritable: Bool, pageSize: PageSize, budget: MappingBudget) throws(HostCallError) {
     self.range = range
     self.isWritable = isWritable
@@ -60,13 +65,13 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
       throw HostCallError(call: "memfd_create", errno: errno)
     }
     twin = UInt(bitPattern: mapped)
-    // Zeros are what atomics of zero look like.
+    // The memory contains zeros, which are valid atomics with the value zero.
     unsafe states = notes!.bindMemory(to: Atomic<UInt8>.self, capacity: pageCount)
     budget.forgetParents()
   }
 
   deinit {
-    // Neither is mapped in a forked child, but for the notes, which are its own.
+    // A forked child has a copy of the states, but neither of the two mappings of the memfd.
     _ = unsafe cuffd_unmap(UInt64(UInt(bitPattern: states)), pageCount)
     guard cuffd_process_id() == ownerProcess else { return }
     budget.add(-runs.withLock { $0 })
@@ -76,7 +81,7 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
 
   var failureSignal: CInt { CUFFD_SIGSEGV }
 
-  // MARK: What is there
+  // MARK: Resident pages
 
   @inline(__always)
   func index(of address: UInt) -> Int { Int(bitPattern: address &- range.start) / pageSize.bytes }
@@ -87,11 +92,12 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
   @inline(__always)
   func state(at address: UInt) -> UInt8 { state(index(of: address)) }
 
-  /// Whether the program can see the page.
+  /// Returns whether the program can access the page. Takes the lock if the page does not seem to be open.
   func isThere(_ address: UInt) -> Bool {
     guard range.contains(address), !isRevoked else { return false }
     if state(at: address) == PageState.open { return true }
-    // Whoever opens it may not have said so yet, while others use it already.
+    // Other threads can already use a page shortly before the thread that has opened it stores the state. That thread
+    // holds the lock until it has stored the state.
     return holdingSignals { runs.withLock { _ in state(at: address) == PageState.open } }
   }
 
@@ -99,12 +105,14 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
   @inline(__always)
   var isRevoked: Bool { revoked.load(ordering: .acquiring) }
 
-  /// In a forked child the memory is not mapped, and the address may be somebody else's.
+  /// Whether this process made the memory. In a forked child the memory is not mapped, and other code may use the
+  /// addresses.
   var isInOwnerProcess: Bool { cuffd_process_id() == ownerProcess }
 
   func noteResident(_ part: AddressRange, in notes: UnsafeMutablePointer<UInt8>) -> KernelErrno? {
     let first = index(of: part.start)
-    // With the lock, or a page that others have written to already might still be told to be absent.
+    // The lock is necessary because threads may already have written to a page whose state does not say yet
+    // that it is open.
     holdingSignals {
       runs.withLock { _ in
         for page in 0..<(part.byteCount / pageSize.bytes) {
@@ -115,12 +123,12 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
     return nil
   }
 
-  /// Pages that failed have nothing in them here.
+  /// Failed pages count as empty, because this memory has no poison.
   func noteOccupied(_ part: AddressRange, in notes: UnsafeMutablePointer<UInt8>) -> KernelErrno? {
     unsafe noteResident(part, in: notes)
   }
 
-  // MARK: Putting pages in place
+  // MARK: Placing pages
 
   @inline(__always)
   func place(_ part: AnswerPart, after done: Int, effort: PlacingEffort) -> ResolutionStep {
@@ -128,8 +136,8 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
     return holdingSignals { unsafe fillAndOpen(part, after: done, effort) }
   }
 
-  /// Fills the pages of `part` behind the first `done` bytes, as far as none of them is there, and opens them. The results are
-  /// those of `UFFDIO_COPY`.
+  /// Fills and opens the pages of `part` behind the first `done` bytes, up to the first page that is open already.
+  /// The result has the same meaning as the result of `UFFDIO_COPY`.
   private func fillAndOpen(_ part: AnswerPart, after done: Int, _ effort: PlacingEffort) -> ResolutionStep {
     let rest = unsafe part.range.dropping(done)
     let first = index(of: rest.start)
@@ -146,11 +154,12 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
       case .zeros:
         break
       case .pageCache:
-        // Nothing reports minor faults of this memory.
+        // This memory has no minor faults.
         return .misuse(.invalidArgument)
       }
       if let errno = open(target, first, length, isLastTry: effort.contains(.lastTry), &runs) {
-        // Some of them may have been opened. Zeros must not be seen there.
+        // `mprotect(2)` may have opened some of the pages before it failed. The program must not see zeros there, so
+        // the bytes are removed only if all pages could be closed again.
         if cuffd_protect_none(UInt64(target.start), target.byteCount) >= 0 { removePages(target) }
         return .fail(errno)
       }
@@ -160,7 +169,7 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
 
   private func fill(_ target: AddressRange, from source: UnsafeRawPointer, isStaged: Bool) -> KernelErrno? {
     let place = twin &+ (target.start &- range.start)
-    // So that a lack of memory is an error here, and no signal in the copy.
+    // The pages are allocated first, so that a lack of memory is an error here, and not a signal during the copy.
     if let errno = KernelErrno(returned: cuffd_twin_populate(UInt64(place), target.byteCount)) { return errno }
     let pointer = unsafe UnsafeMutableRawPointer(bitPattern: place)!
     if isStaged {
@@ -172,7 +181,8 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
     return nil
   }
 
-  /// What was begun is zero again, as pages that nobody has produced have to be.
+  /// Removes the bytes of pages that were not opened, because the pages of the memfd have to be zero until they are
+  /// produced.
   private func removePages(_ target: AddressRange) {
     _ = cuffd_twin_remove(UInt64(twin &+ (target.start &- range.start)), target.byteCount)
   }
@@ -182,7 +192,8 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
   ) -> KernelErrno? {
     var errno = protectOpen(target)
     if isLastTry, let reserve {
-      // Two mappings may not be enough: mmap(2) goes one beyond the limit, and others may be faster.
+      // Two mappings may not be enough, because `mmap(2)` goes one beyond the limit and because other threads may be
+      // faster.
       var tries = 0
       while errno == .noMemory, tries < 4, reserve.release() {
         errno = protectOpen(target)
@@ -196,7 +207,7 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
     let added = 1 - neighbours(first, count)
     runs += added
     if added != 0 { budget.add(added) }
-    // Two runs have become one.
+    // The pages have joined two runs, so two mappings are free again.
     if added < 0 { reserve?.restore() }
     for page in first..<(first + count) { unsafe states[page].store(PageState.open, ordering: .releasing) }
     return nil
@@ -207,7 +218,7 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
     KernelErrno(returned: cuffd_twin_open(UInt64(target.start), target.byteCount, isWritable))
   }
 
-  /// How many runs of open pages begin or end right where these do.
+  /// Returns how many runs of open pages end right before the given pages or begin right behind them: 0, 1 or 2.
   func neighbours(_ first: Int, _ count: Int) -> Int {
     let hasLeft = first > 0 && state(first - 1) == PageState.open
     let hasRight = first + count < pageCount && state(first + count) == PageState.open
@@ -224,21 +235,21 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
 
   var canFailPages: Bool { true }
 
-  /// Nobody sleeps on a page of this memory in the kernel.
+  /// Does nothing, because no thread sleeps in the kernel until a page of this memory is there.
   func wake(_ range: AddressRange) {}
 
-  /// Huge pages of a memfd cannot be moved in.
+  /// Always false, because `UFFDIO_MOVE` does not support the pages of a memfd.
   var movesPages: Bool { false }
 
   func moveIn(_ range: AddressRange, from source: UInt) throws(ResolveError) {
     throw ResolveError(request: .move, errno: .invalidArgument, completedByteCount: 0)
   }
 
-  // MARK: The memory goes
+  // MARK: Removing the memory
 
   var isLeftBehind: Bool { false }
 
-  /// Nothing can keep this from happening.
+  /// Always returns true, because a change of protection for the whole range needs no additional mapping.
   func revokeAccess() -> Bool {
     holdingSignals { revoke() }
     return true
@@ -248,7 +259,8 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
     runs.withLock { runs in
       guard !isRevoked else { return }
       revoked.store(true, ordering: .releasing)
-      // Parting nothing, this needs no mapping. It ends early where the program has unmapped some of it.
+      // This call divides no mapping, so it needs no additional one. If the program has unmapped a part of the range,
+      // the call stops at the gap, and the open pages are closed one by one.
       if cuffd_protect_none(UInt64(range.start), range.byteCount) < 0 { closeEach() }
       budget.add(-runs)
       runs = 0

@@ -200,7 +200,7 @@ struct BulkFiller: ~Copyable {
     }
   }
 
-  /// Puts a huge page into the staging memory. False where there is no memory for it.
+  /// Puts a huge page into the staging memory. Returns false if there is no memory for it.
   private mutating func getHugePage() -> Bool {
     if hugeStaging == 0 {
       var mapped: UnsafeMutableRawPointer?
@@ -252,13 +252,15 @@ struct BulkFiller: ~Copyable {
       // A page was touched in the meantime, or the source is pinned. The pages that were moved so far are there now,
       // and the copying that follows steps over them.
       if error.completedByteCount > 0 { counter.countBytesFilled(error.completedByteCount) }
-      // The kernel has split it by now, and a mapping that held small pages may never hold a huge one again.
+      // The kernel has split the huge page by now, and a mapping that held small pages may never hold a huge page
+      // again.
       dropHugeStaging()
       return false
     }
   }
 
-  /// Copies what an answer lends into its place in the staging memory; what was filled in is there already.
+  /// Copies memory that an answer lends into its place in the staging memory. Bytes that the provider has filled in
+  /// are there already.
   private func assemble(_ answer: PageAnswer, _ run: FaultRun, _ stage: UnsafeMutableRawBufferPointer) throws {
     let part = unsafe answer.first
     let length = unsafe part.range.byteCount

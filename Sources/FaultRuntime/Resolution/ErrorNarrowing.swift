@@ -2,16 +2,16 @@
 protocol EndOfResolution: Error {}
 
 extension FaultRun {
-  /// Finds out which pages an error of this run concerns. An error of a request that spans pages says little about each
-  /// of them, so each page is requested by itself, and as often again as the retry policy says.
+  /// Finds out which pages an error of this run concerns. An error of a request that spans pages says little about
+  /// each of them, so each page is requested by itself, and as often again as the retry policy says.
   ///
   /// - Parameters:
-  ///   - error: what the request for the whole run came to.
+  ///   - error: the error of the request for the whole run.
   ///   - pages: the addresses of the pages that matter.
   ///   - context: what `ask` and `giveUp` work with.
-  ///   - retry: how often a page is asked for again; as the region says where it is nil.
-  ///   - isOver: whether somebody has given up meanwhile.
-  ///   - ask: asks for one page, and puts it in place.
+  ///   - retry: how often a page is requested again; the region's policy if it is nil.
+  ///   - isOver: whether the region is closing, or another thread has given up the request in the meantime.
+  ///   - ask: requests one page, and puts it in place.
   ///   - giveUp: fails one page for good, with the latest error.
   /// - Throws: an ``EndOfResolution`` that `ask` throws, and what `giveUp` throws.
   static func narrow<Context: ~Copyable>(

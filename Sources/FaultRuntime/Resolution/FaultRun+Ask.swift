@@ -4,8 +4,8 @@ extension FaultRun {
   /// Asks the provider for the run, and checks and completes its answer. Every delivery asks in this way.
   ///
   /// - Parameters:
-  ///   - lastWanted: the offset of the last page that somebody waits for: an answer that leaves it out is too short.
-  ///   - isWrite: whether the fault of a run of one page, or the first of a run that was widened, was a write.
+  ///   - lastWanted: the offset of the last page that a thread waits for. An answer that leaves it out is too short.
+  ///   - isWrite: whether the fault was a write: the only fault of the run, or the first one if the run was widened.
   ///   - stage: memory for the answer, as long as the run.
   ///   - isForbidden: whether memory must not be lent, because copying from it would wait for the copying thread.
   @inline(__always)
@@ -66,7 +66,7 @@ extension FaultRun {
 }
 
 extension UnsafeMutableRawBufferPointer {
-  /// The provider has replaced the buffer that it was given with a buffer of its own.
+  /// Copies the bytes of a provider that has replaced the buffer that it was given with a buffer of its own.
   @inline(never)
   fileprivate func copyMemory(from buffer: borrowing PageBuffer) {
     unsafe buffer.bytes.withUnsafeBytes { bytes in unsafe copyMemory(from: bytes) }

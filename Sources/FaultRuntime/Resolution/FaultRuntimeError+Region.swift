@@ -1,4 +1,4 @@
-/// What goes wrong with a region.
+/// The errors that concern a region.
 extension FaultRuntimeError {
   static func rangeOutOfBounds(_ region: Region, _ range: Range<Int>) -> Self {
     Self(

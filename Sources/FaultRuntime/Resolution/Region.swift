@@ -107,7 +107,7 @@ final class Region: TableMember {
   /// Whether closing could not remove the memory.
   var isLeftBehind: Bool { memory.isLeftBehind }
 
-  /// Ends the service of a region whose closing has begun, so that nobody can read a page that no provider gave.
+  /// Ends the service of a region whose closing has begun, so that no thread can read a page that no provider gave.
   ///
   /// - Parameter remove: takes the region out of its table. It is not called if the memory still has to be served.
   func withdraw(removingFromTable remove: () -> Void) {

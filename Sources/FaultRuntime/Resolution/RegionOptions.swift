@@ -1,4 +1,9 @@
 /// How a region is mapped.
+///
+/// ```swift
+/// let options = RegionOptions(name: "index", access: .readOnly, advice: .random)
+/// let region = try runtime.map(provider, options: options)
+/// ```
 public struct RegionOptions: Hashable, Sendable {
   /// What user code may do with the memory. More kinds of access may be added.
   public struct Access: Hashable, Sendable {
@@ -8,9 +13,9 @@ public struct RegionOptions: Hashable, Sendable {
 
     let kind: Kind
 
-    /// Reads and writes. What is written stays in this region; providers never see it.
+    /// The memory can be read and written. Written bytes stay in this region; providers never see them.
     public static let readWrite = Access(kind: .readWrite)
-    /// Reads only: a write is SIGSEGV.
+    /// The memory can be read. A write raises SIGSEGV.
     public static let readOnly = Access(kind: .readOnly)
   }
 
@@ -22,19 +27,19 @@ public struct RegionOptions: Hashable, Sendable {
 
     let kind: Kind
 
-    /// Found out: requests grow while accesses run on, up to the provider's largest, and are as small as the provider
-    /// permits where they do not.
+    /// The runtime adapts to the accesses. Requests grow up to the provider's largest size while accesses continue in
+    /// order, and otherwise have the provider's preferred size.
     public static let normal = Advice(kind: .normal)
-    /// Here and there: each fault brings the provider's preferred size and no more.
+    /// Accesses come in no particular order. Each fault brings the provider's preferred size and no more.
     public static let random = Advice(kind: .random)
-    /// From start to end: each fault brings the provider's largest size.
+    /// Accesses go from the start to the end. Each fault brings the provider's largest size.
     public static let sequential = Advice(kind: .sequential)
 
     /// All kinds of advice that this version of the library knows.
     public static let allCases: [Advice] = Kind.allCases.map { Advice(kind: $0) }
   }
 
-  /// A name for error messages; one is made up where it is nil.
+  /// A name for error messages. If it is nil, the runtime makes up a name.
   public var name: String?
 
   /// What user code may do with the memory.
@@ -43,21 +48,23 @@ public struct RegionOptions: Hashable, Sendable {
   /// How the memory is going to be accessed.
   public var advice: Advice
 
-  /// How often a provider that throws is asked again before a page fails. With the event loop, anything but
-  /// ``RetryPolicy/never`` has the provider asked on threads of the pool, so that nobody else waits.
+  /// How often a provider that throws is asked again before a page fails. With the event loop and any policy other than
+  /// ``RetryPolicy/never``, the provider is asked on threads of the pool, so that other faults do not have to wait.
   public var retry: RetryPolicy
 
-  /// How long a page may take, from the reading of its fault to the provider's answer, attempts and their waits
-  /// included; nil for ever. What is not more than zero counts as a nanosecond. After that the page fails, and what the
-  /// provider answers later is dropped. For a prefetch it is how long each of its requests may take.
+  /// How long a page may take, from the reading of its fault to the provider's answer, including all attempts and the
+  /// waits between them; nil means that there is no limit. A value that is not positive counts as one nanosecond.
+  /// When the time is up, the page fails, and a later answer of the provider is dropped. For a prefetch, this is the
+  /// limit for each of its requests.
   ///
-  /// It ends within a quarter of itself, at least a millisecond, of what it says. It needs a thread that is not the one
-  /// that waits: such a region is never served by its faulting threads (`sigbus`), and its provider is asked on threads
-  /// of the pool. Each call that does not return keeps its thread; another one takes its place, up to 64 of them.
+  /// The runtime looks for overdue pages at intervals of a quarter of the timeout, though at least a millisecond and at
+  /// most half a second, so a page may fail that much later. A timeout needs another thread than the one that waits, so
+  /// only the event loop can serve such a region, and the provider is asked on threads of the pool. A call that does
+  /// not return keeps its thread, and another thread takes the place of that thread, for up to 64 such calls.
   public var timeout: Duration?
 
-  /// Options with the usual values: a made-up name, memory that can be read and written, requests that adapt, no second
-  /// attempt, and no timeout.
+  /// Creates options. By default the runtime makes up a name, the memory can be read and written, requests adapt to
+  /// the accesses, and there is neither a second attempt nor a timeout.
   public init(
     name: String? = nil, access: Access = .readWrite, advice: Advice = .normal, retry: RetryPolicy = .never,
     timeout: Duration? = nil

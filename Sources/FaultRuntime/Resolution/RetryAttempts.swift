@@ -8,9 +8,9 @@ struct RetryAttempts {
 
   init(_ policy: RetryPolicy) { self.policy = policy }
 
-  /// Waits as the policy says, and then says whether to ask again.
+  /// Waits as long as the policy says, and then returns whether to ask again.
   ///
-  /// - Parameter isOver: whether somebody has given up meanwhile; asked every few milliseconds.
+  /// - Parameter isOver: whether the request has been given up in the meantime. It is called every two milliseconds.
   mutating func mayGoOn(after error: any Error, until isOver: () -> Bool) -> Bool {
     guard made < policy.attempts, Self.isWorthRepeating(error) else { return false }
     let now = cuffd_monotonic_nanoseconds()
@@ -27,7 +27,7 @@ struct RetryAttempts {
     return !isOver()
   }
 
-  /// Nanoseconds between a failed attempt and the next. `chance` is from 0 to 1.
+  /// Returns the nanoseconds between a failed attempt and the next one. `chance` is from 0 to 1.
   func wait(after attempt: Int, chance: Double) -> UInt64 {
     let largest = policy.largestBackoff.clampedNanoseconds
     var wait = min(policy.firstBackoff.clampedNanoseconds, largest)
@@ -35,13 +35,13 @@ struct RetryAttempts {
       guard wait > 0, wait < largest else { break }
       wait = wait > largest / 2 ? largest : wait * 2
     }
-    // It may have been set to anything since.
+    // The program may have set the property to any value after the policy was created.
     let jitter = policy.jitter.isNaN ? 0 : min(1, max(0, policy.jitter))
     return UInt64(Double(wait) * (1 - jitter * chance))
   }
 
-  /// What a provider threw may be over the next time, and so may an answer that was too short. What the runtime or the
-  /// kernel refused is refused again.
+  /// An error that a provider throws may be over by the next time, and so may an answer that was too short. What the
+  /// runtime or the kernel has refused is refused again.
   private static func isWorthRepeating(_ error: any Error) -> Bool {
     switch (error as? ResolutionError)?.reason {
     case nil, .answerTooShort: true

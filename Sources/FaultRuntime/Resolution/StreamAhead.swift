@@ -1,20 +1,20 @@
 /// Goes on filling where a sequential reader will be next, while no fault waits. The reader then seldom faults, and the
 /// cost of waking a thread is shared by many pages.
 struct StreamAhead: ~Copyable {
-  /// What is filled without another fault that says that somebody reads on, in bytes.
+  /// How many bytes are filled without another fault, which shows that the program still reads on.
   let distance: Int
   private var region: Region?
   private var next = 0
   private var end = 0
 
-  /// A fault waits for one step at most.
+  /// The size of a step. It is small because a fault that comes during a step has to wait for its end.
   private static let stepByteCount = 64 << 10
 
   init(distance: Int) { self.distance = distance }
 
   var isGoing: Bool { region != nil }
 
-  /// Goes on behind a request that was as wide as requests get.
+  /// Starts behind a request that had the largest possible size.
   mutating func follow(_ run: borrowing FaultRun) {
     region = run.region
     next = run.end
@@ -24,7 +24,7 @@ struct StreamAhead: ~Copyable {
 
   mutating func stop() { region = nil }
 
-  /// Fills a little. An error ends the stream, and is the business of whoever touches the page.
+  /// Makes one step. An error ends the stream, and the first thread that touches the page meets the error again.
   mutating func step(
     _ filler: inout BulkFiller, forbidden: AddressTable?, counting counter: some FillCounter
   ) {
