@@ -62,7 +62,7 @@ struct InThreadSignalTests {
         #expect(read(cts_foreign_page(delivery.signal)) == .signal(100 + delivery.signal))
         #expect(cts_was_blocked(SIGUSR1) == 1)
         #expect(cts_was_blocked(delivery.signal) == (cts_taker(rawValue: number) == CTS_NODEFER ? 0 : 1))
-        // With SA_RESETHAND it is gone after the first.
+        // With SA_RESETHAND, the handler is gone after the first signal.
         #expect(read(cts_foreign_page(delivery.signal)) == .signal(100 + delivery.signal))
       }
     }
@@ -72,7 +72,7 @@ struct InThreadSignalTests {
   func stagingPool() throws {
     let pool = try #require(StagingPool())
     let slots = Monitor<[UInt]>([])
-    // On one CPU, because each has slots of its own.
+    // The thread stays on one CPU, because each CPU has slots of its own.
     let thread = TestThread {
       #expect(cts_run_on_cpu(cuffd_current_cpu()) == 0)
       for _ in 0..<200 {
