@@ -141,7 +141,7 @@ struct EventTests {
 
   @Test("No runtime maps a region where the program has unmapped a part of an open one")
   func hole() async {
-    // Nobody else must take the hole.
+    // The process is a new one, so that no other test takes the hole.
     await #expect(processExitsWith: .success) {
       let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .eventLoop))
       func anywhere() -> UInt {
