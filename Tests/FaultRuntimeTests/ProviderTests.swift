@@ -150,7 +150,7 @@ struct ProviderTests {
 
 @Suite("Providers that are asked by one thread at a time", .timeLimit(.minutes(6)))
 struct SerialProviderTests {
-  /// Notes how many are in it at a time.
+  /// Records how many threads call it at the same time.
   private final class Counted: Sendable {
     private let current = Atomic<Int>(0)
     private let highest = Atomic<Int>(0)
