@@ -278,7 +278,7 @@ struct LifeTests {
           page.append(source)
           return .filled
         }, byteCount: pages * pageBytes, options: RegionOptions(name: "large", advice: .random))
-      // A thread that touches anything new at the limit stops for good, those of the runtime included.
+      // At the limit, a thread that touches new memory stops for ever, and so would the threads of the runtime.
       #expect(cts_lock_memory() == 0)
       let group = try Cgroup()
       try group.enter(limit: 24 << 20)

@@ -35,7 +35,7 @@ struct ResolutionStepTests {
       // The range is not registered, not mapped, or in several mappings; or it is not registered for write
       // protection.
       StepRow(request: request, errno: .noSuchFileOrDirectory, step: .gone),
-      // The process died or called exec.
+      // The process has ended or called exec.
       StepRow(request: request, errno: .noSuchProcess, step: .targetGone),
       // A memory cgroup is at its limit.
       StepRow(request: request, errno: .noMemory, step: .fail(.noMemory)),
