@@ -42,7 +42,7 @@ final class Memory: Sendable {
   let range: AddressRange
   /// A second mapping of the same pages; 0 for a private kind.
   let alias: UInt
-  /// Not after `move` and `unmap`: the addresses may be somebody else's then.
+  /// False after `move` and `unmap`, when the addresses may belong to other memory.
   private let isOurs = Atomic<Bool>(true)
 
   init(mapping kind: MemoryKind, pages: Int, alignment: Int = 1) throws(HostCallError) {

@@ -25,7 +25,7 @@ struct BenchmarkError: Error, CustomStringConvertible {
   init(_ description: String) { self.description = description }
 }
 
-/// Standard error.
+/// Messages on standard error.
 enum Diagnostics {
   static func write(_ line: String) {
     var text = line + "\n"

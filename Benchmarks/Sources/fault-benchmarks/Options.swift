@@ -22,7 +22,7 @@ enum PlantedRegression: String, CaseIterable, ExpressibleByArgument {
   case memory
   /// Regions are advised of random access, so that requests do not grow.
   case widening
-  /// Handlers stay where the scheduler puts them.
+  /// Handlers spin instead of being placed automatically, and the row `cpus-awake` does not keep the CPUs awake.
   case placement
   /// A provider that sleeps does not declare that it may block.
   case blocking
