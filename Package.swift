@@ -1,7 +1,7 @@
 // swift-tools-version: 6.3
 import PackageDescription
 
-/// Every strictness setting that the toolchain offers and that is clean together.
+/// Every strict setting of the toolchain that the code can have at the same time without a warning.
 let strictSwift: [SwiftSetting] = [
   .swiftLanguageMode(.v6),
   .strictMemorySafety(),
@@ -23,9 +23,9 @@ let strictC: [CSetting] = [
 
 let package = Package(
   name: "FaultRuntime",
-  // The command is not declared here. A program that depends on this package fetches what the declared products need, so that
-  // it would fetch the command's packages too. Where this package is the root, every executable target is a product anyway, and
-  // `swift run lazy-mem-demo` works.
+  // `lazy-mem-demo` is not declared as a product. A program that depends on this package fetches the dependencies of
+  // the declared products, so it would also fetch those of the command. In the root package every executable target
+  // is a product anyway, so `swift run lazy-mem-demo` works.
   products: [
     .library(name: "FaultRuntime", targets: ["FaultRuntime"])
   ],
@@ -36,13 +36,13 @@ let package = Package(
   targets: [
     .target(
       name: "CUFFD",
-      // A kernel that makes trouble, for tests; release builds do not contain it.
+      // The macro adds failures of the kernel's requests for tests. Release builds do not contain them.
       cSettings: strictC + [.define("CUFFD_TROUBLE", .when(configuration: .debug))]
     ),
     .target(name: "FaultRuntime", dependencies: ["CUFFD"], swiftSettings: strictSwift),
-    // The C handlers that `lazy-mem-demo bench` measures against: the same files as in the package of the benchmarks.
+    // The C handlers that `lazy-mem-demo bench` compares with. The Benchmarks package builds the same files.
     .target(name: "CFaultReference", path: "Benchmarks/Sources/CReference", cSettings: strictC),
-    // Accesses that survive their signals, for `lazy-mem-demo stress` and for the tests.
+    // Accesses that survive the signals they raise, for `lazy-mem-demo stress` and for the tests.
     .target(name: "CStressSupport", cSettings: strictC),
     .executableTarget(
       name: "lazy-mem-demo",
@@ -57,7 +57,8 @@ let package = Package(
     ),
     .target(
       name: "CTestSupport", dependencies: ["CStressSupport"], path: "Tests/CTestSupport", cSettings: strictC),
-    // What the tests share. It sees the library as its users do: what needs more is beside the tests.
+    // Helpers that the tests share. They use only the public interface of the library; helpers that need more are in
+    // the test targets.
     .target(
       name: "TestSupport",
       dependencies: ["FaultRuntime", "CTestSupport", "CStressSupport"],
@@ -69,7 +70,7 @@ let package = Package(
       dependencies: ["FaultRuntime", "CUFFD", "CTestSupport", "TestSupport"],
       swiftSettings: strictSwift
     ),
-    // The cases of the kernel's own uffd-unit-tests, under the same names: docs/conformance.md.
+    // The cases of the kernel's own uffd-unit-tests, under the same names; see docs/conformance.md.
     .testTarget(
       name: "ConformanceTests",
       dependencies: ["FaultRuntime", "CUFFD", "CTestSupport", "TestSupport"],

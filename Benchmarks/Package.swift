@@ -1,9 +1,10 @@
 // swift-tools-version: 6.3
 import PackageDescription
 
-// A package of its own, so that nobody who uses the library builds benchmarks, and because the executable replaces malloc.
+// The benchmarks are a package of their own for two reasons: programs that use the library do not build them, and the
+// executable replaces malloc.
 
-/// The same strictness as the library's.
+/// The same strict settings as the library's own.
 let strictSwift: [SwiftSetting] = [
   .swiftLanguageMode(.v6),
   .strictMemorySafety(),

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the library worse on purpose, in each way that a threshold is there for, and fails where a threshold does not notice.
-# Builds nothing: after check.sh.
+# Makes the library worse on purpose, once for each regression that a threshold guards against, and fails if a
+# threshold does not notice. Builds nothing; run check.sh before.
 set -eu
 cd "$(dirname "$0")"
 program="$(swift build -c release --show-bin-path)/fault-benchmarks"
@@ -8,7 +8,7 @@ output=$(mktemp)
 trap 'rm -f "$output"' EXIT
 missed=0
 
-# What is planted, the command, and what has to be found.
+# Arguments: the planted regression, the command, and the failure that the command has to report.
 expect() {
   plant=$1 command=$2 found=$3
   status=0

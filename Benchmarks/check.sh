@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the benchmarks and holds the library to thresholds.json. Fails where one of them does not hold.
+# Builds the benchmarks and holds the library to thresholds.json. Fails if one of the thresholds does not hold.
 # Arguments go to `fault-benchmarks all`: --quick for continuous integration, --json, --row NAME.
 set -eu
 cd "$(dirname "$0")"

@@ -1,9 +1,10 @@
 // swift-tools-version: 6.3
 import PackageDescription
 
-// A package of its own, because nothing that is built for fuzzing may get into the library that programs use.
+// The fuzzer is a package of its own, because nothing that is built for fuzzing may get into the library that
+// programs use.
 
-/// The same strictness as the library's.
+/// The same strict settings as the library's own.
 let strictSwift: [SwiftSetting] = [
   .swiftLanguageMode(.v6),
   .strictMemorySafety(),

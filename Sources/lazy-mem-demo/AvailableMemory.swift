@@ -2,7 +2,8 @@ import FoundationEssentials
 
 /// How much memory this process can still fill.
 enum AvailableMemory {
-  /// Bytes; nil where the system does not say. The smaller of what the machine has and what the cgroup allows.
+  /// Returns the smaller of the memory that the machine has available and the memory that the cgroup still allows, in
+  /// bytes. Returns nil if the system reports neither.
   static func byteCount() -> Int? {
     [machine(), cgroup()].compactMap { $0 }.min()
   }
@@ -15,7 +16,8 @@ enum AvailableMemory {
     return nil
   }
 
-  /// The limit of the cgroup that a container sees as its own (version 2), less what it uses.
+  /// Returns the limit of the cgroup that a container sees as its own (version 2), minus what the cgroup already
+  /// uses.
   private static func cgroup() -> Int? {
     func number(_ name: String) -> Int? {
       guard let text = try? String(contentsOfFile: "/sys/fs/cgroup/\(name)", encoding: .utf8) else { return nil }

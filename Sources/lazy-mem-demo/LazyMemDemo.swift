@@ -2,7 +2,7 @@ import ArgumentParser
 import FaultRuntime
 import Glibc
 
-/// The command, and how its failures become one line and an exit code.
+/// The command. It turns each failure into one line and an exit code.
 @main
 struct LazyMemDemo: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -30,7 +30,7 @@ struct LazyMemDemo: ParsableCommand {
       Diagnostics.fail(error.description, .workFailed)
     } catch {
       let text = fullMessage(for: error)
-      // Asking for help is not an error.
+      // A request for help is not an error.
       guard exitCode(for: error) != .success else {
         print(text)
         return
@@ -53,7 +53,7 @@ struct CommandFailure: Error {
   var message: String
 }
 
-/// Standard error.
+/// Messages on standard error.
 enum Diagnostics {
   static func write(_ text: String) { _ = writeAll(text, to: STDERR_FILENO) }
 
@@ -70,7 +70,7 @@ enum Diagnostics {
   }
 }
 
-/// Writes all of `text`; false where that fails.
+/// Writes all of `text`. Returns false if a write fails.
 func writeAll(_ text: String, to descriptor: CInt) -> Bool {
   var rest = Array(text.utf8)[...]
   while !rest.isEmpty {
@@ -81,7 +81,7 @@ func writeAll(_ text: String, to descriptor: CInt) -> Bool {
   return true
 }
 
-/// Prints, and notices when that fails: a full disk must not look like success.
+/// Prints a line. Throws an error if that fails, because a full disk must not look like success.
 func printLine(_ text: String) throws(CommandFailure) {
   guard writeAll(text + "\n", to: STDOUT_FILENO) else {
     throw CommandFailure(message: "cannot write to standard output")

@@ -2,7 +2,7 @@ import ArgumentParser
 import FaultRuntime
 import Glibc
 
-/// The delivery to ask for, in the words of the command line.
+/// The delivery to ask for, as named on the command line.
 enum DeliveryArgument: String, CaseIterable, ExpressibleByArgument {
   case auto
   case eventLoop = "event-loop"
@@ -18,7 +18,7 @@ enum DeliveryArgument: String, CaseIterable, ExpressibleByArgument {
   }
 }
 
-/// The descriptor to ask for, in the words of the command line.
+/// The descriptor to ask for, as named on the command line.
 enum DescriptorArgument: String, CaseIterable, ExpressibleByArgument {
   case auto, full, device
   case userModeOnly = "user-mode-only"
@@ -35,7 +35,7 @@ enum DescriptorArgument: String, CaseIterable, ExpressibleByArgument {
   }
 }
 
-/// `lazy-mem-demo map`: a file, read through lazy memory.
+/// `lazy-mem-demo map`: reads a file through lazy memory.
 struct MapCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "map",
@@ -72,7 +72,7 @@ struct MapCommand: ParsableCommand {
     let path = try file ?? Self.ownExecutable()
     let provider = try FileProvider(path)
     guard provider.byteCount > 0 else { throw CommandFailure(message: "\(path) is empty: there is nothing to map") }
-    // Every page is touched and stays: better one line now than the kernel's killer later.
+    // Every touched page stays resident. An error now is better than the kernel's out-of-memory killer later.
     if let available = AvailableMemory.byteCount(), provider.byteCount > available {
       throw CommandFailure(
         message: "\(path) has \(provider.byteCount) bytes, and only \(available) bytes of memory are available")
@@ -81,7 +81,7 @@ struct MapCommand: ParsableCommand {
     let configuration = FaultRuntimeConfiguration(
       delivery: delivery.delivery,
       descriptorChoice: descriptor.choice,
-      // A raw access cannot throw. Ending here, before the access fails, says why.
+      // A raw access cannot throw. Ending the process here, before the access fails, shows the reason.
       onFailure: { failure in Diagnostics.failImmediately("\(failure)") }
     )
     let runtime = try FaultRuntime(configuration)

@@ -2,7 +2,7 @@ import FaultRuntime
 import FoundationEssentials
 import Histogram
 
-/// What `map` found, for people and for programs.
+/// The result of `map`, as text for people and as JSON for programs.
 struct MapReport: Encodable {
   struct Latency: Encodable {
     var p50: UInt64

@@ -1,4 +1,4 @@
-/// `value` with a fixed number of decimals.
+/// Returns `value` with a fixed number of decimals.
 func fixed(_ value: Double, _ digits: Int) -> String {
   guard value.isFinite else { return "\(value)" }
   let scale = (0..<digits).reduce(1) { product, _ in product * 10 }
@@ -9,7 +9,7 @@ func fixed(_ value: Double, _ digits: Int) -> String {
   return "\(sign)\(scaled / scale)." + String(repeating: "0", count: digits - fraction.count) + fraction
 }
 
-/// `value` with a thin mark after each three digits, so that large numbers can be read.
+/// Returns the rounded `value` with a comma between groups of three digits.
 func grouped(_ value: Double) -> String {
   let digits = Array(fixed(value, 0))
   return String(
@@ -18,7 +18,7 @@ func grouped(_ value: Double) -> String {
     })
 }
 
-/// The middle of the values; 0 where there is none.
+/// Returns the median of the values, or 0 if there are none.
 func median(_ values: [Double]) -> Double {
   guard !values.isEmpty else { return 0 }
   let sorted = values.sorted()

@@ -3,23 +3,23 @@ import Glibc
 import Histogram
 import Synchronization
 
-/// What the touching threads saw.
+/// What the touching threads measured.
 struct TouchResult {
   var pages: Int
   var seconds: Double
   var latency: Histogram<UInt32>
 }
 
-/// Touches every page of a region, once, from a number of threads.
+/// Touches every page of a region once, with a number of threads.
 final class PageToucher: Sendable {
   private let region: LazyRegion
   private let order: TouchOrder
   private let threadCount: Int
   private let pageCount: Int
   private let touched = Atomic<Int>(0)
-  /// Takes what was loaded, so that the compiler cannot leave the loads out.
+  /// Receives a sum of the loaded bytes, so that the compiler cannot remove the loads.
   private let sink = Atomic<UInt8>(0)
-  /// Monotonic nanoseconds.
+  /// The time of the last touch, in monotonic nanoseconds.
   private let lastTouch = Atomic<UInt64>(0)
 
   init(region: LazyRegion, order: TouchOrder, threadCount: Int) {
@@ -29,7 +29,7 @@ final class PageToucher: Sendable {
     pageCount = (region.byteCount + region.pageSize - 1) / region.pageSize
   }
 
-  /// Runs the threads to their end; reports progress now and then.
+  /// Runs the threads to their end, and reports the progress about every 10 ms.
   func run(progress: (Double) -> Void) throws -> TouchResult {
     let start = monotonicNanoseconds()
     var threads: [TouchThread] = []
@@ -53,7 +53,8 @@ final class PageToucher: Sendable {
     let region = self.region
     let bytes = region.bytes
     let pageSize = region.pageSize
-    // Sequential order gives each thread a stretch of its own, random order every n-th page of one permutation.
+    // In sequential order, each thread touches a range of its own. In random order, each thread touches every n-th
+    // page of one permutation.
     let first = order == .sequential ? pageCount * index / threadCount : index
     let end = order == .sequential ? pageCount * (index + 1) / threadCount : pageCount
     let step = order == .sequential ? 1 : threadCount
@@ -62,7 +63,7 @@ final class PageToucher: Sendable {
     var sum: UInt8 = 0
     for position in stride(from: first, to: end, by: step) {
       let page = order == .sequential ? position : permutation[position]
-      // A page that came along with another one is no fault.
+      // A page that an earlier request has brought along does not fault, so its touch is not recorded.
       let faults = !isResident(bytes, page * pageSize)
       let before = monotonicNanoseconds()
       sum &+= unsafe bytes.unsafeLoad(fromByteOffset: page * pageSize, as: UInt8.self)
@@ -93,7 +94,7 @@ private func monotonicNanoseconds() -> UInt64 {
   return UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
 }
 
-/// Whether the page is there already, as `mincore(2)` sees it.
+/// Returns whether the page is already resident, as `mincore(2)` reports it.
 private func isResident(_ bytes: RawSpan, _ offset: Int) -> Bool {
   unsafe bytes.withUnsafeBytes { buffer in
     var residency: UInt8 = 0
@@ -102,9 +103,10 @@ private func isResident(_ bytes: RawSpan, _ offset: Int) -> Bool {
   }
 }
 
-/// A thread outside Swift's cooperative pool: a thread that waits in a fault must not keep a task from running.
+/// A thread outside Swift's cooperative pool. A thread of the pool that waited in a fault would keep tasks from
+/// running.
 private struct TouchThread {
-  // Safe to share: the thread writes the histogram, and `join` reads it when the thread has ended.
+  // Safe to share: the thread writes the histogram, and `join` reads it only after the thread has ended.
   private final class Work: @unchecked Sendable {
     let body: @Sendable () -> Histogram<UInt32>
     var result: Histogram<UInt32>?
@@ -130,7 +132,7 @@ private struct TouchThread {
     }
   }
 
-  /// Waits for the end of the thread. Its result is there once, and the thread has always left one.
+  /// Waits for the end of the thread and returns its result. Every thread stores a result before it ends.
   func join() -> Histogram<UInt32> {
     pthread_join(handle, nil)
     return work.result!

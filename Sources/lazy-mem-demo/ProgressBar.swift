@@ -1,6 +1,6 @@
 import Glibc
 
-/// A bar on standard error, where that is a terminal.
+/// A progress bar on standard error, shown only if that is a terminal.
 struct ProgressBar {
   private static let width = 30
 

@@ -1,7 +1,7 @@
-/// SHA-256 (FIPS 180-4), so that what was read through lazy memory can be compared with `sha256sum`.
+/// SHA-256 (FIPS 180-4), so that a user can compare what was read through lazy memory with `sha256sum`.
 ///
-/// The packages that have it bring a whole cryptography library along, minutes of building for one number. Nothing secret
-/// goes through here.
+/// The command has its own implementation because the packages that offer SHA-256 contain a whole cryptography
+/// library, which takes minutes to build. The hashed data is not secret.
 struct SHA256 {
   private var state: [UInt32] = [
     0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19,
@@ -16,7 +16,7 @@ struct SHA256 {
     partial.reserveCapacity(2 * Self.blockByteCount)
   }
 
-  /// Takes in more of the message.
+  /// Adds more bytes of the message.
   mutating func update(_ bytes: RawSpan) {
     byteCount += UInt64(bytes.byteCount)
     var offset = 0
@@ -34,7 +34,7 @@ struct SHA256 {
     append(bytes.extracting(offset..<bytes.byteCount))
   }
 
-  /// The digest in hexadecimal, as `sha256sum` prints it.
+  /// Returns the digest in hexadecimal, as `sha256sum` prints it.
   consuming func finish() -> String {
     let bitCount = byteCount &* 8
     partial.append(0x80)

@@ -5,8 +5,8 @@ enum TouchOrder: String, CaseIterable, ExpressibleByArgument {
   case sequential, random
 }
 
-/// Every number below `count` once, in an order that looks random and needs no memory: an affine walk over the next power
-/// of two, whose steps outside of the range are left out.
+/// Returns every number below `count` once, in an order that looks random and needs no memory. The generator applies
+/// a bijection of the numbers below the next power of two until the result is in the range.
 struct Permutation {
   let count: Int
   private let mask: UInt64
@@ -18,11 +18,11 @@ struct Permutation {
     mask = size - 1
   }
 
-  /// The `index`-th number.
+  /// Returns the `index`-th number.
   subscript(index: Int) -> Int {
     var value = UInt64(index)
     repeat {
-      // Each line is a bijection of the numbers below the power of two, and so is the whole.
+      // Each line is a bijection of the numbers below the power of two, and so is their composition.
       value = (value &* 0x9e37_79b9_7f4a_7c15 &+ 0x1656_67b1_9e37_79f9) & mask
       value ^= value >> 7
       value = (value &* 0xbf58_476d_1ce4_e5b9) & mask

@@ -41,7 +41,7 @@ static const char device[] = "/dev/userfaultfd";
 int cts_hide_userfaultfd(int number) {
   if (access(device, R_OK | W_OK) == 0) {
     if (unshare(CLONE_NEWNS) < 0) return -errno;
-    // Nothing of this reaches the rest of the machine.
+    // With private propagation, the mounts below do not affect the rest of the machine.
     if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) return -errno;
     if (mount("none", "/dev", "tmpfs", 0, NULL) < 0) return -errno;
   }

@@ -19,7 +19,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-// Between fork and execve nothing but system calls: the tests have threads, which may hold any lock.
+// Between fork and execve the child makes only system calls, because other threads of the tests may hold any lock at
+// the fork.
 
 static const char device_path[] = "/dev/userfaultfd";
 
@@ -29,7 +30,7 @@ static _Noreturn void give_up(const char *what) {
   _exit(120);
 }
 
-// A /dev of the child's own: the nodes that programs need, and perhaps one for userfaultfd.
+// Gives the child a /dev of its own, with the nodes that programs need and, if asked for, one for userfaultfd.
 static void replace_device(enum cts_device device) {
   struct stat node = {0};
   if (stat(device_path, &node) < 0 && device == CTS_DEVICE_FOR_ALL) give_up("there is no device");
@@ -55,7 +56,7 @@ static void install(struct sock_filter *filter, size_t count) {
 #define LOW_HALF offsetof(struct seccomp_data, args[0])
 #define HIGH_HALF (LOW_HALF + 4)
 
-// `matched` where argument & mask == datum, otherwise `other`.
+// Answers userfaultfd(2) with `matched` if argument & mask == datum, and with `other` if not.
 static void install_masked(struct cts_rule rule, uint32_t matched, uint32_t other) {
   struct sock_filter filter[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
@@ -99,7 +100,7 @@ static void install_filter(const struct cts_launch *launch) {
 }
 
 static void drop_capabilities(void) {
-  // Out of the bounding set as well: otherwise execve(2) gives them back to uid 0.
+  // The capabilities also leave the bounding set, because otherwise execve(2) gives them back to uid 0.
   for (unsigned long number = 0; prctl(PR_CAPBSET_READ, number, 0, 0, 0) >= 0; number++) {
     if (prctl(PR_CAPBSET_DROP, number, 0, 0, 0) < 0) give_up("bounding set");
   }
@@ -110,7 +111,8 @@ static void drop_capabilities(void) {
 }
 
 static void become_nobody(void) {
-  // By system calls: those of the C library would look for threads that are not here.
+  // These are direct system calls, because the C library's functions would look for threads that the child does not
+  // have.
   if (syscall(SYS_setgroups, 0, NULL) < 0 || syscall(SYS_setresgid, 65534, 65534, 65534) < 0 ||
       syscall(SYS_setresuid, 65534, 65534, 65534) < 0) {
     give_up("setresuid");
@@ -124,7 +126,7 @@ static void write_text(const char *path, const char *text) {
 }
 
 static void enter_namespace(void) {
-  // After a change of the user the files below belong to root otherwise.
+  // After the change of the user, the files below would otherwise belong to root.
   if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0 || unshare(CLONE_NEWUSER) < 0) give_up("user namespace");
   write_text("/proc/self/setgroups", "deny");
   write_text("/proc/self/uid_map", "0 65534 1");
@@ -142,7 +144,8 @@ static void become(enum cts_user user) {
   }
 }
 
-// In the child. The filter comes before the rights go, because without no_new_privs it needs some.
+// Runs in the child. The filter is installed before the rights are dropped, because without no_new_privs it needs
+// rights.
 static void lower(const struct cts_launch *launch) {
   struct rlimit no_core = {0, 0};
   setrlimit(RLIMIT_CORE, &no_core);

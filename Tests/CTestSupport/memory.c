@@ -114,7 +114,7 @@ struct cts_child cts_child_start(void) {
   int orders[2], replies[2];
   struct cts_child child = {.process = -1};
   if (pipe2(orders, O_CLOEXEC) < 0 || pipe2(replies, O_CLOEXEC) < 0) return child;
-  // Not glibc's fork, which holds the locks of malloc meanwhile: whoever has to read the event could not allocate.
+  // glibc's fork holds the locks of malloc meanwhile, so the thread that has to read the event could not allocate.
   child.process = (int)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
   if (child.process == 0) {
     struct order order;

@@ -21,7 +21,8 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-// Before main, as a program would: the library passes on to us what is not its own.
+// Installed before main, as a program could do it. The library passes on to these handlers the signals that are not
+// its own.
 __attribute__((constructor)) static void install(void) {
   if (cstress_take_signals() < 0) abort();
 }
@@ -152,7 +153,7 @@ int cts_forked(int (*body)(void *context), void *context) {
 int cts_lock_future_memory(void) { return mlockall(MCL_FUTURE) < 0 ? -errno : 0; }
 
 int cts_is_mapped(uintptr_t address, size_t length) {
-  // MS_ASYNC does nothing but look whether the range is mapped.
+  // MS_ASYNC does nothing but check that the whole range is mapped.
   return msync((void *)address, length, MS_ASYNC) == 0;
 }
 
@@ -322,7 +323,7 @@ int cts_cancel_and_join(struct cts_reader *reader) {
 long cts_use_up_mappings(void) {
   size_t size = (size_t)sysconf(_SC_PAGESIZE);
   long count = 0;
-  // Neighbours with other rights cannot be merged.
+  // Neighbouring mappings with different rights cannot be merged.
   while (mmap(NULL, size, count % 2 == 0 ? PROT_READ : PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED) {
     count++;
   }

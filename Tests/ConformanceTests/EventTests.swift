@@ -5,8 +5,8 @@ import Testing
 
 @testable import FaultRuntime
 
-/// What a handler is told of changes to the memory that it serves. In a process of its own, because what was unmapped must
-/// not become another test's memory.
+/// Tests what a handler is told of changes to the memory that it serves. The tests run in processes of their own,
+/// because memory that was unmapped must not become memory of another test.
 extension UffdUnitTests {
   @Test("events", arguments: MemoryKind.here)
   func events(kind: MemoryKind) async {
@@ -46,7 +46,8 @@ extension UffdUnitTests {
   }
 }
 
-/// Lets a thread touch the missing page, and copies `source` there; then a write to it, where it is to be protected.
+/// Lets a thread touch the missing page and copies `source` there. If the page is to be protected, serves a write to
+/// it as well.
 private func serve(
   _ page: AddressRange, from source: Memory, writeProtected: Bool, by uffd: borrowing Userfaultfd
 ) throws {
@@ -76,20 +77,20 @@ private func followChanges(_ kind: MemoryKind, writeProtected: Bool) throws {
   let (first, second) = (filled(kind, 5), filled(kind, 6))
   try uffd.register(memory.range, mode: writeProtected ? [.missing, .writeProtect] : .missing)
   try serve(memory.page(0), from: first, writeProtected: writeProtected, by: uffd)
-  // Protected when it is dropped, and when it is moved.
+  // These pages are protected when they are discarded and when they are moved.
   for index in 1..<3 {
     try unsafe uffd.copy(memory.page(index), from: first.pointer, mode: writeProtected ? .writeProtected : [])
   }
 
-  // A page that was dropped is missing again, not zero.
+  // A page that was discarded is missing again, and does not read as zero.
   let dropping = Later { memory.drop(1) }
   #expect(try uffd.nextMessage() == .remove(start: memory.page(1).start, end: memory.page(1).end))
   #expect(try dropping.result() == nil)
-  // The protection outlives the page, except in anonymous memory; but missing comes first.
+  // Except in anonymous memory, the protection outlives the page. The missing page is reported first.
   #expect(memory.page(1).isWriteProtected == (writeProtected && kind != .anon))
   try serve(memory.page(1), from: second, writeProtected: writeProtected, by: uffd)
 
-  // The registration follows the memory, with what is there, what is missing and what is protected.
+  // The registration moves with the memory, including its present, missing and protected pages.
   let moving = Later { memory.move(to: place) }
   let remap = FaultMessage.remap(
     from: memory.range.start, to: place.range.start, byteCount: UInt64(memory.range.byteCount))
@@ -103,7 +104,7 @@ private func followChanges(_ kind: MemoryKind, writeProtected: Bool) throws {
   #expect(read(place.page(2).start) == .byte(5))
   try serve(place.page(3), from: second, writeProtected: writeProtected, by: uffd)
 
-  // Unmapping half of it is told, and ends the registration of that half only.
+  // Unmapping half of the memory is reported, and ends the registration of that half only.
   let half = AddressRange(start: place.page(2).start, byteCount: 2 * kind.pageBytes)
   let unmapping = Later { unsafe munmap(UnsafeMutableRawPointer(bitPattern: half.start), half.byteCount) }
   #expect(try uffd.nextMessage() == .unmap(start: half.start, end: half.end))
@@ -111,7 +112,7 @@ private func followChanges(_ kind: MemoryKind, writeProtected: Bool) throws {
   expect(.copy, .noSuchFileOrDirectory) { () throws(ResolveError) in try unsafe uffd.copy(half, from: first.pointer) }
   expect(.copy, .fileExists) { () throws(ResolveError) in try unsafe uffd.copy(place.page(0), from: first.pointer) }
   #expect(try !uffd.hasMessage())
-  // Else unmapping it would wait for somebody to read the event.
+  // Otherwise unmapping the memory would wait for a thread that reads the event.
   try uffd.unregister(AddressRange(start: place.range.start, byteCount: 2 * kind.pageBytes))
 }
 
@@ -129,11 +130,11 @@ private func followFork(_ kind: MemoryKind, writeProtected: Bool) throws {
   #expect(!forking.isDone)
   let childUffd = try uffd.nextFork()
   let child = try forking.result()
-  // It is as its parent is.
+  // The child's descriptor has the flags of its parent's.
   #expect(fcntl(childUffd.descriptor, F_GETFD) & FD_CLOEXEC != 0)
   #expect(fcntl(childUffd.descriptor, F_GETFL) & O_NONBLOCK != 0)
 
-  // What is there is there for the child, and what is missing is missing, not zero.
+  // Present pages are present in the child, and missing pages are missing and not zero.
   #expect(child.read(memory.page(0)) == .byte(5))
   child.begin(CTS_READ, memory.page(1))
   #expect(try childUffd.nextFault(in: memory.page(1)) == [])
@@ -151,7 +152,7 @@ private func followFork(_ kind: MemoryKind, writeProtected: Bool) throws {
   }
   #expect(try !uffd.hasMessage())
 
-  // The parent's memory is served by itself: only what is shared has come by way of the child.
+  // The parent's memory is served by itself. Only shared pages have arrived through the child.
   if kind.isShared {
     #expect(read(memory.page(1).start) == .byte(writeProtected ? 9 : 6))
   } else {

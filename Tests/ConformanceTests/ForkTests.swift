@@ -5,8 +5,8 @@ import Testing
 
 @testable import FaultRuntime
 
-/// What becomes of write protection in a child. In a process of their own: a userfaultfd that is told of forks would hold up
-/// those of other tests.
+/// Tests what happens to write protection in a child. The tests run in processes of their own, because a userfaultfd
+/// that is told of forks would delay the forks of other tests.
 extension UffdUnitTests {
   @Test(
     "wp-fork", .enabled(if: Host.has(.writeProtectHugetlbfsShmem), SkipReason.writeProtectShmem),
@@ -50,13 +50,14 @@ extension UffdUnitTests {
   }
 }
 
-/// Memory whose first page is protected, and maybe pinned, which makes fork copy it at once.
+/// Makes memory whose first page is protected. With `pinned`, that page is also pinned, so that fork copies it at
+/// once.
 private func protected(
   _ kind: MemoryKind, pinned: Bool, by uffd: borrowing Userfaultfd
 ) throws -> (memory: Memory, pin: CInt) {
   let memory = try Memory(mapping: kind, pages: 2)
   memory.range.fill(1)
-  // Before the protection, since to pin is to write.
+  // The page is pinned before it is protected, because pinning is a write.
   let pin = pinned ? cts_pin(memory.page(0).start, memory.pageBytes) : -1
   if pinned { try #require(pin >= 0) }
   try uffd.register(memory.range, mode: .writeProtect)
@@ -66,7 +67,7 @@ private func protected(
   return (memory, pin)
 }
 
-/// After the fork: the parent is as protected as it was.
+/// Checks after the fork that the parent's memory is protected as before.
 private func checkParent(_ memory: Memory, of uffd: borrowing Userfaultfd) throws {
   let page = memory.page(0)
   #expect(page.isWriteProtected)
@@ -77,7 +78,7 @@ private func checkParent(_ memory: Memory, of uffd: borrowing Userfaultfd) throw
   #expect(!page.isWriteProtected)
 }
 
-/// What the pin did: the child has a copy, the parent has kept the very page.
+/// Checks the effect of the pin: the child has a copy, and the parent has kept the original page.
 private func checkPin(_ memory: Memory, pinned: Bool) {
   if !memory.kind.isShared { #expect(memory.page(0).isExclusive == pinned) }
 }
@@ -87,7 +88,7 @@ private func forkWriteProtected(_ kind: MemoryKind, pinned: Bool) throws {
   let (memory, pin) = try protected(kind, pinned: pinned, by: uffd)
   let child = Child()
   checkPin(memory, pinned: pinned)
-  // Nobody watches over the child, so nothing may stay protected there.
+  // No process serves the faults of the child, so no page may stay protected there.
   #expect(!child.isWriteProtected(memory.page(0)))
   #expect(!child.isWriteProtected(memory.page(1)))
   #expect(child.read(memory.page(0)) == .byte(1))
@@ -108,14 +109,14 @@ private func forkWriteProtectedWithEvent(_ kind: MemoryKind, pinned: Bool) throw
   #expect(child.isWriteProtected(memory.page(0)))
   #expect(!child.isWriteProtected(memory.page(1)))
   #expect(child.read(memory.page(0)) == .byte(1))
-  // The write of the child is reported to the child's descriptor, and lifted there.
+  // The child's write is reported to the child's descriptor, which also lifts the protection.
   child.begin(CTS_WRITE, memory.page(0), 2)
   #expect(try childUffd.nextFault(in: memory.page(0)) == [.write, .writeProtect])
   #expect(try !uffd.hasMessage())
   try childUffd.afterEvent { () throws(ResolveError) in try childUffd.writeProtect(memory.page(0), false) }
   #expect(child.finish() == .byte(2))
   #expect(!child.isWriteProtected(memory.page(0)))
-  // Which is not the parent's.
+  // The parent's protection is not lifted by that.
   try checkParent(memory, of: uffd)
   #expect(try !childUffd.hasMessage())
   if pinned { close(pin) }

@@ -6,9 +6,9 @@ import Testing
 
 @testable import FaultRuntime
 
-/// What of the host only these tests ask for.
+/// Properties of the host that only these tests need.
 extension Host {
-  /// EVENT_FORK makes `UFFDIO_API` fail for whoever may not use it.
+  /// Whether this process may use EVENT_FORK. If not, `UFFDIO_API` fails with that feature.
   static let forkEvents = (try? Userfaultfd.open(DescriptorKind.allCases, wanting: .eventFork)) != nil
   static let hugePageSize = Int(cuffd_huge_page_size())
   static let pins: Bool = {
@@ -17,7 +17,7 @@ extension Host {
     if pin >= 0 { close(pin) }
     return pin >= 0
   }()
-  /// Linux 6.13, which takes the protection off what `mremap` moves out of a registration.
+  /// Whether `mremap` removes the protection from memory that it moves out of a registration, as since Linux 6.13.
   static let dropsProtectionOnRemap: Bool = {
     var name = utsname()
     guard unsafe uname(&name) == 0 else { return false }
@@ -27,17 +27,18 @@ extension Host {
   }()
 }
 
-/// Pages of hugetlbfs. The kernel keeps a pool of them, empty by default; a superuser may let it take more while they are
-/// used, which puts nothing aside.
+/// Pages of hugetlbfs. The kernel keeps a pool of them, which is empty by default. A superuser may allow it to take
+/// more pages while they are used, which does not reserve memory.
 enum HugePages {
-  /// As many as the tests use at a time, with room to spare.
+  /// The number of pages that the tests use at a time, with room to spare.
   static let needed = 64
   private static let limitPath = "/proc/sys/vm/nr_overcommit_hugepages"
 
-  /// Bytes in one; 0 where there are none.
+  /// The number of bytes in a huge page; 0 if there are none.
   static let size = (meminfo("Hugepagesize") ?? 0) * 1024
 
-  /// Pages of 32 MiB and more would ask too much memory of a machine for what they show.
+  /// Whether the tests can have huge pages. Pages of 32 MiB and more are not used, because they would take too much
+  /// memory for what they test.
   static let canBeHad: Bool = {
     guard size > 0, size < 32 << 20 else { return false }
     if (meminfo("HugePages_Free") ?? 0) - (meminfo("HugePages_Rsvd") ?? 0) >= needed { return true }
@@ -48,7 +49,7 @@ enum HugePages {
 
   static var limit: Int { Int(lines(limitPath).first ?? "") ?? 0 }
 
-  /// Does nothing for an ordinary user, whose pool is large enough where his tests run.
+  /// Sets the limit. Does nothing for an ordinary user; if such a user's tests run, the pool is large enough.
   static func setLimit(_ limit: Int) {
     guard let file = unsafe fopen(limitPath, "w") else { return }
     unsafe fputs(String(limit), file)
@@ -56,7 +57,7 @@ enum HugePages {
   }
 }
 
-/// Lets the kernel take huge pages while a suite runs.
+/// A trait that allows the kernel to take huge pages while a suite runs.
 struct HugePageAllowance: SuiteTrait, TestScoping {
   var isRecursive: Bool { false }
 
@@ -72,10 +73,10 @@ struct HugePageAllowance: SuiteTrait, TestScoping {
   }
 }
 
-/// The cases of the kernel's `uffd-unit-tests` that the library can express, under the kernel's names, each with every kind
-/// of memory that the kernel has and this host offers. `docs/conformance.md` is the list.
+/// The cases of the kernel's `uffd-unit-tests` that the library can express, under the kernel's names. Each case runs
+/// with every kind of memory that the kernel's case has and that this host offers. `docs/conformance.md` lists them.
 ///
-/// One at a time: the kernel's huge pages are few, and most of the tests start a process.
+/// The tests run one at a time, because there are few huge pages and most of the tests start a process.
 @Suite("uffd-unit-tests", .serialized, .timeLimit(.minutes(6)), HugePageAllowance())
 struct UffdUnitTests {
   @Test("Every case runs with hugetlb too", .enabled(if: HugePages.canBeHad, SkipReason.hugetlb))

@@ -15,7 +15,7 @@ enum MemoryKind: String, CaseIterable, Codable, Sendable, CustomTestStringConver
   case hugetlb
   case hugetlbPrivate = "hugetlb-private"
 
-  /// Those that this host offers. `UffdUnitTests.hugetlb` is skipped where that is not all of them.
+  /// The kinds that this host offers. If some are missing, `UffdUnitTests.hugetlb` is skipped.
   static let here = allCases.filter { !$0.isHuge || HugePages.canBeHad }
   static let sharedHere = here.filter(\.isShared)
 
@@ -40,9 +40,9 @@ final class Memory: Sendable {
   let kind: MemoryKind
   let pageBytes: Int
   let range: AddressRange
-  /// A second mapping of the same pages; 0 where the kind is a private one.
+  /// A second mapping of the same pages; 0 for a private kind.
   let alias: UInt
-  /// Not after `move` and `unmap`: the addresses may be somebody else's then.
+  /// False after `move` and `unmap`, when the addresses may belong to other memory.
   private let isOurs = Atomic<Bool>(true)
 
   init(mapping kind: MemoryKind, pages: Int, alignment: Int = 1) throws(HostCallError) {
@@ -71,7 +71,7 @@ final class Memory: Sendable {
     return KernelErrno(returned: cuffd_unmap(UInt64(range.start), range.byteCount))
   }
 
-  /// mremap(2).
+  /// Moves the memory to `place` with mremap(2).
   func move(to place: Reservation) -> KernelErrno? {
     isOurs.store(false, ordering: .relaxed)
     return KernelErrno(returned: cts_move_mapping(range.start, range.byteCount, place.range.start))
@@ -83,20 +83,20 @@ final class Memory: Sendable {
 
   func page(_ index: Int) -> AddressRange { pages(index..<(index + 1)) }
 
-  /// The same page in the second mapping.
+  /// Returns the same page in the second mapping.
   func aliasPage(_ index: Int) -> AddressRange {
     AddressRange(start: alias + UInt(index * pageBytes), byteCount: pageBytes)
   }
 
   var pointer: UnsafeRawPointer { unsafe UnsafeRawPointer(bitPattern: range.start)! }
 
-  /// Keeps forks of other tests from sharing the pages: what is shared is not moved.
+  /// Keeps forks of other tests from sharing the pages, because shared pages cannot be moved.
   func keepFromChildren() {
     let start = unsafe UnsafeMutableRawPointer(bitPattern: range.start)
     unsafe madvise(start, range.byteCount, MADV_DONTFORK)
   }
 
-  /// Drops the page, so that it is missing again: what is shared has to go from the file as well.
+  /// Discards the page, so that it is missing again. A shared page is also removed from its file.
   func drop(_ index: Int) -> KernelErrno? { drop(page(index).start) }
 
   func drop(_ address: UInt) -> KernelErrno? {
@@ -106,7 +106,7 @@ final class Memory: Sendable {
   }
 }
 
-/// A place for memory to be moved to, which unmaps what it has become.
+/// A place that memory can be moved to. `deinit` unmaps whatever is there.
 final class Reservation: Sendable {
   let range: AddressRange
   private let pageBytes: Int
@@ -130,13 +130,13 @@ extension AddressRange {
     unsafe memset(UnsafeMutableRawPointer(bitPattern: start)!, CInt(value), byteCount)
   }
 
-  /// Whether all of it reads as `value`. Only for pages that are there.
+  /// Returns whether every byte of the range reads as `value`. All pages must be present.
   func holdsOnly(_ value: UInt8) -> Bool {
     let bytes = unsafe UnsafeRawBufferPointer(start: UnsafeRawPointer(bitPattern: start), count: byteCount)
     return unsafe bytes[0] == value && memcmp(bytes.baseAddress!, bytes.baseAddress! + 1, byteCount - 1) == 0
   }
 
-  /// What the kernel's page table says of the first page.
+  /// Whether the kernel's page table marks the first page as write-protected.
   var isWriteProtected: Bool { bits & CTS_PAGE_WRITE_PROTECTED != 0 }
   var isExclusive: Bool { bits & CTS_PAGE_EXCLUSIVE != 0 }
 
@@ -146,7 +146,7 @@ extension AddressRange {
     return bits
   }
 
-  /// How many of its bytes are mapped as huge pages.
+  /// Returns how many bytes of the range are mapped as huge pages.
   func hugeByteCount() -> Int {
     let pagemap = unsafe cuffd_file_open("/proc/self/pagemap")
     defer { _ = cuffd_close(pagemap) }

@@ -6,7 +6,7 @@ import Testing
 
 @testable import FaultRuntime
 
-/// Minor faults: the page is in the file, but not in this mapping of it.
+/// Tests minor faults: the page is in the file, but not in this mapping of the file.
 extension UffdUnitTests {
   @Test("minor", .enabled(if: Host.has(.minorShmem), SkipReason.minorShmem), arguments: MemoryKind.sharedHere)
   func minor(kind: MemoryKind) throws {
@@ -19,14 +19,14 @@ extension UffdUnitTests {
       let isWrite = index == 1
       let toucher = Later { isWrite ? write(1, to: page.start) : read(page.start) }
       #expect(try uffd.nextFault(in: page) == (isWrite ? [.minor, .write] : .minor))
-      // What the handler does to the page before it lets the thread go on is what the thread finds.
+      // The handler changes the page before it resolves the fault, and the thread must find the change.
       memory.aliasPage(index).fill(0xf0)
       try uffd.continue(page)
       #expect(try toucher.result() == .byte(isWrite ? 1 : 0xf0))
       #expect(read(page.end - 1) == .byte(0xf0))
       expect(.continue, .fileExists) { () throws(ResolveError) in try uffd.continue(page) }
     }
-    // It is the same page: what is written here shows there.
+    // Both mappings show the same page, so a write here appears there.
     #expect(write(3, to: memory.page(2).start) == .byte(3))
     #expect(read(memory.aliasPage(2).start) == .byte(3))
     #expect(try !uffd.hasMessage())
@@ -50,7 +50,7 @@ extension UffdUnitTests {
       try uffd.continue(page, mode: .writeProtected)
       #expect(try reader.result() == .byte(4))
       #expect(page.isWriteProtected)
-      // Readers pass, a writer waits.
+      // Readers are not stopped, but a writer waits.
       #expect(page.holdsOnly(4))
       let writer = Later { write(5, to: page.start) }
       #expect(try uffd.nextFault(in: page) == [.write, .writeProtect])
@@ -82,7 +82,7 @@ extension UffdUnitTests {
       try uffd.continue(page)
       #expect(try reader.result() == .byte(7))
     }
-    // Where the file becomes a huge page, pages that nobody continued must not appear in the registered mapping.
+    // When the file gets a huge page, pages that were not continued must not appear in the registered mapping.
     try #require(cts_collapse(memory.alias, size) == 0)
     #expect(alias.hugeByteCount() == size)
     let page = memory.page(9)
@@ -91,7 +91,7 @@ extension UffdUnitTests {
     #expect(alias.holdsOnly(7))
     try uffd.continue(page)
     #expect(try reader.result() == .byte(7))
-    // All the others at once; those two or three are there again or still.
+    // All pages are continued. Those that were continued before may still be mapped.
     for index in 0..<(size / memory.pageBytes) {
       do throws(ResolveError) { try uffd.continue(memory.page(index)) } catch {
         #expect(error.errno == .fileExists)

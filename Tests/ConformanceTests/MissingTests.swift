@@ -33,7 +33,7 @@ extension UffdUnitTests {
     let source = Memory(.anon, pages: kind.pageBytes / MemoryKind.anon.pageBytes)
     source.range.fill(7)
     #expect(try uffd.register(memory.range, mode: .missing).contains(.poison))
-    // Every other page fails, whoever waits for it, and again.
+    // Every other page fails, for a waiting thread and again later.
     for index in 0..<4 {
       let page = memory.page(index)
       let reader = Later { read(page.start) }
@@ -46,7 +46,8 @@ extension UffdUnitTests {
     expect(.poison, .fileExists) { () throws(ResolveError) in try uffd.poison(memory.page(0)) }
     expect(.poison, .fileExists) { () throws(ResolveError) in try uffd.poison(memory.page(1)) }
     #expect(try !uffd.hasMessage())
-    // A copy cures one, dropping the marker the other. (Dropping the page of the file, as MADV_REMOVE does, is not enough.)
+    // A copy cures one poisoned page, and discarding the marker cures the other. Removing the page from its file with
+    // MADV_REMOVE is not enough.
     try unsafe uffd.copy(memory.page(0), from: source.pointer)
     #expect(memory.page(0).holdsOnly(7))
     let page = memory.page(2)
@@ -68,7 +69,7 @@ extension UffdUnitTests {
     let dropping = Later { memory.drop(3) }
     #expect(eventually { isReadable(uffd.descriptor) })
 
-    // Nothing is done, and nothing is reported as done: a caller that trusted the count would skip pages.
+    // The kernel does nothing and reports nothing as done. A caller that trusted a count would skip pages.
     expect(.copy, .resourceTemporarilyUnavailable) { () throws(ResolveError) in
       try unsafe uffd.copy(memory.page(0), from: source.pointer)
     }

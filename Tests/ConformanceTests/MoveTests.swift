@@ -6,7 +6,7 @@ import Testing
 
 @testable import FaultRuntime
 
-/// UFFDIO_MOVE is for anonymous memory only.
+/// Tests UFFDIO_MOVE, which works for anonymous memory only.
 extension UffdUnitTests {
   @Test("move", .enabled(if: Host.has(.move), SkipReason.move))
   func move() throws {
@@ -23,7 +23,7 @@ extension UffdUnitTests {
       try uffd.move(page, from: source.page(index).start)
       #expect(try reader.result() == .byte(UInt8(10 + index)))
       #expect(page.holdsOnly(UInt8(10 + index)))
-      // The source is empty, and not a copy.
+      // The source is empty afterwards, because the page was moved and not copied.
       #expect(source.page(index).holdsOnly(0))
     }
     source.page(0).fill(1)
@@ -47,7 +47,7 @@ extension UffdUnitTests {
     try uffd.move(half, from: source.range.start)
     #expect(try reader.result() == .byte(5))
     #expect(half.holdsOnly(5))
-    // In one piece.
+    // The page was moved as one huge page.
     #expect(half.hugeByteCount() == size)
     #expect(source.range.hugeByteCount() == 0)
     #expect(source.range.holdsOnly(0))
@@ -63,7 +63,7 @@ extension UffdUnitTests {
     let target = hugeTarget()
     let source = try filledHugePage(6)
     try uffd.register(target.range, mode: .missing)
-    // The middle of it, to a place that has another offset in its huge page: only small pages can do that.
+    // The middle of the source goes to a place with another offset in its huge page, which only small pages can do.
     let part = AddressRange(start: source.range.start + UInt(target.pageBytes * 2), byteCount: size / 2)
     let place = AddressRange(start: target.range.start + UInt(target.pageBytes * 5), byteCount: size / 2)
     let reader = Later { read(place.end - 1) }
@@ -73,11 +73,11 @@ extension UffdUnitTests {
     #expect(place.holdsOnly(6))
     #expect(target.range.hugeByteCount() == 0)
     #expect(source.range.hugeByteCount() == 0)
-    // What was not moved has stayed.
+    // The rest of the source has stayed in place.
     #expect(part.holdsOnly(0))
     #expect(AddressRange(start: source.range.start, byteCount: source.pageBytes * 2).holdsOnly(6))
     #expect(AddressRange(start: part.end, byteCount: Int(source.range.end - part.end)).holdsOnly(6))
-    // What is around it is still missing.
+    // The pages around the target are still missing.
     let next = target.page(4)
     let neighbour = Later { read(next.start) }
     #expect(try uffd.nextFault(in: next) == [])
@@ -88,13 +88,14 @@ extension UffdUnitTests {
   private func hugeTarget() -> Memory {
     let size = Host.hugePageSize
     let target = Memory(.anon, pages: 2 * size / MemoryKind.anon.pageBytes, alignment: size)
-    // Else the fault itself puts a page table there, and the huge page has to be taken apart for it.
+    // Without this advice, the fault itself would create a page table there, and the huge page would have to be
+    // split.
     let start = unsafe UnsafeMutableRawPointer(bitPattern: target.range.start)
     unsafe madvise(start, target.range.byteCount, MADV_HUGEPAGE)
     return target
   }
 
-  /// Memory that is one huge page, whatever the allocator thinks of it at first.
+  /// Makes memory that is one huge page, even if the kernel did not allocate one at first.
   private func filledHugePage(_ value: UInt8) throws -> Memory {
     let size = Host.hugePageSize
     let source = Memory(.anon, pages: size / MemoryKind.anon.pageBytes, alignment: size)

@@ -5,7 +5,8 @@ import Testing
 
 @testable import FaultRuntime
 
-/// The cases that have a meaning for a region, asked of a region: what the program sees, not what the kernel is told.
+/// Runs the cases that are meaningful for a region with a region. The tests check what the program sees, and not the
+/// requests to the kernel.
 extension UffdUnitTests {
   @Test("zeropage of a region", arguments: [Delivery.eventLoop, .sigbus])
   func zeropageOfRegion(delivery: Delivery) throws {
@@ -33,7 +34,7 @@ extension UffdUnitTests {
     let region = try runtime(delivery).map(provider, byteCount: 4 * hostPageBytes)
     for index in 0..<4 {
       let page = AddressRange(start: region.range.start + UInt(index * hostPageBytes), byteCount: hostPageBytes)
-      // Whoever touches it, wherever, and again.
+      // Every touch fails, from any thread, anywhere in the page, and again later.
       let other = Later { read(page.end - 1) }
       #expect(try other.result() == (index % 2 == 0 ? .signal(SIGBUS) : .byte(7)))
       #expect(read(page.start) == (index % 2 == 0 ? .signal(SIGBUS) : .byte(7)))
@@ -44,7 +45,7 @@ extension UffdUnitTests {
 
   @Test("sigbus of a region")
   func sigbusOfRegion() throws {
-    // The signal is there, but the library takes it: the program sees bytes only.
+    // The signal is raised, but the library handles it, so the program only sees bytes.
     let region = try runtime(.sigbus).map(offsets(), byteCount: 8 * hostPageBytes)
     #expect(region.delivery == .sigbus)
     for index in [3, 0, 7] {
@@ -62,12 +63,13 @@ extension UffdUnitTests {
     let region = try runtime(server == .faultingThread ? .sigbus : .eventLoop)
       .map(provider, byteCount: 4 * hostPageBytes)
     let address = region.range.start + UInt(hostPageBytes)
-    // The thread runs, drops the page and faults again while whoever served it has yet to finish with the first fault.
+    // The thread continues, discards the page and faults again, while the server may not have finished with the first
+    // fault.
     let toucher = Later { () -> Access in
       for _ in 0..<2000 {
         let written = write(99, to: address)
         guard written == .byte(99), cuffd_discard(UInt64(address), hostPageBytes) == 0 else { return written }
-        // It is asked for again, and is not zero.
+        // The page is requested again, and does not read as zero.
         let found = read(address)
         if found != .byte(2) { return found }
       }
@@ -85,7 +87,8 @@ extension UffdUnitTests {
       let first = AddressRange(start: region.range.start, byteCount: hostPageBytes)
       let second = AddressRange(start: first.end, byteCount: hostPageBytes)
       #expect(read(first.start) == .byte(1))
-      // Without an event nobody could serve the child. So it has no such memory, rather than zeros.
+      // Without an event, no process could serve the child. The child therefore has no such memory, rather than
+      // zeros.
       let child = Child()
       #expect(child.read(first) == .signal(SIGSEGV))
       #expect(child.read(second) == .signal(SIGSEGV))
@@ -94,7 +97,7 @@ extension UffdUnitTests {
   }
 }
 
-/// Who answers the faults of a region.
+/// The thread that answers the faults of a region.
 private enum Server: CaseIterable { case handler, pool, faultingThread }
 
 private var hostPageBytes: Int { MemoryKind.anon.pageBytes }
@@ -103,7 +106,7 @@ private func runtime(_ delivery: Delivery) throws -> FaultRuntime {
   try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))
 }
 
-/// Each page holds its number, counted from 1.
+/// Returns a provider that fills each page with its number, counted from 1.
 private func offsets(mayBlock: Bool = false) -> ClosureProvider {
   ClosureProvider(requestSize: .singlePage, permissions: mayBlock ? .standard : .inMemory) { request, page in
     page.append(repeating: UInt8(request.offset / hostPageBytes + 1), count: request.byteCount)

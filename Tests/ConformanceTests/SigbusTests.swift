@@ -4,7 +4,7 @@ import Testing
 
 @testable import FaultRuntime
 
-/// UFFD_FEATURE_SIGBUS: the thread that faults gets a signal, and nobody a message.
+/// Tests UFFD_FEATURE_SIGBUS: the faulting thread gets a signal, and the descriptor gets no message.
 extension UffdUnitTests {
   @Test("sigbus", arguments: MemoryKind.here)
   func sigbus(kind: MemoryKind) throws {
@@ -68,7 +68,7 @@ extension UffdUnitTests {
       #expect(child.write(1, to: page) == .signal(SIGBUS))
       try childUffd.writeProtect(page, false)
       #expect(child.write(1, to: page) == .byte(1))
-      // The file has the page now; where there is none the parent's is still missing.
+      // A shared page is in the file now. For a private kind, the parent's page is still missing.
       #expect(read(page.start) == (kind.isShared ? .byte(1) : .signal(SIGBUS)))
       #expect(try !uffd.hasMessage())
       #expect(try !childUffd.hasMessage())
@@ -76,7 +76,7 @@ extension UffdUnitTests {
   }
 }
 
-/// The source of a copy into one page.
+/// Returns a source for a copy into one page.
 func filled(_ kind: MemoryKind, _ value: UInt8 = 7) -> Memory {
   let source = Memory(.anon, pages: kind.pageBytes / MemoryKind.anon.pageBytes)
   source.range.fill(value)

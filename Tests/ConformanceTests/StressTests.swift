@@ -4,8 +4,8 @@ import Testing
 
 @testable import FaultRuntime
 
-/// uffd-stress in small: threads count in random pages, whose content leaves and comes back by faults, again and again. A
-/// page that came late, twice, or with other bytes loses counts.
+/// A small version of uffd-stress. Threads count in random pages, whose content is discarded and comes back through
+/// faults, again and again. A page that came late, twice, or with wrong bytes loses counts.
 extension UffdUnitTests {
   @Test("uffd-stress", arguments: MemoryKind.here)
   func stress(kind: MemoryKind) throws {
@@ -38,13 +38,13 @@ extension UffdUnitTests {
       for thread in threads { #expect(try thread.result() == 0) }
       #expect(writeProtected ? lifted >= counters.pageCount : lifted == 0)
       #expect(counters.total() == round * threadCount * countsPerThread)
-      // The content goes to where the next faults find it.
+      // The content is saved where the next faults find it.
       unsafe memcpy(UnsafeMutableRawPointer(mutating: store.pointer), memory.pointer, memory.range.byteCount)
       for page in 0..<counters.pageCount { #expect(memory.drop(page) == nil) }
     }
   }
 
-  /// Answers faults until `isFinished`. Returns how often it lifted a protection.
+  /// Answers faults until `isFinished` returns true. Returns how often it lifted a protection.
   private func serve(
     _ memory: Memory, from store: Memory, writeProtected: Bool, by uffd: borrowing Userfaultfd,
     until isFinished: () -> Bool
@@ -66,7 +66,7 @@ extension UffdUnitTests {
           do throws(ResolveError) {
             try unsafe uffd.copy(page, from: source, mode: writeProtected ? .writeProtected : [])
           } catch {
-            // Two threads have asked for it.
+            // Two threads have faulted on this page.
             guard error.errno == .fileExists else { throw error }
             try uffd.wake(page)
           }
@@ -77,7 +77,7 @@ extension UffdUnitTests {
   }
 }
 
-/// A counter at the start and one at the end of each page, which are always the same, under a lock for the page.
+/// Counters at the start and at the end of each page, which always agree, under a lock for each page.
 private final class Counters: Sendable {
   let pageCount: Int
   private let memory: Memory
@@ -89,7 +89,7 @@ private final class Counters: Sendable {
     locks = (0..<pageCount).map { _ in Monitor(0) }
   }
 
-  /// Counts in random pages. Returns how often the two counters differed, or were not what was counted last.
+  /// Counts in random pages. Returns how often a counter differed from the last count.
   func count(_ times: Int, seed: UInt64) -> Int {
     var state = seed &* 0x9e37_79b9_7f4a_7c15 | 1
     var wrong = 0

@@ -5,11 +5,11 @@ import Testing
 
 @testable import FaultRuntime
 
-/// A forked child that touches memory when told.
+/// A forked child that touches memory on command.
 final class Child: Sendable {
   private let child: cts_child
 
-  /// Blocks while the event has not been read.
+  /// Forks the child. Blocks until the event of the fork has been read, if there is one.
   init() {
     child = cts_child_start()
     precondition(child.process > 0, "cannot fork")
@@ -37,7 +37,7 @@ final class Child: Sendable {
     return finish()
   }
 
-  /// Whether the child's own page table protects the page.
+  /// Returns whether the child's own page table protects the page.
   func isWriteProtected(_ range: AddressRange) -> Bool {
     begin(CTS_LOOK, range)
     guard case .byte(let bits) = finish() else {
@@ -66,7 +66,7 @@ extension Userfaultfd {
     return buffer[0]
   }
 
-  /// Waits for a fault of `page`, and returns what kind of access it was.
+  /// Waits for a fault of `page`, and returns its flags.
   func nextFault(
     in page: AddressRange, sourceLocation: SourceLocation = #_sourceLocation
   ) throws -> FaultFlags {
@@ -93,7 +93,8 @@ extension Userfaultfd {
     return buffer.count > 0
   }
 
-  /// Calls `body` until the thread that caused an event has run on: until then nothing is resolved.
+  /// Calls `body` until the thread that caused an event has continued, because until then the kernel resolves
+  /// nothing.
   func afterEvent(_ body: () throws(ResolveError) -> Void) throws {
     var last: ResolveError?
     try #require(
@@ -108,7 +109,7 @@ extension Userfaultfd {
   }
 }
 
-/// Calls `body`, which must fail as described.
+/// Calls `body`, which must throw the described error.
 func expect(
   _ request: ResolveRequest, _ errno: KernelErrno, completed: Int = 0,
   sourceLocation: SourceLocation = #_sourceLocation,

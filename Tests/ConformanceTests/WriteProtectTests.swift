@@ -10,25 +10,25 @@ extension UffdUnitTests {
     let memory = Memory(.anon, pages: 2)
     let page = memory.page(0)
     try uffd.register(memory.range, mode: .writeProtect)
-    // A page that nobody has touched.
+    // No thread has touched the page yet.
     try uffd.writeProtect(memory.range, true)
     #expect(page.isWriteProtected)
     try uffd.writeProtect(memory.range, false)
     #expect(!page.isWriteProtected)
-    // Reading puts a page there, which is protected as the empty one was.
+    // Reading places a page, which is protected like the empty one.
     try uffd.writeProtect(memory.range, true)
     #expect(read(page.start) == .byte(0))
     #expect(page.isWriteProtected)
-    // Dropping it drops the protection, of the page and of the empty one.
+    // Discarding drops the protection of a present page and of an empty one.
     #expect(memory.drop(0) == nil)
     #expect(memory.drop(1) == nil)
     #expect(!page.isWriteProtected)
     #expect(!memory.page(1).isWriteProtected)
-    // A page of zeros can be protected too.
+    // The zero page can be protected too.
     #expect(read(page.start) == .byte(0))
     try uffd.writeProtect(page, true)
     #expect(page.isWriteProtected)
-    // The first write to either is reported.
+    // The first write to each page is reported.
     try uffd.writeProtect(memory.page(1), true)
     for index in 0..<2 {
       let page = memory.page(index)
@@ -54,7 +54,7 @@ extension UffdUnitTests {
       from: memory.range.start, to: destination.range.start, byteCount: UInt64(memory.range.byteCount))
     #expect(try uffd.nextMessage() == moved)
     #expect(try mover.result() == nil)
-    // The protection has come along, and so has the registration.
+    // The protection and the registration have moved with the memory.
     let page = destination.page(0)
     #expect(page.isWriteProtected)
     #expect(!destination.page(1).isWriteProtected)

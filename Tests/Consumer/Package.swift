@@ -1,8 +1,8 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-// A program of somebody else's, which depends on the library as any program would: what it needs has to be public, and
-// nothing of the library's own settings helps it. `scripts/check-consumer` builds and tests it.
+// A program outside the library's package, which depends on the library as any program would. Everything that it uses
+// must be public, and it has none of the library's own settings. `scripts/check-consumer` builds and tests it.
 
 let usersSettings: [SwiftSetting] = [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]
 let library: [Target.Dependency] = [.product(name: "FaultRuntime", package: "FaultRuntime")]
@@ -16,9 +16,9 @@ let package = Package(
   ]
 )
 
-// The examples of README.md, which `scripts/check-consumer` has just written to this directory. They are not kept in the tree,
-// where they would be second copies. A fragment may introduce names
-// that it does not use, so that it is not held to have no warnings.
+// The examples of README.md, which `scripts/check-consumer` has just written to this directory. They are not kept in
+// the tree, because they would be second copies. A fragment may introduce names that it does not use, so warnings are
+// not errors there.
 if Context.environment["README_EXAMPLES"] != nil {
   package.targets += [
     .executableTarget(

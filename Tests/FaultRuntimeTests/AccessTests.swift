@@ -19,7 +19,7 @@ struct AccessTests {
     return try FaultRuntime(configuration)
   }
 
-  /// A region whose bad pages cannot be had.
+  /// Maps a region whose provider throws an error for every request that contains a page of `bad`.
   private func region(
     _ asker: Asker, byteCount: Int, bad: Set<Int> = [], asked: Requests = Requests(), largest: Int = 4,
     closeTimeout: Duration = .seconds(5)
@@ -83,10 +83,10 @@ struct AccessTests {
     #expect(error?.code == .pageFailed)
     #expect(error?.failure?.offset == 3 * pageBytes)
     #expect(error?.failure?.cause is Broken)
-    // Poisoned by now, it is the same error.
+    // The page is poisoned by now, and the error is the same.
     #expect(region.access(3 * pageBytes) == .signal(region.failureSignal))
     #expect(throws: FaultRuntimeError.self) { try unsafe region.withUnsafeResident(0..<(8 * pageBytes)) { _ in } }
-    // The pin of a call that failed is gone.
+    // A call that failed leaves no pin behind, so closing does not wait.
     region.close()
     #expect(region.isClosed)
   }
@@ -138,7 +138,7 @@ struct AccessTests {
       }
       closer.withLock { $0 = thread }
       #expect(eventually { region.isClosed })
-      // Still the right bytes, though the closing has begun.
+      // The bytes are still right, although closing has begun.
       let byte = unsafe bytes[7]
       #expect(byte == expectedByte(7))
       let error = #expect(throws: FaultRuntimeError.self) { try unsafe region.withUnsafeResident(0..<1) { _ in } }
@@ -272,7 +272,7 @@ struct AccessTests {
       try unsafe region.forEachUnsafePiece(of: 0..<pageBytes) { _, _ in Issue.record("called") }
     }
     #expect(error?.failure?.cause as? ResolutionError == .deadlineExceeded(.milliseconds(20)))
-    // Another thread has taken the place of the stuck one.
+    // Another thread has replaced the stuck one.
     let other = try runtime.map(patternProvider(mayBlock: true), byteCount: pageBytes)
     #expect(mismatches(in: other) == [])
     gate.open()

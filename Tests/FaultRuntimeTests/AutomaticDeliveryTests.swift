@@ -3,7 +3,7 @@ import Testing
 
 @testable import FaultRuntime
 
-/// What `auto` decides, for everything that it may be asked.
+/// Checks what `auto` decides, for every possible question.
 @Suite("What auto picks", .timeLimit(.minutes(6)))
 struct AutomaticDeliveryTests {
   static let descriptors: [AutomaticDelivery.Descriptor] = [
@@ -11,7 +11,7 @@ struct AutomaticDeliveryTests {
     .deadly("a filter kills"),
   ]
 
-  /// Every question that there is.
+  /// Every possible question.
   static let questions: [AutomaticDelivery] = descriptors.flatMap { descriptor in
     (0..<16).map { bits in
       AutomaticDelivery(
@@ -20,7 +20,7 @@ struct AutomaticDeliveryTests {
     }
   }
 
-  /// The rules, said in another way than the code says them: from each delivery to who gets it.
+  /// The rules in another form than in the code: for each delivery, the questions that lead to it.
   private func expected(_ question: AutomaticDelivery) -> Delivery? {
     let features: UserfaultfdFeatures? =
       if case .available(let features) = question.descriptor { features } else { nil }

@@ -20,7 +20,7 @@ struct BadInputTests {
       try runtime.map(provider, byteCount: byteCount, options: RegionOptions(name: "bad"))
     }
     #expect(runtime.regionCount == 0, sourceLocation: sourceLocation)
-    // It goes on working.
+    // The runtime must still work after the error.
     let region = try runtime.map(patternProvider(), byteCount: 10)
     #expect(region.access(9) == .byte(expectedByte(9)), sourceLocation: sourceLocation)
     return error
@@ -159,7 +159,7 @@ struct BadInputTests {
         try FaultRuntime(FaultRuntimeConfiguration(descriptorChoice: choice))
       }
       #expect(error?.code == .userfaultfdUnavailable)
-      // The kernel has it, or the tests could not run: so it is the filter.
+      // The kernel has userfaultfd, because the tests run, so the cause must be the filter.
       #expect(error?.advice?.contains("seccomp filter answers userfaultfd(2) with ENOSYS") == true)
     }
   }
@@ -179,7 +179,7 @@ struct BadInputTests {
   @Test("What is not needed is not asked for, and comes last where nothing else is to be had")
   func leastDescriptor() throws {
     let automatic = DescriptorChoice.automatic
-    // Before Linux 5.11 the first two are EINVAL and ENOENT.
+    // Before Linux 5.11, the kernel answers the first with EINVAL and the second with ENOENT.
     #expect(automatic.candidates(servingSystemCalls: false) == [.userModeOnly, .deviceUserModeOnly, .full])
     #expect(automatic.candidates(servingSystemCalls: true) == [.full, .device])
     #expect(try FaultRuntime().descriptor == .userModeOnly)
@@ -217,7 +217,7 @@ struct BadInputTests {
       var limit = rlimit(rlim_cur: 3, rlim_max: before.rlim_max)
       #expect(unsafe setrlimit(resource, &limit) == 0)
       let error = #expect(throws: FaultRuntimeError.self) { try FaultRuntime() }
-      // Whatever runs at the end of the process may need descriptors.
+      // Code that runs at the end of the process may need descriptors.
       #expect(unsafe setrlimit(resource, &before) == 0)
       #expect(error?.code == .userfaultfdUnavailable)
       #expect(error?.advice?.contains("RLIMIT_NOFILE") == true)

@@ -13,7 +13,7 @@ struct CPULatencyTests {
 
   private static var heldDescriptors: Int { descriptorKinds()[device, default: 0] }
 
-  /// The latency that the system is held to, in microseconds; -1 where it does not say.
+  /// The latency limit of the system in microseconds; -1 if it cannot be read.
   private static var target: Int32 {
     let descriptor = unsafe open(device, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { return -1 }
@@ -27,7 +27,7 @@ struct CPULatencyTests {
   func held() async {
     await #expect(processExitsWith: .success) {
       #expect(Self.heldDescriptors == 0)
-      // Somebody else may be holding it; then there is nothing to see afterwards.
+      // Another process may hold the system to the same limit. Then the end of this request is not visible.
       let before = Self.target
       var region: LazyRegion?
       do {

@@ -19,7 +19,7 @@ struct ConcurrencyTests {
     let wrong = Atomic<Int>(0)
     let threads = (0..<threadCount).map { index in
       TestThread {
-        // Each thread walks all pages with a stride of its own, so that every page is fought for.
+        // Each thread walks all pages with a stride of its own, so that the threads compete for every page.
         let stride = [7, 11, 13, 17, 19, 23, 29, 31][index % 8]
         for step in 0..<pages {
           let offset = (step * stride + index) % pages * pageBytes + index
@@ -95,7 +95,7 @@ struct ConcurrencyTests {
   func eventStorm(retriesAtOnce: Bool) throws {
     var configuration = FaultRuntimeConfiguration()
     configuration.additionalFeatures = .eventRemove
-    // Without immediate retries, every EAGAIN takes the way over the timer.
+    // Without immediate retries, every EAGAIN is retried by the timer.
     if !retriesAtOnce { configuration.immediateRetries = 0 }
     configuration.handlerThreads = 1
     let runtime = try FaultRuntime(configuration)
@@ -111,7 +111,7 @@ struct ConcurrencyTests {
       }, byteCount: pages * pageBytes)
     let address = region.address
 
-    // First one event that certainly comes between the reading of a fault and its answer.
+    // The first event certainly comes between the reading of a fault and its answer.
     let first = TestThread { #expect(read(address) == .byte(expectedByte(0))) }
     #expect(eventually { requests.all.count == 1 })
     let discard = unsafe cts_discard_on_thread(address + UInt(pageBytes), pageBytes)
@@ -119,10 +119,10 @@ struct ConcurrencyTests {
     gate.open()
     #expect(first.join())
     unsafe cts_join(discard)
-    // The kernel asked for patience.
+    // The kernel has answered with EAGAIN.
     #expect(runtime.statistics.deferrals > 0)
 
-    // Then as many as there can be.
+    // After that, there are as many events as possible.
     let wrong = Atomic<Int>(0)
     let isDone = Atomic<Bool>(false)
     let progress = Atomic<Int>(0)
@@ -144,12 +144,12 @@ struct ConcurrencyTests {
         let before = progress.load(ordering: .relaxed)
         unsafe madvise(start, pageBytes, MADV_DONTNEED)
         step += 1
-        // The kernel resolves nothing from one event to the next: a thread that does nothing but cause them starves
-        // everybody else, so this one lets the others take a step in between.
+        // Between two events the kernel resolves nothing. A thread that only causes events would starve all other
+        // threads, so this one lets them take a step in between.
         while progress.load(ordering: .relaxed) == before, !isDone.load(ordering: .relaxed) { sched_yield() }
       }
     }
-    // More faults than pages: the rest is of pages that were there.
+    // There are more faults than pages, so some of them are for pages that were resident before.
     #expect(eventually { progress.load(ordering: .relaxed) > 1500 && runtime.statistics.faults > 4 * pages })
     isDone.store(true, ordering: .relaxed)
     for thread in readers + [discarder] { #expect(thread.join()) }
@@ -160,7 +160,8 @@ struct ConcurrencyTests {
 
 @Suite("Presence and absence that others cause", .timeLimit(.minutes(6)))
 struct InterferenceTests {
-  /// A runtime whose only handler is held in a provider until the gate opens, so that faults wait unread meanwhile.
+  /// A runtime whose only handler is blocked in a provider until the gate opens, so that faults stay unread
+  /// meanwhile.
   private struct Held {
     let runtime: FaultRuntime
     let gate = Gate()
@@ -189,7 +190,7 @@ struct InterferenceTests {
     let region = try held.runtime.map(patternProvider(), byteCount: 2 * pageBytes)
     let victim = TestThread { #expect(region.access(pageBytes + 3) == .byte(0x33)) }
     #expect(eventually { waiters(on: region.descriptorNumber).unread == 1 })
-    // Somebody else fills the page and wakes nobody.
+    // The test fills the page through another way and wakes no thread.
     let other = Scratch(pages: 1)
     other.fill(0x33)
     try region.fillBehindItsBack(1, from: other)
@@ -226,7 +227,7 @@ struct InterferenceTests {
     let region = try runtime.map(
       patternProvider(requestSize: RequestSize(preferred: preferred * pageBytes, largest: 8 * pageBytes)),
       byteCount: 8 * pageBytes)
-    // One page becomes a mapping of its own, in the middle of a unit.
+    // One page in the middle of a unit becomes a mapping of its own.
     let part = unsafe UnsafeMutableRawPointer(bitPattern: region.address + UInt(2 * pageBytes))
     #expect(unsafe mprotect(part, pageBytes, PROT_READ) == 0)
     #expect(mismatches(in: region) == [])
@@ -239,7 +240,8 @@ struct InterferenceTests {
     let region = try runtime.map(
       patternProvider(requestSize: RequestSize(preferred: 4 * pageBytes, largest: 8 * pageBytes)),
       byteCount: 8 * pageBytes)
-    // With a guard in its place at once: any other thread's memory would get into a hole, and go with the region.
+    // A guard mapping replaces the page at once. In a hole, the kernel could place memory of another thread, which
+    // would then be unmapped with the region.
     let part = unsafe UnsafeMutableRawPointer(bitPattern: region.address + UInt(pageBytes))
     let flags = MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS
     #expect(unsafe mmap(part, pageBytes, PROT_NONE, flags, -1, 0) == part)
@@ -267,7 +269,7 @@ struct InterferenceTests {
       }, byteCount: 4 * pageBytes)
     let victim = TestThread { #expect(region.access(0) == .signal(SIGBUS)) }
     #expect(eventually { requests.all.count == 1 })
-    // While the provider works, an event arrives that nobody reads before the copy.
+    // While the provider works, an event arrives that no thread reads before the copy.
     let discard = unsafe cts_discard_on_thread(region.address + UInt(3 * pageBytes), pageBytes)
     #expect(eventually { hasUnreadEvent(region.descriptorNumber) })
     gate.open()
@@ -289,7 +291,7 @@ struct InterferenceTests {
     let descriptor = Atomic<CInt>(-1)
     let busy = try runtime.map(
       ClosureProvider(requestSize: .singlePage) { request, page in
-        // Each fault is answered when the other threads are back in the queue.
+        // Each fault is answered only when the other threads wait again.
         eventually {
           waiters(on: descriptor.load(ordering: .relaxed)).all == readerCount || isDone.load(ordering: .relaxed)
             || next.load(ordering: .relaxed) >= pages
@@ -312,7 +314,7 @@ struct InterferenceTests {
       let region = try runtime.map(patternProvider(), byteCount: pageBytes)
       let before = next.load(ordering: .relaxed)
       region.close()
-      // A count of faults, not of seconds: a handful is what was queued before.
+      // The limit is a number of faults and not of seconds. A handful of them was queued before.
       #expect(next.load(ordering: .relaxed) - before < 1000)
     }
     isDone.store(true, ordering: .relaxed)
@@ -412,7 +414,7 @@ struct RegionTableTests {
           }, UnsafeMutableRawPointer(mutating: UnsafeRawPointer(pointer)))
       }
       #expect(result == 42)
-      // Each one that hangs takes as long as its alarm.
+      // Each child that hangs takes as long as its alarm.
       if result != 42 { break }
     }
     isDone.store(true, ordering: .relaxed)
@@ -429,7 +431,8 @@ struct RegionTableTests {
     #expect(reports.count(for: 1, now: 3 * second) == 0)
     reports.add(1, now: 3 * second)
     #expect(reports.count(for: 1, now: 3 * second) == 1)
-    // Many pages at once: the one that was quiet longest makes room, the others keep their counts.
+    // Many pages are reported at once. The page without a report for the longest time makes room, and the others keep
+    // their counts.
     for page in 2...65 { reports.add(UInt(page), now: 3 * second + UInt64(page)) }
     #expect(reports.count(for: 1, now: 3 * second + 100) == 0)
     #expect(reports.count(for: 2, now: 3 * second + 100) == 1)

@@ -21,8 +21,8 @@ struct DeadlineTests {
     return try FaultRuntime(configuration)
   }
 
-  /// A provider that does not answer for some pages until the gate opens. It says that it does not block, and that it may run
-  /// in the faulting thread; both do not matter where there is a timeout.
+  /// A provider that does not answer for some pages until the gate opens. It declares that it does not block and that
+  /// it may run in the faulting thread. Neither matters for a region with a timeout.
   private func provider(
     stuckAt stuck: Set<Int>, until gate: Gate, largest: Int = 1, entered: Requests = Requests()
   ) -> ClosureProvider {
@@ -40,7 +40,7 @@ struct DeadlineTests {
     }
   }
 
-  /// Long enough for pages that do come, on a busy machine under a sanitizer.
+  /// Long enough for pages that do come, even on a busy machine under a sanitizer.
   private static let timeout = Duration.milliseconds(500)
   private let options = RegionOptions(name: "slow", timeout: Self.timeout)
 
@@ -60,7 +60,7 @@ struct DeadlineTests {
     #expect(eventually { runtime.statistics.lateAnswers == 1 })
     #expect(!region.isResident(pageBytes))
     #expect(region.access(pageBytes) == .signal(SIGBUS))
-    // Now that it answers, it can be cured.
+    // The provider answers again, so the page can be cured.
     try region.retry(0..<(4 * pageBytes))
     #expect(mismatches(in: region) == [])
   }
@@ -112,7 +112,7 @@ struct DeadlineTests {
       }, byteCount: 8 * pageBytes, options: RegionOptions(advice: .random, timeout: .milliseconds(100)))
     let waiter = TestThread { #expect(region.access(0) == .signal(SIGBUS)) }
     #expect(eventually { runtime.statistics.lateAnswers == 1 })
-    // The only thread has gone on to something else.
+    // The only thread of the pool has continued with other work.
     #expect(region.access(2 * pageBytes) == .byte(expectedByte(2 * pageBytes)))
     told.open()
     #expect(waiter.join())
@@ -147,7 +147,7 @@ struct DeadlineTests {
   func queued() throws {
     let gate = Gate()
     let runtime = try runtime(threads: 1)
-    // Without a timeout of its own it keeps the only thread.
+    // This region has no timeout, so its call occupies the only thread.
     let stuck = try runtime.map(
       ClosureProvider { request, page in
         gate.wait()

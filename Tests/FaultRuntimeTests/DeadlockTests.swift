@@ -11,7 +11,7 @@ import Testing
   "Providers that touch lazy memory which waits for them", .timeLimit(.minutes(6)),
   .enabled(if: Host.features.contains(.poison), SkipReason.poison))
 struct DeadlockTests {
-  /// Where regions are, for providers that were made before them.
+  /// The addresses of regions, for providers that were made before their regions.
   private final class Places: Sendable {
     private let addresses = Monitor<[UInt]>([])
     func add(_ region: LazyRegion) { addresses.withLock { $0.append(region.address) } }
@@ -20,7 +20,7 @@ struct DeadlockTests {
 
   private struct Touched: Error { var signal: CInt }
 
-  /// Touches `page` of the region number `index`; what it reads is what it answers.
+  /// Returns a provider that touches `page` of the region number `index` and answers with the byte that it reads.
   private static func toucher(
     _ places: Places, _ index: Int, page: Int, mayBlock: Bool, inFaultingThread: Bool = false
   ) -> ClosureProvider {
@@ -30,7 +30,7 @@ struct DeadlockTests {
       request, buffer in
       switch read(places[index] + UInt(page * pageBytes)) {
       case .byte(let byte): buffer.append(repeating: byte, count: request.byteCount)
-      // What the runtime did about it is SIGBUS, where a program would have died.
+      // The runtime fails the access with SIGBUS. Without a handler, a program would die here.
       case .signal(let signal): throw Touched(signal: signal)
       case .never: throw Touched(signal: 0)
       }
@@ -79,7 +79,7 @@ struct DeadlockTests {
     #expect(region.access(0) == .signal(SIGBUS))
     let found = deadlock(other, at: 0)
     #expect(found == SelfDeadlock(region: "one", range: 0..<pageBytes, touchedRegion: "other", touchedOffset: 0))
-    // It can be had by somebody else.
+    // Another thread can have the page.
     try other.retry(0..<pageBytes)
     #expect(mismatches(in: other) == [])
   }
@@ -211,7 +211,7 @@ struct DeadlockTests {
         options: RegionOptions(name: "region \(1 - index)"))
     }
     for region in regions { places.add(region) }
-    // Region 0 asks for region 1, whose provider asks for region 0: the second end is the one that is found.
+    // Region 0 asks for region 1, whose provider asks for region 0. The deadlock is found at the second access.
     #expect(regions[0].access(0) == .signal(SIGBUS))
     #expect(
       deadlock(regions[0], at: 0)
@@ -241,7 +241,7 @@ struct DeadlockTests {
   func faultingThread(throughAnother: Int, delivery: Delivery) throws {
     let runtime = try runtime(delivery: delivery)
     let places = Places()
-    // Each touches the other; or the only one touches itself.
+    // With two regions, each provider touches the other region. With one, the provider touches its own region.
     let regions = try (0...throughAnother).map { index in
       try runtime.map(
         Self.toucher(places, throughAnother - index, page: 0, mayBlock: false, inFaultingThread: true),
@@ -257,7 +257,7 @@ struct DeadlockTests {
 
   @Test(
     "Faulting threads that go from page to page without end stop at a depth",
-    // The address sanitizer's signal stack has 32 KiB, and its frames are large.
+    // The signal stack of the address sanitizer has only 32 KiB, and its frames are large.
     .enabled(if: !Host.isSanitized, SkipReason.sanitizer), arguments: Delivery.inFaultingThread)
   func endless(delivery: Delivery) throws {
     let runtime = try runtime(delivery: delivery)
@@ -314,10 +314,10 @@ struct DeadlockTests {
     #expect(
       eventually {
         let found = cuffd_thread_waits_in_fault(sleeping.load(ordering: .relaxed))
-        // A kernel without symbols does not tell.
+        // A kernel without symbols does not report where a thread sleeps.
         return found == 1 || found == -ENOSYS
       })
-    // More than there are CPUs: some of them only would run if they could.
+    // There may be more spinning threads than CPUs, so some of them are runnable but do not run.
     let isOver = Atomic<Bool>(false)
     let spinning = Monitor<[UInt32]>([])
     let spinners = (0..<4).map { _ in

@@ -47,13 +47,13 @@ struct RegionPartsTests {
         119, 1005, 1009, 2000, 2004, nil, 2010, 160,
       ])
     #expect([99, 200].map { parts.place(of: $0) } == [nil, nil])
-    // What was moved into the place of what is gone is not what was there.
+    // Memory that was moved to the former place of other memory is not the memory that was there before.
     parts.remove(range(160, 200))
     parts.move(from: range(100, 105), to: 160)
     #expect([100, 160].map { parts.place(of: $0) } == [160, nil])
     #expect(!parts.contain(range(160, 162)))
     #expect(parts.contain(range(106, 110)))
-    // And back.
+    // The memory is moved back.
     parts.move(from: range(160, 165), to: 100)
     #expect(parts.contain(range(100, 110)))
   }
@@ -65,7 +65,7 @@ struct RegionPartsTests {
     #expect(parts.ranges == [range(120, 200), range(1050, 1070)])
     #expect(parts.origin(of: 1049) == nil)
     #expect(parts.origin(of: 1050) == 100)
-    // Two parts of it at once, with what is not its own in between.
+    // The move covers two parts of the region, with memory in between that is not the region's.
     parts.move(from: range(150, 1060), to: 3000)
     #expect(parts.ranges == [range(120, 150), range(1060, 1070), range(3000, 3050), range(3900, 3910)])
     #expect(parts.origin(of: 3049) == 199)
@@ -112,7 +112,7 @@ struct EventTests {
     (pages.lowerBound * pageBytes)..<(pages.upperBound * pageBytes)
   }
 
-  /// Memory of the program's own in the place of a part of the region.
+  /// Maps memory of the program over a part of the region, and returns its address.
   private func take(_ pages: Range<Int>, of region: LazyRegion) -> UInt {
     let start = unsafe UnsafeMutableRawPointer(bitPattern: region.address + UInt(pages.lowerBound * pageBytes))
     let flags = MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS
@@ -141,13 +141,14 @@ struct EventTests {
 
   @Test("No runtime maps a region where the program has unmapped a part of an open one")
   func hole() async {
-    // Nobody else must take the hole.
+    // The process is a new one, so that no other test takes the hole.
     await #expect(processExitsWith: .success) {
       let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .eventLoop))
       func anywhere() -> UInt {
         UInt(bitPattern: unsafe mmap(nil, 4 * pageBytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))
       }
-      /// Fills the places that the kernel likes better. False: something of the process was there first.
+      /// Fills the places that the kernel prefers to the hole. Returns false if the kernel has placed other memory of
+      /// the process in the hole.
       func isNextPlace(_ hole: UInt) -> Bool {
         (0..<1_000).contains { _ in anywhere() == hole }
       }
@@ -169,7 +170,7 @@ struct EventTests {
         #expect(other.address + UInt(4 * pageBytes) <= region.address || other.address >= end)
         #expect(other.access(0) == .byte(expectedByte(0, seed: 1)))
       }
-      // It is given back, at the latest when everything of those regions is gone.
+      // The regions give the hole back, at the latest when all of their memory is gone.
       #expect(eventually { anywhere() == hole })
       #expect(region.access(7 * pageBytes) == .byte(expectedByte(7 * pageBytes)))
     }
@@ -196,7 +197,7 @@ struct EventTests {
     held.withLock { $0 = region }
     try region.populate()
     #expect(try #require(discarding.withLock { $0 }).join())
-    // The program goes on as soon as the event is read, and it is reported after that.
+    // The program continues as soon as the event is read, and the event is reported after that.
     #expect(eventually { events.all == [.discarded(region: "mine", range: pages(0..<1))] })
     #expect(mismatches(in: region) == [])
   }
@@ -218,7 +219,7 @@ struct EventTests {
   func moved(mayBlock: Bool) throws {
     let region = try region(mayBlock: mayBlock)
     #expect(region.access(2 * pageBytes) == .byte(expectedByte(2 * pageBytes)))
-    // A place that nobody else takes.
+    // The target is memory that no other code takes.
     let target = Scratch(pages: 3)
     let start = unsafe UnsafeMutableRawPointer(bitPattern: region.address + UInt(2 * pageBytes))
     let moved = target.range.start
@@ -228,14 +229,14 @@ struct EventTests {
     #expect(read(moved + UInt(pageBytes)) == .signal(SIGBUS))
     #expect(region.failures.map(\.offset) == [3 * pageBytes])
     #expect(region.failures.first?.cause as? ResolutionError == .memoryMoved)
-    // If not this, something else is there now.
+    // The place is occupied now, by this mapping or by another one.
     let hole = unsafe mmap(
       start, 3 * pageBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_POPULATE,
       -1, 0)
     defer { if unsafe hole == start { _ = unsafe munmap(hole, 3 * pageBytes) } }
     #expect(region.failure(at: 3 * pageBytes)?.cause as? ResolutionError == .memoryMoved)
     #expect(region.access(6 * pageBytes) == .byte(expectedByte(6 * pageBytes)))
-    // It is still the region's, so nobody reads zeros there after the end either.
+    // The moved memory still belongs to the region, so a thread does not read zeros there after the end either.
     region.close()
     #expect(read(moved + UInt(2 * pageBytes)) == .signal(SIGSEGV))
   }

@@ -20,7 +20,7 @@ struct FailureTests {
       FaultRuntimeConfiguration(handlerThreads: 1, onFailure: { [failures] in failures.add($0) }))
   }
 
-  /// What the hook was told, in order.
+  /// The failures that the hook received, in order.
   private final class Failures: Sendable {
     private let list = Monitor<[PageFailure]>([])
     func add(_ failure: PageFailure) { list.withLock { $0.append(failure) } }
@@ -55,7 +55,7 @@ struct FailureTests {
     for index in 0..<16 where index != 5 {
       #expect(region.access(index * pageBytes + 1) == .byte(expectedByte(index * pageBytes + 1)))
     }
-    // It stays that way, and nobody is asked again.
+    // The page stays failed, and the provider is not asked again.
     #expect(region.access(5 * pageBytes) == .signal(SIGBUS))
     expectOneFailure(of: region, at: 5 * pageBytes, Refused(page: 5))
     #expect(region.failures[0].description.contains("region 'five', page at offset \(5 * pageBytes)"))
@@ -103,7 +103,7 @@ struct FailureTests {
   func tooShort() throws {
     let provider = ClosureProvider(requestSize: RequestSize(preferred: 4 * pageBytes, largest: 4 * pageBytes)) {
       request, page in
-      // Never more than the first two pages and a half of the region.
+      // The provider answers with at most the first two and a half pages of the region.
       let end = min(request.range.upperBound, 2 * pageBytes + pageBytes / 2)
       if request.offset < end { page.append((request.offset..<end).lazy.map { expectedByte($0) }) }
       return .filled
@@ -112,7 +112,7 @@ struct FailureTests {
     #expect(region.access(0) == .byte(expectedByte(0)))
     #expect(region.access(pageBytes) == .byte(expectedByte(pageBytes)))
     #expect(runtime.statistics.requests == 1)
-    // Half a page is no page: the other half would be somebody else's bytes, or zeros that nobody gave.
+    // Half of a page is not a page. The other half would hold other data, or zeros that the provider did not supply.
     #expect(region.access(2 * pageBytes) == .signal(SIGBUS))
     expectOneFailure(
       of: region, at: 2 * pageBytes, ResolutionError.answerTooShort(produced: pageBytes / 2, wanted: pageBytes))
@@ -162,7 +162,7 @@ struct FailureTests {
 
   @Test("Lending memory that has been unmapped to a prefetch of huge pages is an error, not a crash")
   func lentUnmappedHuge() async {
-    // Nobody else must map anything there.
+    // The process is a new one, so that no other test maps memory at the lent addresses.
     await #expect(processExitsWith: .success) {
       let huge = max(Int(cuffd_huge_page_size()), pageBytes)
       let scratch = Scratch(pages: 2 * huge / pageBytes)
@@ -214,7 +214,7 @@ struct FailureTests {
       }, byteCount: pageBytes)
     #expect(region.access(0) == .signal(SIGBUS))
     let cause = region.failures.first?.cause as? ResolutionError
-    // Older kernels look at the address only when they read there.
+    // Older kernels check the address only when they read from it.
     #expect(cause == .refused(.invalidArgument) || cause == .refused(.badAddress))
     #expect(region.failures.count == 1)
   }
@@ -277,13 +277,14 @@ struct FailureTests {
     let region = try runtime.map(patternProvider(), byteCount: 8 * pageBytes)
     let address = region.address
     let descriptor = region.descriptorNumber
-    // The handler is held by another region, so these faults are in its queue, unread, when the closing begins.
+    // The handler is blocked by another region, so these faults are still unread in its queue when closing begins.
     let first = TestThread { #expect(blocking.access(0) == .byte(1)) }
     #expect(eventually { waiters(on: descriptor).all == 1 && waiters(on: descriptor).unread == 0 })
     let victims = (0..<4).map { index in
       TestThread {
         let outcome = read(address + UInt(index * pageBytes))
-        // SIGBUS of the poisoned page, or SIGSEGV if the thread got to run only when all access was gone.
+        // The access raises SIGBUS if the page is poisoned, or SIGSEGV if the thread ran only after all access was
+        // removed.
         #expect(outcome == .signal(SIGBUS) || outcome == .signal(SIGSEGV))
       }
     }
@@ -301,14 +302,15 @@ struct FailureTests {
   func closeWithStaleFault() throws {
     let first = Gate()
     let second = Gate()
-    // Held at page 0 and at page 1.
+    // The provider is blocked at page 0 and at page 1.
     let holding = ClosureProvider(permissions: .onHandler) { request, page in
       (request.offset == 0 ? first : second).wait()
       page.append(repeating: 1, count: request.byteCount)
       return .filled
     }
     let region = try runtime.map(patternProvider(mayBlock: true), byteCount: pageBytes)
-    // Faults of a batch are served in the order of their addresses, and the other region's has to be the first.
+    // Faults of a batch are served in the order of their addresses, and the fault of the other region must be the
+    // first.
     var others: [LazyRegion] = []
     while (others.last?.address ?? UInt.max) > region.address, others.count < 100 {
       others.append(try runtime.map(holding, byteCount: 2 * pageBytes))
@@ -322,7 +324,7 @@ struct FailureTests {
     #expect(eventually { waiters(on: descriptor).unread == 2 })
     first.open()
     #expect(holder.join())
-    // Both were read; one is being served, and the other one gets its page from the pool.
+    // The handler has read both faults. It serves one of them, and the other one gets its page from the pool.
     #expect(eventually { waiters(on: descriptor).all == 2 && waiters(on: descriptor).unread == 0 })
     try region.populate()
     #expect(toucher.join())
@@ -352,7 +354,7 @@ struct FailureTests {
     region.close()
     #expect(victim.join())
     gate.open()
-    // The late answer finds nothing to fill, and the runtime goes on.
+    // The late answer has no page to fill, and the runtime continues.
     let next = try runtime.map(patternProvider(), byteCount: pageBytes)
     #expect(next.access(0) == .byte(expectedByte(0)))
     #expect(read(address) == .signal(SIGSEGV))
@@ -409,7 +411,7 @@ struct FailureTests {
           let blocked = UInt64(line.split(whereSeparator: \.isWhitespace).last ?? "", radix: 16) ?? 0
           return blocked & (1 << UInt64(signal - 1)) != 0
         }
-        // The C library starts a thread with everything blocked; its own mask comes when it first runs.
+        // The C library starts a thread with all signals blocked. The thread sets its own mask when it first runs.
         #expect(eventually { ![SIGBUS, SIGSEGV, SIGILL, SIGFPE, SIGTRAP].contains(where: isBlocked) })
         #expect([SIGUSR1, SIGTERM, SIGALRM, SIGPROF, SIGINT, SIGCHLD].allSatisfy(isBlocked))
       }
@@ -424,11 +426,12 @@ struct FailureTests {
       let rounds = 20
       for _ in 0..<rounds { try exercise() }
       let after = descriptorKinds()
-      // Only we have this kind, so there is none.
+      // Only the library opens descriptors of this kind, so none may be left.
       #expect(after[userfaultfdKind] == nil, "\(after)")
-      // Of the others the concurrency runtime opens and closes a few when it likes: as many as rounds are ours.
+      // Swift's concurrency runtime opens and closes a few descriptors of other kinds at any time. If the library
+      // leaked one, there would be at least one for each round.
       for (kind, count) in after { #expect(count - before[kind, default: 0] < rounds, "\(kind): \(before), \(after)") }
-      // A joined thread is gone for us a moment before it is gone from /proc.
+      // A thread that was joined may still be visible in /proc for a moment.
       #expect(eventually { runtimeThreads().isEmpty }, "\(runtimeThreads())")
     }
   }

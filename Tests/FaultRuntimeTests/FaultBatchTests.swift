@@ -44,7 +44,7 @@ struct FaultBatchTests {
     let core = try core(pages: 10, preferred: 4 * pageBytes, largest: 16 * pageBytes)
     let run = FaultRun(region: core, fault: fault(core, 5), index: 0)
     #expect(run.request == PageRequest(offset: 4 * pageBytes, byteCount: 4 * pageBytes))
-    // The last unit ends with the region.
+    // The last unit ends at the end of the region.
     let last = FaultRun(region: core, fault: fault(core, 9), index: 0)
     #expect(last.request == PageRequest(offset: 8 * pageBytes, byteCount: 2 * pageBytes))
   }
@@ -73,7 +73,7 @@ struct FaultBatchTests {
       ClosureProvider(requestSize: RequestSize(preferred: 1, largest: 64 << 10), permissions: .onHandler) {
         request, page in
         requests.add(request)
-        // The first request holds the handler until everybody waits.
+        // The first request blocks the handler until all threads wait.
         if request.offset == 0 { gate.wait() }
         page.append(request.range.lazy.map { expectedByte($0) })
         return .filled

@@ -4,8 +4,9 @@ import Testing
 
 @testable import FaultRuntime
 
-/// With an event of a fork the kernel hands a descriptor to whoever reads the event. These tests run in processes of
-/// their own, where nobody else opens a userfaultfd, and where forks of other tests do not wait for these events.
+/// With the event of a fork, the kernel gives a descriptor to the process that reads the event. These tests run in
+/// processes of their own, in which no other code opens a userfaultfd, and in which forks of other tests do not wait
+/// for these events.
 @Suite(
   "Descriptors that come with events of forks", .timeLimit(.minutes(6)),
   .enabled(if: Host.forkEvents, SkipReason.forkEvents))
@@ -42,7 +43,7 @@ struct ForkEventTests {
           }
         }
         #expect(descriptorKinds()[userfaultfdKind] == 1)
-        // Nobody answers the child any more, and the kernel does.
+        // No process answers faults of the child any more, so the kernel resolves them.
         cts_child_begin(child, CTS_READ, memory.range.start, 0)
         #expect(cts_child_finish(child, 30_000) == 0)
         cts_child_end(child)
@@ -60,13 +61,13 @@ struct ForkEventTests {
       let region = try runtime.map(patternProvider(), byteCount: 4 * pageBytes)
       let loop = try #require(region.eventLoop)
       #expect(loop.uffd.enabled.contains(.eventFork))
-      // The regions are not inherited, so there would be no event of them. This memory is.
+      // The regions are not inherited by a child, so they would cause no event of a fork. This memory is inherited.
       let inherited = Scratch(pages: 1)
       try loop.uffd.register(inherited.range, mode: .missing)
       #expect(descriptorKinds()[userfaultfdKind] == 1)
       for page in 0..<4 {
         let forking = Later { cts_child_start() }
-        // It does not end before the handler has read the event.
+        // The fork does not return before the handler has read the event.
         let child = try forking.result()
         #expect(child.process > 0)
         #expect(runtime.statistics.batches >= page + 1)

@@ -2,14 +2,14 @@ import TestSupport
 
 @testable import FaultRuntime
 
-/// What of the host it takes the inside of the library to find out.
+/// Properties of the host that only the internals of the library show.
 extension Host {
   static let kernelModeFaults = isAvailable(.full)
   static let userModeOnly = isAvailable(.userModeOnly)
   /// Whether this process may open the device that keeps CPUs awake.
   static let cpuLatency = (try? CPULatencyHold()) != nil
 
-  /// EVENT_FORK makes `UFFDIO_API` fail for whoever may not use it.
+  /// Whether this process may use EVENT_FORK. If not, `UFFDIO_API` fails with that feature.
   static let forkEvents = (try? Userfaultfd.open(DescriptorKind.allCases, wanting: .eventFork)) != nil
 
   private static func isAvailable(_ kind: DescriptorKind) -> Bool {

@@ -4,10 +4,11 @@ import Testing
 
 @testable import FaultRuntime
 
-/// From facts to causes, remedies and picks: on hosts that this machine is not.
+/// Checks how facts lead to causes, remedies and picks, with facts of other hosts than this one.
 @Suite("Host diagnosis", .timeLimit(.minutes(6)))
 struct HostDiagnosisTests {
-  /// A new kernel that has everything, and a user without rights. What was tried says what the kernel would.
+  /// Returns the facts of a new kernel with all features, and of a user without rights. The results of the attempts
+  /// are those of such a kernel.
   private func host(_ change: (inout HostFacts) -> Void = { _ in }) -> HostFacts {
     var facts = HostFacts()
     facts.release = "6.18.1-generic"
@@ -85,7 +86,7 @@ struct HostDiagnosisTests {
     #expect(facts.causes(of: .userModeOnly) == [.seccompFilter])
     #expect(facts.causes(of: .full) == [.seccompFilter, .unprivilegedSetting, .missingCapability])
     #expect(facts.causes(of: .device) == [.deviceMissing])
-    // A profile that answers ENOSYS by default, with a rule for user-mode-only.
+    // This profile answers ENOSYS by default and has a rule for user-mode-only.
     let ruled = host { $0.attempts[.full] = .refused(.noFunction) }
     #expect(ruled.causes(of: .full) == [.seccompFilter, .unprivilegedSetting, .missingCapability])
     #expect(ruled.causes(of: .userModeOnly) == [])
@@ -127,11 +128,11 @@ struct HostDiagnosisTests {
       $0.node = nil
     }
     for kind in DescriptorKind.allCases { #expect(without.causes(of: kind) == [.kernelConfiguration]) }
-    // A filter that is in force does not make it the filter's doing.
+    // An active filter does not change the cause.
     var both = without
     both.process.seccompMode = 2
     #expect(both.causes(of: .userModeOnly) == [.kernelConfiguration])
-    // Without /proc/sys its silence says nothing.
+    // Without /proc/sys, a missing setting proves nothing.
     both.showsSettings = false
     #expect(both.causes(of: .userModeOnly) == [.seccompFilter])
     #expect(both.causes(of: .device) == [.kernelConfiguration])
@@ -309,7 +310,7 @@ struct HostDiagnosisTests {
     #expect(report.features.prefix(17).map(\.bit) == Array(0..<17))
     #expect(Set(report.features.filter { $0.isAvailable == true }.map(\.name)) == ["SIGBUS", "MOVE", "bit 40"])
     #expect(report.features[16].since == "6.8")
-    // The names are those of the bits.
+    // Each name belongs to its bit.
     for (bit, feature) in [(14, UserfaultfdFeatures.poison), (8, .threadID), (7, .sigbus), (16, .move)] {
       #expect(feature.rawValue == 1 << UInt64(bit))
     }

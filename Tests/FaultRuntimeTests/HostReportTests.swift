@@ -5,7 +5,7 @@ import Testing
 
 @testable import FaultRuntime
 
-/// The report on this very host, against what the library does on it.
+/// Checks the report on this host against what the library does on it.
 @Suite("Host report", .timeLimit(.minutes(6)))
 struct HostReportTests {
   @Test("A way is open where a descriptor can be had, and only there")
@@ -24,7 +24,7 @@ struct HostReportTests {
     #expect(available == Host.features.rawValue)
   }
 
-  /// Maps regions as `pick` says, and as the rules for deadlines say.
+  /// Maps regions and checks that their deliveries are those of `pick`, and those of the rules for timeouts.
   private static func checkRegions(of runtime: FaultRuntime, against pick: HostPick) throws {
     #expect(runtime.descriptor == pick.descriptor)
     for permits in [true, false] {
@@ -48,7 +48,7 @@ struct HostReportTests {
     }
   }
 
-  /// Makes runtimes as `report` says that they can be made, and regions.
+  /// Makes runtimes and regions, and checks that they can be made exactly where `report` says so.
   private static func checkPicks(of report: HostReport) throws {
     for (pick, needsSystemCalls) in [(report.userModeFaults, false), (report.kernelModeFaults, true)] {
       let runtime = try? FaultRuntime(
@@ -77,12 +77,12 @@ struct HostReportTests {
   @Test("Asking leaves nothing behind: no descriptor, no child, no signal")
   func leavesNothing() async {
     await #expect(processExitsWith: .success) {
-      // The first one may open what stays open.
+      // The first report may open descriptors that stay open.
       _ = HostReport()
       let before = descriptorKinds()
       for _ in 0..<10 { _ = HostReport() }
       let after = descriptorKinds()
-      // The concurrency runtime opens a few when it likes.
+      // Swift's concurrency runtime opens a few descriptors at any time.
       for (kind, count) in after { #expect(count - before[kind, default: 0] < 10, "\(kind): \(before), \(after)") }
       var status: CInt = 0
       #expect(unsafe waitpid(-1, &status, CInt(0x4000_0000) | WNOHANG) == -1 && errno == ECHILD)

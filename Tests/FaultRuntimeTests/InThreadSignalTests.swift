@@ -62,7 +62,7 @@ struct InThreadSignalTests {
         #expect(read(cts_foreign_page(delivery.signal)) == .signal(100 + delivery.signal))
         #expect(cts_was_blocked(SIGUSR1) == 1)
         #expect(cts_was_blocked(delivery.signal) == (cts_taker(rawValue: number) == CTS_NODEFER ? 0 : 1))
-        // With SA_RESETHAND it is gone after the first.
+        // With SA_RESETHAND, the handler is gone after the first signal.
         #expect(read(cts_foreign_page(delivery.signal)) == .signal(100 + delivery.signal))
       }
     }
@@ -72,7 +72,7 @@ struct InThreadSignalTests {
   func stagingPool() throws {
     let pool = try #require(StagingPool())
     let slots = Monitor<[UInt]>([])
-    // On one CPU, because each has slots of its own.
+    // The thread stays on one CPU, because each CPU has slots of its own.
     let thread = TestThread {
       #expect(cts_run_on_cpu(cuffd_current_cpu()) == 0)
       for _ in 0..<200 {
@@ -191,11 +191,13 @@ struct InThreadSignalTests {
       #expect(cts_take(delivery.signal, 1, 1) == 0)
       #expect(first.access(0) == .byte(0))
       #expect(cts_taken_count() == 1)
-      // The next region puts us first again, with the other one behind, who still calls us.
+      // The next map puts the library's handler first again, in front of the other one, which still calls the
+      // library's.
       let second = try runtime.map(ZeroProvider(), byteCount: pageBytes)
       #expect(second.access(0) == .byte(0))
       #expect(cts_taken_count() == 1)
-      // Ours, theirs, ours again, and then the oldest, which is the test's own.
+      // The handlers run in this order: the library's, the other one, the library's again, and then the oldest one,
+      // which is the test's own.
       #expect(read(cts_foreign_page(delivery.signal)) == .signal(delivery.signal))
       #expect(cts_taken_count() == 2)
       #expect(read(cts_foreign_page(delivery.signal)) == .signal(delivery.signal))
@@ -232,7 +234,7 @@ struct InThreadSignalTests {
     }
   }
 
-  /// Calls `body` with at least so much more of the stack in use.
+  /// Calls `body` with the stack deeper by at least `levels` frames.
   @inline(never)
   private static func deep(_ levels: Int, _ body: () -> Access) -> Access {
     guard levels > 0 else { return body() }
@@ -248,7 +250,8 @@ struct InThreadSignalTests {
     "A handler that jumped out of a provider leaves nothing behind that a later fault is taken for",
     arguments: Delivery.inFaultingThread)
   func jumpedOut(delivery: Delivery) throws {
-    // What the fault held when it was left stays held: that is the price of a jump, and nothing to be reported.
+    // What the fault held when the handler jumped out of it is never released. This is the cost of a jump, and the
+    // leak sanitizer must not report it.
     Self.callSanitizer("__lsan_disable")
     defer { Self.callSanitizer("__lsan_enable") }
     let runtime = try runtime(delivery)
@@ -259,7 +262,7 @@ struct InThreadSignalTests {
     place.withLock { $0 = bad.address }
     let left = try runtime.map(
       ClosureProvider(requestSize: .singlePage, permissions: .inSignalHandler) { request, page in
-        // Not a checked read: whoever handles the signal jumps over this provider.
+        // The read is not a checked one. The handler of its signal jumps over this provider.
         let byte = unsafe UnsafePointer<UInt8>(bitPattern: place.withLock { $0 })!.pointee
         page.append(repeating: byte, count: request.byteCount)
         return .filled
@@ -298,7 +301,7 @@ struct InThreadSignalTests {
             for offset in stride(from: 0, to: 1 << 30, by: 1 << 26) {
               guard region.access(offset) == .byte(expectedByte(offset, seed: 1)) else { return 3 }
             }
-            // Its place stays taken until the child's end.
+            // The object is kept, so that the region occupies its addresses until the child ends.
             _ = unsafe Unmanaged.passRetained(region)
           }
           return 0

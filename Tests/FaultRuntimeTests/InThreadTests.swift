@@ -147,7 +147,7 @@ struct InThreadTests {
     let region = try runtime.map(
       ClosureProvider(permissions: .inSignalHandler) { request, page in
         own.add(request)
-        // Faster than this very answer.
+        // The page is filled in another way before this answer is placed.
         try box.region!.fillBehindItsBack(request.offset / pageBytes, from: other)
         page.append(repeating: 1, count: request.byteCount)
         return .filled
@@ -160,7 +160,7 @@ struct InThreadTests {
     box.region = nil
   }
 
-  // Safe to share: written before the region is touched, and after.
+  // Safe to share: the test writes it before the region is touched, and after all touches.
   private final class RegionBox: @unchecked Sendable { var region: LazyRegion? }
 
   // MARK: Failures
@@ -234,7 +234,7 @@ struct InThreadTests {
       #expect(read(address) == .signal(SIGSEGV))
     }
     #expect(runtime.regionCount == 0)
-    // Whoever came last has let go of it, in a signal handler or here.
+    // The last thread that used a region has released it, in a signal handler or here.
     #expect(traces.allSatisfy { $0.core == nil })
   }
 

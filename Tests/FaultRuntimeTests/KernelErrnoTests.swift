@@ -4,7 +4,7 @@ import Testing
 
 @testable import FaultRuntime
 
-/// The spelling of every constant is in its row: it has to be that of `Errno` in swift-system.
+/// Each row spells its constant, which must have the name that it has in `Errno` of swift-system.
 private let everyConstant: [(constant: KernelErrno, number: CInt, name: String)] = [
   (.notPermitted, EPERM, "EPERM"),
   (.noSuchFileOrDirectory, ENOENT, "ENOENT"),
@@ -79,7 +79,7 @@ struct KernelErrnoTests {
   func names() {
     for number in CInt(-2)...200 {
       let errno = KernelErrno(rawValue: number)
-      // 0 is explained as well: "Success".
+      // The C library explains 0 as well: "Success".
       let isKnown = number > 0 && !errno.explanation.hasPrefix("Unknown error")
       #expect(errno.description.hasPrefix("E") == isKnown, "\(number)")
       if !isKnown { #expect(errno.description == "errno \(number)") }

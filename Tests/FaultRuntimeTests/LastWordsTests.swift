@@ -13,7 +13,7 @@ struct LastWordsTests {
   private static let line =
     "FaultRuntime: region 'weights', page at offset \(2 * pageBytes), provider ClosureProvider: DiskOnFire()\n"
 
-  /// Touches a page that cannot be had.
+  /// Touches a page whose provider throws an error.
   private static func touch(_ delivery: Delivery, explains: Bool = true) throws {
     let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery, explainsFailures: explains))
     let region = try runtime.map(

@@ -11,7 +11,7 @@ private struct Broken: Error {}
 
 @Suite("Life and death around a fault", .timeLimit(.minutes(6)))
 struct LifeTests {
-  /// A provider that waits at a gate for page 0, and knows every other.
+  /// A provider that waits at a gate for page 0, and answers at once for every other page.
   private static func gated(_ gate: Gate, asked: Requests = Requests(), mayBlock: Bool = true) -> ClosureProvider {
     ClosureProvider(requestSize: .singlePage, permissions: mayBlock ? .standard : .onHandler) { request, page in
       asked.add(request)
@@ -47,7 +47,8 @@ struct LifeTests {
     #expect(eventually { runtime.statistics.faults > 1000 })
     let wasDone = isDone.load(ordering: .relaxed)
     #expect(!wasDone)
-    // Asked for once, and remembered before and after that, however often the kernel says it.
+    // The provider is asked once, and the requests in flight keep one entry, however often the kernel reports the
+    // fault.
     #expect(asked.all.count == 1)
     guard let loop = region.eventLoop else { return }
     #expect(loop.inFlight.waitingPages(of: region.core) <= 2)
@@ -151,7 +152,7 @@ struct LifeTests {
         do throws(FaultRuntimeError) {
           try region.populate()
         } catch {
-          // A page that closing has failed is as good.
+          // A page that fails because of closing is right as well.
           #expect(error.code == .regionClosed || error.code == .pageFailed)
         }
         started.wrappingAdd(1, ordering: .relaxed)
@@ -197,7 +198,7 @@ struct LifeTests {
   @Test(
     "Two runtimes whose regions are neighbours serve each its own", arguments: [Delivery.eventLoop, .sigbus, .sigsegv])
   func neighbours(delivery: Delivery) async {
-    // A process of its own, in which no other test takes the places beside the regions.
+    // The process is a new one, so that no other test takes the places beside the regions.
     switch delivery {
     case .eventLoop: await #expect(processExitsWith: .success) { try checkNeighbours(.eventLoop) }
     case .sigbus: await #expect(processExitsWith: .success) { try checkNeighbours(.sigbus) }
@@ -277,7 +278,7 @@ struct LifeTests {
           page.append(source)
           return .filled
         }, byteCount: pages * pageBytes, options: RegionOptions(name: "large", advice: .random))
-      // A thread that touches anything new at the limit stops for good, those of the runtime included.
+      // At the limit, a thread that touches new memory stops for ever, and so would the threads of the runtime.
       #expect(cts_lock_memory() == 0)
       let group = try Cgroup()
       try group.enter(limit: 24 << 20)
@@ -303,8 +304,8 @@ struct LifeTests {
   }
 }
 
-/// Maps regions of two runtimes in turn until two of them have neighbouring addresses. The kernel puts mappings side by side as
-/// long as nothing else in the process maps memory.
+/// Maps regions of two runtimes in turn until two of them have neighbouring addresses. The kernel places mappings
+/// side by side as long as no other code of the process maps memory.
 private func checkNeighbours(_ delivery: Delivery) throws {
   let runtimes = try (0..<2).map { _ in try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery)) }
   var regions: [LazyRegion] = []
@@ -316,15 +317,15 @@ private func checkNeighbours(_ delivery: Delivery) throws {
     let starts = Set(regions.map(\.address))
     areNeighbours = starts.contains { starts.contains($0 + UInt(2 * pageBytes)) }
   }
-  // With `sigsegv`, the second mapping of a region may lie between it and the next one.
+  // With `sigsegv`, the second mapping of a region may lie between the region and the next one.
   if delivery != .sigsegv { #expect(areNeighbours) }
   for (index, region) in regions.enumerated() { #expect(mismatches(in: region, seed: index) == []) }
   for index in 0..<8 { regions[2 * index].close() }
   for index in 0..<8 { #expect(mismatches(in: regions[2 * index + 1], seed: 2 * index + 1) == []) }
 }
 
-/// A memory cgroup of its own for this process. Needs the first version of cgroups, in which the end of memory can be an error
-/// instead of the end of the process.
+/// A memory cgroup for this process alone. It must be one of the first version of cgroups, where a lack of memory can
+/// be an error instead of the end of the process.
 private struct Cgroup {
   private static let root = "/sys/fs/cgroup/memory"
   static let isWritable =

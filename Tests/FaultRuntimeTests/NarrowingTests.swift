@@ -6,10 +6,10 @@ import Testing
 private struct Broken: Error, Equatable { var number = 0 }
 private struct End: EndOfResolution, Equatable {}
 
-/// How an error of a request that spans pages is brought down to the pages that it is about.
+/// Checks how an error of a request for several pages is narrowed down to the pages that cause it.
 @Suite("One page is to blame", .timeLimit(.minutes(6)))
 struct NarrowingTests {
-  /// What was done, and with which page.
+  /// What the code did, and for which page.
   private enum Step: Equatable {
     case ask(Int), giveUp(Int, Broken)
   }
@@ -22,7 +22,7 @@ struct NarrowingTests {
       byteCount: 16 * pageBytes)
   }
 
-  /// Narrows an error of a run, and returns what came of it. `ask` gets the page and how often it was asked for before.
+  /// Narrows an error of a run and returns the steps. `ask` receives the page and how often it was asked for before.
   private func narrow(
     _ error: any Error = Broken(), _ pages: Range<Int> = 0..<4, retry: RetryPolicy? = .never, region: Region? = nil,
     until isOver: () -> Bool = { false }, ask: (Int, Int) throws -> Void
@@ -63,7 +63,7 @@ struct NarrowingTests {
     let steps = try narrow(retry: policy(3)) { page, before in
       if page == 1 { throw Broken(number: 10 + before) }
     }
-    // The request for all of them counts as none of a page's own.
+    // The request for all pages does not count as an attempt at a single page.
     #expect(steps.count { $0 == .ask(1) } == 3)
     #expect(steps.count { $0 == .ask(0) } == 1)
     #expect(steps.last { if case .giveUp = $0 { true } else { false } } == .giveUp(1, Broken(number: 12)))
@@ -163,7 +163,7 @@ struct NarrowingTests {
     let region = try Region(
       testing: patternProvider(requestSize: RequestSize(preferred: 1, largest: 16 * pageBytes)),
       byteCount: 64 * pageBytes)
-    // Accesses have run on up to page 7.
+    // Accesses have continued in sequence up to page 7.
     let windows = [0, 1, 3, 7].map { region.streams.window(from: $0, count: 1, largest: 16) }
     #expect(windows == [1, 2, 4, 8])
     let run = FaultRun(region: region, from: 7 * pageBytes, to: 15 * pageBytes)

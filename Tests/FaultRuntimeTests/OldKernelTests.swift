@@ -9,8 +9,8 @@ import Testing
 
 private struct Broken: Error, Equatable {}
 
-/// Kernels, by what their userfaultfd has. The present one is made to lack the rest; `scripts/test-on-old-kernel` runs the same
-/// tests where it is really missing.
+/// Kernels by the features of their userfaultfd. The tests withhold the other features of the present kernel;
+/// `scripts/test-on-old-kernel` runs the same tests on a kernel that really lacks them.
 enum OldKernel: String, CaseIterable, CustomTestStringConvertible {
   case oldest = "5.11"
   case debian12 = "6.1"
@@ -27,7 +27,7 @@ enum OldKernel: String, CaseIterable, CustomTestStringConvertible {
   var features: UserfaultfdFeatures { Host.features.intersection(UserfaultfdFeatures(rawValue: bits)) }
   var testDescription: String { "Linux \(rawValue)" }
 
-  /// Those that cannot poison.
+  /// The kernels that cannot poison pages.
   static let withoutPoison: [OldKernel] = [.oldest, .debian12]
 
   func configuration(
@@ -42,14 +42,14 @@ enum OldKernel: String, CaseIterable, CustomTestStringConvertible {
 
 @Suite("Older kernels", .timeLimit(.minutes(6)))
 struct OldKernelTests {
-  /// Who asks a provider.
+  /// The thread that asks a provider.
   enum Asker: CaseIterable {
     case handler, pool, faultingThread
     var delivery: Delivery { self == .faultingThread ? .sigbus : .eventLoop }
     var permissions: ProviderPermissions { self == .pool ? .inSignalHandler : .inMemory }
   }
 
-  /// A provider whose bad page fails until it is mended.
+  /// A source whose bad page fails until it is mended.
   private final class Source: Sendable {
     private let bad: Int
     private let isMended = Atomic<Bool>(false)
@@ -71,13 +71,14 @@ struct OldKernelTests {
     }
   }
 
-  /// Pages that differ from each other, made and compared a page at a time: an emulated machine runs these tests.
+  /// Pages that differ from each other. They are made and compared a page at a time, because these tests also run in
+  /// an emulated machine.
   private static let source: [UInt8] = {
     let page = expectedBytes(0..<pageBytes)
     return (0..<(6 << 20) / pageBytes).flatMap { [UInt8($0 & 0xff), UInt8($0 >> 8)] + page[2...] }
   }()
 
-  /// A provider of those pages.
+  /// A provider of the pages of `source`.
   private func provider(_ requestSize: RequestSize, mayBlock: Bool = false) -> ClosureProvider {
     ClosureProvider(requestSize: requestSize, permissions: mayBlock ? .inSignalHandler : .inMemory) { request, page in
       unsafe page.appendUnsafely { free in
@@ -88,7 +89,7 @@ struct OldKernelTests {
     }
   }
 
-  /// Whether every byte is that of the source, but for one that was written.
+  /// Returns whether every byte is that of the source, except for one that was written.
   private func isRight(_ region: LazyRegion, butFor written: (offset: Int, value: UInt8)) -> Bool {
     var expected = Self.source[..<region.byteCount]
     expected[written.offset] = written.value
@@ -167,7 +168,7 @@ struct OldKernelTests {
     [false, true])
   func exactAddress(kernel: OldKernel, isWanted: Bool) throws {
     var configuration = kernel.configuration(.eventLoop)
-    // As it is where a part of the library needs it.
+    // The feature is enabled as it is when a part of the library needs it.
     if isWanted { configuration.additionalFeatures = .exactAddress }
     let source = Source(bad: -1)
     let region = try FaultRuntime(configuration).map(source.provider(.handler), byteCount: 4 * pageBytes)
@@ -274,7 +275,7 @@ struct OldKernelTests {
   func close(kernel: OldKernel, asker: Asker) throws {
     let gate = Gate()
     var configuration = kernel.configuration(.eventLoop, closeTimeout: .milliseconds(100))
-    // One request is under way, and the others have not begun.
+    // With one thread, one request is in progress and the others have not begun.
     configuration.providerThreads = 1
     let runtime = try FaultRuntime(configuration)
     let region = try runtime.map(
@@ -290,7 +291,7 @@ struct OldKernelTests {
     for thread in threads { #expect(thread.join()) }
     #expect(outcomes.withLock { $0 } == Array(repeating: .signal(SIGSEGV), count: 4))
     #expect(runtime.regionCount == 0)
-    // What comes of those requests afterwards concerns nobody, and ends nothing.
+    // The later answers of those requests affect no other region and end nothing.
     gate.open()
     let next = try runtime.map(patternProvider(mayBlock: asker == .pool), byteCount: 4 * pageBytes)
     #expect(mismatches(in: next) == [])
@@ -324,7 +325,7 @@ struct OldKernelTests {
       var configuration = OldKernel(rawValue: kernel)!.configuration(.eventLoop)
       configuration.handlerThreads = 1
       let runtime = try FaultRuntime(configuration)
-      // Neighbours, which are one mapping, of which the middle cannot be changed without two more.
+      // Neighbouring regions are one mapping. The middle one cannot be changed without two more mappings.
       let regions = try (0..<3).map { _ in
         try runtime.map(patternProvider(), byteCount: pageBytes, options: RegionOptions(name: "left"))
       }.sorted { $0.address < $1.address }
@@ -405,6 +406,6 @@ struct OldKernelTests {
     let missing = #expect(throws: FaultRuntimeError.self) { try FaultRuntime(configuration) }
     #expect(missing?.code == .featureMissing)
     #expect(missing?.description.contains("UFFD_FEATURE_SIGBUS; it needs Linux 4.14") == true)
-    // What is said of kernels that this one is not: `HostDiagnosisTests`.
+    // `HostDiagnosisTests` checks the messages for other kernels than this one.
   }
 }

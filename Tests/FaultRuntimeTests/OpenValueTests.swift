@@ -3,7 +3,7 @@ import Testing
 
 @testable import FaultRuntime
 
-/// Values of the public types that may get more cases: what a program can do with them.
+/// Checks what a program can do with the values of public types that may get more cases.
 @Suite("Values that may get more cases", .timeLimit(.minutes(6)))
 struct OpenValueTests {
   private func checkNames<Value>(_ type: Value.Type, _ names: [String])

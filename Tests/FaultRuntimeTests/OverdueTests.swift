@@ -4,8 +4,8 @@ import Testing
 
 @testable import FaultRuntime
 
-/// Requests that have taken longer than their region's timeout are taken back: whoever waits is told, what comes later
-/// is not put in place, and the page can be asked for again.
+/// Requests that have taken longer than their region's timeout are withdrawn. The waiting threads are told, later
+/// answers are not placed, and the page can be requested again.
 @Suite(
   "Requests past their timeout", .timeLimit(.minutes(6)),
   .enabled(if: Host.has(.poison), SkipReason.poison))
@@ -18,7 +18,7 @@ struct OverdueTests {
       byteCount: pages * pageBytes, options: RegionOptions(advice: .random, timeout: timeout))
   }
 
-  /// Takes faults on neighbouring pages in. Returns the requests that were made of them, each with its page.
+  /// Admits faults on neighbouring pages. Returns the requests that were made for them.
   @discardableResult
   private func admit(_ pages: Range<Int>, of region: Region) -> [PoolRequest] {
     var batch = FaultBatch(capacity: 8)
@@ -32,7 +32,7 @@ struct OverdueTests {
     return made
   }
 
-  /// Waits until something is overdue.
+  /// Waits until a request is overdue, and returns all that are.
   private func overdue() -> [RequestsInFlight.Overdue] {
     var found: [RequestsInFlight.Overdue] = []
     eventually {
@@ -74,7 +74,7 @@ struct OverdueTests {
     inFlight.take(first, waiting: &waiting)
     #expect(overdue().count == 1)
     let second = try #require(admit(2..<4, of: region).first)
-    // Whoever works on the first one may still hold it.
+    // The thread that works on the first request may still hold it.
     #expect(second !== first)
     #expect(!second.permit.isWithdrawn)
     #expect(throws: WithdrawnError.self) { try first.permit.beginPlacing() }
@@ -83,7 +83,7 @@ struct OverdueTests {
       resubmit: { _ in Issue.record("resubmitted") })
     #expect(inFlight.waitingPages(of: region) == 2)
     #expect(inFlight.work(of: 0)?.range == (2 * pageBytes)..<(4 * pageBytes))
-    // It is not used for others either.
+    // The withdrawn request is not reused for other pages either.
     let third = try #require(admit(6..<7, of: region).first)
     #expect(third !== first && third !== second)
   }
@@ -130,7 +130,7 @@ struct OverdueTests {
     let second = try #require(inFlight.admit(fault, of: run, submit: { made.append($0) }, resubmit: { _ in }))
     #expect(made.count == 1)
     #expect(!inFlight.wait(for: first, nanoseconds: 0))
-    // For longer than a test waits, so that only being told helps.
+    // The thread would wait longer than any test, so that only a notification can end the wait.
     let waiter = Later { [inFlight] in inFlight.wait(for: first, nanoseconds: .max) }
     #expect(overdue().count == 1)
     #expect(try waiter.result())
@@ -141,7 +141,7 @@ struct OverdueTests {
     #expect(inFlight.wait(for: first, nanoseconds: 0))
   }
 
-  /// A runtime whose watchdog gives up what is overdue, and a provider that may be asked by one thread at a time.
+  /// Makes a runtime whose watchdog gives up overdue requests, with a provider that one thread at a time may call.
   private func serial(
     stuckAt stuck: Int, until gate: Gate, entered: Requests, timeout: Duration
   ) throws -> (runtime: FaultRuntime, region: LazyRegion) {
@@ -173,12 +173,12 @@ struct OverdueTests {
     #expect(error?.failure?.offset == pageBytes)
     #expect(error?.failure?.cause as? ResolutionError == .deadlineExceeded(.milliseconds(50)))
     #expect(region.access(5 * pageBytes) == .signal(region.failureSignal))
-    // Nobody else has asked the provider meanwhile.
+    // No other thread has called the provider meanwhile.
     #expect(entered.all.map(\.offset) == [0])
     gate.open()
     #expect(eventually { runtime.statistics.lateAnswers == 1 })
     #expect(!region.isResident(0))
-    // Now that it has returned, it is asked again. A busy machine may be late, which a retry mends.
+    // The provider has returned, so it is called again. A busy machine may be late, which a retry cures.
     #expect(
       eventually {
         (try? region.retry(0..<(8 * pageBytes))) != nil && (try? region.populate()) != nil
@@ -190,7 +190,7 @@ struct OverdueTests {
   func returnOfStuck() throws {
     let gate = Gate()
     let entered = Requests()
-    // So long that nothing is overdue which only has to wait for the gate.
+    // The timeout is so long that a request is not overdue because it waits for the gate.
     let (_, region) = try serial(stuckAt: 0, until: gate, entered: entered, timeout: .seconds(3600))
     let loop = try #require(region.eventLoop)
     let buffer = Scratch(pages: 1)
@@ -210,7 +210,7 @@ struct OverdueTests {
     let isDone = job.done.wait(nanoseconds: 30_000_000_000)
     #expect(isDone)
     #expect(region.isResident(pageBytes))
-    // It was the waiting that gave up, so the bytes of the peek are there.
+    // Only the waiting was given up, so the peek still has its bytes.
     #expect(peek.done.wait(nanoseconds: 30_000_000_000))
     #expect(read(buffer.range.start) == .byte(expectedByte(0)))
   }
@@ -228,7 +228,7 @@ struct OverdueTests {
       ClosureProvider(requestSize: .singlePage, permissions: []) { request, page in
         entered.add(request)
         if request.offset == 0 { first.wait() }
-        // The second request of this region lasts until the other region is asked for.
+        // The second request of this region lasts until the other region's provider is called.
         if request.offset == pageBytes { both.wait() }
         page.append(expectedBytes(request.range))
         return .filled
@@ -241,11 +241,12 @@ struct OverdueTests {
         return .filled
       }, byteCount: pageBytes)
     let loop = try #require(serial.eventLoop)
-    // One thread is busy with a prefetch, of which there may be no second one.
+    // One thread is busy with a prefetch, and a second prefetch may not run beside it.
     let running = PoolPrefetch(serial.core, 0..<pageBytes)
     loop.pool.submit(.prefetch(running, loop))
     #expect(eventually { entered.all.count == 1 })
-    // This one waits for that prefetch because of its region. The other prefetch waits because it would be the second.
+    // The peek waits for that prefetch because both are of the same region. The other prefetch waits because it would
+    // be the second one.
     let buffer = Scratch(pages: 1)
     let peek = unsafe PeekJob(
       serial.core, pageBytes..<(2 * pageBytes),
@@ -258,7 +259,7 @@ struct OverdueTests {
     #expect(others.all.count == 0)
     first.open()
     #expect(eventually { others.all.count == 1 })
-    // So that the test ends, whatever happened.
+    // The gate is opened so that the test ends even after a failure.
     both.open()
     for job in [running, waiting] { #expect(job.done.wait(nanoseconds: 30_000_000_000)) }
     #expect(peek.done.wait(nanoseconds: 30_000_000_000))

@@ -2,7 +2,7 @@ import Testing
 
 @testable import FaultRuntime
 
-/// Says that it has a number of bytes, whatever number it has.
+/// A collection whose count is not the number of its bytes.
 private struct Miscounted: Collection {
   let bytes: [UInt8]
   let count: Int

@@ -5,13 +5,13 @@ import Testing
 
 @testable import FaultRuntime
 
-/// Answers that say "the page is in the page cache already". No provider says so yet, but the loop that puts answers in
-/// place knows what to do with them, and so does the memory below it.
+/// Tests answers that say that the page is in the page cache already. No provider gives such answers yet, but the
+/// loop that places answers handles them, and so does the memory below it.
 @Suite(
   "Pages that are in the page cache are put in place from there", .timeLimit(.minutes(6)),
   .enabled(if: Host.has(.minorShmem), SkipReason.minorShmem))
 struct PageCacheTests {
-  /// A region over a file in memory whose minor faults are reported, and a second mapping of that file.
+  /// A region over a file in memory whose minor faults are reported, and a second mapping of the file.
   private final class Shared: Sendable {
     let userfaultfd: SharedUserfaultfd
     let region: Region
@@ -37,7 +37,7 @@ struct PageCacheTests {
 
     deinit { _ = cuffd_unmap(UInt64(alias), pages * pageBytes) }
 
-    /// Puts pages into the cache, each with a byte of its own.
+    /// Puts pages into the page cache, each with a byte of its own.
     func cache(_ pages: Range<Int>) {
       for page in pages {
         #expect(write(UInt8(page + 1), to: alias + UInt(page * pageBytes)) == .byte(UInt8(page + 1)))
@@ -48,7 +48,7 @@ struct PageCacheTests {
       AddressRange(start: region.address(of: index * pageBytes), byteCount: pageBytes)
     }
 
-    /// Answers all of the region from the page cache.
+    /// Answers for the whole region from the page cache.
     func place(_ policy: inout CountingPolicy) throws -> Int {
       let run = FaultRun(region: region, from: 0, to: pages * pageBytes)
       let answer = unsafe PageAnswer(AnswerPart(region.range, .pageCache))
@@ -102,10 +102,10 @@ struct PageCacheTests {
     #expect(throws: ResolutionError.refused(.badAddress)) { try shared.place(&policy) }
     #expect(policy.filled.total == 2 * pageBytes)
     let notes = (0..<4).map { shared.region.memory.isThere(shared.page($0).start) }
-    // What is in the cache counts as resident, although this mapping does not have it yet.
+    // A page in the cache counts as resident, although this mapping does not have it yet.
     #expect(notes[0] && notes[1] && !notes[2])
     #expect(read(shared.page(1).start) == .byte(2))
-    // Were it mapped, this would say that it is.
+    // If the page were mapped, this call would throw an error.
     try shared.userfaultfd.uffd.continue(shared.page(3))
   }
 
@@ -120,9 +120,9 @@ struct PageCacheTests {
   }
 }
 
-/// Counts what is put in place, and does nothing besides.
+/// A policy that only records what is placed.
 struct CountingPolicy: PlacingPolicy {
-  /// A class, because counting is no change of the policy.
+  /// A class, so that counting does not change the policy.
   final class Sum: Sendable {
     private let bytes = Monitor(0)
     func add(_ amount: Int) { bytes.withLock { $0 += amount } }

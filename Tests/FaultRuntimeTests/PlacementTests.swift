@@ -9,8 +9,8 @@ import Testing
 
 @Suite("When the handler follows the faulting thread")
 struct FollowingPolicyTests {
-  /// Serves `count` faults `nanoseconds` apart, as long as the advice is to go on, or to look or check, where nothing is
-  /// found.
+  /// Serves `count` faults at intervals of `nanoseconds`, as long as the advice is to go on. A look or a check that
+  /// is advised finds nothing. Returns the first other advice, or `goOn`.
   private func serve(_ policy: inout FollowingPolicy, _ count: Int, every nanoseconds: UInt64, from now: inout UInt64)
     -> FollowingPolicy.Advice
   {
@@ -57,7 +57,7 @@ struct FollowingPolicyTests {
       #expect(serve(&policy, 48, every: 10_000, from: &now) == .leave)
     }
     #expect(distances == [256, 1024, 4096, 4096])
-    // And kept where it is.
+    // This time the handler stays, because it is faster.
     policy.left()
     #expect(serve(&policy, 4096, every: 10_000, from: &now) == .tryIdle)
     policy.began()
@@ -96,7 +96,7 @@ struct FollowingPolicyTests {
     var now: UInt64 = 1
     _ = serve(&policy, 1, every: 10_000, from: &now)
     policy.began()
-    // The last look was at fault 511, and the next one is due at 767.
+    // The last look was at fault 511, and the next one is due at fault 767.
     #expect(serve(&policy, 520, every: 10_000, from: &now) == .goOn)
     var advice: [FollowingPolicy.Advice] = []
     for _ in 0..<2 {
@@ -138,10 +138,10 @@ struct FollowingPolicyTests {
       now += 10_000
       advice.append(policy.served(at: now, messages: 4))
     }
-    // What is due after the first fault is a check; the third large batch makes a crowd.
+    // After the first fault, a check is due anyway. The third large batch makes a crowd.
     #expect(advice == [.check, .check, .leave])
     policy.left()
-    // A handler that keeps up with four threads reads four faults at once now and then.
+    // A handler that keeps up with four threads still reads four faults at once now and then.
     for batch in 1...10_000 {
       now += 10_000
       let messages = batch.isMultiple(of: 30) ? 4 : batch % 3 + 1
@@ -176,7 +176,7 @@ struct FollowingPolicyTests {
     for batch in 1...1000 {
       now += 10_000
       let advice = [policy.served(at: now, messages: 3), wanted.served(at: now, messages: 8)]
-      // Threads that start together are no crowd yet.
+      // Threads that start together are not a crowd yet.
       let finding = gauge.served(messages: batch < 3 ? 8 : 3)
       guard finding != .none || !advice.allSatisfy({ $0 == .goOn || $0 == .check }) else { continue }
       Issue.record("batch \(batch) leads to \(advice) and \(finding)")
@@ -211,7 +211,7 @@ struct FollowingPolicyTests {
 
 @Suite("Where handlers run", .timeLimit(.minutes(6)))
 struct PlacementTests {
-  /// SCHED_IDLE, which the C library shows to GNU sources only.
+  /// SCHED_IDLE, which the C library declares for GNU sources only.
   private static let idle = 5
 
   private static let hasTwoCPUs = CPUSet.ofCaller().count > 1
@@ -221,18 +221,18 @@ struct PlacementTests {
   private struct HandlerThread {
     var name: String
     var cpus: String
-    /// As in sched_setscheduler(2).
+    /// The policy as in sched_setscheduler(2).
     var policy: Int
   }
 
-  /// This process's handler threads of a name.
+  /// Returns the handler threads of this process whose names begin with `prefix`.
   private static func threads(named prefix: String) -> [HandlerThread] {
     directory("/proc/self/task").compactMap { task in
       guard let name = lines("/proc/self/task/\(task)/comm").first, name.hasPrefix(prefix) else { return nil }
       let status = lines("/proc/self/task/\(task)/status")
       let cpus = status.first { $0.hasPrefix("Cpus_allowed_list:") }?.split(separator: "\t").last.map(String.init)
       let fields = lines("/proc/self/task/\(task)/stat").first?.split(separator: ")").last?.split(separator: " ") ?? []
-      // The name is field 2, the policy is field 41.
+      // The name is field 2, and the policy is field 41.
       guard let cpus, fields.count > 38 else { return nil }
       return HandlerThread(name: name, cpus: cpus, policy: Int(fields[38]) ?? -1)
     }
@@ -240,7 +240,7 @@ struct PlacementTests {
 
   private static func runtime(_ placement: HandlerPlacement) throws -> FaultRuntime {
     var configuration = FaultRuntimeConfiguration(delivery: .eventLoop, placement: placement)
-    // Other tests keep the machine busy.
+    // The handler follows on a busy machine too, because other tests keep this machine busy.
     configuration.followsWhenBusy = true
     return try FaultRuntime(configuration)
   }
@@ -268,7 +268,7 @@ struct PlacementTests {
         #expect(arrived)
       }
       #expect(runtime.statistics.handovers > 0)
-      // The other one never changed.
+      // The policy of the ordinary thread never changed.
       let ordinary = Self.threads(named: "fault-handler")
       #expect(ordinary.map(\.policy) == [Int(SCHED_OTHER)])
     }
@@ -304,7 +304,7 @@ struct PlacementTests {
         #expect(left)
       }
       #expect(Self.threads(named: "fault-follower").isEmpty)
-      // And it gives up.
+      // The handler stops spinning after a while and sleeps.
       #expect(
         eventually {
           directory("/proc/self/task").contains { task in
@@ -332,12 +332,12 @@ struct PlacementTests {
     "Handlers that go back and forth between their threads lose nothing", .enabled(if: hasTwoCPUs, SkipReason.twoCPUs))
   func backAndForth() throws {
     let runtime = try Self.runtime(.withFaultingThread)
-    // As often as it takes until a chase was given up.
+    // The test repeats this until the handler has given up a chase.
     for _ in 0..<30 where runtime.statistics.handovers < 2 { try hop(over: runtime) }
     #expect(runtime.statistics.handovers >= 2)
   }
 
-  /// Three threads that touch all pages of a region, and change their CPU all the time.
+  /// Runs three threads that touch all pages of a region and change their CPU all the time.
   private func hop(over runtime: FaultRuntime) throws {
     let pages = 3000
     let region = try runtime.map(patternProvider(), byteCount: pages * pageBytes)
@@ -399,7 +399,7 @@ struct PlacementTests {
         var placer = HandlerPlacer(.withFaultingThread, knowsThreads: true, ignoresLoad: ignoresLoad)
         let next = placer.afterBatch(of: UInt32(cts_thread_id()))
         #expect(next == wanted)
-        // Whoever is confined could be kept from running.
+        // A thread that is confined to one CPU could be kept from running.
         #expect(CPUSet.ofCaller().count == Self.cpus.count)
       }
       #expect(asker.join())
@@ -415,7 +415,7 @@ struct PlacementTests {
         let runtime = try Self.runtime(.withFaultingThread)
         let region = try runtime.map(patternProvider(), byteCount: 40 * pageBytes)
         #expect(mismatches(in: region) == [])
-        // Those that have ended may still be there for a moment.
+        // Threads that have ended may still be visible for a moment.
         #expect(eventually { Self.threads(named: "fault-handler").count == 1 })
         #expect(eventually { Self.threads(named: "fault-follower").count == (Self.hasTwoCPUs ? 1 : 0) })
       }
@@ -426,7 +426,8 @@ struct PlacementTests {
 
 @Suite("Texts of the kernel")
 struct KernelTextTests {
-  /// A stat with a name that looks like more of it, and `cpu` and `schedulingClass` in their fields.
+  /// Returns the text of a stat file whose name looks like further fields, with `cpu` and `schedulingClass` in their
+  /// fields.
   private func stat(cpu: String, schedulingClass: String) -> String {
     let fields = ["S"] + (4...38).map(String.init) + [cpu, "0", schedulingClass, "0"]
     return "17 (a) R 1 (b) " + fields.joined(separator: " ") + "\n"
@@ -439,7 +440,8 @@ struct KernelTextTests {
     for schedulingClass in ["1", "2", "6"] {
       #expect(unsafe cuffd_parse_last_cpu(stat(cpu: "3", schedulingClass: schedulingClass)) == -EBUSY)
     }
-    // A number that is none, or too large, is no error number and no other CPU.
+    // A text that is not a number, or a number that is too large, must not be taken for an error number or for
+    // another CPU.
     for cpu in ["", "-2", "x", "2147483648", "99999999999999999999"] {
       #expect(unsafe cuffd_parse_last_cpu(stat(cpu: cpu, schedulingClass: "0")) == -ENOTSUP)
     }

@@ -4,10 +4,10 @@ import Testing
 
 @testable import FaultRuntime
 
-/// The loop that puts an answer in place, over memory that says what the test wants.
+/// Tests the loop that places an answer, over memory that answers as the test wants.
 @Suite("Putting answers in place")
 struct PlacingTests {
-  /// Memory that answers each request with the next step of a list, and notes what was requested.
+  /// Memory that answers each request with the next step of a list, and records the requests.
   private final class Scripted: RegionMemory {
     let range: AddressRange
     let isWritable = true
@@ -20,13 +20,13 @@ struct PlacingTests {
     private let log = Monitor<[Range<Int>]>([])
 
     init(_ steps: [ResolutionStep], byteCount: Int) {
-      // Nothing is mapped there, and nobody looks.
+      // No memory is mapped at these addresses, and no code accesses them.
       range = AddressRange(start: UInt(64 * pageBytes), byteCount: byteCount)
       parts = Monitor(RegionParts(range))
       script = Monitor(steps)
     }
 
-    /// What each request was for, in pages of the region.
+    /// The pages of the region that each request was for.
     var requests: [Range<Int>] { log.withLock { $0 } }
 
     func place(_ part: AnswerPart, after done: Int, effort: PlacingEffort) -> ResolutionStep {
@@ -46,7 +46,7 @@ struct PlacingTests {
     func withdraw() {}
   }
 
-  /// A region of 16 pages over scripted memory, and what comes of an answer for the first pages of it.
+  /// A region of 16 pages over scripted memory, and the policy that records what is placed.
   private struct Placing {
     let memory: Scripted
     let region: Region
@@ -66,7 +66,7 @@ struct PlacingTests {
       AddressRange(start: region.address(of: pages.lowerBound * pageBytes), byteCount: pages.count * pageBytes)
     }
 
-    /// Places zeros for `first`, and for `second` behind it. Returns the page where what is there ends.
+    /// Places zeros in `first`, and in `second` after it. Returns the page at which the placed pages end.
     mutating func place(
       _ first: Range<Int>, _ second: Range<Int>? = nil, neededEnd: Int? = nil
     ) throws -> Int {
@@ -101,7 +101,7 @@ struct PlacingTests {
     #expect(try placing.place(0..<5) == 5)
     #expect(placing.memory.requests == [0..<5, 1..<5, 3..<5])
     #expect(placing.filledPages == 5)
-    // All of it in parts, and nothing is requested of what is left, because nothing is.
+    // The whole answer is placed in parts, and there is no request for an empty rest.
     placing = try Placing([.goOn(completed: page), .goOn(completed: page)])
     #expect(try placing.place(0..<2) == 2)
     #expect(placing.memory.requests == [0..<2, 1..<2])
@@ -138,7 +138,7 @@ struct PlacingTests {
     #expect(placing.memory.requests == [0..<8, 2..<8])
     #expect(placing.policy.present == [])
     #expect(placing.filledPages == 2)
-    // In front of the end it is stepped over as always.
+    // Before that end, a present page is stepped over as usual.
     placing = try Placing([.goOn(completed: page), .present])
     #expect(try placing.place(0..<8, neededEnd: 2) == 8)
     #expect(placing.policy.present == [placing.pages(1..<2)])
@@ -148,7 +148,7 @@ struct PlacingTests {
   @Test("A page that is there behind those that somebody waits for makes the next request small again")
   func presentShrinks() throws {
     var placing = try Placing([.goOn(completed: 4 * page), .present])
-    // Accesses have run on up to here.
+    // Accesses have continued in sequence up to here.
     var window = 0
     for unit in [0, 1, 3, 7] { window = placing.region.streams.window(from: unit, count: 1, largest: 16) }
     #expect(window > 1)
@@ -188,12 +188,12 @@ struct PlacingTests {
     #expect(try placing.place(1..<2) == 2)
     #expect(placing.policy.gone == [placing.pages(1..<2)])
     #expect(placing.filledPages == 0)
-    // Nobody asks for the pages of a region that is closing.
+    // No page of a region that is closing is requested.
     placing = try Placing([.gone])
     _ = placing.region.beginClosing()
     _ = try placing.place(0..<4)
     #expect(placing.policy.gone == [placing.pages(0..<4)])
-    // A process that is gone has no pages to ask for.
+    // A process that has ended has no pages to request.
     placing = try Placing([.targetGone])
     _ = try placing.place(0..<4)
     #expect(placing.policy.gone == [placing.pages(0..<4)])

@@ -9,7 +9,7 @@ private struct Refused: Error, Equatable {}
 
 @Suite("Providers that may block", .timeLimit(.minutes(6)))
 struct PoolTests {
-  /// A provider that notes what it is asked for, and holds the requests for which `isHeld` until its gate opens.
+  /// A provider that records its requests, and holds those for which `isHeld` returns true until its gate opens.
   private final class Slow: Sendable {
     let gate = Gate()
     private let log = Monitor<[Range<Int>]>([])
@@ -39,7 +39,7 @@ struct PoolTests {
     }
   }
 
-  /// A runtime that does not stream ahead.
+  /// Makes a runtime that does not stream ahead.
   private func runtime(threads: Int = 4, closeTimeout: Duration = .seconds(5)) throws -> FaultRuntime {
     var configuration = FaultRuntimeConfiguration(
       delivery: .eventLoop, providerThreads: threads, closeTimeout: closeTimeout)
@@ -113,7 +113,7 @@ struct PoolTests {
       #expect(throws: Never.self) { try region.populate() }
       isDone.store(true, ordering: .sequentiallyConsistent)
     }
-    // It begins with a page that is on its way already.
+    // The prefetch begins with a page that a fault has already requested.
     let wasDone = isDone.load(ordering: .sequentiallyConsistent)
     #expect(!wasDone)
     slow.gate.open()
@@ -156,7 +156,7 @@ struct PoolTests {
     for thread in [first, second, third] { #expect(thread.join()) }
     #expect(region.failures.map(\.offset) == [2 * pageBytes])
     #expect(runtime.statistics.pagesFailed == 1)
-    // Nobody has touched it, so nothing happened to it.
+    // No thread has touched this page, so it has not failed.
     #expect(region.access(pageBytes) == .byte(expectedByte(pageBytes)))
   }
 
@@ -193,7 +193,7 @@ struct PoolTests {
       order.withLock { $0.append("closed") }
     }
     #expect(eventually { region.isClosed })
-    // So that it would be seen if it did not wait.
+    // These yields give a closing that does not wait the time to show itself.
     for _ in 0..<5000 { sched_yield() }
     order.withLock { $0.append("answered") }
     slow.gate.open()
@@ -202,8 +202,8 @@ struct PoolTests {
     #expect(order.withLock { $0 } == ["answered", "closed"])
   }
 
-  /// Holds the handler thread while a fault on `region` is queued and its page comes from elsewhere; then calls `body`
-  /// and lets the handler go on.
+  /// Blocks the handler thread while a fault on `region` is queued and its page arrives in another way. Then calls
+  /// `body` and releases the handler.
   private func arriveUnnoticed(_ region: LazyRegion, over runtime: FaultRuntime, before body: () -> Void) throws {
     let gate = Gate()
     let isHeld = Gate()
@@ -348,7 +348,8 @@ struct PoolTests {
       return
     }
     let job = PoolPrefetch(aheadOfReaderOf: region.core)
-    // In variables, because an expectation that fails shows what it is made of, and not all of that can be shown.
+    // The values are in variables because a failing expectation prints its parts, and not all of these parts can be
+    // printed.
     var hasBegun = job.goOn(from: 8 * pageBytes, to: 16 * pageBytes)
     #expect(hasBegun)
     hasBegun = job.goOn(from: 0, to: 2 * pageBytes)
@@ -359,7 +360,7 @@ struct PoolTests {
     hasBegun = job.goOn(from: 0, to: 2 * pageBytes)
     #expect(hasBegun)
     worker.run(.prefetch(job, loop))
-    // The rest is done by the pool.
+    // The pool does the rest.
     #expect(eventually { region.isResident(pageBytes) })
   }
 
@@ -386,7 +387,7 @@ struct PoolTests {
       var waiting: [UInt] = []
       inFlight.take(made, waiting: &waiting)
       #expect(waiting == [region.address])
-      // The answer would be put in place here.
+      // At this point the answer would be placed.
       if isDiscarded { admit([0]) }
       inFlight.finish(
         made, filled: 0..<pageBytes, handled: 0, known: 1, wake: { woken.append($0) }, resubmit: { _ in })

@@ -24,7 +24,7 @@ struct PrefetchTests {
       seed: seed, requestSize: RequestSize(preferred: preferred, largest: largest), inFaultingThread: true)
   }
 
-  /// One flag for each page.
+  /// Returns whether each page is resident.
   private func residency(_ region: LazyRegion) -> [Bool] {
     var pages = [UInt8](repeating: 0, count: region.core.range.byteCount / pageBytes)
     let refusal = unsafe pages.withUnsafeMutableBufferPointer { buffer in
@@ -34,12 +34,12 @@ struct PrefetchTests {
     return pages.map { $0 & 1 != 0 }
   }
 
-  /// Bytes of the region that are in huge pages.
+  /// Returns how many bytes of the region are in huge pages.
   private func hugeBytes(_ region: LazyRegion) -> Int {
     region.kernelCount("AnonHugePages")
   }
 
-  /// Pages of a memfd are not moved.
+  /// Returns how many bytes must be in huge pages. The pages of a memfd are not moved.
   private func expectedHuge(_ byteCount: Int, _ delivery: Delivery) -> Int { delivery == .sigsegv ? 0 : byteCount }
 
   @Test("A whole region, with huge pages in the middle and an odd end", arguments: all)
@@ -170,7 +170,7 @@ struct PrefetchTests {
     for index in 0..<5 {
       #expect(region.access(index * pageBytes) == .byte(expectedByte(index * pageBytes)))
     }
-    // All five were answered while the prefetch was under way.
+    // The prefetch was not finished when all five faults had been answered.
     #expect(asked.load(ordering: .relaxed) < pages)
     #expect(prefetcher.join())
     #expect(asked.load(ordering: .relaxed) == pages)
@@ -197,7 +197,8 @@ struct PrefetchTests {
     #expect(runtime.statistics.bytesFilled == pages * pageBytes)
   }
 
-  /// Every byte of a page says which one it is; failing pages throw, and `threads` counts who asked.
+  /// Makes a provider that fills each page with a byte that depends on the page's number. It throws an error for the
+  /// pages in `failing`, and records the calling threads in `threads`.
   private func numbered(
     failing: [Int] = [], threads: Monitor<Set<UInt>> = Monitor([])
   ) -> ClosureProvider {
@@ -218,7 +219,7 @@ struct PrefetchTests {
 
   private static func number(_ page: Int) -> UInt8 { UInt8(truncatingIfNeeded: page % 251 + 1) }
 
-  /// So large that two threads share the work.
+  /// This is large enough for two threads to share the work.
   private static let sharedByteCount = (37 << 20) + 5 * pageBytes + 77
 
   @Test("Two threads share a large region", arguments: all)
@@ -287,7 +288,8 @@ struct PrefetchTests {
       ClosureProvider(
         requestSize: RequestSize(preferred: 64 << 10, largest: 256 << 10), permissions: .inMemory
       ) { request, page in
-        // The last part of the first huge page: the page in its middle comes from elsewhere before it can be moved.
+        // In the request for the last part of the first huge page, a page in the middle of it arrives in another way,
+        // before the huge page can be moved.
         if request.range.upperBound == huge, let region = box.region {
           box.region = nil
           try region.fillBehindItsBack(inTheWay, from: other)
@@ -309,7 +311,7 @@ struct PrefetchTests {
     #expect(runtime.statistics.bytesFilled == 3 * huge - pageBytes)
   }
 
-  // Safe to share: written before the prefetch, and by the one thread that does it.
+  // Safe to share: the test writes it before the prefetch, and then only the one thread that prefetches does.
   private final class RegionBox: @unchecked Sendable { var region: LazyRegion? }
 
   @Test("Threads that touch a region while two others populate it read the right bytes", arguments: all)
@@ -364,7 +366,7 @@ struct PrefetchTests {
     try owner.uffd.register(core.range, mode: .missing)
     var filler = BulkFiller(pageSize: .ofHost(), retryDeadline: 30_000_000)
     var patient = BulkFiller(pageSize: .ofHost(), retryDeadline: .max)
-    // An event that nobody reads.
+    // This causes an event that no thread reads.
     let discard = unsafe cts_discard_on_thread(core.range.start + UInt(3 * pageBytes), pageBytes)
     #expect(eventually { hasUnreadEvent(owner.uffd.descriptor) })
     var steps = 0

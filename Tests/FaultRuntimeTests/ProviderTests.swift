@@ -8,7 +8,7 @@ import Testing
 
 private struct Refused: Error, Equatable {}
 
-/// Passes on another provider's answer for a range that begins elsewhere.
+/// Passes on the answer of another provider for a range that begins elsewhere.
 private struct Sliced<Base: PageProvider>: PageProvider {
   let base: Base
   let start: Int
@@ -20,7 +20,7 @@ private struct Sliced<Base: PageProvider>: PageProvider {
   }
 }
 
-/// Fills, but never more than a page.
+/// Fills the buffer, but with at most a page.
 private struct Short: PageProvider {
   func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
     page.append(expectedBytes(request.range).prefix(pageBytes))
@@ -150,7 +150,7 @@ struct ProviderTests {
 
 @Suite("Providers that are asked by one thread at a time", .timeLimit(.minutes(6)))
 struct SerialProviderTests {
-  /// Notes how many are in it at a time.
+  /// Records how many threads call it at the same time.
   private final class Counted: Sendable {
     private let current = Atomic<Int>(0)
     private let highest = Atomic<Int>(0)

@@ -4,13 +4,14 @@ import Testing
 
 @testable import FaultRuntime
 
-/// Ranges that are in use, of which no page may be taken away, and for whose end closing waits.
+/// Tests ranges that are in use: no page of them may be taken away, and closing waits for their end.
 @Suite("Pins", .timeLimit(.minutes(6)))
 struct RegionPinsTests {
-  /// Long enough for whatever a test waits for: it is waited for no longer than it takes.
+  /// Longer than anything that a test waits for. A wait ends as soon as its condition holds.
   private let patience: UInt64 = 30_000_000_000
 
-  /// Whether closing has begun, as a thread without a pin sees it. Before that it makes a pin, which ends at once.
+  /// Returns whether closing has begun, as a thread without a pin sees it. Before closing, that thread makes a pin
+  /// and ends it at once.
   private func isRefused(_ pins: RegionPins) -> Bool {
     let isRefused = Atomic<Bool>(false)
     let asker = TestThread {
@@ -120,7 +121,7 @@ struct RegionPinsTests {
     #expect(pins.pin(0..<10))
     let closers = (0..<3).map { _ in
       TestThread {
-        // For longer than a test waits, so that only the end of the pin helps.
+        // The thread would wait longer than any test, so that only the end of the pin can end the wait.
         pins.close(nanoseconds: .max)
       }
     }
@@ -140,7 +141,7 @@ struct RegionPinsTests {
           if !pins.pin(range) { wrong.wrappingAdd(1, ordering: .relaxed) }
           if !pins.intersects((number * 100)..<(number * 100 + 1)) { wrong.wrappingAdd(1, ordering: .relaxed) }
           pins.unpin(range)
-          // Nobody else pins anything here.
+          // No other thread pins a range here.
           if pins.intersects((number * 100)..<(number * 100 + 100)) { wrong.wrappingAdd(1, ordering: .relaxed) }
         }
       }
@@ -185,7 +186,7 @@ struct RegionPinsTests {
     let closer = TestThread { region.close() }
     #expect(eventually { region.core.isClosing })
     #expect(throws: FaultRuntimeError.self) { try region.withResident(pageBytes..<(2 * pageBytes)) { _ in } }
-    // The memory that is in use stays, and that beside it with it.
+    // The memory in use stays, and so does the memory beside it.
     #expect(read(region.core.range.start) == .byte(expectedByte(0)))
     #expect(!closer.isDone)
     gate.open()

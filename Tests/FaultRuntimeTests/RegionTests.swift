@@ -13,7 +13,7 @@ struct RegionTests {
 
   static let lengths = [1, 100, pageBytes - 1, pageBytes, pageBytes + 1, 3 * pageBytes, 40 * pageBytes + 777]
 
-  /// Touches in random order, then compares every byte, then the tail.
+  /// Touches bytes in random order, then compares every byte, and then checks the tail.
   private func check(_ region: LazyRegion, byteCount: Int, seed: Int = 0, zero: Bool = false) {
     #expect(region.byteCount == byteCount)
     #expect(region.bytes.byteCount == byteCount)
@@ -108,7 +108,8 @@ struct RegionTests {
           return .filled
         }, byteCount: byteCount)
     }
-    // Ten bytes, the region's exact length: the rest of the page is the runtime's to clear, each time after a full buffer.
+    // The region has ten bytes. The runtime must clear the rest of the page, each time after another region has
+    // filled the buffer.
     let lent = try runtime.map(MemoryProvider(copying: [UInt8](repeating: 2, count: 10)))
     #expect(try filled(0xee, pageBytes).access(0) == .byte(0xee))
     #expect(lent.access(9) == .byte(2))
@@ -251,7 +252,8 @@ struct RegionTests {
     let code = unsafe cts_forked(
       { context in
         let region = unsafe Unmanaged<LazyRegion>.fromOpaque(context).takeUnretainedValue()
-        // The child has something else where the parent's region is; the descriptor acts on the parent's memory.
+        // The child has other memory at the address of the parent's region, and the descriptor acts on the parent's
+        // memory.
         let address = unsafe UnsafeMutableRawPointer(bitPattern: region.address)
         let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
         guard unsafe mmap(address, 2 * pageBytes, PROT_READ | PROT_WRITE, flags, -1, 0) == address else { return 1 }
@@ -267,7 +269,7 @@ struct RegionTests {
   func lockedMemory() async {
     await #expect(processExitsWith: .success) {
       let runtime = try FaultRuntime()
-      // An ordinary user may lock a little; that is enough for a small region.
+      // An ordinary user may lock a little memory, which is enough for a small region.
       guard cts_lock_future_memory() == 0 else { return }
       let region = try runtime.map(patternProvider(), byteCount: 2 * pageBytes)
       #expect(region.access(0) == .byte(expectedByte(0)))
@@ -299,7 +301,7 @@ struct RegionTests {
     let region = try runtime.map(patternProvider(), byteCount: 2 * pageBytes)
     #expect(touchInChild(region.address) == -SIGSEGV)
     #expect(region.access(0) == .byte(expectedByte(0)))
-    // Not even what is resident in the parent.
+    // The child cannot read the pages that are resident in the parent either.
     #expect(touchInChild(region.address) == -SIGSEGV)
     #expect(mismatches(in: region) == [])
   }

@@ -1,7 +1,7 @@
 @testable import FaultRuntime
 
 extension Region {
-  /// A region over anonymous memory that no delivery knows of, for tests of single parts.
+  /// Creates a region over anonymous memory that no delivery knows, for tests of single parts.
   convenience init(
     testing provider: some PageProvider, byteCount: Int, options: RegionOptions = RegionOptions(),
     userfaultfd: SharedUserfaultfd? = nil
@@ -20,8 +20,8 @@ extension Region {
 }
 
 extension LazyRegion {
-  /// The handler that serves this region; nil where the delivery is another one.
+  /// The handler that serves this region; nil for another delivery.
   var eventLoop: EventLoop? { server as? EventLoop }
-  /// The memory of a region that is served by `sigsegv`.
+  /// The memory of a region that is served by `sigsegv`; nil for another delivery.
   var twin: TwinMemory? { core.memory as? TwinMemory }
 }

@@ -3,7 +3,7 @@ import Testing
 
 @testable import FaultRuntime
 
-/// One row of the table: what the kernel answered, and what follows from it.
+/// One row of the table: a result of the kernel, and the step that follows from it.
 struct StepRow: Sendable, CustomTestStringConvertible {
   var request: ResolveRequest
   var completed = 0
@@ -21,22 +21,23 @@ struct ResolutionStepTests {
   static let everyRequest: [StepRow] = ResolveRequest.allCases.flatMap { request in
     [
       StepRow(request: request, completed: 4096, errno: nil, step: .done),
-      // A partial result goes on behind what was done, whatever stopped it.
+      // After a partial result, the request continues behind the completed bytes, whatever the errno is.
       StepRow(request: request, completed: 8192, errno: .resourceTemporarilyUnavailable, step: .goOn(completed: 8192)),
       StepRow(request: request, completed: 4096, errno: .fileExists, step: .goOn(completed: 4096)),
       StepRow(request: request, completed: 4096, errno: .badAddress, step: .goOn(completed: 4096)),
-      // Events are unread: nothing was done.
+      // An event is unread, and the kernel has done nothing.
       StepRow(request: request, errno: .resourceTemporarilyUnavailable, step: .later),
-      // Somebody else was faster; and the hugetlb pool that says so for ever.
+      // Another thread was faster. The hugetlb pool may report this for ever.
       StepRow(request: request, errno: .fileExists, step: .present),
       StepRow(request: request, errno: .fileExists, earlierPresent: 127, step: .present),
       StepRow(request: request, errno: .fileExists, earlierPresent: 128, step: .endlesslyPresent),
       StepRow(request: request, errno: .fileExists, earlierPresent: 5000, step: .endlesslyPresent),
-      // Unregistered, unmapped, across mappings; write protection of a range without it.
+      // The range is not registered, not mapped, or in several mappings; or it is not registered for write
+      // protection.
       StepRow(request: request, errno: .noSuchFileOrDirectory, step: .gone),
-      // The process died or called exec.
+      // The process has ended or called exec.
       StepRow(request: request, errno: .noSuchProcess, step: .targetGone),
-      // A memory cgroup at its limit.
+      // A memory cgroup is at its limit.
       StepRow(request: request, errno: .noMemory, step: .fail(.noMemory)),
       StepRow(request: request, errno: .badFileDescriptor, step: .misuse(.badFileDescriptor)),
       StepRow(request: request, errno: .notPermitted, step: .fail(.notPermitted)),
@@ -44,17 +45,18 @@ struct ResolutionStepTests {
   }
 
   static let particular: [StepRow] = [
-    // Alignment or mode is wrong: our mistake. MOVE says the same of a source that it cannot take.
+    // The alignment or the mode is wrong, which is a mistake of the library. MOVE also answers this for a source that
+    // it cannot move.
     StepRow(request: .copy, errno: .invalidArgument, step: .fail(.invalidArgument)),
     StepRow(request: .zeropage, errno: .invalidArgument, step: .misuse(.invalidArgument)),
     StepRow(request: .continue, errno: .invalidArgument, step: .misuse(.invalidArgument)),
     StepRow(request: .poison, errno: .invalidArgument, step: .misuse(.invalidArgument)),
     StepRow(request: .writeProtect, errno: .invalidArgument, step: .misuse(.invalidArgument)),
     StepRow(request: .move, errno: .invalidArgument, step: .copyInstead),
-    // A source that is pinned or shared after a fork.
+    // The source is pinned, or shared after a fork.
     StepRow(request: .move, errno: .resourceBusy, step: .copyInstead),
     StepRow(request: .copy, errno: .resourceBusy, step: .fail(.resourceBusy)),
-    // The source of a copy cannot be read; the page of a continue is not in the cache.
+    // The source of a copy cannot be read, or the page of a continue is not in the page cache.
     StepRow(request: .copy, errno: .badAddress, step: .fail(.badAddress)),
     StepRow(request: .continue, errno: .badAddress, step: .fail(.badAddress)),
   ]

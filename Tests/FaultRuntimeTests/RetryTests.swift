@@ -64,7 +64,7 @@ struct RetryTests {
     private let state = Monitor(State())
     let isZero: Bool
 
-    /// `bad` says how often each page fails.
+    /// Creates a source. `bad` says how often each page fails.
     init(bad: [Int: Int], isZero: Bool = false) {
       self.isZero = isZero
       state.withLock { $0.bad = bad }
@@ -78,7 +78,7 @@ struct RetryTests {
       let failed = state.withLock { state -> Int? in
         var failed: Int?
         for page in pages {
-          // Requests for several pages say nothing about one.
+          // A request for several pages does not count as an attempt at one page.
           guard let left = state.bad[page], left > 0 else { continue }
           if pages.count == 1 {
             state.asked[page, default: 0] += 1
@@ -181,9 +181,10 @@ struct RetryTests {
     try region.retry(pageBytes..<(2 * pageBytes))
     #expect(region.access(pageBytes) == .byte(isZero ? 0 : expectedByte(pageBytes)))
     #expect(region.failure(at: pageBytes) == nil)
-    // A faulting thread may ask again by itself, where the kernel does not tell a poisoned page from a missing one.
+    // A faulting thread may ask again by itself if the kernel does not distinguish a poisoned page from a missing
+    // one.
     if asker != .faultingThread { #expect(region.access(5 * pageBytes) == .signal(region.failureSignal)) }
-    // Written bytes of pages that did not fail stay.
+    // Written bytes of pages that did not fail are kept.
     #expect(write(7, to: region.address + UInt(2 * pageBytes)) == .byte(7))
     try region.retry(0..<(8 * pageBytes))
     #expect(region.access(5 * pageBytes) == .byte(isZero ? 0 : expectedByte(5 * pageBytes)))
@@ -231,7 +232,7 @@ struct RetryTests {
     #expect(log.failure(at: 40_000) != nil)
     #expect(log.failure(at: 0) == nil)
     #expect(log.offsets(in: 0..<50_000).count <= 16_384)
-    // One page again and again takes no room either, and its latest cause counts.
+    // Failures of the same page do not take more room either, and the latest cause counts.
     for attempt in 0..<50_000 {
       log.record(PageFailure(region: "r", offset: 7, byteCount: 1, provider: "p", cause: Broken(attempt: attempt)))
     }

@@ -11,7 +11,8 @@ struct SafeAccessTests {
   private struct Broken: Error, Equatable {}
   private struct Bad: Error, Equatable {}
 
-  /// Eight pages of the pattern, and a few bytes; the page `bad` throws.
+  /// Makes a region of eight pages of the pattern and five more bytes. The provider throws an error for the page
+  /// `bad`.
   private func region(
     _ delivery: Delivery = .auto, bad: Int? = nil, access: RegionOptions.Access = .readWrite,
     closeTimeout: Duration = .seconds(5)
@@ -27,7 +28,7 @@ struct SafeAccessTests {
       }, byteCount: 8 * pageBytes + 5, options: RegionOptions(access: access))
   }
 
-  /// The bytes of the pattern, as a number.
+  /// Returns the bytes of the pattern as a number.
   private func expected<Value: FixedWidthInteger>(_ offset: Int, as type: Value.Type = Value.self) -> Value {
     (0..<MemoryLayout<Value>.size).reduce(0) { $0 | Value(truncatingIfNeeded: expectedByte(offset + $1)) << ($1 * 8) }
   }
@@ -111,7 +112,7 @@ struct SafeAccessTests {
           isIn.open()
           mayGo.wait()
           bytes.storeBytes(of: 1, toByteOffset: 7 * pageBytes, as: UInt8.self)
-          // Closing waits for this thread, so it may go on to use the bytes in other ways.
+          // Closing waits for this thread, so the thread may continue to use the bytes in other ways.
           region.store(UInt8(2), toByteOffset: 6 * pageBytes)
           region.withMutableBytes { $0.storeBytes(of: 3, toByteOffset: 5 * pageBytes, as: UInt8.self) }
           hasLeft.withLock { $0 = true }
@@ -121,7 +122,7 @@ struct SafeAccessTests {
           isIn.open()
           mayGo.wait()
           #expect(bytes.load(fromByteOffset: 7 * pageBytes, as: UInt8.self) == expectedByte(7 * pageBytes))
-          // Closing waits for this thread, so it may go on to use the bytes in other ways.
+          // Closing waits for this thread, so the thread may continue to use the bytes in other ways.
           #expect(region.load(fromByteOffset: 6 * pageBytes, as: UInt8.self) == expectedByte(6 * pageBytes))
           region.withBytes {
             #expect($0.load(fromByteOffset: 5 * pageBytes, as: UInt8.self) == expectedByte(5 * pageBytes))
@@ -132,7 +133,7 @@ struct SafeAccessTests {
     }
     isIn.wait()
     #expect(region.holders.count == 1)
-    // It keeps the region open and no page in its place.
+    // The closure keeps the region open, but pins no page.
     #expect(region.core.pins.count == 0)
     let closer = TestThread {
       region.close()
@@ -146,7 +147,7 @@ struct SafeAccessTests {
     #expect(region.holders.count == 0)
   }
 
-  /// A region in a child process that ends with 42 when it traps.
+  /// Makes a region in a child process that exits with 42 if it traps.
   private static func regionOfTrap(access: RegionOptions.Access = .readWrite) throws -> LazyRegion {
     let region = try SafeAccessTests().region(access: access)
     for number in [SIGILL, SIGTRAP] { signal(number) { _ in _exit(42) } }
@@ -255,7 +256,7 @@ struct SafeAccessTests {
     #expect(throws: Bad.self) { try region.withResident(0..<1) { _ in throw Bad() } }
     #expect(throws: Bad.self) { try region.withMutableResident(0..<1) { _ in throw Bad() } }
     #expect(throws: Bad.self) { try region.forEachPiece(of: 0..<1) { _, _ in throw Bad() } }
-    // What the closure throws comes through, also where it has the same type.
+    // An error that the closure throws is passed on, also if it has the type of the runtime's errors.
     let inner = typed { () throws(FaultRuntimeError) in
       try region.withResident(0..<1) { (_) throws(FaultRuntimeError) in try region.prefetch(pages) }
     }

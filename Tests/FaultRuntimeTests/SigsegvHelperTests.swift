@@ -93,7 +93,7 @@ struct SigsegvHelperTests {
     let region = try runtime().map(
       ClosureProvider(requestSize: .singlePage) { request, page in
         inside.wrappingAdd(1, ordering: .relaxed)
-        // Nobody gets on before the other is there.
+        // Neither thread continues before the other one has arrived.
         eventually { inside.load(ordering: .relaxed) >= 2 }
         page.append(expectedBytes(request.range))
         return .filled
@@ -192,9 +192,9 @@ struct SigsegvHelperTests {
     }
     #expect(admit(0) == (false, false))
     #expect(admit(pageBytes) == (true, true))
-    // Somebody is fetching it.
+    // Another thread already fetches this page.
     #expect(admit(pageBytes) == (true, false))
-    // The first one is not in the way any more.
+    // The page that is present is not in the list of waiting pages.
     #expect(inFlight.waitingPages(of: region.core) == 1)
   }
 

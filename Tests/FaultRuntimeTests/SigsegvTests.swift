@@ -25,7 +25,7 @@ struct SigsegvTests {
     var all: [String] { list.withLock { $0 } }
   }
 
-  /// How many mappings the kernel has within the region.
+  /// Returns how many mappings the kernel has within the region.
   private func mappings(_ region: LazyRegion) -> Int {
     let range = region.core.range
     return lines("/proc/self/maps").count { line in
@@ -41,7 +41,7 @@ struct SigsegvTests {
     await #expect(processExitsWith: .success) {
       let before = descriptorKinds()
       var regions: [LazyRegion] = []
-      // The concurrency runtime opens a few when it likes.
+      // Swift's concurrency runtime opens a few descriptors at any time.
       for _ in 0..<10 {
         let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigsegv))
         let region = try runtime.map(patternProvider(inFaultingThread: true), byteCount: 4 * pageBytes)
@@ -65,7 +65,8 @@ struct SigsegvTests {
       patternProvider(requestSize: RequestSize(preferred: unit, largest: unit), inFaultingThread: true),
       byteCount: pages * pageBytes)
     let wrong = Atomic<Int>(0)
-    // The first byte of a page is written first and the last one last: the readers look at the last.
+    // The provider writes the first byte of a page first and the last byte last. The readers therefore look at the
+    // last byte.
     let threads = (0..<4).map { index in
       TestThread {
         for step in 0..<pages {
@@ -172,7 +173,7 @@ struct SigsegvTests {
         found.withLock { $0 = bytes.withLock { $0 } }
         hasRead.store(true, ordering: .releasing)
       }
-      // Long enough for whoever does not wait.
+      // Long enough for a reader that does not wait.
       let patience = ContinuousClock.now + .milliseconds(200)
       while !hasRead.load(ordering: .acquiring), ContinuousClock.now < patience { sched_yield() }
       goesOn.store(true, ordering: .releasing)
@@ -189,7 +190,7 @@ struct SigsegvTests {
     for _ in 0..<10 {
       let region = try runtime.map(patternProvider(inFaultingThread: true), byteCount: 64 * pageBytes)
       for page in stride(from: 0, to: 16, by: 2) { #expect(region.access(page * pageBytes).isByte) }
-      // Fewer than the limit: nothing else was filled.
+      // The touches stay below the limit, so no other page was filled.
       #expect(!region.isResident(3 * pageBytes))
       region.close()
       #expect(mappings(region) == 1)
@@ -198,7 +199,7 @@ struct SigsegvTests {
 
   @Test(
     "Memory that the program wants locked from now on is neither locked nor filled",
-    // Others may lock little, and from then on whatever they map fails.
+    // Other users may lock little memory, and after that their mappings fail.
     .enabled(if: getuid() == 0, SkipReason.root))
   func locked() async {
     await #expect(processExitsWith: .success) {
@@ -226,7 +227,7 @@ struct SigsegvTests {
     let pages = 4096
     let region = try runtime.map(
       patternProvider(requestSize: .singlePage, inFaultingThread: true), byteCount: pages * pageBytes)
-    // 1531 has no divisor in common with the number of pages: each is touched once, far from the one before.
+    // 1531 and the number of pages have no common divisor, so each page is touched once and far from the one before.
     for step in 0..<200 {
       let offset = step * 1531 % pages * pageBytes + 3
       #expect(region.access(offset) == .byte(expectedByte(offset)))
@@ -267,7 +268,7 @@ struct SigsegvTests {
       {
         right += 1
       }
-      // Nothing that makes mappings from here on.
+      // Nothing after this point may make a mapping, so the process exits at once.
       _exit(right == 5 ? 0 : 1)
     }
   }
@@ -282,11 +283,11 @@ struct SigsegvTests {
     #expect(region.isResident(89 * pageBytes))
     #expect(!region.isResident(91 * pageBytes))
     #expect((100...130).allSatisfy { region.isResident($0 * pageBytes) })
-    // No access, two runs, and what lies around them.
+    // The mappings are the two runs, and the inaccessible memory before, between and after them.
     #expect(mappings(region) == 5)
   }
 
-  /// Asked for a page at a time, some of which cannot be had.
+  /// Makes a provider with one page for each request that throws an error for the given pages.
   private static func failing(at pages: Set<Int>) -> ClosureProvider {
     ClosureProvider(requestSize: .singlePage, permissions: .inSignalHandler) { request, page in
       if pages.contains(request.offset / pageBytes) { throw Unreadable() }
@@ -310,7 +311,7 @@ struct SigsegvTests {
         region.access(page * pageBytes) == .byte(expectedByte(page * pageBytes))
       }
       guard isRight(untouched, 100) else { _exit(1) }
-      // What the first page has left over of the reserve.
+      // This uses up the mappings that the first page left over of the reserve.
       _ = cts_use_up_mappings()
       guard isRight(untouched, 200), isRight(untouched, 0) else { _exit(2) }
       guard isRight(enclosed, 100) else { _exit(3) }
@@ -323,7 +324,8 @@ struct SigsegvTests {
   @Test("A reserve gives up two mappings at a time, as often as it can, and takes them back")
   func reserveCount() throws {
     let reserve = try #require(MappingReserve(pageSize: PageSize.ofHost()))
-    /// Where a mapping ends and another begins. Others may be merged with its ends.
+    /// Returns how many boundaries between mappings lie inside the reserve. Its ends are not counted, because they
+    /// may be merged with neighbouring mappings.
     func boundaries() -> Int {
       lines("/proc/self/maps").count { line in
         guard let start = line.split(separator: "-").first.flatMap({ UInt($0, radix: 16) }) else { return false }
@@ -375,7 +377,8 @@ struct SigsegvTests {
         }, byteCount: 16 * pageBytes)
       let middle = unsafe UnsafeMutableRawPointer(bitPattern: region.address + UInt(6 * pageBytes))
       #expect(unsafe madvise(middle, 10 * pageBytes, MADV_DONTDUMP) == 0)
-      // Two mappings that can be had later, or one with the one that mmap(2) takes beyond the limit.
+      // This holds back mappings that can be released later: two of them, or one if mmap(2) goes one beyond the
+      // limit.
       let seam = unsafe mmap(nil, 3 * pageBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)!
       #expect(unsafe mprotect(seam + pageBytes, pageBytes, PROT_READ) == 0)
       cts_keep_heap()
@@ -387,7 +390,7 @@ struct SigsegvTests {
       guard region.access(4 * pageBytes) == .signal(SIGSEGV) else { _exit(3) }
       let cause = region.failure(at: 4 * pageBytes)?.cause as? ResolutionError
       guard cause == .refused(.noMemory) else { _exit(4) }
-      // One that can be opened alone is right.
+      // A page that can be opened alone has the right bytes.
       for page in [5, 6, 7, 4, 5] {
         let outcome = region.access(page * pageBytes)
         guard outcome == .signal(SIGSEGV) || outcome == .byte(7) else { _exit(CInt(10 + page)) }
@@ -417,7 +420,7 @@ struct SigsegvTests {
     let said = text.split(separator: "\n").filter { $0.hasPrefix("FaultRuntime:") }
     #expect(said.count == 1)
     #expect(said.first?.contains("sigsegv") == true)
-    // What it advises depends on the machine, and is in `HostDiagnosisTests`.
+    // Further advice depends on the machine; `HostDiagnosisTests` checks it.
     #expect(said.first?.contains("/dev/userfaultfd") == true)
   }
 

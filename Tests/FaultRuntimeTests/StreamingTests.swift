@@ -18,7 +18,8 @@ struct StreamingTests {
     return try FaultRuntime(configuration)
   }
 
-  /// Touches pages until requests are as wide as they get: 0, 1 and 2, and 3 to 6.
+  /// Touches pages until requests have their largest size. The requests are for page 0, for pages 1 and 2, and for
+  /// pages 3 to 6.
   private func startReading(_ region: LazyRegion) {
     for page in [0, 1, 3] { #expect(region.access(page * pageBytes) == .byte(expectedByte(page * pageBytes))) }
   }
@@ -29,7 +30,7 @@ struct StreamingTests {
     let region = try runtime.map(patternProvider(requestSize: Self.requestSize), byteCount: 100 * pageBytes)
     startReading(region)
     #expect(eventually { region.isResident(26 * pageBytes) })
-    // The reader goes on behind what was filled, as if it had faulted its way there.
+    // The reader continues after the filled pages, as if it had faulted all the way.
     #expect(region.access(26 * pageBytes) == .byte(expectedByte(26 * pageBytes)))
     #expect(runtime.statistics.faults == 3)
     #expect(runtime.statistics.bytesFilled == 27 * pageBytes)
@@ -81,7 +82,7 @@ struct StreamingTests {
     let served = order.withLock { $0 }
     let at = try #require(served.firstIndex(of: 15))
     #expect(served[at + 1] == 300)
-    // And the stream went on.
+    // The stream continues after the fault.
     #expect(eventually { order.withLock { $0.contains(19) } })
   }
 
@@ -96,7 +97,7 @@ struct StreamingTests {
       }, byteCount: 100 * pageBytes)
     startReading(region)
     #expect(eventually { region.isResident(10 * pageBytes) })
-    // Faults elsewhere, between which a stream would go on.
+    // A stream would continue between these faults at other places.
     for page in (0..<20).map({ 99 - 2 * $0 }) {
       #expect(region.access(page * pageBytes) == .byte(expectedByte(page * pageBytes)))
     }

@@ -8,14 +8,14 @@ import Testing
 let pageBytes = PageSize.ofHost().bytes
 
 extension Delivery {
-  /// Those in which the thread that faulted runs the provider itself.
+  /// The deliveries in which the faulting thread runs the provider itself.
   static let inFaultingThread: [Delivery] = [.sigbus, .sigsegv]
 
-  /// The signal that tells such a thread of its fault.
+  /// The signal that reports a fault to the faulting thread.
   var signal: CInt { self == .sigsegv ? SIGSEGV : SIGBUS }
 }
 
-/// Who asks the provider.
+/// The thread that calls the provider.
 enum Asker: CaseIterable {
   case handler, pool, faultingThread, protection
 
@@ -27,14 +27,14 @@ enum Asker: CaseIterable {
     }
   }
 
-  /// What a provider permits that is asked by this one.
+  /// The permissions of a provider that this thread calls.
   var permissions: ProviderPermissions { self == .pool ? .inSignalHandler : .inMemory }
 }
 
 extension ProviderPermissions {
-  /// The event loop asks on the handler thread, and nobody on the thread that faulted.
+  /// The event loop calls the provider on the handler thread. The faulting thread must not call it.
   static let onHandler: ProviderPermissions = [.concurrentRequests, .handlerThread]
-  /// The thread that faulted may ask, and the event loop asks on the pool.
+  /// The faulting thread may call the provider, and the event loop calls it on the pool.
   static let inSignalHandler: ProviderPermissions = [.concurrentRequests, .signalHandler]
 
   static func test(mayBlock: Bool, inFaultingThread: Bool) -> ProviderPermissions {
@@ -46,13 +46,13 @@ extension ProviderPermissions {
 extension LazyRegion {
   var address: UInt { unsafe UInt(bitPattern: unsafeBytes.baseAddress) }
 
-  /// Whether the page at `offset` is there; a poisoned one is not.
+  /// Returns whether the page at `offset` is resident. A poisoned page is not.
   func isResident(_ offset: Int) -> Bool { core.memory.isThere(address + UInt(offset)) }
 
-  /// What a touch of a page that could not be produced raises.
+  /// The signal that a touch of a failed page raises.
   var failureSignal: CInt { core.memory.failureSignal }
 
-  /// Bytes of the region that are in the kernel's statistics under this name.
+  /// Returns the number of bytes of the region that the kernel's statistics count under this name.
   func kernelCount(_ name: String) -> Int {
     let start = String(address, radix: 16) + "-"
     var isOurs = false
@@ -67,11 +67,12 @@ extension LazyRegion {
     return 0
   }
 
-  /// Reads one byte as a program would, but survives the signal.
+  /// Reads one byte as a program would, but survives a signal.
   func access(_ offset: Int) -> Access { TestSupport.read(address + UInt(offset)) }
 }
 
-/// The byte that belongs at `offset` of the source `seed`: different for neighbours, pages and sources, and never zero.
+/// Returns the byte at `offset` of the source `seed`. It differs between neighbours, pages and sources, and is never
+/// zero.
 func expectedByte(_ offset: Int, seed: Int = 0) -> UInt8 {
   var x = UInt64(truncatingIfNeeded: offset) &+ UInt64(truncatingIfNeeded: seed) &* 0x9e37_79b9
   x = (x ^ (x >> 12)) &* 0xff51_afd7_ed55_8ccd
@@ -81,14 +82,14 @@ func expectedByte(_ offset: Int, seed: Int = 0) -> UInt8 {
 
 func expectedBytes(_ range: Range<Int>, seed: Int = 0) -> [UInt8] { range.map { expectedByte($0, seed: seed) } }
 
-/// A provider whose every byte is known.
+/// Returns a provider of the bytes of `expectedByte`.
 func patternProvider(
   seed: Int = 0, requestSize: RequestSize = .singlePage, mayBlock: Bool = false, inFaultingThread: Bool = false
 ) -> ClosureProvider {
   ClosureProvider(requestSize: requestSize, permissions: .test(mayBlock: mayBlock, inFaultingThread: inFaultingThread))
   {
     request, page in
-    // A plain loop, because the sanitizers make everything else slow.
+    // A plain loop, because the sanitizers slow down everything else.
     unsafe page.appendUnsafely { free in
       var offset = request.offset
       for index in 0..<free.count {
@@ -101,7 +102,7 @@ func patternProvider(
   }
 }
 
-/// Offsets that differ between the bytes of a region and what belongs there. Reads every byte.
+/// Reads every byte of a region, and returns the offsets at which it differs from `expectedByte`.
 func mismatches(in region: LazyRegion, seed: Int = 0) -> [Int] {
   let bytes = region.bytes
   var found: [Int] = []
@@ -112,7 +113,7 @@ func mismatches(in region: LazyRegion, seed: Int = 0) -> [Int] {
   return found
 }
 
-/// Whether the memory behind the exact end of the region, up to the page boundary, is zero.
+/// Returns whether the memory after the exact end of the region, up to the page boundary, is zero.
 func tailIsZero(_ region: LazyRegion) -> Bool {
   let end = (region.byteCount + pageBytes - 1) / pageBytes * pageBytes
   return (region.byteCount..<end).allSatisfy { region.access($0) == .byte(0) }
@@ -143,7 +144,7 @@ final class Scratch: Sendable {
   }
 }
 
-/// The requests that a provider got, in order.
+/// The requests that a provider received, in order.
 final class Requests: Sendable {
   private let list = Monitor<[PageRequest]>([])
   func add(_ request: PageRequest) { list.withLock { $0.append(request) } }
@@ -151,12 +152,12 @@ final class Requests: Sendable {
 }
 
 extension LazyRegion {
-  /// The userfaultfd that serves this region.
+  /// The userfaultfd that serves this region; -1 if there is none.
   var descriptorNumber: CInt {
     (core.memory as? AnonymousMemory)?.userfaultfd.uffd.descriptor ?? -1
   }
 
-  /// Fills a page as somebody else would, and wakes nobody.
+  /// Fills a page without the runtime's knowledge, and wakes no thread.
   func fillBehindItsBack(_ index: Int, from scratch: Scratch) throws {
     let target = AddressRange(start: address + UInt(index * pageBytes), byteCount: pageBytes)
     if let memory = core.memory as? AnonymousMemory {

@@ -5,15 +5,15 @@ import Testing
 
 @testable import FaultRuntime
 
-/// No region of a handler asks for faults of these kinds, but whoever has the descriptor can ask for them. A page that
-/// is there, or in the page cache, must never be overwritten with what a provider says.
+/// Tests kinds of faults that no region asks for, but that other code with the descriptor can ask for. A page that is
+/// resident or in the page cache must never be overwritten with a provider's bytes.
 @Suite("Faults of a kind that no region asks for", .timeLimit(.minutes(6)))
 struct UnexpectedFaultTests {
   private let requests = Requests()
-  /// Holds the request for the first page, and with it a handler thread that asks the provider itself.
+  /// Holds the request for the first page, and with it a handler thread that calls the provider itself.
   private let gate = Gate()
 
-  /// A region on a handler that can be told of faults that need `features`.
+  /// Makes a region on a handler whose descriptor can report the faults that need `features`.
   private func region(pages: Int, _ features: UserfaultfdFeatures, mayBlock: Bool = false) throws -> LazyRegion {
     var configuration = FaultRuntimeConfiguration(delivery: .eventLoop, handlerThreads: 1)
     configuration.additionalFeatures = features
@@ -35,7 +35,7 @@ struct UnexpectedFaultTests {
     AddressRange(start: region.address + UInt(index * pageBytes), byteCount: pageBytes)
   }
 
-  /// Protects a page of the region that is there.
+  /// Write-protects a resident page of the region.
   private func protect(_ index: Int, of region: LazyRegion) throws {
     let loop = try #require(region.eventLoop)
     try loop.uffd.register(region.core.range, mode: [.missing, .writeProtect])
@@ -59,7 +59,7 @@ struct UnexpectedFaultTests {
     #expect(read(start + 2) == .byte(expectedByte(pageBytes + 2)))
     #expect(requests.all.map(\.offset) == [pageBytes])
     #expect(region.failures.isEmpty)
-    // Pages that are missing are asked for as before.
+    // Missing pages are still requested from the provider.
     #expect(write(73, to: page(2, of: region).start) == .byte(73))
     #expect(read(page(3, of: region).start) == .byte(expectedByte(3 * pageBytes)))
     #expect(requests.all.map(\.offset) == [1, 2, 3].map { $0 * pageBytes })
@@ -105,7 +105,8 @@ struct UnexpectedFaultTests {
       _ = cuffd_unmap(UInt64(alias), pageBytes)
     }
     #expect(write(5, to: alias) == .byte(5))
-    // Somebody has put it in the place of a page of the region, and told the handler's descriptor to report it.
+    // Other code has moved this memory over a page of the region, and has registered it with the handler's
+    // descriptor.
     try #require(cts_move_mapping(shared, pageBytes, start) == 0)
     try loop.uffd.register(page(1, of: region), mode: .minor)
     let toucher = Later { read(start) }
@@ -120,7 +121,7 @@ struct UnexpectedFaultTests {
     "What is said to be a fault of another kind fails a page that is missing, and leaves one that is there alone",
     .enabled(if: Host.has(.poison), SkipReason.poison), arguments: [FaultKind.minor, .writeProtect])
   func madeUp(kind: FaultKind) throws {
-    // Nobody has asked for the protection of its pages, so none can be lifted.
+    // The pages are not registered for write protection, so there is none to lift.
     let region = try region(pages: 4, [])
     #expect(write(71, to: page(1, of: region).start) == .byte(71))
     var answerer = FaultAnswerer(loop: try #require(region.eventLoop))
@@ -137,7 +138,7 @@ struct UnexpectedFaultTests {
   }
 }
 
-/// How faults of one kind are kept from those of another.
+/// Tests that faults of one kind are kept apart from those of another.
 @Suite("Kinds of faults")
 struct FaultKindTests {
   @Test("The flags of a message say what the fault is about, whatever the access was")

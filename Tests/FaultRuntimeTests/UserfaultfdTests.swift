@@ -6,7 +6,7 @@ import Testing
 
 @testable import FaultRuntime
 
-/// The wrappers, against the kernel: each row of "what a resolving request answers" is provoked for real.
+/// Tests the wrappers against the kernel. Each row of "what a resolving request answers" is provoked for real.
 @Suite("Userfaultfd", .timeLimit(.minutes(6)))
 struct UserfaultfdTests {
   private func open(
@@ -15,7 +15,7 @@ struct UserfaultfdTests {
     try Userfaultfd.open(choice.candidates(servingSystemCalls: false), wanting: features)
   }
 
-  /// Calls `body`, which must fail as described.
+  /// Calls `body`, which must throw the described error.
   private func expect(
     _ request: ResolveRequest, _ errno: KernelErrno, completed: Int = 0,
     sourceLocation: SourceLocation = #_sourceLocation,
@@ -64,8 +64,8 @@ struct UserfaultfdTests {
 
   @Test("Closing gives the descriptor back")
   func closing() async {
-    // In a process of its own, where nobody else opens a userfaultfd. Other descriptors are opened there, and may get
-    // the number, so that says nothing.
+    // The process is a new one, in which no other code opens a userfaultfd. Other descriptors may be opened there and
+    // get the same number, so the number proves nothing.
     await #expect(processExitsWith: .success) {
       do {
         let uffd = try Userfaultfd.open(DescriptorKind.allCases, wanting: [])
@@ -173,7 +173,7 @@ struct UserfaultfdTests {
     expect(.zeropage, .invalidArgument) { () throws(ResolveError) in
       try uffd.zeropage(AddressRange(start: memory.range.start, byteCount: 0))
     }
-    // Two mappings, though both are registered.
+    // The range covers two mappings, although both are registered.
     let split = Scratch(pages: 4)
     try uffd.register(split.range, mode: .missing)
     let second = unsafe UnsafeMutableRawPointer(bitPattern: split.page(1).start)
@@ -181,7 +181,8 @@ struct UserfaultfdTests {
     expect(.copy, .noSuchFileOrDirectory) { () throws(ResolveError) in
       try unsafe uffd.copy(split.pages(0..<2), from: source.pointer)
     }
-    // Nobody gets an address this low without asking for it. A hole that we made would be filled by another test's memory.
+    // The kernel places no mapping this low by itself. A hole made by this test could be filled with memory of
+    // another test.
     let unmapped = AddressRange(start: 1 << 20, byteCount: pageBytes)
     expect(.copy, .noSuchFileOrDirectory) { () throws(ResolveError) in
       try unsafe uffd.copy(unmapped, from: source.pointer)
@@ -207,12 +208,12 @@ struct UserfaultfdTests {
     #expect(read(memory.page(0).start) == .signal(SIGBUS))
     expect(.poison, .fileExists) { () throws(ResolveError) in try uffd.poison(memory.page(0)) }
     expect(.zeropage, .fileExists) { () throws(ResolveError) in try uffd.zeropage(memory.page(0)) }
-    // Dropping the page drops the marker, and the page can be missing again.
+    // Discarding the page drops the marker, and the page can be missing again.
     #expect(cuffd_discard(UInt64(memory.page(0).start), pageBytes) == 0)
     let address = memory.page(0).start
     let waiting = TestThread { #expect(read(address) == .signal(SIGBUS)) }
     #expect(eventually { waiters(on: uffd.descriptor).unread == 1 })
-    // Poison wakes who waits.
+    // Poisoning a page wakes the threads that wait for it.
     try uffd.poison(memory.page(0))
     #expect(waiting.join())
     try unsafe uffd.copy(memory.page(0), from: source.pointer)
@@ -225,7 +226,8 @@ struct UserfaultfdTests {
     let uffd = try open(.move)
     let memory = Scratch(pages: 3)
     let source = Scratch(pages: 2)
-    // Another test may fork at any time. What a fork has shared is not moved, even when the child is gone.
+    // Another test may fork at any time. Pages that a fork has shared cannot be moved, even after the child has
+    // ended.
     let start = unsafe UnsafeMutableRawPointer(bitPattern: source.range.start)
     #expect(unsafe madvise(start, source.range.byteCount, MADV_DONTFORK) == 0)
     source.fill(9)
@@ -233,13 +235,13 @@ struct UserfaultfdTests {
     try uffd.move(memory.page(0), from: source.range.start)
     #expect(read(memory.page(0).start) == .byte(9))
     #expect(read(source.page(0).start) == .byte(0))
-    // A hole is an error, unless it is said to be wanted.
+    // A hole in the source is an error, unless the mode allows it.
     let empty = Scratch(pages: 1)
     expect(.move, .noSuchFileOrDirectory) { () throws(ResolveError) in
       try uffd.move(memory.page(1), from: empty.range.start)
     }
     try uffd.move(memory.page(1), from: empty.range.start, mode: .allowSourceHoles)
-    // A source that a fork has shared stays shared until it is written again, even when the child is gone.
+    // A source that a fork has shared stays shared until it is written again, even after the child has ended.
     let shared = self.source(1)
     #expect(unsafe cts_forked({ _ in 42 }, UnsafeMutableRawPointer(bitPattern: 1)!) == 42)
     expect(.move, .resourceBusy) { () throws(ResolveError) in try uffd.move(memory.page(2), from: shared.range.start) }
@@ -266,7 +268,7 @@ struct UserfaultfdTests {
     let second = AddressRange(start: address + UInt(pageBytes), byteCount: pageBytes)
     let requests = try uffd.register(AddressRange(start: address, byteCount: 2 * pageBytes), mode: [.missing, .minor])
     #expect(requests.contains(.continue))
-    // Nothing in the cache yet.
+    // The page cache is still empty.
     expect(.continue, .badAddress) { () throws(ResolveError) in try uffd.continue(first) }
     #expect(write(5, to: alias) == .byte(5))
     try uffd.continue(first)
@@ -401,7 +403,7 @@ struct UserfaultfdTests {
 }
 
 extension Userfaultfd {
-  /// Opens and closes, for tests that expect the opening to fail.
+  /// Opens and closes a descriptor, for tests that expect the opening to fail.
   fileprivate static func probeAndClose(_ kind: DescriptorKind) throws(Unavailable) {
     _ = try open([kind], wanting: [])
   }

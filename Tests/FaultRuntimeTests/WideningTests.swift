@@ -8,8 +8,7 @@ private struct Refused: Error, Equatable {}
 
 @Suite("Requests that grow while accesses run on", .timeLimit(.minutes(6)))
 struct WideningTests {
-  /// Who asks the provider.
-  /// Every request that a provider got, in pages.
+  /// The requests that a provider received, in pages.
   private final class Requests: Sendable {
     private let log = Monitor<[Range<Int>]>([])
     var all: [Range<Int>] { log.withLock { $0 } }
@@ -20,7 +19,8 @@ struct WideningTests {
     }
   }
 
-  /// A region whose requests are noted. Pages for which `isBad` holds cannot be had.
+  /// Makes a region whose requests are recorded. The provider throws an error for pages for which `isBad` returns
+  /// true.
   private func region(
     _ asker: Asker, pages: Int, largest: Int = 8, unit: Int = 1, advice: RegionOptions.Advice = .normal,
     _ requests: Requests, isBad: @escaping @Sendable (Int) -> Bool = { _ in false }
@@ -71,7 +71,7 @@ struct WideningTests {
     touch(region, 0..<15)
     touch(region, [100, 50, 150])
     #expect(requests.all.suffix(3) == [100..<101, 50..<51, 150..<151])
-    // The first stream was not forgotten.
+    // The library still knows the first stream.
     touch(region, [15])
     #expect(requests.all.last == 15..<23)
   }
@@ -109,11 +109,11 @@ struct WideningTests {
     for page in [9, 11, 13] {
       #expect(write(7, to: region.address + UInt(page * pageBytes)) == .byte(7))
     }
-    // So that the pages behind them are nobody's next.
+    // After these touches, none of the pages behind the written ones is the next page of a stream.
     touch(region, (0..<8).map { 100 + 10 * $0 })
     let before = requests.all.count
     touch(region, 0..<9)
-    // 7..<15 was asked for, and only 7 and 8 were missing before the page that was there.
+    // Pages 7 to 14 were requested. Only pages 7 and 8 were missing before the first present page.
     #expect(requests.all.dropFirst(before) == [0..<1, 1..<3, 3..<7, 7..<15])
     for page in [9, 11, 13] { #expect(region.access(page * pageBytes) == .byte(7)) }
     touch(region, [10, 12, 14])
@@ -150,7 +150,7 @@ struct WideningTests {
     let region = try runtime.map(ZeroProvider(), byteCount: 100 * pageBytes)
     for page in [0, 1, 3] { #expect(write(3, to: region.address + UInt(page * pageBytes)) == .byte(3)) }
     #expect(runtime.statistics.bytesFilled == 7 * pageBytes)
-    // The page of zeros that everybody shares would not count.
+    // The zero page, which all mappings share, would not count here.
     if asker != .protection { #expect(region.kernelCount("Anonymous") == 7 * pageBytes) }
   }
 
@@ -160,19 +160,19 @@ struct WideningTests {
     #expect(streams.window(from: 0, count: 1, largest: 16) == 1)
     #expect(streams.window(from: 1, count: 1, largest: 16) == 2)
     #expect(streams.window(from: 3, count: 1, largest: 16) == 4)
-    // In flight, or left out.
+    // This page is in flight, or was left out.
     #expect(streams.window(from: 5, count: 1, largest: 16) == 1)
     #expect(streams.window(from: 7, count: 1, largest: 16) == 8)
-    // A few were skipped: as wide as before.
+    // A few units were skipped, so the window keeps its width.
     #expect(streams.window(from: 17, count: 1, largest: 16) == 8)
     #expect(streams.window(from: 25, count: 3, largest: 20) == 16)
     #expect(streams.window(from: 41, count: 1, largest: 20) == 16)
     streams.shrink(goingOnAt: 57, insteadAt: 50)
     #expect(streams.window(from: 50, count: 1, largest: 20) == 2)
-    // Eight others, and it is forgotten.
+    // After eight other streams, the stream is forgotten.
     for other in 1...8 { #expect(streams.window(from: other * 1000, count: 1, largest: 20) == 1) }
     #expect(streams.window(from: 52, count: 1, largest: 20) == 1)
-    // What has to be asked for is never cut.
+    // The window never falls below what the fault needs.
     #expect(streams.window(from: 5000, count: 30, largest: 20) == 30)
   }
 }

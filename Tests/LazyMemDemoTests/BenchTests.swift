@@ -6,7 +6,7 @@ import Testing
 
 @testable import lazy_mem_demo
 
-/// `lazy-mem-demo bench` as a user runs it. Sizes are small: nothing here judges a time.
+/// Tests `lazy-mem-demo bench` as a user runs it. Sizes are small, and no test judges a time.
 @Suite("lazy-mem-demo bench", .timeLimit(.minutes(6)))
 struct BenchTests {
   private static let keys: Set = [
@@ -39,7 +39,7 @@ struct BenchTests {
     try #require(JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
   }
 
-  /// Everybody who can be expected on this machine.
+  /// Returns the names of all contenders that can run with the CPUs of this process.
   private func expectedNames(_ access: TouchAccess = .read) throws -> Set<String> {
     let all = BenchContender.all(cpus: try CPUs.allowed(), access: access)
     return Set(all.filter { $0.cpus != .impossible }.map(\.name))
@@ -78,7 +78,7 @@ struct BenchTests {
     }
     #expect(try ratio("kanon", "ratioToKernel") == 1)
     #expect(try ratio("c-sigsegv", "ratioToSigsegv") == 1)
-    // 100 pages end with a unit that is shorter than the others.
+    // With 100 pages, the last unit is shorter than the others.
     #expect(contenders.contains { $0["pagesPerFault"] as? Int == 16 })
   }
 
@@ -118,7 +118,7 @@ struct BenchTests {
   @Test("With one CPU nobody spins on another, and the run says so")
   func oneCPU() throws {
     let all = try CPUs.allowed()
-    // The process inherits it.
+    // The process inherits the CPU of this thread.
     try CPUs.run(on: [all[0]])
     defer { try? CPUs.run(on: all) }
     let outcome = try bench("--pages", "64", "--rounds", "1", "--json")
@@ -168,7 +168,7 @@ struct BenchTests {
   @Test("The page shows everybody and needs nothing from elsewhere; the table is printed as well")
   func page() throws {
     let file = FileManager.default.temporaryDirectory.appendingPathComponent("bench-\(UUID().uuidString).html")
-    // What was there before is gone, to its last byte.
+    // The former content of the file must be gone, to its last byte.
     try Data(repeating: 0x78, count: 4 << 20).write(to: file)
     let outcome = try bench("--pages", "64", "--rounds", "1", "--html", file.path)
     #expect(outcome.code == 0)

@@ -3,7 +3,7 @@ import Foundation
 import TestSupport
 import Testing
 
-/// The command as a user runs it: a process, its output, its exit code.
+/// Tests the command as a user runs it: a process, its output, its exit code.
 @Suite("lazy-mem-demo", .timeLimit(.minutes(6)))
 struct CommandTests {
   struct Outcome {
@@ -18,7 +18,7 @@ struct CommandTests {
 
   static func openExecutable() -> CInt { unsafe open(executable.path, O_RDONLY | O_CLOEXEC) }
 
-  /// Turns this process, a child of the tests, into the command.
+  /// Executes the command in this process, a child of the tests.
   static func become(_ descriptor: CInt, _ first: String, _ second: String) {
     unsafe cts_execute(descriptor, first, second)
   }
@@ -58,7 +58,7 @@ struct CommandTests {
     }
   }
 
-  /// What the system's own tool says.
+  /// Returns the sum that the system's own tool computes.
   private func sha256sum(_ path: String) throws -> String { try Self.sha256sum(path) }
 
   static func sha256sum(_ path: String) throws -> String {
@@ -99,7 +99,7 @@ struct CommandTests {
     let pages = (300_001 + pageSize - 1) / pageSize
     #expect(report["pages"] as? Int == pages)
     #expect(report["bytesFilled"] as? Int == pages * pageSize)
-    // 64 KiB for a fault, unless several threads wait for the same unit.
+    // A fault brings 64 KiB, unless several threads wait for the same unit.
     let faults = try #require(report["faults"] as? Int)
     #expect(faults >= 300_001 / 65536 && faults <= pages)
     let batches = try #require(report["batches"] as? Int)
@@ -173,7 +173,7 @@ struct CommandTests {
     process.standardError = FileHandle(fileDescriptor: side, closeOnDealloc: false)
     try process.run()
     process.waitUntilExit()
-    // What was written waits in the terminal; nobody writes any more.
+    // The output waits in the terminal, and no process writes any more.
     var text = [UInt8](repeating: 0, count: 16384)
     let count = unsafe Foundation.read(terminal, &text, text.count)
     close(side)
@@ -212,7 +212,8 @@ struct CommandTests {
   func unreadable() async throws {
     let file = try TemporaryFile(bytes: [1])
     #expect(unsafe chmod(file.path, 0o600) == 0)
-    // The executable may lie where only its owner can go: open it first, then give up the rights.
+    // The executable may be in a folder that only its owner can enter. The process therefore opens it before it gives
+    // up its rights.
     let result = await #expect(processExitsWith: .exitCode(1), observing: [\.standardErrorContent]) {
       [path = file.path as String] in
       let descriptor = CommandTests.openExecutable()
@@ -226,10 +227,10 @@ struct CommandTests {
   @Test("A file that is truncated while it is mapped is one line and 1, not a signal")
   func truncated() throws {
     let file = try TemporaryFile()
-    // Large and sparse: there is time to truncate it, and nothing is written.
+    // The file is large and sparse, so there is time to truncate it, and creating it writes nothing.
     #expect(unsafe truncate(file.path, 4 << 30) == 0)
     let outcome = try run(["map", file.path, "--order", "random"]) { process in
-      // Once the handler thread runs, the length has been taken.
+      // When the handler thread runs, the program has read the length of the file.
       eventually { runtimeThreads(of: "\(process.processIdentifier)").contains { $0.hasPrefix("fault-handler") } }
       #expect(unsafe truncate(file.path, 0) == 0)
     }

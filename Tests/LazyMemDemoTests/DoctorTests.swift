@@ -2,11 +2,12 @@ import Foundation
 import TestSupport
 import Testing
 
-/// What a host allows, tried for real: the command, started with fewer rights, does its work or says why not, and `doctor` says the
-/// same. Only the children have fewer rights; their device nodes are in mount namespaces of their own.
+/// Tests what a host allows with real processes. The command is started with fewer rights. It must do its work or say
+/// why it cannot, and `doctor` must say the same. Only the children have fewer rights, and their device nodes are in
+/// mount namespaces of their own.
 @Suite("lazy-mem-demo doctor", .serialized, .timeLimit(.minutes(6)))
 struct DoctorTests {
-  /// What `doctor --json` says, as far as it is looked at here.
+  /// The part of the output of `doctor --json` that these tests read.
   struct Report: Decodable {
     struct Process: Decodable {
       var user: Int
@@ -49,11 +50,12 @@ struct DoctorTests {
     func causes(_ kind: String) -> [String] { descriptors.first { $0.kind == kind }?.findings.map(\.cause) ?? ["?"] }
   }
 
-  /// What the rules of the kernel say for these rights: nothing here asks the library.
+  /// What the rules of the kernel allow with these rights, computed without the library.
   struct Expected {
     var full: [String]
     var userModeOnly: [String]
-    /// Both kinds of it are alike: whoever may open the device may have either.
+    /// The causes for both kinds of the device, which are the same: a user who may open the device may have either
+    /// kind.
     var device: [String]
 
     init(_ rights: LoweredRights) {
@@ -86,7 +88,7 @@ struct DoctorTests {
     }()
   }
 
-  /// A file that everybody may read, and its sum.
+  /// A file that every user may read, and its sum.
   final class Sample: Sendable {
     let path: String
     let sum: String
@@ -127,10 +129,10 @@ struct DoctorTests {
     #expect(report.auto.kernelModeFaults.descriptor == expected.kernelModeDescriptor)
     #expect(report.auto.userModeFaults.delivery == (expected.userModeDescriptor == nil ? "sigsegv" : "sigbus"))
     #expect(report.auto.kernelModeFaults.delivery == (expected.kernelModeDescriptor == nil ? nil : "event-loop"))
-    // Without a userfaultfd there is a delivery that needs none.
+    // Without a userfaultfd, there is still a delivery that needs none.
     #expect(report.auto.works)
     #expect(outcome.code == 0)
-    // What was asked of the launcher is what the child had.
+    // The child had the rights that the launcher was asked for.
     #expect(report.process.user == (rights.user == .nobody ? 65534 : 0))
     #expect(report.process.hasPtraceCapability == (rights.user == .root))
     #expect(report.process.hasNoNewPrivileges == rights.noNewPrivileges)
@@ -148,7 +150,7 @@ struct DoctorTests {
       let name = rights.filter == .noSuchCall ? "ENOSYS" : "EPERM"
       #expect(work.errors.contains("a seccomp filter answers userfaultfd(2) with \(name)"))
       #expect(work.errors.split(separator: "\n").count == 1)
-      // Whoever insists on a userfaultfd is told the same, and gets nothing.
+      // A user who insists on a userfaultfd is told the same reason, and the command does nothing.
       let insisting = try await rights.run("map", sample.path, "--delivery", "sigbus")
       #expect(insisting.code == 3)
       #expect(insisting.output == "")

@@ -22,7 +22,7 @@ struct LoweredRights: Sendable, CustomTestStringConvertible {
   var device = Device.ofTheMachine
   var noNewPrivileges = false
 
-  /// Each with each, but filters that kill: a program cannot go on after those.
+  /// All combinations, except those with a filter that kills, because a program cannot continue after that.
   static let all: [LoweredRights] = users.flatMap { user in
     Filter.allCases.filter { $0 != .kills }.flatMap { filter in
       Device.allCases.flatMap { device in
@@ -35,7 +35,7 @@ struct LoweredRights: Sendable, CustomTestStringConvertible {
 
   private static let users = User.allCases.filter { $0 != .rootOfNamespace || canMakeNamespaces }
 
-  /// Some systems allow no user namespaces. Asked only by those who are root.
+  /// Whether the host allows user namespaces, which some systems do not. Always false without root.
   private static let canMakeNamespaces: Bool = {
     var flags: UInt64 = 0
     var result: CInt = 0
@@ -78,8 +78,8 @@ struct LoweredRights: Sendable, CustomTestStringConvertible {
 
   func run(_ arguments: String...) async throws -> CommandTests.Outcome { try await Self.run(launch, arguments) }
 
-  /// Runs the command, and waits for its end on a thread of its own: there are so many cases that other tests would wait for a
-  /// thread of the pool beyond their time limits.
+  /// Runs the command and waits for its end on a thread of its own. There are so many cases that otherwise other
+  /// tests would wait for a thread of the pool beyond their time limits.
   static func run(_ launch: cts_launch, _ arguments: [String]) async throws -> CommandTests.Outcome {
     try await withCheckedThrowingContinuation { continuation in
       Thread.detachNewThread { continuation.resume(with: Result { try runAndWait(launch, arguments) }) }
@@ -88,7 +88,7 @@ struct LoweredRights: Sendable, CustomTestStringConvertible {
 
   private static func runAndWait(_ launch: cts_launch, _ arguments: [String]) throws -> CommandTests.Outcome {
     let program = CommandTests.openExecutable()
-    // Files, because a pipe that nobody reads yet would hold up a child that has much to say.
+    // The output goes to files, because a pipe that is not read yet would block a child with much output.
     let files = try (output: TemporaryFile(), errors: TemporaryFile())
     let output = unsafe open(files.output.path, O_WRONLY | O_CLOEXEC)
     let errors = unsafe open(files.errors.path, O_WRONLY | O_CLOEXEC)

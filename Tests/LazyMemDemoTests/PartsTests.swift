@@ -35,7 +35,7 @@ struct PartsTests {
   func pieces(pieces: Int) {
     let message = (0..<10_000).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) }
     #expect(sum(message, pieces: pieces) == sum(message, pieces: 10_000))
-    // FIPS 180-4's million times "a", where every padding boundary is crossed by the pieces before it.
+    // The million times "a" of FIPS 180-4, in pieces that cross every padding boundary.
     if pieces == 1000 {
       #expect(
         sum([UInt8](repeating: 0x61, count: 1_000_000), pieces: 4001)

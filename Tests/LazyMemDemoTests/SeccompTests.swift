@@ -5,20 +5,20 @@ import Testing
 
 @testable import lazy_mem_demo
 
-/// The profiles in `contrib/seccomp`: what they say, and what a kernel that is told so does.
+/// Tests the profiles in `contrib/seccomp`: their content, and what a kernel does that enforces them.
 @Suite("lazy-mem-demo seccomp-profile", .serialized, .timeLimit(.minutes(6)))
 struct SeccompTests {
   private static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
     .deletingLastPathComponent().deletingLastPathComponent().appendingPathComponent("contrib/seccomp")
 
-  /// An ordinary user may not be able to go where the sources are.
+  /// An ordinary user may not be able to enter the folder of the sources.
   private static let isReadable = unsafe access(folder.path, R_OK | X_OK) == 0
 
   private static func committed(_ name: String) throws -> String {
     try String(contentsOf: folder.appendingPathComponent(name), encoding: .utf8)
   }
 
-  /// The rule of a profile, or a rule by itself, as a filter for `cts_launch`.
+  /// Returns the rule of a profile, or a rule by itself, as a filter for `cts_launch`.
   private static func filter(_ text: String) throws -> cts_launch {
     let object = try #require(JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
     let rules = object["syscalls"] as? [[String: Any]] ?? [object]
@@ -66,7 +66,7 @@ struct SeccompTests {
     let both = UInt64(O_CLOEXEC | O_NONBLOCK)
     let allowed: [UInt64] = [1, 1 | UInt64(O_CLOEXEC), 1 | UInt64(O_NONBLOCK), 1 | both]
     let forbidden: [UInt64] = [0, UInt64(O_CLOEXEC), UInt64(O_NONBLOCK), both, 2, 1 << 32, 1 << 63]
-    // Another flag beside it is for the filter to refuse, or for the kernel, which knows none.
+    // Another flag beside it is refused by the filter, or by the kernel, which knows no such flag.
     let odd: [UInt64] = [1 | 2, 1 | both | 0x100]
     let flags = allowed + forbidden + odd
     func results(_ launch: cts_launch) -> [CInt] {
@@ -75,7 +75,7 @@ struct SeccompTests {
       #expect(end == 0)
       return results
     }
-    // Without a filter root gets all of them but the odd ones, so what is refused is refused by the filter.
+    // Without a filter, root gets all descriptors but the odd ones. Other refusals are therefore the filter's.
     let free = results(cts_launch())
     #expect(free.prefix(allowed.count + 4).allSatisfy { $0 == 0 })
     let filtered = results(try Self.filter(try Self.committed(name)))

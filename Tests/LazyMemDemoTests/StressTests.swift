@@ -4,7 +4,7 @@ import Testing
 
 @testable import lazy_mem_demo
 
-/// `lazy-mem-demo stress`, as a process: short runs, and runs in which something is wrong on purpose.
+/// Tests `lazy-mem-demo stress` as a process, with short runs and with runs that have a planted defect.
 @Suite("lazy-mem-demo stress", .timeLimit(.minutes(6)))
 struct StressTests {
   private struct Outcome {
@@ -21,7 +21,7 @@ struct StressTests {
     let process = Process()
     process.executableURL = CommandTests.executable
     process.arguments = ["stress"] + arguments
-    // A file, because a pipe that nobody reads yet would hold up a run that has much to say.
+    // The messages go to a file, because a pipe that is not read yet would block a run with much output.
     let errors = FileManager.default.temporaryDirectory.appendingPathComponent("stress-\(UUID().uuidString)")
     _ = FileManager.default.createFile(atPath: errors.path, contents: nil)
     defer { try? FileManager.default.removeItem(at: errors) }

@@ -1,9 +1,10 @@
 import Glibc
 
-/// What `descriptorKinds` calls a userfaultfd.
+/// The name of a userfaultfd in the result of `descriptorKinds`.
 package let userfaultfdKind = "anon_inode:[userfaultfd]"
 
-/// How many descriptors of each kind this process has: the kernel's name for what is behind them, without its number.
+/// Returns how many descriptors of each kind this process has. A kind is the kernel's name for the object behind the
+/// descriptor, without the number.
 package func descriptorKinds() -> [String: Int] {
   var kinds: [String: Int] = [:]
   for name in directory("/proc/self/fd") {
@@ -15,22 +16,22 @@ package func descriptorKinds() -> [String: Int] {
   return kinds
 }
 
-/// Whether an event or a fault of this descriptor waits to be read.
+/// Returns whether an event or a fault of this descriptor waits to be read.
 package func isReadable(_ descriptor: CInt) -> Bool {
   var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
   return unsafe poll(&entry, 1, 0) == 1 && entry.revents & Int16(POLLIN) != 0
 }
 
-/// Whether an event of this descriptor waits to be read. An unread fault hides it.
+/// Returns whether an event of this descriptor waits to be read. An unread fault hides the event.
 package func hasUnreadEvent(_ descriptor: CInt) -> Bool {
-  // In this order, since the number of unread faults may only grow meanwhile.
+  // This order matters, because the number of unread faults may grow between the two calls.
   isReadable(descriptor) && waiters(on: descriptor).unread == 0
 }
 
-/// Threads that wait in faults of this descriptor, and the messages among them that nobody has read, as the kernel counts
-/// them.
+/// Returns how many threads wait in faults of this descriptor, and how many messages of such threads are unread, as
+/// the kernel counts them.
 package func waiters(on descriptor: CInt) -> (unread: Int, all: Int) {
-  // Read once, so that the two belong together.
+  // The file is read once, so that the two numbers belong together.
   var unread = 0
   var all = 0
   for line in lines("/proc/self/fdinfo/\(descriptor)") {

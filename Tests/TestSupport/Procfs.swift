@@ -1,6 +1,7 @@
 import Glibc
 
-/// The lines of a small text file; none where it cannot be read. One that is longer than 511 bytes comes in several.
+/// Returns the lines of a small text file, or none if the file cannot be read. A line of more than 511 bytes is
+/// returned in parts.
 package func lines(_ path: String) -> [String] {
   guard let file = unsafe fopen(path, "r") else { return [] }
   defer { unsafe fclose(file) }
@@ -13,16 +14,16 @@ package func lines(_ path: String) -> [String] {
   return lines
 }
 
-/// The words behind `name:` in the first line that begins so.
+/// Returns the words after `name:` in the first line that begins with it.
 package func words(of name: String, in path: String) -> [String] {
   let line = lines(path).first { $0.hasPrefix(name + ":") }
   return line?.split(whereSeparator: \.isWhitespace).dropFirst().map(String.init) ?? []
 }
 
-/// The number behind `name:`, as it stands there.
+/// Returns the first word after `name:` as a number.
 package func number(of name: String, in path: String) -> Int? { words(of: name, in: path).first.flatMap { Int($0) } }
 
-/// The names in a directory.
+/// Returns the names in a directory.
 package func directory(_ path: String) -> [String] {
   guard let directory = unsafe opendir(path) else { return [] }
   defer { unsafe closedir(directory) }
@@ -36,7 +37,7 @@ package func directory(_ path: String) -> [String] {
   return names
 }
 
-/// The names of a process's threads that belong to a runtime.
+/// Returns the names of the threads of a process that belong to a runtime.
 package func runtimeThreads(of process: String = "self") -> [String] {
   let tasks = "/proc/\(process)/task"
   return directory(tasks).flatMap { lines("\(tasks)/\($0)/comm") }.filter { $0.hasPrefix("fault-") }

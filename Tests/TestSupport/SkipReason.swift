@@ -1,7 +1,7 @@
 package import Testing
 
-/// Why a test cannot run here. `scripts/check-skips` knows what justifies each, and `.ci/run` fails on a skip that the machine
-/// does not justify.
+/// The reasons why a test cannot run here. `scripts/check-skips` knows what justifies each reason, and `.ci/run`
+/// fails if the machine does not justify a skip.
 package enum SkipReason {
   package static let cgroup: Comment = "SKIP-CGROUP: needs to write a memory cgroup of the first version"
   package static let cpuLatency: Comment = "SKIP-CPU-LATENCY: needs to write /dev/cpu_dma_latency"

@@ -1,7 +1,7 @@
 import Glibc
 import Testing
 
-/// A file in the temporary directory, gone with the object.
+/// A file in the temporary directory. `deinit` deletes it.
 package final class TemporaryFile: Sendable {
   package let path: String
 
@@ -25,7 +25,7 @@ package final class TemporaryFile: Sendable {
 
   deinit { unsafe unlink(path) }
 
-  /// What is in it now.
+  /// Returns the current content of the file.
   package func text() throws -> String {
     let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
     try #require(descriptor >= 0)

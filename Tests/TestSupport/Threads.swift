@@ -2,10 +2,11 @@ import Glibc
 import Synchronization
 package import Testing
 
-/// What a thread of its own found out. A thread, because a blocked task would take one of the pool that the test needs itself.
-/// Not one of the library's: those block signals, and a fault that fails must reach the handler of `read(_:)`.
+/// The result of a function that runs on a thread of its own. It does not run as a task, because a blocked task would
+/// occupy a thread of the pool that the test itself needs. It does not use the library's threads either: those block
+/// signals, and the signal of a failed fault must reach the handler of `read(_:)`.
 @safe
-// Safe to share: the value is written before `done` is set, and read after that; the handle is the starter's.
+// Safe to share: the value is written before `done` is set and read after that. Only the starter uses the handle.
 package final class Later<Value: Sendable>: @unchecked Sendable {
   private let done = Atomic(false)
   private var value: Value?
@@ -28,7 +29,7 @@ package final class Later<Value: Sendable>: @unchecked Sendable {
 
   package var isDone: Bool { done.load(ordering: .acquiring) }
 
-  /// Waits for the end of the thread, with a time limit. Returns whether it came.
+  /// Waits for the end of the thread, with a time limit. Returns whether the thread has ended.
   @discardableResult
   package func join() -> Bool {
     guard eventually({ isDone }) else { return false }
@@ -36,14 +37,14 @@ package final class Later<Value: Sendable>: @unchecked Sendable {
     return true
   }
 
-  /// Waits as `join` does.
+  /// Waits like `join` and returns the result. Throws an error if the thread has not ended.
   package func result(sourceLocation: SourceLocation = #_sourceLocation) throws -> Value {
     try #require(join(), "the thread is stuck", sourceLocation: sourceLocation)
     return try #require(value)
   }
 }
 
-/// A thread that finds nothing out.
+/// A thread without a result.
 package typealias TestThread = Later<Void>
 
 private final class Start: Sendable {

@@ -1,7 +1,7 @@
 import Glibc
 import Synchronization
 
-/// Polls until `condition` holds, for at most half a minute. Returns whether it does.
+/// Polls until `condition` holds, for at most half a minute. Returns whether it holds.
 @discardableResult
 package func eventually(_ condition: () throws -> Bool) rethrows -> Bool {
   let deadline = ContinuousClock.now + .seconds(30)
@@ -12,7 +12,7 @@ package func eventually(_ condition: () throws -> Bool) rethrows -> Bool {
   return true
 }
 
-/// A gate that holds whoever waits at it until it is opened. Waiting has a time limit.
+/// A gate at which threads wait until it is opened. Waiting has a time limit.
 package final class Gate: Sendable {
   private let isOpen = Atomic(false)
 
@@ -25,5 +25,6 @@ package final class Gate: Sendable {
   }
 }
 
-/// Ends the process of an exit test that hangs: a thread that waits for its event to be read cannot be told to give up.
+/// Ends the process of an exit test after 40 seconds. A thread that waits for its event to be read cannot be told to
+/// stop.
 package func limitTime() { alarm(40) }

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-// The C library's own implementations, which it keeps under these names for replacements like this one.
+// The C library's own implementations. It keeps them under these names for replacements like the ones below.
 extern void *__libc_malloc(size_t size);
 extern void *__libc_calloc(size_t count, size_t size);
 extern void *__libc_realloc(void *old, size_t size);

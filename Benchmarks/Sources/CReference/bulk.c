@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-// Not in the headers of Linux 6.1.
+// UFFDIO_MOVE, which the headers of Linux 6.1 do not declare.
 struct move {
   uint64_t dst, src, len, mode;
   int64_t moved;
@@ -60,7 +60,7 @@ static char *map(size_t length, size_t huge, int advice) {
   return mapped + before;
 }
 
-// False where the kernel cannot move.
+// Opens a userfaultfd and registers the target memory. Returns false if the kernel does not know the features.
 static bool watch(struct bulk *bulk, unsigned long long features) {
   int flags = O_CLOEXEC | O_NONBLOCK;
   bulk->uffd = (int)syscall(SYS_userfaultfd, flags);
@@ -120,11 +120,11 @@ static void copy(struct bulk *bulk, size_t pages, size_t first, size_t stride) {
   }
 }
 
-// From `first` on, `count` huge pages at a time of every `stride` bytes.
+// Moves `count` huge pages at a time into every `stride` bytes, starting at `first`.
 static void move(struct bulk *bulk, int advice, size_t count, size_t first, size_t stride, bool non_temporal) {
   size_t length = count * bulk->huge;
   char *stage = map(length, bulk->huge, advice);
-  // The kernel refuses to move what a child shares.
+  // The kernel refuses to move pages that a child process shares.
   (void)madvise(stage, length, MADV_DONTFORK);
   for (size_t i = first; i < bulk->length; i += stride) {
     size_t part = length < bulk->length - i ? length : bulk->length - i;
@@ -146,7 +146,7 @@ static void move(struct bulk *bulk, int advice, size_t count, size_t first, size
   munmap(stage, length);
 }
 
-// Every other huge page, or as much in small ones, from `first` on.
+// Fills every other huge page, or the same range in small pages, starting at `first`.
 static void fill_half(struct bulk *bulk, bool copies, size_t first) {
   if (copies) copy(bulk, bulk->huge / bulk->page, first, 2 * bulk->huge);
   else move(bulk, MADV_HUGEPAGE, 1, first, 2 * bulk->huge, false);
@@ -241,7 +241,7 @@ size_t creference_different_pages(const void *memory, const void *source, size_t
 void creference_touch_free_huge_pages(size_t length) {
   char *memory = map(length, huge_page_size(), MADV_HUGEPAGE);
   memset(memory, 1, length);
-  // Or the compiler would see that nobody reads it.
+  // Without this, the compiler would remove the memset, because the memory is never read.
   __asm__ volatile("" : : "r"(memory) : "memory");
   munmap(memory, length);
 }

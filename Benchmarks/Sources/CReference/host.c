@@ -1,4 +1,4 @@
-// The source, free memory, and CPUs.
+// The source, touching free memory, and the choice of CPUs.
 #define _GNU_SOURCE
 #include "creference_touch.h"
 
@@ -8,7 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-// In touch.c, beside what checks it.
+// Defined in touch.c, beside the code that checks these bytes.
 void creference_fill_source(char *bytes, size_t length, size_t page_size);
 
 const void *creference_source_create(size_t length, size_t page_size, int *fd, int *error) {
@@ -36,7 +36,7 @@ void creference_touch_free_memory(size_t length) {
   if (memory == MAP_FAILED) return;
   (void)madvise(memory, length, MADV_NOHUGEPAGE);
   memset(memory, 1, length);
-  // Or the compiler would see that nobody reads it.
+  // Without this, the compiler would remove the memset, because the memory is never read.
   __asm__ volatile("" : : "r"(memory) : "memory");
   munmap(memory, length);
 }

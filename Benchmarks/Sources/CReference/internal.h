@@ -1,4 +1,4 @@
-// What the strategies share.
+// Declarations that the strategies share.
 #ifndef CREFERENCE_INTERNAL_H
 #define CREFERENCE_INTERNAL_H
 
@@ -12,7 +12,8 @@
 
 struct creference {
   char *base;
-  // Where the same pages can be written before the program may see them; MAP_FAILED where there is no such mapping.
+  // A second mapping of the same pages, through which they can be written before the program sees them; MAP_FAILED
+  // for the strategies that have none.
   char *twin;
   size_t length;
   const char *source;
@@ -20,18 +21,19 @@ struct creference {
   const struct creference_way *way;
   int source_fd;
   int uffd;
-  // Of those with a thread.
+  // Used by the strategies with a handler thread.
   pthread_t thread;
   int stop;
   int epoll;
   atomic_bool stopping;
-  // Of those with a signal handler.
+  // Used by the strategies with a signal handler.
   struct sigaction former;
 };
 
-// One strategy. Both functions find what they need in the reference, and `end` is not called after a failed `begin`.
+// One strategy. Both functions take what they need from the reference. `end` is not called after a failed `begin`.
 struct creference_way {
-  // Returns null, or the name of the call that failed, with errno set. What it opened is closed by the caller.
+  // Returns null on success. On failure, returns the name of the call that failed and sets errno; the caller then
+  // closes what `begin` has opened.
   const char *(*begin)(struct creference *);
   void (*end)(struct creference *);
 };
@@ -39,22 +41,22 @@ struct creference_way {
 extern const struct creference_way creference_anonymous, creference_mapped, creference_sigsegv, creference_twin,
     creference_sigbus, creference_epoll, creference_spin;
 
-// There is no way to answer a fault wrongly and have a benchmark that means something.
+// Prints the error of `call` and aborts. A benchmark whose faults are answered wrongly measures nothing.
 _Noreturn void creference_give_up(const char *call);
 
-// Address space for `reference->base`, of small pages only. Like `begin`.
+// Maps address space at `reference->base`, in small pages only. Returns what `begin` returns.
 const char *creference_map(struct creference *reference, int protection);
 
-// Opens a userfaultfd with these features for the mapping. Like `begin`.
+// Maps memory and opens a userfaultfd with these features for it. Returns what `begin` returns.
 const char *creference_open_uffd(struct creference *reference, unsigned long long features);
 
-// Fills the unit around `address`. False where somebody else has done so.
+// Fills the unit around `address`. Returns false if another thread has already filled it.
 bool creference_copy(const struct creference *reference, uint64_t address);
 
-// Reads the messages that are there, and answers them.
+// Reads the messages that are waiting and answers them.
 void creference_serve(const struct creference *reference);
 
-// Whether the address is one of the mapping's.
+// Returns whether the address belongs to the mapping.
 bool creference_contains(const struct creference *reference, const void *address);
 
 #endif

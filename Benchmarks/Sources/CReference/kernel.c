@@ -1,4 +1,4 @@
-// What the kernel does by itself.
+// The strategies in which the kernel fills the pages by itself.
 #define _GNU_SOURCE
 #include "internal.h"
 

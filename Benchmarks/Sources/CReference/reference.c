@@ -16,7 +16,7 @@ const char *creference_map(creference *reference, int protection) {
   reference->base =
       mmap(NULL, reference->length, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (reference->base == MAP_FAILED) return "mmap";
-  // A kernel without huge pages refuses, and has none.
+  // madvise fails only on a kernel without huge pages, where it is not needed.
   (void)madvise(reference->base, reference->length, MADV_NOHUGEPAGE);
   return NULL;
 }

@@ -11,10 +11,12 @@ static void handle(int signal, siginfo_t *info, void *context) {
   int saved = errno;
   creference *reference = atomic_load_explicit(&current, memory_order_acquire);
   if (reference != NULL && creference_contains(reference, info->si_addr)) {
-    // Where another thread is just filling the unit, the access is tried again, and comes back here if it was too early.
+    // If another thread is filling the unit, this thread retries the access and gets here again if the retry was too
+    // early.
     (void)creference_copy(reference, (uint64_t)(uintptr_t)info->si_addr);
   } else {
-    // Not ours: what would have happened without us happens when the access is tried again.
+    // The address belongs to other code. With the default action restored, the retried access ends as it would have
+    // ended without this handler.
     struct sigaction standard = {.sa_handler = SIG_DFL};
     sigaction(signal, &standard, NULL);
   }

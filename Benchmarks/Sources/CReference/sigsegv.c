@@ -7,7 +7,7 @@
 
 static creference *_Atomic current;
 
-// Not right where two threads touch one page: between mprotect and memcpy the page is open, and still zero.
+// This handler is wrong if two threads touch one page: between mprotect and memcpy, the page is open and still zero.
 static void handle(int signal, siginfo_t *info, void *context) {
   (void)context;
   int saved = errno;
@@ -15,7 +15,8 @@ static void handle(int signal, siginfo_t *info, void *context) {
   if (reference != NULL && creference_contains(reference, info->si_addr)) {
     size_t offset = (size_t)((char *)info->si_addr - reference->base) / reference->unit * reference->unit;
     char *page = reference->base + offset;
-    // Each page between others that are still closed is a mapping of its own: ENOMEM at vm.max_map_count.
+    // A page between pages that are still closed is a mapping of its own, so mprotect fails with ENOMEM at
+    // vm.max_map_count.
     if (mprotect(page, reference->unit, PROT_READ | PROT_WRITE) != 0) creference_give_up("mprotect");
     memcpy(page, reference->source + offset, reference->unit);
   } else {

@@ -46,7 +46,7 @@ static double copy_memory(int count) {
   double start = now();
   for (int i = 0; i < count; i++) {
     memcpy(to + (size_t)i * page_size(), from + (size_t)i * page_size(), page_size());
-    // Or they would become one.
+    // Without this, the compiler could merge the copies.
     __asm__ volatile("" : : "r"(to) : "memory");
   }
   double time = now() - start;
@@ -72,7 +72,8 @@ static void fill_source(char *source, size_t length) {
   for (size_t i = 0; i < length; i += page_size()) memset(source + i, 1, page_size());
 }
 
-// A userfaultfd of `count` pages; negative where it is refused.
+// Calls `body` with a userfaultfd over `count` pages. Returns a negative number if the kernel refuses the
+// userfaultfd.
 static double with_uffd(int count, double (*body)(creference *, int)) {
   size_t length = (size_t)count * page_size();
   char *source = pages_of(count);

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <time.h>
 
-// Holds the threads back until all of them are there.
+// Holds the threads back until all of them have started.
 struct gate {
   pthread_mutex_t lock;
   pthread_cond_t changed;
@@ -81,7 +81,7 @@ static void *run(void *argument) {
     } else if (*word != word_of(page, 0)) {
       wrong++;
     }
-    // One look at the clock is the end of this touch and the start of the next.
+    // One call of the clock ends this touch and starts the next one.
     uint64_t after = now();
     touch->nanoseconds[i] = after - before;
     before = after;

@@ -8,8 +8,8 @@
 
 static creference *_Atomic current;
 
-// Nobody sees half a page, because the page is opened after the copy. This is right only as long as threads that meet at
-// one page do not write to it: the second one copies the page again.
+// No thread sees half of a page, because the handler opens the page after the copy. The handler is correct only as
+// long as threads that touch the same page do not write to it, because the second thread copies the page again.
 static void handle(int signal, siginfo_t *info, void *context) {
   (void)context;
   int saved = errno;
@@ -17,10 +17,11 @@ static void handle(int signal, siginfo_t *info, void *context) {
   if (reference != NULL && creference_contains(reference, info->si_addr)) {
     size_t offset = (size_t)((char *)info->si_addr - reference->base) / reference->unit * reference->unit;
     memcpy(reference->twin + offset, reference->source + offset, reference->unit);
-    // Each stretch of open pages is a mapping of its own: ENOMEM at vm.max_map_count.
+    // Each run of open pages is a mapping of its own, so mprotect fails with ENOMEM at vm.max_map_count.
     if (mprotect(reference->base + offset, reference->unit, PROT_READ | PROT_WRITE) != 0) creference_give_up("mprotect");
   } else {
-    // The signal is not ours. What would have happened without us happens when the access is tried again.
+    // The address belongs to other code. With the default action restored, the retried access ends as it would have
+    // ended without this handler.
     struct sigaction standard = {.sa_handler = SIG_DFL};
     sigaction(signal, &standard, NULL);
   }

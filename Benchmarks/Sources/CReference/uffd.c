@@ -16,7 +16,7 @@ const char *creference_open_uffd(creference *reference, unsigned long long featu
   if (failed != NULL) return failed;
   int flags = O_CLOEXEC | O_NONBLOCK;
   reference->uffd = (int)syscall(SYS_userfaultfd, flags);
-  // The touches come from user code, so the restricted kind serves as well, and costs the same.
+  // The touches come from user code, so a descriptor for user-mode faults serves as well and costs the same.
   if (reference->uffd < 0 && errno == EPERM) {
     reference->uffd = (int)syscall(SYS_userfaultfd, flags | UFFD_USER_MODE_ONLY);
   }
@@ -30,7 +30,7 @@ const char *creference_open_uffd(creference *reference, unsigned long long featu
   return ioctl(reference->uffd, UFFDIO_REGISTER, &range) == 0 ? NULL : "UFFDIO_REGISTER";
 }
 
-// The unit around `address`.
+// Returns the unit around `address`.
 static struct uffdio_range unit_of(const creference *reference, uint64_t address) {
   uint64_t base = (uint64_t)(uintptr_t)reference->base;
   uint64_t offset = (address - base) / reference->unit * reference->unit;
@@ -46,7 +46,8 @@ bool creference_copy(const creference *reference, uint64_t address) {
       .len = unit.len,
   };
   if (ioctl(reference->uffd, UFFDIO_COPY, &copy) == 0) return true;
-  // Everybody copies a unit from its start, so who finds the first page there leaves the rest to whoever put it there.
+  // Every thread copies a unit from its start. A thread that finds the first page present leaves the rest to the
+  // thread that placed that page.
   if (errno != EEXIST) creference_give_up("UFFDIO_COPY");
   return false;
 }
@@ -55,7 +56,7 @@ void creference_serve(const creference *reference) {
   struct uffd_msg messages[BATCH];
   ssize_t size = read(reference->uffd, messages, sizeof messages);
   if (size < 0) {
-    // There is no message, or the page that it was about has been filled meanwhile.
+    // There is no message, or the page of the message has been filled meanwhile.
     if (errno == EAGAIN || errno == EINTR) return;
     creference_give_up("read");
   }
@@ -64,7 +65,8 @@ void creference_serve(const creference *reference) {
     if (messages[i].event != UFFD_EVENT_PAGEFAULT) continue;
     uint64_t address = messages[i].arg.pagefault.address;
     if (creference_copy(reference, address)) continue;
-    // Two threads met in one unit. The kernel wakes nobody in this case, so the second one needs it done.
+    // Two threads faulted in one unit. UFFDIO_COPY wakes no thread when it fails, so the second thread must be woken
+    // here.
     struct uffdio_range unit = unit_of(reference, address);
     if (ioctl(reference->uffd, UFFDIO_WAKE, &unit) != 0) creference_give_up("UFFDIO_WAKE");
   }

@@ -2,8 +2,8 @@ import CAllocationCount
 import FaultRuntime
 import Glibc
 
-/// Counts every allocation of the process, the touching threads' included, while faults are served. After the warm-up there
-/// must be none: memory that the fault path allocates is memory that it can fail to get.
+/// Counts every allocation of the process, including those of the touching threads, while faults are served. After
+/// the warm-up there must be none, because a fault path that allocates can fail for lack of memory.
 struct AllocationBenchmark {
   private static let warmUpFaults = 2000
 
@@ -40,7 +40,7 @@ struct AllocationBenchmark {
           try count("lent pages", lending, delivery, threads, one),
           try count("filled pages", filling, delivery, threads, two),
           try count("zeros", zero, delivery, threads, three),
-          // Grown, and streamed ahead by the event loop, so that there are far fewer faults.
+          // These requests grow, and the event loop streams ahead of them, so there are far fewer faults.
           try count("growing requests", growing, delivery, threads, four, leastFaults: faults / 2000),
         ]
         if delivery != .sigbus { cases.append(try count("from the pool", pooled, delivery, threads, two)) }
@@ -49,7 +49,8 @@ struct AllocationBenchmark {
     return AllocationReport(selfCheck: check, wanted: faults, cases: cases)
   }
 
-  /// That the counter counts what the Swift runtime allocates.
+  /// Makes 1000 objects and returns how many of them the counter saw. This shows that the counter sees what the Swift
+  /// runtime allocates.
   private static func countOfPlantedObjects() -> Int {
     let before = allocation_count()
     for _ in 0..<1000 { withExtendedLifetime(PlantedObject.make()) {} }
@@ -70,7 +71,7 @@ struct AllocationBenchmark {
         onFailure: { failure in Diagnostics.failImmediately("\(failure)") }
       )
     )
-    // Zeros come in requests of any size: without the advice the warm-up brings everything.
+    // `ZeroProvider` takes requests of any size. Without this advice, the warm-up would bring every page.
     let advice: RegionOptions.Advice = provider is ZeroProvider ? .random : .normal
     let region = try runtime.map(
       provider, byteCount: order.units.count * order.stride, options: RegionOptions(advice: advice))
@@ -103,7 +104,7 @@ struct AllocationBenchmark {
   }
 }
 
-/// What was counted for one provider.
+/// What was counted for one provider, delivery and number of threads.
 struct AllocationCase: Encodable {
   var name: String
   var delivery: String
@@ -112,15 +113,15 @@ struct AllocationCase: Encodable {
   var batches: Int
   var largestBatch: Int
   var allocations: Int
-  /// Fewer would mean that something else was counted.
+  /// The least number of faults that the case must have served for its count to mean anything.
   var leastFaults: Int
 }
 
-/// What the allocation benchmark found.
+/// The result of the allocation benchmark.
 struct AllocationReport: Encodable {
   /// How many of 1000 planted objects the counter saw.
   var selfCheck: Int
-  /// Touches that were counted in each case.
+  /// The number of touches in each case, after the warm-up.
   var wanted: Int
   var cases: [AllocationCase]
 
@@ -144,11 +145,11 @@ struct AllocationReport: Encodable {
       "allocations: \($0.allocations) in \($0.faults) faults of \($0.name) (\($0.delivery)) by \($0.threads) thread(s), more than "
         + "\(thresholds.allocations)"
     }
-    // Or nothing was measured.
+    // A case with too few faults has measured something else.
     failures += cases.filter { $0.faults < $0.leastFaults }.map {
       "allocations: only \($0.faults) faults of \($0.name) (\($0.delivery)) by \($0.threads) thread(s) were counted"
     }
-    // Or the path that serves several faults at once was not measured at all.
+    // The path that serves several faults at once must have been part of the measurement.
     if !cases.contains(where: { $0.threads > 1 && $0.batches > 0 && $0.batches < $0.faults }) {
       failures.append("allocations: no read brought more than one fault, so batches were not exercised")
     }

@@ -1,7 +1,7 @@
 import FaultRuntime
 import Glibc
 
-/// What `PageBuffer.append` costs: bytes that are there against memcpy, computed ones against a loop that writes through
+/// Measures `PageBuffer.append`: existing bytes against memcpy, and computed bytes against a loop that writes through
 /// a pointer. In each round every way appends the same pieces once, in shuffled order.
 struct AppendBenchmark {
   private static let piece = 64 << 10
@@ -40,13 +40,13 @@ struct AppendBenchmark {
     return AppendReport(rounds: rounds, cases: cases)
   }
 
-  /// Appends all pieces in one way and compares the last of them.
+  /// Appends all pieces in one way, compares the last of them, and returns the time in nanoseconds.
   private func append(_ way: AppendWay) throws -> Double {
     var page = PageBuffer(byteCount: Self.piece)
     let clock = ContinuousClock()
     var elapsed = Duration.zero
     for index in 0..<Self.pieces {
-      // Made anew, because a buffer only grows; the allocator gives the same memory each time.
+      // Each piece needs a new buffer, because a buffer only grows. The allocator returns the same memory each time.
       page = PageBuffer(byteCount: Self.piece)
       let request = PageRequest(offset: index * Self.piece, byteCount: Self.piece)
       let start = clock.now
@@ -110,7 +110,7 @@ private enum AppendWay: Int, CaseIterable {
   }
 }
 
-/// A collection of somebody else's whose bytes lie in one piece of memory.
+/// A collection that the library does not know and whose bytes are contiguous.
 private struct ContiguousBytes: RandomAccessCollection {
   let bytes: [UInt8]
   var startIndex: Int { bytes.startIndex }
@@ -132,7 +132,7 @@ private struct Squares: PageProvider {
   }
 }
 
-/// The same bytes by a plain loop.
+/// A provider that makes the same bytes with a plain loop.
 private struct LoopingSquares: PageProvider {
   func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
     unsafe page.appendUnsafely { free in
@@ -159,15 +159,15 @@ struct AppendCase: Encodable {
   var ratio: Double
 }
 
-/// What the ways to append are held to, as ratios.
+/// The limits for the ways to append, as ratios to their yardsticks.
 struct AppendGoals: Codable {
-  /// Bytes that are there, to memcpy.
+  /// The limit for existing bytes, against memcpy.
   var contiguous: Double
-  /// Computed bytes, to a loop.
+  /// The limit for computed bytes, against a loop.
   var computed: Double
 }
 
-/// What the append benchmark found.
+/// The result of the append benchmark.
 struct AppendReport: Encodable {
   var rounds: Int
   var cases: [AppendCase]

@@ -1,7 +1,7 @@
 import FaultRuntime
 import Glibc
 
-/// A thread that is waited for.
+/// A thread that another thread can join.
 struct BenchmarkThread: Sendable {
   private final class Start: Sendable {
     let body: @Sendable () -> Void

@@ -1,7 +1,7 @@
 import ArgumentParser
 import Glibc
 
-/// Every promise about speed.
+/// Measures every promise about speed.
 struct SpeedCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "speed",
@@ -18,7 +18,7 @@ struct SpeedCommand: ParsableCommand {
   }
 }
 
-/// That serving a fault allocates nothing.
+/// Checks that serving a fault allocates nothing.
 struct AllocationsCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "allocations",
@@ -41,7 +41,7 @@ struct AllocationsCommand: ParsableCommand {
   }
 }
 
-/// What a runtime with one region costs in memory.
+/// Measures how much memory a runtime with one region takes.
 struct MemoryCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "memory",
@@ -57,7 +57,7 @@ struct MemoryCommand: ParsableCommand {
   }
 }
 
-/// What appending to a buffer costs.
+/// Measures how long appending to a buffer takes.
 struct AppendCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "append",
@@ -83,7 +83,7 @@ struct AppendCommand: ParsableCommand {
   }
 }
 
-/// What filling in bulk costs, in C and by `populate()`.
+/// Measures filling in bulk, in C and by `populate()`.
 struct PopulateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "populate",
@@ -101,7 +101,7 @@ struct PopulateCommand: ParsableCommand {
   }
 }
 
-/// What the parts of a fault cost.
+/// Measures the parts of a fault.
 struct StagesCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "stages",
@@ -125,7 +125,7 @@ struct StagesCommand: ParsableCommand {
   }
 }
 
-/// Everything.
+/// Runs every benchmark that has a threshold.
 struct AllCommand: ParsableCommand {
   static let configuration = CommandConfiguration(commandName: "all", abstract: "Every benchmark in turn.")
 
@@ -134,7 +134,8 @@ struct AllCommand: ParsableCommand {
 
   func run() throws {
     var session = try Session(common)
-    // First, because later ones leave warm memory behind that would make this one look smaller.
+    // The memory benchmark runs first. The others leave memory behind that it could reuse, which would make its
+    // result too small.
     try session.runMemory()
     try session.runAllocations(faults: 20_000)
     try session.runAppend(rounds: speed.quick ? 7 : 21)
@@ -143,7 +144,7 @@ struct AllCommand: ParsableCommand {
   }
 }
 
-/// One run of the program: measures, prints, and says what failed.
+/// One run of the program: it measures, prints, and reports which thresholds do not hold.
 private struct Session {
   private let common: CommonOptions
   private let thresholds: Thresholds?
@@ -163,7 +164,7 @@ private struct Session {
   mutating func runSpeed(_ options: SpeedOptions) throws {
     var benchmark = try SpeedBenchmark(
       options, cpus: report.machine.allowedCPUs, goals: thresholds?.speed ?? [:], plant: common.plantRegression)
-    // As it comes, because it takes a while.
+    // Each row is printed as soon as it is measured, because all of them together take a while.
     show(SpeedResult.header)
     try benchmark.run { result in if !common.json { print(result.text) } }
     report.speed = benchmark.results
@@ -218,7 +219,7 @@ private struct Session {
         print("every threshold holds")
       }
     }
-    // The verdict comes last wherever both outputs go.
+    // Flushing first makes the verdict the last output even if both streams go to the same place.
     fflush(nil)
     for failure in failures { Diagnostics.write("FAILED: \(failure)") }
     if !failures.isEmpty { throw ExitCode(1) }

@@ -1,7 +1,7 @@
 import ArgumentParser
 import Glibc
 
-/// The command. Each benchmark judges itself against a threshold, so that a regression fails a script.
+/// The command. Each benchmark with a threshold judges itself, so that a regression makes a script fail.
 @main
 struct FaultBenchmarks: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -18,14 +18,14 @@ struct FaultBenchmarks: ParsableCommand {
   )
 }
 
-/// A benchmark that could not be carried out, which must never look like one that passed.
+/// Reports that a benchmark could not be carried out, which must never look like a benchmark that passed.
 struct BenchmarkError: Error, CustomStringConvertible {
   var description: String
 
   init(_ description: String) { self.description = description }
 }
 
-/// Standard error.
+/// Messages on standard error.
 enum Diagnostics {
   static func write(_ line: String) {
     var text = line + "\n"
@@ -34,7 +34,7 @@ enum Diagnostics {
     }
   }
 
-  /// Ends the process from a thread of the runtime's own.
+  /// Ends the process. Threads of the runtime call this, because they cannot throw.
   static func failImmediately(_ message: String) -> Never {
     write("fault-benchmarks: \(message)")
     _exit(1)

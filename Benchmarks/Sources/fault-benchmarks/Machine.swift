@@ -3,11 +3,12 @@ import FaultRuntime
 import FoundationEssentials
 import Glibc
 
-/// Where the numbers come from, so that a reader can judge them.
+/// A description of the machine, so that a reader can judge the numbers.
 struct Machine: Encodable {
-  /// How busy the machine is, in the kernel's words.
+  /// How busy the machine is, as the kernel reports it.
   struct Load: Encodable {
-    /// The load averages of 1, 5 and 15 minutes, then running and existing threads.
+    /// The load averages of 1, 5 and 15 minutes, the numbers of running and existing threads, and the last process
+    /// ID.
     var average = firstLine(of: "/proc/loadavg")
 
     var text: String { "load \(average)" }
@@ -67,13 +68,13 @@ struct Machine: Encodable {
   }
 }
 
-/// What a program asks its host.
+/// Properties of the host.
 enum Host {
-  /// Bytes in a page.
+  /// The number of bytes in a page.
   static let pageSize = sysconf(Int32(_SC_PAGESIZE))
 }
 
-/// The whole of a small file; empty where it cannot be read.
+/// Returns the whole content of a small file, or an empty string if the file cannot be read.
 func contents(of path: String) -> String {
   guard let data = try? Data(contentsOf: URL(filePath: path)) else { return "" }
   return String(decoding: data, as: UTF8.self)

@@ -1,10 +1,11 @@
 import FaultRuntime
 import Glibc
 
-/// How much memory a process gains by a runtime with one region, besides the pages of that region: threads, buffers, tables.
+/// Measures how much memory a runtime with one region adds to the process, without the pages of that region: threads,
+/// buffers, tables.
 ///
-/// The first runtime of the process is among those measured, and none of them ends before the last is measured: memory
-/// that one has left behind cannot hide what the next one needs.
+/// The first runtime of the process is one of those measured, and no runtime ends before the last one is measured.
+/// Memory that an earlier runtime has freed can therefore not hide what a later one needs.
 struct MemoryBenchmark {
   private static let unit = 64 << 10
   private static let touches = 4000
@@ -17,7 +18,7 @@ struct MemoryBenchmark {
 
   func run() throws -> MemoryReport {
     let reader = SmapsReader()
-    // The reader's own code, and what the Swift runtime sets up for it.
+    // These calls load the reader's own code, and what the Swift runtime sets up for it.
     for _ in 0..<3 { _ = try reader.memory() }
 
     var alive: [Subject] = []
@@ -46,8 +47,8 @@ struct MemoryBenchmark {
     return MemoryReport(cases: cases)
   }
 
-  /// A runtime with one region, some of which has been touched.
-  // Safe: the ballast belongs to it alone.
+  /// A runtime with one region, some pages of which have been touched.
+  // Safe: only this object uses the ballast.
   @safe
   private final class Subject {
     let runtime: FaultRuntime
@@ -61,7 +62,8 @@ struct MemoryBenchmark {
           onFailure: { failure in Diagnostics.failImmediately("\(failure)") }
         )
       )
-      // It fills, because the buffer that it fills is memory of the runtime's.
+      // The provider fills instead of lending, because the buffer that it fills is the runtime's memory, which
+      // counts.
       region = try runtime.map(FillingProvider(unit: MemoryBenchmark.unit), byteCount: byteCount)
       unsafe ballast = plant ? .allocate(byteCount: 2 << 20, alignment: sysconf(Int32(_SC_PAGESIZE))) : nil
       if let ballast = unsafe ballast { _ = unsafe ballast.initializeMemory(as: UInt8.self, repeating: 1) }
@@ -78,22 +80,23 @@ struct MemoryBenchmark {
     }
   }
 
-  /// Page tables of the process: the kernel's memory, which it needs for each page that is there, whoever put it there.
+  /// Returns the size of the page tables of the process. The kernel needs them for every resident page, however it
+  /// was placed.
   private static func pageTableBytes() -> Int {
     let line = contents(of: "/proc/self/status").split(separator: "\n").first { $0.hasPrefix("VmPTE:") }
     return (line.flatMap { Int($0.filter(\.isNumber)) } ?? 0) << 10
   }
 }
 
-/// What one region cost.
+/// What a runtime with one region cost.
 struct MemoryCase: Encodable {
   var region: String
   var touches: Int
-  /// How much the process has grown, without the pages of the region.
+  /// How much the resident memory of the process has grown, without the pages of the region.
   var growth: ResidentMemory
-  /// How much its page tables have grown, those of the region included; not judged.
+  /// How much the page tables of the process have grown, including those of the region. This value is not judged.
   var pageTables: Int
-  /// Bytes in the region itself.
+  /// The bytes that were filled in the region itself.
   var filled: Int
 
   init(region: String, touches: Int, growth: ResidentMemory, pageTables: Int, statistics: FaultStatistics) {
@@ -105,7 +108,7 @@ struct MemoryCase: Encodable {
   }
 }
 
-/// What the memory benchmark found.
+/// The result of the memory benchmark.
 struct MemoryReport: Encodable {
   var cases: [MemoryCase]
 
@@ -124,7 +127,7 @@ struct MemoryReport: Encodable {
       """
   }
 
-  /// All resident memory is judged, not only the dirty part: code that had to be read in is part of the price.
+  /// Judges all resident memory and not only the dirty part, because code that had to be read in is part of the cost.
   func failures(against thresholds: Thresholds) -> [String] {
     cases.filter { max($0.growth.resident, $0.growth.privateDirty) > thresholds.memoryBytes }.map {
       "memory: a runtime with a region of \($0.region) adds \($0.growth.resident) bytes, more than "

@@ -1,6 +1,6 @@
 import ArgumentParser
 
-/// What every benchmark understands.
+/// The options of every benchmark.
 struct CommonOptions: ParsableArguments {
   @Option(help: "The file with the thresholds. Without it nothing is judged.")
   var thresholds: String?
@@ -12,21 +12,21 @@ struct CommonOptions: ParsableArguments {
   var plantRegression: PlantedRegression?
 }
 
-/// Mistakes that a threshold has to catch.
+/// Regressions that a threshold has to catch.
 enum PlantedRegression: String, CaseIterable, ExpressibleByArgument {
-  /// The provider burns 2 us for each request, and for each page of it where it lends many.
+  /// The provider of the speed benchmark spins for 2 us for each page of a request.
   case latency
   /// The provider allocates one object for each request.
   case allocations
-  /// 2 MiB are written and kept while the region is open.
+  /// The memory benchmark writes 2 MiB and keeps them while its region is open.
   case memory
-  /// Regions are told that they are accessed at random, so that requests do not grow.
+  /// Regions are advised of random access, so that requests do not grow.
   case widening
-  /// Handlers stay where the scheduler puts them.
+  /// Handlers spin instead of being placed automatically, and the row `cpus-awake` does not keep the CPUs awake.
   case placement
-  /// A provider that sleeps does not say that it may block.
+  /// A provider that sleeps does not declare that it may block.
   case blocking
-  /// Computed bytes are appended as a sequence that the compiler cannot see through.
+  /// The append benchmark appends computed bytes as a sequence that the compiler cannot see through.
   case append
 }
 

@@ -2,7 +2,8 @@ import CReference
 import FaultRuntime
 import Glibc
 
-/// `populate()` beside every way to fill memory in bulk in C, in turns, in an order that is shuffled for each round.
+/// Compares `populate()` with every way to fill memory in bulk in C. In each round every contender runs once, in
+/// shuffled order.
 struct PopulateBenchmark {
   private enum Contender: CaseIterable {
     case reference(creference_bulk_way)
@@ -76,12 +77,13 @@ struct PopulateBenchmark {
   }
 }
 
-/// What the populate benchmark found; everything is a median over the rounds, for each page.
+/// The result of the populate benchmark. Every time is a median over the rounds, in nanoseconds for each page.
 struct PopulateReport: Encodable {
   struct Contender: Encodable {
     var name: String
     var nanoseconds: Double
-    /// In times of the kernel's small faults: the median of the quotients of single rounds, the least, and the greatest.
+    /// The time relative to the kernel's small faults: the median of the quotients of single rounds, followed by the
+    /// least and the greatest of them.
     var ratio: Double
     var leastRatio: Double
     var greatestRatio: Double

@@ -2,9 +2,9 @@ import CBenchmarkSupport
 import FaultRuntime
 import Glibc
 
-/// Memory that both contenders copy from: whole pages, each filled with a byte of its own.
+/// Memory that providers lend from: whole pages, each filled with a byte of its own.
 @safe
-// Safe to share: nobody writes after `init`.
+// Safe to share: no thread writes to the memory after `init`.
 final class SourceMemory: @unchecked Sendable {
   static let multiplier: UInt8 = 7
 
@@ -29,7 +29,7 @@ final class SourceMemory: @unchecked Sendable {
 /// Lends pages of memory: the least work that a provider can do.
 struct LendingProvider: PageProvider {
   let memory: SourceMemory
-  /// The most that requests grow to.
+  /// The largest number of pages that a request grows to.
   var largestPages = 1
   var plant: PlantedRegression?
 
@@ -44,9 +44,9 @@ struct LendingProvider: PageProvider {
   }
 }
 
-/// Lends memory, exactly so many bytes for a fault.
+/// Lends memory, with a fixed number of bytes for each fault.
 @safe
-// Safe to share: nobody writes to the memory.
+// Safe to share: no thread writes to the memory.
 struct FixedProvider: PageProvider, @unchecked Sendable {
   private let bytes: UnsafeRawBufferPointer
   let requestSize: RequestSize
@@ -63,7 +63,7 @@ struct FixedProvider: PageProvider, @unchecked Sendable {
   }
 }
 
-/// A provider with a mistake.
+/// A provider with a planted regression.
 struct PlantedProvider: PageProvider {
   let base: any PageProvider
   let plant: PlantedRegression
@@ -77,7 +77,7 @@ struct PlantedProvider: PageProvider {
   }
 }
 
-/// Fills the runtime's buffer, unit by unit; page N consists of the byte that `support_pattern` says.
+/// Fills the runtime's buffer unit by unit. Unit N consists of the byte that `support_pattern` returns for N.
 struct FillingProvider: PageProvider {
   static let multiplier: UInt8 = 5
 
@@ -87,8 +87,8 @@ struct FillingProvider: PageProvider {
   var plant: PlantedRegression?
 
   /// - Parameters:
-  ///   - unit: bytes that are filled alike, at least a page.
-  ///   - isPooled: whether the pool is to ask it.
+  ///   - unit: The number of bytes that are filled alike, at least a page.
+  ///   - isPooled: Whether a thread of the pool is to call the provider.
   init(unit: Int, isPooled: Bool = false, plant: PlantedRegression? = nil) {
     permissions = isPooled ? .standard : .inMemory
     requestSize = RequestSize(preferred: unit, largest: 4 * unit)

@@ -1,6 +1,6 @@
 import FoundationEssentials
 
-/// Everything that one run found, for programs.
+/// Everything that one run found, as JSON for other programs.
 struct Report: Encodable {
   var machine: Machine
   var memory: MemoryReport?
@@ -23,21 +23,21 @@ struct Report: Encodable {
 
 /// What a row has to reach.
 struct SpeedGoal: Codable {
-  /// The most that is let pass.
+  /// The greatest ratio that passes.
   var limit: Double
-  /// What was aimed at, where that cannot be reached; docs/performance.md says why.
+  /// The ratio that was aimed at, for a row that cannot reach it; docs/performance.md says why.
   var goal: Double?
 }
 
-/// What must hold. The numbers are committed, so a change of them is seen in review.
+/// The limits that must hold. They are committed, so that a review sees each change of them.
 struct Thresholds: Decodable {
-  /// What each row of the speed benchmark is held to, by its name.
+  /// The limit for each row of the speed benchmark, by the row's name.
   var speed: [String: SpeedGoal]
-  /// The most allocations in all of the counted faults together.
+  /// The largest number of allocations in all counted faults of a case together.
   var allocations: Int
-  /// What appending to a buffer is held to.
+  /// The limits for appending to a buffer.
   var append: AppendGoals
-  /// The most memory, in bytes, that a runtime with one region may have of its own.
+  /// The largest number of bytes that a runtime with one region may add to the process.
   var memoryBytes: Int
 
   init(path: String) throws {
@@ -51,7 +51,7 @@ struct Thresholds: Decodable {
   }
 }
 
-/// `value` with a fixed number of decimals.
+/// Returns `value` with a fixed number of decimals.
 func fixed(_ value: Double, _ digits: Int) -> String {
   guard value.isFinite else { return "\(value)" }
   let scale = (0..<digits).reduce(1) { product, _ in product * 10 }
@@ -62,7 +62,7 @@ func fixed(_ value: Double, _ digits: Int) -> String {
   return "\(sign)\(scaled / scale)." + String(repeating: "0", count: digits - fraction.count) + fraction
 }
 
-/// Rows as columns: the first left-aligned, the others right-aligned.
+/// Formats rows as columns: the first column left-aligned, the others right-aligned.
 func table(_ rows: [[String]]) -> String {
   let columns = rows.map(\.count).max() ?? 0
   let widths = (0..<columns).map { column in
@@ -76,7 +76,7 @@ func table(_ rows: [[String]]) -> String {
   }.joined(separator: "\n")
 }
 
-/// The middle of the values; 0 where there is none.
+/// Returns the median of the values, or 0 if there are none.
 func median(_ values: [Double]) -> Double {
   guard !values.isEmpty else { return 0 }
   let sorted = values.sorted()

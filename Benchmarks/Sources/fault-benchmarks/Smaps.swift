@@ -1,10 +1,10 @@
 import Glibc
 
-/// Memory of this process that is there right now, in bytes.
+/// The resident memory of this process, in bytes.
 struct ResidentMemory: Encodable {
-  /// All of it.
+  /// All resident memory.
   var resident = 0
-  /// What is only this process's and was written: memory that nobody else can use.
+  /// Memory that belongs to this process alone and was written, so that no other process can use it.
   var privateDirty = 0
 
   static func - (left: Self, right: Self) -> Self {
@@ -12,14 +12,14 @@ struct ResidentMemory: Encodable {
   }
 }
 
-/// Reads `/proc/self/smaps` without allocating, so that looking does not change what is seen.
+/// Reads `/proc/self/smaps` without allocating, so that the measurement does not change its own result.
 @safe
 struct SmapsReader: ~Copyable {
   private let buffer: UnsafeMutableRawBufferPointer
 
   init() {
     unsafe buffer = .allocate(byteCount: 1 << 20, alignment: 16)
-    // Resident from the start, and so not in any difference.
+    // The buffer is resident from the start, so it does not appear in any difference.
     _ = unsafe buffer.initializeMemory(as: UInt8.self, repeating: 0)
   }
 
@@ -27,7 +27,7 @@ struct SmapsReader: ~Copyable {
     unsafe buffer.deallocate()
   }
 
-  /// The sum over all mappings that do not start in one of the `excluded` ranges.
+  /// Returns the sum over all mappings that do not start in one of the `excluded` ranges.
   func memory(outside excluded: [Range<UInt>] = []) throws(BenchmarkError) -> ResidentMemory {
     let count = try read()
     let text = unsafe UnsafeRawBufferPointer(rebasing: buffer[..<count])
@@ -63,7 +63,7 @@ struct SmapsReader: ~Copyable {
 
 /// One line of text in a buffer.
 private struct Line {
-  /// Nil behind the last line.
+  /// The offset of the line's first character; nil after the last line.
   var start: Int?
   var count = 0
 
@@ -73,7 +73,7 @@ private struct Line {
     while start + count < text.count, unsafe text[start + count] != UInt8(ascii: "\n") { count += 1 }
   }
 
-  /// The first address, where this is the head line of a mapping.
+  /// Returns the first address if this is the head line of a mapping.
   func mappingStart(in text: UnsafeRawBufferPointer) -> UInt? {
     guard let start else { return nil }
     var address: UInt = 0
@@ -92,7 +92,7 @@ private struct Line {
     return nil
   }
 
-  /// The number in this line, where it begins with `name`.
+  /// Returns the number in this line if the line begins with `name`.
   func kibibytes(of name: StaticString, in text: UnsafeRawBufferPointer) -> Int? {
     guard let start, count > name.utf8CodeUnitCount else { return nil }
     for index in 0..<name.utf8CodeUnitCount where unsafe text[start + index] != name.utf8Start[index] { return nil }

@@ -1,7 +1,7 @@
 import CReference
 import Glibc
 
-/// What the parts of a fault cost, each by itself, on one CPU; in turns, in an order that is shuffled for each round.
+/// Measures each part of a fault by itself on one CPU. In each round every part runs once, in shuffled order.
 struct StagesBenchmark {
   private static let count: Int32 = 8192
 
@@ -31,7 +31,7 @@ struct StagesBenchmark {
   }
 }
 
-/// What the stages benchmark found, in nanoseconds: medians over the rounds.
+/// The result of the stages benchmark, in nanoseconds: medians over the rounds.
 struct StagesReport: Encodable {
   struct Stage: Encodable {
     var name: String

@@ -2,10 +2,11 @@ import FaultRuntime
 import Glibc
 import Synchronization
 
-/// Threads that touch their shares of the pages when they are told to. They are started before anything is counted and end
-/// after it, because starting and ending a thread allocates.
+/// Threads that touch their shares of the pages on command. They start before the counting begins and end after it,
+/// because starting and ending a thread allocates.
 @safe
-// Safe to share: what is not atomic is never written after `init`, and the barrier locks itself.
+// Safe to share: everything that is not atomic is written only in `init`, and the barrier synchronises its own
+// accesses.
 final class TouchCrew: @unchecked Sendable {
   private let base: UnsafeRawPointer
   private let order: TouchOrder
@@ -15,7 +16,7 @@ final class TouchCrew: @unchecked Sendable {
   private let wrong = Atomic<Int>(0)
   private var threads: [BenchmarkThread] = []
 
-  /// - Parameter warmUp: how many units of `order` are touched by ``warmUp()``; ``touch()`` takes the rest.
+  /// - Parameter warmUp: The number of units of `order` that ``warmUp()`` touches; ``touch()`` takes the rest.
   init(threads count: Int, base: UnsafeRawPointer, order: TouchOrder, warmUp: Int) throws {
     unsafe self.base = base
     self.order = order
@@ -31,13 +32,13 @@ final class TouchCrew: @unchecked Sendable {
     unsafe barrier.deallocate()
   }
 
-  /// Has the first pages touched, and returns when they all are.
+  /// Lets the threads touch the first units, and waits until they are done.
   func warmUp() { meetTwice() }
 
-  /// Has the rest touched, and returns when they all are. Allocates nothing.
+  /// Lets the threads touch the rest, and waits until they are done. Allocates nothing.
   func touch() { meetTwice() }
 
-  /// Ends the threads.
+  /// Ends the threads. Throws an error if a thread has read a wrong byte.
   func finish() throws {
     meet()
     for thread in threads { thread.join() }
@@ -56,7 +57,7 @@ final class TouchCrew: @unchecked Sendable {
     do {
       return try BenchmarkThread { [self] in work(index) }
     } catch {
-      // The threads that run wait at the barrier for ever, so there is no way back.
+      // The threads that already run wait at the barrier for ever, so this cannot be undone.
       Diagnostics.failImmediately("\(error)")
     }
   }

@@ -1,6 +1,6 @@
 import CBenchmarkSupport
 
-/// A small generator with a fixed seed: every run touches the same pages in the same order.
+/// A small generator with a fixed seed, so that every run touches the same pages in the same order.
 struct FixedGenerator: RandomNumberGenerator {
   private var state: UInt64
 
@@ -16,23 +16,23 @@ struct FixedGenerator: RandomNumberGenerator {
   }
 }
 
-/// Pages to touch, and how to see that they hold what they should.
+/// The pages to touch, and the bytes that they must hold.
 struct TouchOrder: Sendable {
-  /// Numbers of units.
+  /// The numbers of the units, in the order in which they are touched.
   var units: [UInt32]
-  /// From one unit to the next, in bytes.
+  /// The distance from one unit to the next, in bytes.
   var stride: Int
-  /// What page N is filled with; see `support_pattern`.
+  /// Determines the byte that unit N is filled with; see `support_pattern`.
   var multiplier: UInt8
 
-  /// All of `count` units in turn.
+  /// Touches all of `count` units in turn.
   init(sequential count: Int, stride: Int, multiplier: UInt8) {
     units = Array(0..<UInt32(count))
     self.stride = stride
     self.multiplier = multiplier
   }
 
-  /// All of `count` units, shuffled.
+  /// Touches all of `count` units in shuffled order.
   init(shuffling count: Int, stride: Int, multiplier: UInt8) {
     var generator = FixedGenerator(seed: 0x5eed)
     units = (0..<UInt32(count)).shuffled(using: &generator)
@@ -40,7 +40,7 @@ struct TouchOrder: Sendable {
     self.multiplier = multiplier
   }
 
-  /// One unit at a random place in each of `count` equal parts of `total` units.
+  /// Touches one unit at a random place in each of `count` equal parts of `total` units.
   init(scattering count: Int, over total: Int, stride: Int, multiplier: UInt8) {
     var generator = FixedGenerator(seed: 0x5eed)
     let part = total / count
@@ -50,9 +50,10 @@ struct TouchOrder: Sendable {
     self.multiplier = multiplier
   }
 
-  /// Touches the units of `range` in turn. Where `nanoseconds` is given it has room for each of them. Allocates nothing.
+  /// Touches the units of `range` in turn. If `nanoseconds` is not nil, it has room for the time of each touch.
+  /// Allocates nothing.
   ///
-  /// - Parameter base: where unit 0 is.
+  /// - Parameter base: The address of unit 0.
   func touch(
     _ base: UnsafeRawPointer,
     _ range: Range<Int>,
@@ -71,7 +72,7 @@ struct TouchOrder: Sendable {
     if wrong > 0 { throw WrongBytes(count: wrong, touched: range.count) }
   }
 
-  /// A page held something else than its provider said: whatever was measured is worthless.
+  /// A page held other bytes than its provider supplied, so that the measurement is worthless.
   struct WrongBytes: Error, CustomStringConvertible {
     var count: Int
     var touched: Int

@@ -4,9 +4,9 @@ import Glibc
 
 private let pageSize = PageSize.ofHost()
 
-/// What a provider does when it is asked.
+/// What a provider does when the library calls it.
 private final class Script: @unchecked Sendable {
-  // Safe to share: one thread asks.
+  // Safe to share: only one thread calls the provider.
   var kind = 0
   var produced = 0
   var address: UInt = 0
@@ -15,12 +15,14 @@ private final class Script: @unchecked Sendable {
 
 private struct Refused: Error {}
 
-/// What belongs at each offset of a region: never zero, and never what the staging memory had in it before.
+/// The bytes that belong at each offset of a region. They are never zero, and never equal to the former bytes of the
+/// staging memory.
 private let pattern = (0..<(64 * pageSize.bytes)).map { UInt8($0 % 199 + 1) }
 private let leftBehind: UInt8 = 0xee
 private let zeros = [UInt8](repeating: 0, count: 64 * pageSize.bytes)
 
-/// Providers that say whatever they like: each byte that would get into a page is theirs, or zero where that is right.
+/// Checks the answers of arbitrary providers. Each byte that would get into a page must be the provider's, or zero
+/// where that is right.
 func checkAnswers(_ input: inout FuzzInput) {
   let script = Script()
   let table = RegionTable<Region>()
@@ -39,7 +41,7 @@ func checkAnswers(_ input: inout FuzzInput) {
     let wanted = run.request.byteCount
     script.produced = input.bool() ? wanted : input.below(min(65536, 2 * wanted))
     script.address = UInt(input.number(UInt64.self))
-    // Not a part of the pattern, so that reading beyond it is seen.
+    // A separate array and not a part of the pattern, so that AddressSanitizer sees a read beyond its end.
     script.lent = script.kind == 3 ? Array(pattern[start...].prefix(script.produced)) : []
     script.lent += [UInt8](repeating: leftBehind, count: script.kind == 3 ? script.produced - script.lent.count : 0)
 
@@ -75,7 +77,7 @@ private func answer(_ script: Script, _ request: PageRequest, _ buffer: inout Pa
   case 2:
     return .zero
   case 3:
-    // The array outlives the answer, and is not changed before that.
+    // The array exists longer than the answer, and does not change before the answer is checked.
     return unsafe script.lent.withUnsafeBytes { unsafe .lent($0) }
   case 4:
     return unsafe .lent(

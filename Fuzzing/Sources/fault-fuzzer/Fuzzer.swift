@@ -1,4 +1,5 @@
-/// What libFuzzer calls for each input. The first byte says what is tried, so that one corpus and one program do for all.
+/// Tests one input; libFuzzer calls this function. The first byte selects the test, so that one program and one
+/// corpus serve all tests.
 @c(LLVMFuzzerTestOneInput)
 public func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
   var input = unsafe FuzzInput(UnsafeBufferPointer(start: start, count: count))
@@ -15,7 +16,7 @@ public func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
   return 0
 }
 
-/// Ends the program, which libFuzzer takes for a crash, where something that always holds does not.
+/// Ends the program if the condition does not hold. libFuzzer reports this as a crash.
 func require(_ condition: @autoclosure () -> Bool, _ message: @autoclosure () -> String) {
   if !condition() { fatalError("broken: \(message())") }
 }

@@ -3,7 +3,7 @@ import Glibc
 
 @testable import FaultRuntime
 
-/// Where messages come from: a pipe, which `read(2)` cannot tell from a userfaultfd.
+/// A pipe as the source of messages. `read(2)` cannot tell it from a userfaultfd.
 private final class MessagePipe: Sendable {
   let input: CInt
   let uffd: Userfaultfd
@@ -18,13 +18,14 @@ private final class MessagePipe: Sendable {
 
   deinit { close(input) }
 
-  /// Queues as many of the bytes as fit, and returns how many.
+  /// Writes as many of the bytes as fit, and returns how many.
   func send(_ bytes: [UInt8]) -> Int {
     max(0, unsafe bytes.withUnsafeBytes { unsafe write(input, $0.baseAddress, $0.count) })
   }
 }
 
-/// Arbitrary bytes as messages, read, put off and handed out as a handler does it, beside a dictionary that does the same.
+/// Treats arbitrary bytes as messages, and reads, defers and hands them out as a handler does. A dictionary does the
+/// same, and the results must agree.
 struct InboxModel: ~Copyable {
   private var inbox: FaultInbox
   private var batch: FaultBatch
@@ -69,19 +70,19 @@ struct InboxModel: ~Copyable {
   deinit {
     for region in regions {
       table.remove(region)
-      // What was said to have been moved was not, and the places that were named are somebody else's.
+      // The moves that the messages claim did not happen, and the places that they name belong to other code.
       region.memory.parts.withLock { $0 = RegionParts(region.range) }
     }
   }
 
-  /// One turn of the loop in `FaultService.run`.
+  /// Does one turn of the loop in `FaultService.run`.
   private mutating func round(_ input: inout FuzzInput) {
     send(&input)
     if inbox.hasRoom { read() }
     if deferred.count > 0 { takeDeferred() }
     serve(&input)
     if input.byte() < 16 {
-      // Somebody waits for everything that was queued before.
+      // In the handler, a thread can wait for every message that was queued before.
       read()
       serve(&input)
     }
@@ -96,8 +97,8 @@ struct InboxModel: ~Copyable {
     queued += bytes.prefix(pipe.send(bytes))
   }
 
-  /// Most messages are faults, and most faults are near each other, or few of them would ever meet. What a message does not
-  /// use says which of them are.
+  /// Turns most messages into faults, and most faults into faults near each other, because otherwise few faults would
+  /// meet. Bytes that a message does not use select the messages.
   private func arrange(_ message: inout ArraySlice<UInt8>) {
     let start = message.startIndex
     let choice = message[start + 1]
@@ -116,7 +117,8 @@ struct InboxModel: ~Copyable {
         Self.put(base + pages * page, into: &message, at: field)
       }
     }
-    // Whoever reads a fork owns its descriptor, and closes it: this one is certain to be nobody's.
+    // A handler owns the descriptor of a fork that it reads, and closes it. This number certainly belongs to no
+    // descriptor.
     if message[start] == UInt8(CUFFD_EVENT_FORK) { Self.put(UInt64(CInt.max), into: &message, at: 8) }
   }
 
@@ -139,7 +141,7 @@ struct InboxModel: ~Copyable {
     }
   }
 
-  /// What reading `count` messages does.
+  /// Does in the model what reading `count` messages does.
   private mutating func expect(_ count: Int) {
     for start in stride(from: 0, to: 32 * count, by: 32) {
       let message = Array(queued[start..<(start + 32)])
@@ -173,7 +175,7 @@ struct InboxModel: ~Copyable {
     waiting = [:]
     for index in 0..<batch.count {
       let choice = input.byte()
-      // A resolution that gets EAGAIN reads on.
+      // A handler reads on if a request fails with EAGAIN.
       if choice & 3 == 3, inbox.hasRoom { read() }
       if choice & 12 == 12, !deferred.isFull {
         var fault = batch[index]
@@ -213,7 +215,7 @@ struct InboxModel: ~Copyable {
   }
 }
 
-/// Faults of one page and one kind are one.
+/// The key of the model. Faults of the same page and kind are one fault.
 private struct ModelKey: Hashable {
   var page: UInt
   var kind: FaultKind

@@ -1,6 +1,6 @@
 @testable import FaultRuntime
 
-/// Memory that is unmapped and moved by the page, beside a dictionary that says where each page came from.
+/// Unmaps and moves memory page by page. A dictionary records where each page came from, and the results must agree.
 func checkParts(_ input: inout FuzzInput) {
   let size = UInt(PageSize.ofHost().bytes)
   func range(_ pages: Range<Int>) -> AddressRange {
@@ -19,7 +19,7 @@ func checkParts(_ input: inout FuzzInput) {
       parts.remove(range(pages))
       for page in pages { model[page] = nil }
     } else {
-      // What is in the way is unmapped first.
+      // The target range is unmapped first, as mremap(2) does it.
       parts.remove(range(targets))
       for page in targets { model[page] = nil }
       parts.move(from: range(pages), to: UInt(target) * size)

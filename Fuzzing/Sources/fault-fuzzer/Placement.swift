@@ -1,6 +1,7 @@
 @testable import FaultRuntime
 
-/// Times and findings of any kind, for what decides where a handler runs, asked as `HandlerPlacer.place` asks it.
+/// Feeds arbitrary times and findings to the code that decides where a handler runs, in the order in which
+/// `HandlerPlacer.place` does so.
 func checkPlacement(_ input: inout FuzzInput) {
   var policy = FollowingPolicy(isUnconditional: input.bool())
   var looks = LookSchedule()

@@ -1,6 +1,6 @@
 @testable import FaultRuntime
 
-/// What the kernel may say, and more: results of requests, reports of pages that are there, times.
+/// Tries results of requests, reports of present pages, and times, including those that the kernel never returns.
 func checkResults(_ input: inout FuzzInput) {
   var reports = PresentReports()
   var counts: [UInt: Int] = [:]

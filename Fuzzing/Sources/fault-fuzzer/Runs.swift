@@ -2,7 +2,7 @@
 
 private let pageSize = PageSize.ofHost()
 
-/// A region without a descriptor: nobody touches its memory.
+/// Makes a region that no delivery serves. No thread touches its memory.
 func makeRegion(
   pages: Int, cut: Int, size: RequestSize, advice: RegionOptions.Advice,
   answer: @escaping @Sendable (PageRequest, inout PageBuffer) throws -> PageContents = { _, _ in .zero }
@@ -28,7 +28,7 @@ extension FuzzInput {
   }
 }
 
-/// Faults anywhere, served as a handler does it up to the question to the provider.
+/// Serves faults at arbitrary places as a handler does, up to the call of the provider.
 func checkRuns(_ input: inout FuzzInput) {
   if input.byte() < 16 { return checkRegion(&input) }
   let table = RegionTable<Region>()
@@ -38,7 +38,7 @@ func checkRuns(_ input: inout FuzzInput) {
     var batch = FaultBatch(capacity: 16)
     for _ in 0...input.below(16) {
       let choice = input.below(regions.count + 1)
-      // Below the first region, in a region, or just behind it.
+      // An arbitrary page, or one that is in a region or just after it.
       let page =
         choice < regions.count
         ? regions[choice].range.start &+ UInt(input.below(66) * pageSize.bytes)
@@ -76,7 +76,8 @@ private func serve(
   }
 }
 
-/// A run is the units of its faults and nothing else, and it took every fault that belongs to it.
+/// Checks that a run covers the units of its faults and nothing else, and that it took every fault that belongs to
+/// it.
 private func check(_ run: borrowing FaultRun, _ batch: borrowing FaultBatch) {
   let region = run.region
   let unit = region.requestUnit
@@ -109,7 +110,7 @@ private func checkWidened(_ run: borrowing FaultRun) {
   require(run.range.start == region.range.start &+ UInt(run.start) && run.range.end <= region.range.end, "the range")
 }
 
-/// What is lent may lie anywhere.
+/// Lent memory may be at any address.
 private func checkTable(_ table: RegionTable<Region>, _ regions: [Region], _ input: inout FuzzInput) {
   var free = FreeMemory(table)
   for _ in 0..<3 {
@@ -128,7 +129,7 @@ private func checkTable(_ table: RegionTable<Region>, _ regions: [Region], _ inp
   }
 }
 
-/// Sizes that no provider in its senses would state.
+/// Tries sizes that no sensible provider would state.
 private func checkRegion(_ input: inout FuzzInput) {
   let preferred = max(1, Int(input.magnitude() >> 1))
   let size = RequestSize(preferred: preferred, largest: Int(bitPattern: UInt(input.magnitude())))
@@ -151,7 +152,7 @@ private func checkRegion(_ input: inout FuzzInput) {
 }
 
 extension Region {
-  /// One descriptor for all regions, whose faults nobody asks it to report.
+  /// One descriptor for all regions. It reports no faults, because no memory is registered with it.
   private static let userfaultfd: SharedUserfaultfd = {
     do {
       return SharedUserfaultfd(try Userfaultfd.open(DescriptorKind.allCases, wanting: []))
@@ -160,7 +161,7 @@ extension Region {
     }
   }()
 
-  /// A region that no delivery knows of.
+  /// Creates a region that no delivery knows.
   convenience init(
     fuzzing provider: some PageProvider, byteCount: Int, options: RegionOptions = RegionOptions(),
     hugePageByteCount: Int = 0

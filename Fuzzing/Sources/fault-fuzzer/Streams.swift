@@ -1,12 +1,13 @@
 @testable import FaultRuntime
 
-/// Accesses anywhere, in any order and of any width.
+/// Tries accesses at arbitrary places, in any order and of any width.
 func checkStreams(_ input: inout FuzzInput) {
   let streams = AccessStreams()
   var widest = 1
   var next = 0
   while !input.isEmpty {
-    // Beyond what fits in an address space; and often near the last access, or nothing would ever run on.
+    // The unit may be beyond an address space. It is often near the last access, because otherwise no access would
+    // continue another.
     let unit = input.bool() ? next : input.bool() ? next &+ input.below(64) : Int(input.magnitude() >> 12)
     let count = 1 + input.below(256)
     let largest = 1 + Int(input.magnitude() & 0x3_ffff)
@@ -26,7 +27,7 @@ func checkStreams(_ input: inout FuzzInput) {
     require(next >= 0, "a stream goes on at \(next)")
     if next > 1 << 51 { next = 0 }
   }
-  // Whatever was before, a reader who runs on gets twice as much each time.
+  // Whatever happened before, a reader that continues in sequence gets twice as much each time.
   var unit = 1 << 53
   for expected in [1, 2, 4, 8, 16, 32, 64, 64] {
     let window = streams.window(from: unit, count: 1, largest: 100)

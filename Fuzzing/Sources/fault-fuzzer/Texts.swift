@@ -3,10 +3,10 @@ import Glibc
 
 @testable import FaultRuntime
 
-/// Texts of /proc and /sys, beside a reading of them that splits strings.
+/// Parses texts of /proc and /sys, and compares the results with those of a parser that splits strings.
 func checkTexts(_ input: inout FuzzInput) {
   let bytes = input.rest()
-  // What C sees ends at the first zero.
+  // In C, the text ends at the first zero.
   let text = Array(bytes.prefix { $0 != 0 })
   let (cpu, delay, runnable, huge) = unsafe withText(bytes) { text in
     unsafe (
@@ -29,7 +29,7 @@ func checkTexts(_ input: inout FuzzInput) {
   checkHostTexts(String(decoding: bytes, as: UTF8.self))
 }
 
-/// What the report on the host reads: none of it may trap, whatever it says.
+/// Parses what the report on the host reads. No text may cause a trap.
 private func checkHostTexts(_ text: String) {
   var process = ProcessFacts()
   process.read(status: text)
@@ -53,7 +53,7 @@ private func fields(of text: ArraySlice<UInt8>) -> [ArraySlice<UInt8>] {
   text.split(separator: UInt8(ascii: " "), omittingEmptySubsequences: false)
 }
 
-/// The digits that a field begins with.
+/// Returns the number at the start of a field.
 private func number(_ fields: [ArraySlice<UInt8>], _ index: Int, limit: Int64) -> Int64? {
   guard index < fields.count else { return nil }
   let digits = fields[index].prefix { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
@@ -61,7 +61,8 @@ private func number(_ fields: [ArraySlice<UInt8>], _ index: Int, limit: Int64) -
   return value
 }
 
-/// In memory that ends with the zero, so that reading beyond it is seen.
+/// Calls `body` with the text in memory that ends with the terminating zero, so that AddressSanitizer sees a read
+/// beyond it.
 private func withText<Result>(_ bytes: [UInt8], _ body: (UnsafePointer<CChar>) -> Result) -> Result {
   let copy = UnsafeMutablePointer<CChar>.allocate(capacity: bytes.count + 1)
   defer { unsafe copy.deallocate() }

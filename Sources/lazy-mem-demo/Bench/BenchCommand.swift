@@ -3,7 +3,7 @@ import CFaultReference
 import FaultRuntime
 import Glibc
 
-/// `lazy-mem-demo bench`: how long a fault takes, side by side with everything else that one could do.
+/// `lazy-mem-demo bench`: measures how long a fault takes, and compares it with the alternatives.
 struct BenchCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench",
@@ -45,7 +45,7 @@ struct BenchCommand: ParsableCommand {
 
   func validate() throws {
     guard (1...256).contains(threads) else { throw ValidationError("--threads is from 1 to 256, not \(threads).") }
-    // The numbers of pages have 32 bits on their way.
+    // Page numbers are stored in 32 bits.
     guard (threads...Int(Int32.max)).contains(pages) else {
       throw ValidationError("--pages is from 1, and at least one for each thread, to \(Int32.max), not \(pages).")
     }
@@ -53,7 +53,7 @@ struct BenchCommand: ParsableCommand {
   }
 
   func run() throws {
-    // Opened now, because an error after a minute of measuring would be a pity.
+    // The file is opened now, so that an error shows before the measurement and not after it.
     let output = try html.map { path throws(CommandFailure) in try OutputFile(path) }
     let cpus = try CPUs.allowed()
     let machine = BenchMachine(allowedCPUs: cpus)
@@ -79,9 +79,10 @@ struct BenchCommand: ParsableCommand {
     try printLine(json ? try report.json() : report.text())
   }
 
-  /// Refuses what memory cannot hold, and has some of the rest backed by the host.
+  /// Refuses more pages than memory can hold. Otherwise touches free memory, so that the host of a virtual machine
+  /// backs it.
   private func touchFreeMemory(_ pageSize: Int) throws(CommandFailure) {
-    // The source, and the pages that are filled from it.
+    // The source, and the pages that are filled from it, need memory.
     let needed = 2 * pages * pageSize
     guard let available = AvailableMemory.byteCount() else { return }
     guard needed <= available else {
@@ -92,7 +93,7 @@ struct BenchCommand: ParsableCommand {
   }
 }
 
-/// A file to be written at the end, and known from the start to be writable.
+/// A file that is written at the end, and whose writability is known from the start.
 private struct OutputFile: ~Copyable {
   private let path: String
   private let descriptor: CInt
@@ -108,13 +109,13 @@ private struct OutputFile: ~Copyable {
   deinit { close(descriptor) }
 
   func write(_ text: String) throws(CommandFailure) {
-    // Fails on what is no regular file, and need not be done there.
+    // Truncating fails for a file that is not regular, where it is not needed.
     _ = ftruncate(descriptor, 0)
     guard writeAll(text, to: descriptor) else { throw CommandFailure(message: "cannot write \(path)") }
   }
 }
 
-/// A small generator with a fixed seed: every run has the same order.
+/// A small generator with a fixed seed, so that every run has the same order.
 private struct SplitMix: RandomNumberGenerator {
   private var state: UInt64
 

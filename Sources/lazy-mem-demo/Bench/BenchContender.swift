@@ -3,31 +3,32 @@ import FaultRuntime
 
 /// One way to fill memory when it is touched, as the benchmark runs it.
 struct BenchContender: Sendable {
-  /// Whose program it is.
+  /// The kind of program that a contender is.
   enum Family: String, CaseIterable {
     case kernel, library, reference
   }
 
-  /// Who fills the pages.
+  /// The code that fills the pages.
   enum Way: Sendable {
     case reference(creference_strategy)
     case library(Delivery, HandlerPlacement)
   }
 
-  /// How much one fault brings.
+  /// How many pages one fault brings.
   enum Requests: Equatable, Sendable {
-    /// So many pages, always.
+    /// Always this number of pages.
     case pages(Int)
-    /// A page at first, and more while accesses run on.
+    /// One page at first, and more while accesses continue in sequence.
     case growing
   }
 
-  /// A colour of the page: what fills pages in the same way has the same one, whatever the size of its requests.
+  /// A colour of the page. Contenders that fill pages in the same way have the same colour, whatever the size of
+  /// their requests.
   enum Tone: String, CaseIterable {
     case memory, mapped, protected, chosen, inThread, automatic, following, pinned, spinning, scheduler
   }
 
-  /// Contenders that are shown together, because they may bring equally much with a fault.
+  /// Contenders that are shown together, because each fault can bring the same number of pages.
   enum Group: CaseIterable {
     case kernel, growing, several, single
 
@@ -41,11 +42,11 @@ struct BenchContender: Sendable {
     }
   }
 
-  /// The yardstick for what the kernel needs where it may do everything by itself.
+  /// The yardstick for the time that the kernel needs if it does everything by itself.
   static let kernelYardstick = "kanon"
   /// The yardstick for what programs do without userfaultfd.
   static let sigsegvYardstick = "c-sigsegv"
-  /// What a user gets who configures nothing.
+  /// The contender that a user gets who configures nothing.
   static let defaultChoice = "auto"
 
   var name: String
@@ -66,7 +67,7 @@ struct BenchContender: Sendable {
   }
 }
 
-/// A contender that does not run here, and why.
+/// A contender that does not run on this host, and the reason.
 struct LeftOut: Encodable {
   var name: String
   var reason: String

@@ -1,12 +1,14 @@
 import CFaultReference
 import FaultRuntime
 
-// Who takes part.
+// The list of all contenders.
 
 extension BenchContender {
-  /// Everybody, on a machine where a program may run on `cpus`; plain mmap of a file faults differently for reads and writes.
+  /// Returns all contenders for a machine on which the program may run on `cpus`. `access` matters because a plain
+  /// mmap of a file faults differently for reads and for writes.
   ///
-  /// Groups stay together, and in them each of the library's with the C that does the same.
+  /// The contenders of a group are adjacent. Within a group, each contender of the library is beside the C program
+  /// that does the same.
   static func all(cpus: [Int], access: TouchAccess) -> [BenchContender] {
     let everybody = kernel(access) + [chosen] + inThread + protected + eventLoop(cpus) + references(cpus)
     return Group.allCases.flatMap { group in
@@ -22,7 +24,8 @@ extension BenchContender {
       BenchContender(
         name: "mmap", about: "plain private mmap of the same bytes in the page cache",
         family: .kernel, tone: .mapped, way: .reference(CREFERENCE_MAPPED),
-        // The kernel maps what is cached around a read (fault_around_bytes, 64 KiB unless changed); a write copies a page.
+        // A read fault maps the cached pages around it (fault_around_bytes, 64 KiB by default); a write fault copies
+        // one page.
         requests: .pages(access == .read ? 16 : 1)),
     ]
   }
@@ -53,7 +56,7 @@ extension BenchContender {
     ]
   }
 
-  /// Nothing configured, and one of the library's own providers.
+  /// The library without any configuration, with one of its own providers.
   private static let chosen = BenchContender(
     name: defaultChoice, about: "nothing configured, over a MemoryProvider", family: .library, tone: .chosen,
     way: .library(.auto, .automatic), requests: .growing)
@@ -63,13 +66,13 @@ extension BenchContender {
   private static let inThread = sizes(
     Delivery.sigbus.rawValue, "in the faulting thread", .inThread, .sigbus, .automatic, allSizes)
 
-  /// What is left where the host allows no userfaultfd.
+  /// The delivery that remains if the host does not allow a userfaultfd.
   private static let protected = sizes(
     Delivery.sigsegv.rawValue, "in the faulting thread, without a userfaultfd", .protected, .sigsegv, .automatic,
     [.pages(1), .growing])
 
-  /// Every placement of the handler, with and without requests that grow. 16 pages a fault where C has that too, and where no
-  /// placement is configured.
+  /// Returns every placement of the handler, with one page for each fault and with requests that grow. The variants
+  /// with 16 pages exist where a C contender has them too, and for the automatic placement.
   private static func eventLoop(_ cpus: [Int]) -> [BenchContender] {
     func handler(
       _ placement: HandlerPlacement, _ suffix: String, _ about: String, _ tone: Tone,

@@ -1,26 +1,27 @@
 import Glibc
 import Histogram
 
-/// What part of all touches took at most how long, for some contenders. As wide as its place; the height is the style's.
+/// Shows for some contenders which part of all touches took at most how long. The figure is as wide as its container;
+/// the style sheet sets its height.
 struct BenchCurves {
-  /// The lowest and highest part that is shown, in units of `Self.stretched`.
+  /// The lowest and the highest part that is shown, on the scale of `stretched`.
   private static let lowest = stretched(0.05)
   private static let highest = stretched(0.9999)
   private static let side = 1000.0
 
-  /// Each with its number, which ties a curve to its check box.
+  /// Each row with its number, which connects a curve with its check box.
   let rows: [(number: Int, row: BenchReport.Row)]
-  /// Is drawn faintly behind them, to compare.
+  /// The row that is drawn faintly behind the others for comparison.
   let yardstick: BenchReport.Row?
   let scale: TimeScale
 
-  /// The logarithm of the odds: 0 is the middle, and each further nine takes as much room as the one before.
+  /// Returns the logarithm of the odds. The median is at 0, and each further nine of a percentile takes equal room.
   private static func stretched(_ part: Double) -> Double { log10(part / (1 - part)) }
 
-  /// From the top, as a part of the height.
+  /// Returns the distance from the top, as a part of the height.
   private static func y(_ part: Double) -> Double { 1 - (stretched(part) - lowest) / (highest - lowest) }
 
-  /// Covers what every figure shows, so that they can be compared.
+  /// Returns a scale that covers the values of all figures, so that the figures can be compared.
   static func scale(of rows: [BenchReport.Row]) -> TimeScale {
     TimeScale(rows.flatMap { points($0).map(\.value) })
   }
@@ -65,7 +66,7 @@ struct BenchCurves {
     var part: Double
   }
 
-  /// The curve of a histogram, with no more points than can be seen.
+  /// Returns the curve of a histogram, with no more points than are visible.
   private static func points(_ row: BenchReport.Row) -> [Point] {
     let total = Double(row.latency.totalCount)
     var points: [Point] = []
@@ -73,7 +74,7 @@ struct BenchCurves {
     for step in row.latency.recordedValues() {
       let part = Double(step.totalCountToThisValue) / total
       guard part >= 0.05 else { continue }
-      // The slowest touch is not in the figure unless it is one of few.
+      // The curve ends at the highest part that is shown, so the slowest touch appears only if there are few touches.
       let shown = min(part, 0.9999)
       let y = Self.y(shown) * side
       if points.isEmpty || lastY - y > 3 || shown == 0.9999 {
@@ -82,7 +83,7 @@ struct BenchCurves {
       }
       if shown == 0.9999 { break }
     }
-    // All touches took equally long: a curve needs a second point.
+    // If all touches took equally long, the curve needs a second point.
     if points.count == 1, let only = points.first { points.insert(Point(value: only.value, part: 0.05), at: 0) }
     return points
   }

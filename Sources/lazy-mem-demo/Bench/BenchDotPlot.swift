@@ -5,20 +5,20 @@ struct TimeScale {
   private let low: Double
   private let high: Double
 
-  /// Covers the values with a little room around them.
+  /// Creates a scale that covers the values, with a little room around them.
   init(_ values: [Double]) {
     let positive = values.filter { $0 > 0 }
     low = log10((positive.min() ?? 1) * 0.85)
-    // At least half a decade, so that there is a scale at all.
+    // The scale covers at least half a decade, so that it is usable if all values are equal.
     high = max(low + 0.5, log10((positive.max() ?? 10) * 1.15))
   }
 
-  /// 0 is the left end, 1 the right one.
+  /// Returns the position of a value: 0 is the left end, and 1 the right end.
   func part(_ nanoseconds: Double) -> Double { (log10(max(nanoseconds, 0.1)) - low) / (high - low) }
 
   func percent(_ nanoseconds: Double) -> String { fixed(part(nanoseconds) * 100, 2) + "%" }
 
-  /// Lines at 1, 2 and 5 times the powers of ten, over the whole height, and what they mean below.
+  /// Vertical lines at 1, 2 and 5 times the powers of ten, with their values below.
   var grid: String {
     let isWide = high - low > 4.5
     return (-1...12).flatMap { exponent in [1.0, 2, 5].map { ($0, pow(10, Double(exponent)) * $0) } }
@@ -34,7 +34,7 @@ struct TimeScale {
       }.joined()
   }
 
-  /// With a unit that makes it short.
+  /// Returns the value with the unit that makes it short.
   static func label(_ nanoseconds: Double) -> String {
     let (value, unit) =
       nanoseconds < 999.5
@@ -44,7 +44,8 @@ struct TimeScale {
   }
 }
 
-/// Contenders one below the other, each round a dot. A grid of HTML, so that its text keeps its size in a narrow window.
+/// A plot with one line for each contender and a dot for each round. It is a grid of HTML, so that its text keeps its
+/// size in a narrow window.
 struct BenchDotPlot {
   let groups: [(title: String, rows: [BenchReport.Row])]
 
@@ -97,7 +98,7 @@ struct BenchDotPlot {
     }.joined()
   }
 
-  /// The left one to the left of its line and the right one to the right, so that they never meet.
+  /// Places the left name to the left of its line and the right name to the right, so that the two never overlap.
   private func yardstickNames(_ rows: [BenchReport.Row], _ scale: TimeScale) -> String {
     ofYardsticks(rows).enumerated().map { index, row in
       "<text x=\"\(scale.percent(row.nanosecondsPerPage))\" dx=\"\(index == 0 ? -3 : 3)\" y=\"14\" "

@@ -8,15 +8,15 @@ enum TouchAccess: String, CaseIterable, ExpressibleByArgument {
   case read, write
 }
 
-/// Where the threads of a contender run.
+/// The CPUs that the threads of a contender run on.
 enum BenchPlacement: Equatable, Sendable {
-  /// Wherever the scheduler puts them.
+  /// The scheduler places the threads.
   case anywhere
-  /// All on this CPU.
+  /// All threads run on this CPU.
   case together(Int)
-  /// The handler alone on one CPU, the touching threads on the others.
+  /// The handler runs alone on one CPU, and the touching threads run on the others.
   case separate(handler: Int, touching: [Int])
-  /// The machine has too few CPUs.
+  /// The process may use too few CPUs for this placement.
   case impossible
 
   static func oneCPU(among cpus: [Int]) -> Self {
@@ -37,7 +37,7 @@ enum BenchPlacement: Equatable, Sendable {
     }
   }
 
-  /// The CPUs of the handler and of the touching threads; nil where any will do.
+  /// The CPUs of the handler and of the touching threads; nil if the threads are not confined.
   var numbers: (handler: [Int], touching: [Int])? {
     switch self {
     case .anywhere, .impossible: nil
@@ -47,7 +47,7 @@ enum BenchPlacement: Equatable, Sendable {
   }
 }
 
-/// The CPUs that this process may use. A thread inherits those of the thread that starts it.
+/// The CPUs that this process may use. A thread inherits the CPUs of the thread that starts it.
 enum CPUs {
   static func allowed() throws(CommandFailure) -> [Int] {
     var cpus = [Int32](repeating: 0, count: 1024)
@@ -59,7 +59,7 @@ enum CPUs {
     return cpus.prefix(Int(count)).map(Int.init)
   }
 
-  /// Confines the calling thread, and those that it starts from now on.
+  /// Confines the calling thread, and the threads that it starts from now on, to `cpus`.
   static func run(on cpus: [Int]) throws(CommandFailure) {
     let result = unsafe creference_run_on(cpus.map(Int32.init), Int32(cpus.count))
     guard result == 0 else {
@@ -68,9 +68,9 @@ enum CPUs {
   }
 }
 
-/// The bytes that every contender serves: a memfd, mapped and resident. No two of its pages are alike.
+/// The bytes that every contender serves: a memfd that is mapped and resident. No two of its pages are equal.
 @safe
-// Safe to share: nobody writes after `init`.
+// Safe to share: no thread writes to the memory after `init`.
 final class BenchSource: @unchecked Sendable {
   let base: UnsafeRawPointer
   let byteCount: Int
@@ -94,14 +94,14 @@ final class BenchSource: @unchecked Sendable {
   }
 }
 
-/// Touches every page of a fresh mapping once, and sees that it holds what it should.
+/// Touches every page of a fresh mapping once, and checks that each page holds the right bytes.
 struct BenchTouch {
   var order: [UInt32]
   var threads: Int
   var access: TouchAccess
   let isRandom: Bool
 
-  /// How long each touch of the last ``run(_:over:from:)`` took, in nanoseconds.
+  /// How long each touch of the last ``run(_:over:from:copying:)`` took, in nanoseconds.
   private(set) var samples: [UInt64]
 
   init(pages: Int, order: TouchOrder, threads: Int, access: TouchAccess) {
@@ -113,9 +113,9 @@ struct BenchTouch {
     samples = Array(repeating: 0, count: pages)
   }
 
-  /// Returns the nanoseconds from the first touch to the last.
+  /// Touches every page and returns the nanoseconds from the first touch to the last.
   ///
-  /// - Parameter copying: whether the touching threads fill the pages themselves.
+  /// - Parameter copying: Whether the touching threads fill the pages themselves.
   mutating func run(
     _ name: String, over base: UnsafeMutableRawPointer, from source: BenchSource, copying: Bool
   ) throws(CommandFailure) -> UInt64 {

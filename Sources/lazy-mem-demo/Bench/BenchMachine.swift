@@ -2,21 +2,21 @@ import CFaultReference
 import FoundationEssentials
 import Glibc
 
-/// Where the numbers come from, so that a reader can judge them.
+/// A description of the machine, so that a reader can judge the numbers.
 struct BenchMachine: Encodable {
   var processor: String
   var architecture: String
-  /// Whether a hypervisor says that it is there.
+  /// Whether the processor reports a hypervisor.
   var isVirtual: Bool
-  /// CPUs of the machine that are online.
+  /// The number of CPUs of the machine that are online.
   var cpus: Int
-  /// The numbers of those that this process may use.
+  /// The numbers of the CPUs that this process may use.
   var allowedCPUs: [Int]
   var kernel: String
   var pageSize: Int
-  /// What is in every touch: one look at the clock.
+  /// The time of one call of the clock, which is part of every touch.
   var clockNanoseconds: UInt64
-  /// The load averages of 1, 5 and 15 minutes, then running and existing threads.
+  /// The load averages of 1, 5 and 15 minutes, the numbers of running and existing threads, and the last process ID.
   var loadBefore: String
 
   init(allowedCPUs: [Int]) {
@@ -37,7 +37,7 @@ struct BenchMachine: Encodable {
     loadBefore = contents(of: "/proc/loadavg").split(separator: "\n").first.map(String.init) ?? "unknown"
   }
 
-  /// For people: what it is called, and what it is.
+  /// The description as pairs of a label and a text.
   var rows: [(String, String)] {
     let allowed = allowedCPUs.map(String.init).joined(separator: " ")
     return [
@@ -57,18 +57,18 @@ struct BenchMachine: Encodable {
   }
 }
 
-/// Who used the CPUs, in seconds since some time in the past.
+/// How much CPU time was used, in seconds since some time in the past.
 struct CPUUse {
-  /// User and system time of every program.
+  /// The user and system time of all programs.
   private var everybody = 0.0
-  /// What the host of a virtual machine gave to others.
+  /// The time that the host of a virtual machine gave to other machines.
   private var stolen = 0.0
   private var total = 0.0
   private var own = 0.0
 
   static func now() -> CPUUse {
     var use = CPUUse()
-    // user, nice, system, idle, iowait, irq, softirq, steal
+    // The order of the fields: user, nice, system, idle, iowait, irq, softirq, steal.
     let line = contents(of: "/proc/stat").split(separator: "\n").first ?? ""
     let ticks = line.split(separator: " ").dropFirst().prefix(8).compactMap { Double($0) }
     let second = Double(sysconf(Int32(_SC_CLK_TCK)))
@@ -83,7 +83,8 @@ struct CPUUse {
     return use
   }
 
-  /// The parts of all CPU time since then that other programs and the host took; 0 where too little has passed to say.
+  /// Returns which parts of all CPU time since `start` other programs and the host took. Returns 0 for both if too
+  /// little time has passed for an answer.
   func since(_ start: CPUUse) -> (others: Double, host: Double) {
     let passed = total - start.total
     guard passed > 0.5 else { return (0, 0) }
@@ -92,7 +93,7 @@ struct CPUUse {
   }
 }
 
-/// The whole of a small file; empty where it cannot be read.
+/// Returns the whole content of a small file, or an empty string if the file cannot be read.
 func contents(of path: String) -> String {
   (try? String(contentsOfFile: path, encoding: .utf8)) ?? ""
 }

@@ -1,9 +1,9 @@
-// The report as one page for a browser: nothing in it comes from elsewhere, and nothing in it runs.
+// The report as one page for a browser. The page loads nothing and runs no script.
 
 import FaultRuntime
 
 extension BenchReport {
-  /// HTML with its style and its figures inside.
+  /// Returns HTML that contains its style and its figures.
   func page() -> String {
     """
     <!DOCTYPE html>
@@ -93,7 +93,7 @@ extension BenchReport {
     return "<div class=\"tiles\">\(tiles.joined(separator: "\n"))</div>"
   }
 
-  /// A figure for each size of requests, with the kernel's in the first.
+  /// One figure for each size of requests. The first one also shows the contenders of the kernel.
   private var curves: String {
     let scale = BenchCurves.scale(of: rows)
     let yardstick = rows.first { $0.contender.name == BenchContender.kernelYardstick }
@@ -112,7 +112,7 @@ extension BenchReport {
     }.joined(separator: "\n")
   }
 
-  /// Check boxes, so that a curve can be taken away.
+  /// Returns check boxes, with which a reader can hide curves.
   private func legend(_ numbers: [Int]) -> String {
     let items = numbers.map { index in
       let contender = rows[index].contender
@@ -150,7 +150,7 @@ extension BenchReport {
     return "<h3>Left out on this host</h3><ul class=\"notes\">\(items.joined())</ul>"
   }
 
-  /// One rule for each contender, since a style sheet cannot say "the curve of the box that is not ticked".
+  /// One rule for each contender, because a style sheet cannot select "the curve of a box that is not ticked".
   private var highlightingStyle: String {
     rows.indices.map { index in
       """
@@ -163,11 +163,11 @@ extension BenchReport {
 }
 
 extension BenchContender {
-  /// Class names that give a line its colour and its pattern.
+  /// The class names that give a line its colour and its pattern.
   var lineClass: String { "line t-\(tone.rawValue) f-\(family.rawValue)" }
 }
 
-/// `text` with what HTML would take for its own replaced.
+/// Returns `text` with the characters replaced that have a meaning in HTML.
 func escaped(_ text: String) -> String {
   text.reduce(into: "") { result, character in
     switch character {

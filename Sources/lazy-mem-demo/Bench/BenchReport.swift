@@ -2,14 +2,15 @@ import FaultRuntime
 import FoundationEssentials
 import Histogram
 
-/// What the benchmark found, for people and for programs.
+/// The result of the benchmark, as text for people and as JSON for programs.
 struct BenchReport: Encodable {
-  /// One contender. Times are nanoseconds.
+  /// One contender. Times are in nanoseconds.
   struct Row {
     var contender: BenchContender
-    /// What the contender promises; measured, and rounded to a tenth, where its requests grow.
+    /// The number of pages that the contender promises for each fault. For requests that grow, this is a measured
+    /// number, rounded to a tenth.
     var pagesPerFault: Double
-    /// Which delivery the library chose, and why.
+    /// The delivery that the library chose, and the reason.
     var choice: DeliveryChoice?
     var threads: Int
     var order: TouchOrder
@@ -22,10 +23,10 @@ struct BenchReport: Encodable {
     var p99: UInt64
     var p999: UInt64
     var pagesPerSecond: Double
-    /// `nanosecondsPerPage`, divided by that of the yardstick; nil where the yardstick was left out.
+    /// `nanosecondsPerPage` divided by that of the yardstick; nil if the yardstick was left out.
     var ratioToKernel: Double?
     var ratioToSigsegv: Double?
-    /// How far the rounds lie apart: the distance of the quartiles, as a part of the median.
+    /// How far apart the rounds are: the distance between the quartiles, as a part of the median.
     var spread: Double
     var rounds: [Double]
     var latency: Histogram<UInt32>
@@ -39,7 +40,7 @@ struct BenchReport: Encodable {
   var access: TouchAccess
   var rows: [Row]
   var leftOut: [LeftOut]
-  /// What a reader should know before believing the numbers; empty where the machine was quiet.
+  /// What a reader should know before believing the numbers; empty if the machine was quiet.
   var warnings: [String]
 
   init(_ session: BenchSession, _ command: BenchCommand, _ machine: BenchMachine, others: Double, host: Double) {
@@ -72,7 +73,7 @@ struct BenchReport: Encodable {
     warnings = Self.warnings(rows, rounds: command.rounds, others: others, host: host)
   }
 
-  /// Those that are shown together.
+  /// The rows by group, without empty groups.
   var groups: [(title: String, rows: [Row])] {
     BenchContender.Group.allCases.map { group in (group.title, rows.filter { $0.contender.group == group }) }
       .filter { !$0.rows.isEmpty }
@@ -136,7 +137,7 @@ extension BenchReport.Row: Encodable {
     case ratioToKernel, ratioToSigsegv
   }
 
-  // By hand, so that a ratio that does not exist is null instead of a key that is not there.
+  // Encoded by hand, so that a missing ratio appears as null instead of as a missing key.
   func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: CodingKeys.self)
     try container.encode(contender.name, forKey: .name)

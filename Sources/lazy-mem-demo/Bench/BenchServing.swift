@@ -1,25 +1,25 @@
 import CFaultReference
 import FaultRuntime
 
-/// A contender that this host does not let start.
+/// Reports that a contender cannot start on this host.
 struct CannotStart: Error {
   var reason: String
-  /// Set where it was the library.
+  /// The library's error; nil if the contender is not one of the library's.
   var cause: FaultRuntimeError?
 }
 
-/// What came of having every page touched once.
+/// The result of touching every page once.
 struct Served {
-  /// From the first touch to the last.
+  /// The nanoseconds from the first touch to the last.
   var nanoseconds: UInt64
-  /// How many faults the library counted; nil for the others, which count nothing.
+  /// The number of faults that the library counted; nil for other contenders, which do not count faults.
   var faults: Int?
-  /// Which delivery the library chose, and why.
+  /// The delivery that the library chose, and the reason.
   var choice: DeliveryChoice?
 }
 
 extension BenchContender {
-  /// Maps the source afresh, has every page of `touch` touched, and takes everything down again.
+  /// Creates a fresh mapping of the source, touches every page of `touch`, and removes the mapping.
   func serve(_ source: BenchSource, _ touch: inout BenchTouch, cpus all: [Int]) throws -> Served {
     if cpus == .impossible { throw CannotStart(reason: "needs more CPUs than this process may use") }
     defer { try? CPUs.run(on: all) }
@@ -30,7 +30,7 @@ extension BenchContender {
       let configuration = FaultRuntimeConfiguration(
         delivery: delivery, placement: placement,
         onFailure: { failure in Diagnostics.failImmediately("\(failure)") })
-      // The provider that a user would take, where the contender is what a user gets.
+      // The contender without configuration also uses the provider that a user would take.
       guard name != Self.defaultChoice else {
         return try unsafe serveLibrary(
           configuration,
@@ -70,7 +70,7 @@ extension BenchContender {
     let runtime: FaultRuntime
     let region: LazyRegion
     var configuration = configuration
-    // The table says which delivery was taken, and why.
+    // The notice is not printed, because the report says which delivery was chosen, and why.
     configuration.onNotice = { _ in }
     do {
       runtime = try FaultRuntime(configuration)
@@ -88,13 +88,13 @@ extension BenchContender {
       nanoseconds: nanoseconds, faults: statistics.faults, choice: runtime.deliveryChoice(for: provider))
   }
 
-  /// Refuses what would make the name a lie.
+  /// Throws an error if the number of requests does not fit the name of the contender.
   private func check(
     _ count: Int, _ touch: BenchTouch, _ source: BenchSource, largest: Int
   ) throws(CommandFailure) {
     let pages = touch.order.count
     let fewest: Int
-    // Several threads that meet in a unit may each have it asked for.
+    // If several threads fault in the same unit, each fault may lead to a request for that unit.
     var most = touch.threads == 1 ? pages : Int.max
     switch requests {
     case .pages(let size):
@@ -102,7 +102,8 @@ extension BenchContender {
       if touch.threads == 1 { most = fewest }
     case .growing:
       let size = largest / source.pageSize
-      // Accesses that do not run on must not have requests grow. Among few pages some run on by chance.
+      // Requests must not grow for accesses that do not continue in sequence. Among few pages, some accesses are in
+      // sequence by chance.
       fewest = touch.isRandom && pages >= 256 ? pages / 2 : (pages + size - 1) / size
     }
     guard (fewest...most).contains(count) else {
@@ -112,7 +113,7 @@ extension BenchContender {
   }
 }
 
-/// Lends the source's pages: the least work that a provider can do.
+/// Lends pages of the source: the least work that a provider can do.
 private struct BenchProvider: PageProvider {
   let source: BenchSource
   let requestSize: RequestSize
@@ -122,12 +123,12 @@ private struct BenchProvider: PageProvider {
     requestSize =
       switch requests {
       case .pages(let count): RequestSize(preferred: count * source.pageSize, largest: count * source.pageSize)
-      // What a MemoryProvider says.
+      // The request size of a MemoryProvider.
       case .growing: RequestSize(preferred: 1, largest: 256 << 10)
       }
   }
 
-  /// It neither allocates nor waits.
+  /// The provider neither allocates nor waits.
   var permissions: ProviderPermissions { .inMemory }
 
   func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {

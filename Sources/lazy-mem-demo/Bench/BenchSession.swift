@@ -3,20 +3,20 @@ import Histogram
 
 /// The rounds of a benchmark.
 struct BenchSession {
-  /// What was measured of one contender.
+  /// What was measured for one contender.
   struct Measured {
     var contender: BenchContender
     var latency = Histogram<UInt32>(
       highestTrackableValue: BenchSession.longestTracked, numberOfSignificantValueDigits: .three)
-    /// Wall time of each round, divided by the pages.
+    /// The wall time of each round, divided by the number of pages.
     var roundNanosecondsPerPage: [Double] = []
-    /// Over all rounds; only the library counts them.
+    /// The faults of all rounds; only the library counts them.
     var faults = 0
     var choice: DeliveryChoice?
   }
 
   private static let longestTracked: UInt64 = 100_000_000_000
-  /// Enough to meet every line of code once.
+  /// Enough pages to run every line of code once.
   private static let trialPages = 64
 
   let source: BenchSource
@@ -25,9 +25,9 @@ struct BenchSession {
   private(set) var measured: [Measured] = []
   private var touch: BenchTouch
 
-  /// Tries each contender on a few pages. Those that this host does not allow are left out.
+  /// Tries each contender on a few pages, and leaves out the contenders that this host does not allow.
   ///
-  /// - Throws: the reason, where none of the library's is allowed.
+  /// - Throws: The library's first error, if this host allows none of the library's contenders.
   init(
     _ contenders: [BenchContender], _ source: BenchSource, cpus: [Int], touch: BenchTouch, order: TouchOrder
   ) throws {
@@ -52,7 +52,8 @@ struct BenchSession {
     if let refusal, !measured.contains(where: { $0.contender.family == .library }) { throw refusal }
   }
 
-  /// A random touch of PROT_NONE memory splits it, in the middle of the way, into as many mappings as half of the pages.
+  /// Throws `CannotStart` if touching `pages` pages of PROT_NONE memory in random order could exceed
+  /// vm.max_map_count. When half of the pages are open, the memory consists of about half as many mappings as pages.
   private static func checkMappings(for pages: Int) throws(CannotStart) {
     let text = contents(of: "/proc/sys/vm/max_map_count")
     guard let limit = Int(text.prefix { $0.isNumber }), pages / 2 + 1000 > limit else { return }
@@ -60,8 +61,7 @@ struct BenchSession {
       reason: "\(pages) pages in random order need more mappings than vm.max_map_count (\(limit)) allows")
   }
 
-  /// Each contender once, in an order that is shuffled for each round, so that whatever the machine does meanwhile hits
-  /// them alike.
+  /// Runs each contender once, in shuffled order, so that other activity of the machine affects all contenders alike.
   mutating func runRound(_ generator: inout some RandomNumberGenerator, progress: (Double) -> Void) throws {
     for (done, index) in measured.indices.shuffled(using: &generator).enumerated() {
       progress(Double(done) / Double(measured.count))

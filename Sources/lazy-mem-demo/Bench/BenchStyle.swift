@@ -1,5 +1,6 @@
 extension BenchReport {
-  /// The page's style, for light and for dark. What fills pages in the same way has the same colour.
+  /// The style of the page, for light and dark colour schemes. Contenders that fill pages in the same way have the
+  /// same colour.
   static let style = """
     :root {
       color-scheme: light dark;

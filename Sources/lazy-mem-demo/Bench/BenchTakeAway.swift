@@ -1,22 +1,22 @@
-// What a reader should see first.
+// The results that a reader should see first.
 
 import FaultRuntime
 
 extension BenchReport {
-  /// What somebody gets who configures nothing; nil where it was left out.
+  /// The contender without configuration; nil if it was left out.
   var chosen: Row? { rows.first { $0.contender.name == BenchContender.defaultChoice } }
 
-  /// The fastest that fills memory with bytes of the program's own.
+  /// The fastest contender that fills memory with bytes of the program's own.
   var fastest: Row? {
     rows.filter { $0.contender.family != .kernel }.min { $0.nanosecondsPerPage < $1.nanosecondsPerPage }
   }
 
-  /// The same with one page for each fault, as random accesses have it.
+  /// The fastest contender with one page for each fault, which is what random accesses get.
   var fastestSingle: Row? {
     rows.filter { $0.contender.group == .single }.min { $0.nanosecondsPerPage < $1.nanosecondsPerPage }
   }
 
-  /// One line for each thing to remember: what it is about, and what to say.
+  /// One line for each result to remember: what the line is about, and its text.
   var takeAway: [(String, String)] {
     var lines: [(String, String)] = []
     if let chosen, let choice = chosen.choice {

@@ -1,13 +1,13 @@
-// The report for a terminal.
+// The report as text for a terminal.
 
 extension BenchReport {
-  /// What was done, in one line.
+  /// What was measured, in one line.
   var summary: String {
     "\(grouped(Double(pages))) \(pages == 1 ? "page" : "pages") touched once each (\(access.rawValue)) in \(order.rawValue) order "
       + "by \(threads) \(threads == 1 ? "thread" : "threads"), \(rounds) \(rounds == 1 ? "round" : "rounds") in shuffled order"
   }
 
-  /// How to read the columns.
+  /// Explanations of the columns.
   var notes: [String] {
     var notes = [
       "pages/fault is what a contender promises. Where requests grow it was measured: pages divided by faults, a thread that "
@@ -26,11 +26,11 @@ extension BenchReport {
     return notes
   }
 
-  /// A column of the table, and of that on the page.
+  /// A column of the table, in the terminal and on the page.
   struct Column: Sendable {
-    /// Two lines, so that the table fits a terminal of 100 columns.
+    /// The heading in two lines, so that the table fits a terminal of 100 columns.
     var head: (String, String)
-    /// What the page says in one line.
+    /// The heading on the page, in one line.
     var title: String
     var cell: @Sendable (Row) -> String
   }
@@ -49,7 +49,8 @@ extension BenchReport {
     Column(head: ("", "+-%"), title: "spread %") { fixed($0.spread * 100, 0) },
   ]
 
-  /// The machine, then what the names mean, and what to remember last: where the prompt is.
+  /// Returns the machine first, then the meaning of the names and the table, and what to remember last, beside the
+  /// prompt.
   func text() -> String {
     var parts = [
       Self.aligned(machine.rows.map { [$0.0, $0.1] }, leftAligned: [0, 1]).joined(separator: "\n"),
@@ -95,7 +96,7 @@ extension BenchReport {
     }
   }
 
-  /// Lines of 100 columns at most, broken between words, and indented from the second on.
+  /// Breaks a text into lines of at most 100 columns, between words. Each line but the first is indented.
   private static func wrapped(_ text: String) -> String {
     var lines: [String] = []
     var line = ""
@@ -111,17 +112,17 @@ extension BenchReport {
 }
 
 extension BenchReport.Row {
-  /// A decimal only where it was measured.
+  /// The number of pages for each fault, with a decimal only if it was measured and is below 100.
   var pagesText: String { fixed(pagesPerFault, contender.requests == .growing && pagesPerFault < 100 ? 1 : 0) }
 }
 
-/// Microseconds with three or four digits.
+/// Returns microseconds with at least three digits.
 func shortMicroseconds(_ nanoseconds: Double) -> String {
   fixed(nanoseconds / 1000, nanoseconds < 99_995 ? 2 : nanoseconds < 999_950 ? 1 : 0)
 }
 
-/// A ratio with three digits or more, however large it gets where the machine has other things to do.
+/// Returns a ratio with at least three digits, however large the ratio is.
 func shortRatio(_ ratio: Double) -> String { fixed(ratio, ratio < 9.995 ? 2 : ratio < 99.95 ? 1 : 0) }
 
-/// Thousands with at least three digits, such as `13.8k`.
+/// Returns thousands, such as `13.8k`, with one decimal below a hundred thousand.
 private func thousands(_ value: Double) -> String { fixed(value / 1000, value < 99_950 ? 1 : 0) + "k" }

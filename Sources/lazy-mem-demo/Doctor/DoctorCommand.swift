@@ -2,7 +2,7 @@ import ArgumentParser
 import FaultRuntime
 import Glibc
 
-/// `lazy-mem-demo doctor`: what the host allows, why not more, and what would change that.
+/// `lazy-mem-demo doctor`: reports what the host allows, why it does not allow more, and what would change that.
 struct DoctorCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "doctor",

@@ -1,7 +1,8 @@
 import FaultRuntime
 import FoundationEssentials
 
-/// The report for programs. Its names stay when those of the library change. Null is what the host does not tell.
+/// The report as JSON for programs. Its names stay the same if names of the library change. A value that the host
+/// does not report is null.
 struct DoctorDocument: Encodable {
   struct Kernel: Encodable {
     var release: String
@@ -125,7 +126,7 @@ extension DoctorDocument.Pick {
   }
 }
 
-/// A value whose absence is written as null, so that every object has all its keys.
+/// A value that is encoded as null if it is absent, so that every object has all its keys.
 @propertyWrapper
 struct Explicit<Value: Encodable>: Encodable {
   var wrappedValue: Value?

@@ -1,6 +1,7 @@
 import FaultRuntime
 
-/// The report for people: what is closed with what would open it, and the conclusion last, where the prompt is.
+/// The report as text for people. Each way that is closed is shown with what would open it. The conclusion comes
+/// last, beside the prompt.
 struct DoctorText {
   private var report: HostReport
 
@@ -38,7 +39,7 @@ struct DoctorText {
       guard !way.isAvailable else { return name + "yes" }
       let said = way.errno.map { ", \($0)" } ?? ""
       var lines = [name + "no\(said)"]
-      // The same node stands before both kinds of the device.
+      // The same device node guards both kinds of descriptor from the device, so the second kind refers to the first.
       if let same = report.ways.first(where: { !$0.isAvailable && $0.findings == way.findings }), same.kind != way.kind
       {
         return lines[0] + ", as for \(same.kind.rawValue)"
@@ -47,7 +48,7 @@ struct DoctorText {
         lines += wrapped("because", finding.text)
         for remedy in finding.remedies {
           lines += wrapped("remedy", remedy.action)
-          // Not wrapped: it is there to be copied.
+          // The line is not wrapped, so that a user can copy it.
           if let command = remedy.command { lines.append(padded("    command", 14) + command) }
           lines += wrapped("cost", remedy.cost)
         }
@@ -100,7 +101,7 @@ struct DoctorText {
     rows.flatMap { wrapped($0.0, $0.1, indent: 0) }.joined(separator: "\n")
   }
 
-  /// Lines of 100 columns at most, broken between words, and indented from the second on.
+  /// Breaks a text into lines of at most 100 columns, between words. Each line but the first is indented.
   private func wrapped(_ name: String, _ text: String, indent: Int = 4) -> [String] {
     let start = indent == 0 ? 15 : 14
     var lines: [String] = []

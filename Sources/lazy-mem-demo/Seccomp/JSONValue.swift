@@ -1,9 +1,9 @@
-/// Any JSON, so that a profile that somebody else wrote comes out as it went in. Objects lose the order of their keys.
+/// Any JSON value, so that a profile from another source keeps its content. The order of the keys of objects is lost.
 enum JSONValue: Hashable, Codable {
   case null
   case bool(Bool)
   case integer(Int64)
-  /// An argument of a system call may need all 64 bits.
+  /// A number that does not fit `Int64`, because an argument of a system call may need all 64 bits.
   case large(UInt64)
   case number(Double)
   case string(String)

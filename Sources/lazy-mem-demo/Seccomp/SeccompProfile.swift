@@ -1,34 +1,37 @@
 import FoundationEssentials
 
-/// A seccomp profile in the format of OCI, which Docker, podman and Kubernetes take, and the one rule that is about userfaultfd(2).
+/// A seccomp profile in the OCI format, which Docker, podman and Kubernetes read, and the one rule for
+/// userfaultfd(2).
 struct SeccompProfile: Equatable {
   static let call = "userfaultfd"
 
   /// `UFFD_USER_MODE_ONLY`.
   static let userModeOnly: Int64 = 1
-  /// `O_CLOEXEC` and `O_NONBLOCK`, which say nothing of rights; of x86-64, arm64 and most others.
+  /// `O_CLOEXEC` and `O_NONBLOCK`, which do not affect rights. The values are those of x86-64, arm64 and most other
+  /// architectures.
   static let harmlessFlags: Int64 = 0x80000 | 0x800
 
   var document: JSONValue
 
-  /// Allows the call with `UFFD_USER_MODE_ONLY`, and with flags that say nothing of rights. The flags are an `int`, so only the lower
-  /// half of the argument counts.
+  /// Allows the call with `UFFD_USER_MODE_ONLY`, alone or together with flags that do not affect rights. The flags
+  /// are an `int`, so only the lower half of the argument counts.
   static let allowingRule = rule(
     action: "SCMP_ACT_ALLOW", mask: 0xffff_ffff & ~harmlessFlags, datum: userModeOnly)
 
-  /// Forbids the call without `UFFD_USER_MODE_ONLY`, in a profile that allows what it does not name.
+  /// Forbids the call without `UFFD_USER_MODE_ONLY`, for a profile that allows calls by default.
   static let forbiddingRule = rule(
     action: "SCMP_ACT_ERRNO", mask: userModeOnly, datum: 0, errno: 1)
 
-  /// Everything is allowed but descriptors that serve the kernel's own faults. It confines nothing else: for trying, and for
-  /// those who have no profile at all.
+  /// Allows everything except descriptors that serve faults of the kernel itself. The profile confines nothing else.
+  /// It is meant for trials, and for users without any profile.
   static let standalone = SeccompProfile(
     document: .object([
       "defaultAction": .string("SCMP_ACT_ALLOW"), "architectures": .array(architectures.map { .string($0) }),
       "syscalls": .array([forbiddingRule]),
     ]))
 
-  /// Programs of an architecture that a profile does not name are killed at their first call: so those that run beside one another.
+  /// The architectures that run on the same machines. A program of an architecture that the profile does not name is
+  /// killed at its first call.
   private static let architectures = [
     "SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM",
   ]
@@ -39,7 +42,7 @@ struct SeccompProfile: Equatable {
     var members: [String: JSONValue] = [
       "names": .array([.string(call)]), "action": .string(action),
       "args": .array([
-        // With this operator `value` is the mask, and `valueTwo` what has to be left of the argument.
+        // With this operator, `value` is the mask, and `valueTwo` is what the masked argument must be equal to.
         .object([
           "index": .integer(0), "op": .string("SCMP_CMP_MASKED_EQ"), "value": .integer(mask),
           "valueTwo": .integer(datum),
@@ -63,8 +66,10 @@ struct SeccompProfile: Equatable {
     }
   }
 
-  /// The same profile, with the rule and nothing else. What it said of userfaultfd(2) without conditions is taken out: such a rule
-  /// would outweigh one with conditions.
+  /// Returns the same profile with the one rule added. Unconditional rules for userfaultfd(2) are removed, because
+  /// they would take precedence over the rule with a condition.
+  ///
+  /// - Throws: `CommandFailure` if the profile already allows the call, or has a rule for it with conditions.
   func merged() throws(CommandFailure) -> SeccompProfile {
     let allowsByDefault = Self.allows(document["defaultAction"])
     var rules: [JSONValue] = []
@@ -92,7 +97,7 @@ struct SeccompProfile: Equatable {
     return profile
   }
 
-  /// Logging and tracing let the call through as well.
+  /// `SCMP_ACT_LOG` lets the call through as well.
   private static func allows(_ action: JSONValue?) -> Bool {
     ["SCMP_ACT_ALLOW", "SCMP_ACT_LOG"].contains(action?.text)
   }

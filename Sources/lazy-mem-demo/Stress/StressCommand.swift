@@ -10,7 +10,7 @@ import Glibc
   extension StressPlant: ExpressibleByArgument {}
 #endif
 
-/// `lazy-mem-demo stress`: everything at once, against a model of what has to come out.
+/// `lazy-mem-demo stress`: uses regions in every way at once, and compares the results with a model.
 struct StressCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "stress",
@@ -25,7 +25,8 @@ struct StressCommand: ParsableCommand {
       """
   )
 
-  /// Of a hang; as of wrong usage, which cannot be mistaken for it because nothing was run then.
+  /// The exit code of a hang. Wrong usage has the same code, but cannot be confused with a hang, because then nothing
+  /// has run.
   static let hangCode: CInt = 2
 
   @Option(help: "How long the threads run.")
@@ -73,9 +74,10 @@ struct StressCommand: ParsableCommand {
       settings.plant = plant
       settings.troublePerMillion = trouble
     #endif
-    // First, and where nobody parses it: it has to be known whatever happens.
+    // The seed is printed first, and with --json on standard error, so that it is known whatever happens later.
     if json { Diagnostics.write("seed \(settings.seed)\n") } else { try printLine("seed        \(settings.seed)") }
-    // Before the first runtime, which passes on to these handlers what is not its own.
+    // These handlers must be installed before the first runtime is created, which passes on to them the signals that
+    // are not its own.
     guard cstress_take_signals() == 0 else { throw CommandFailure(message: "cannot handle SIGBUS and SIGSEGV") }
 
     let start = monotonicSeconds()

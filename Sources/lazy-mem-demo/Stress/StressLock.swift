@@ -1,8 +1,9 @@
 import Glibc
 
-/// A value behind a lock. Not `Synchronization.Mutex`, which ThreadSanitizer does not see on Linux.
+/// A value behind a lock. It is not a `Synchronization.Mutex`, because ThreadSanitizer does not see that one on
+/// Linux.
 @safe
-// Safe to share: the value is only reached while the lock is held.
+// Safe to share: the value is accessed only while the lock is held.
 final class StressLock<Value>: @unchecked Sendable {
   private let lock: UnsafeMutablePointer<pthread_mutex_t>
   private var value: Value

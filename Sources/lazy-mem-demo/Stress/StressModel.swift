@@ -2,28 +2,28 @@ import CStressSupport
 import FaultRuntime
 import Synchronization
 
-/// What is known of a page at a moment.
+/// What is known of a page at one moment.
 struct StressPageState: Equatable {
   var word: UInt64
   var mask: UInt64
 
-  /// Whether somebody writes to the page or discards it.
+  /// Whether a thread is writing to the page or discarding it.
   var isBusy: Bool { word & StressModel.busy != 0 }
-  /// Whether somebody has seen its bytes, and nobody has discarded them since.
+  /// Whether a thread has seen the bytes of the page, and no thread has discarded the page since.
   var isThere: Bool { word & StressModel.there != 0 }
-  /// Which change was the last one.
+  /// The number of changes to the page so far.
   var version: UInt64 { word >> 2 }
 }
 
-/// What each byte of a region has to be, and which of its pages may fail.
+/// Knows which values each byte of a region may have, and which of its pages may fail.
 ///
-/// A byte is always that of the source or the one that is written to this place, so that both are known whatever happens; which
-/// of the two is known exactly where nobody was changing the page meanwhile.
+/// Each byte is either the byte of the source or the byte that writers write to that place, so both candidates are
+/// always known. Which of the two is right is known whenever no thread changed the page during the read.
 final class StressModel: Sendable {
   static let there: UInt64 = 1
   static let busy: UInt64 = 2
 
-  /// Knowledge of failures: the provider has done this to the page, and the runtime has reported it.
+  /// Marks of a page: what the provider has done to it, and that the runtime has reported its failure.
   static let threwError: UInt64 = 1
   static let answeredBadly: UInt64 = 2
   static let wasReported: UInt64 = 4
@@ -31,20 +31,21 @@ final class StressModel: Sendable {
   let plan: StressPlan
   let pageSize: Int
   let pageCount: Int
-  /// What may be done to the region: discarding and copying in exclude whoever needs pages to stay or to keep their bytes.
+  /// Guards the region: discarding and copying in exclude threads that need pages to stay or to keep their bytes.
   let gate = StressGate()
-  /// Whether its closing has begun: from now on a touch may be a signal.
+  /// Whether closing the region has begun. From now on a touch may raise a signal.
   let isClosing = Atomic<Bool>(false)
-  /// Whether its closing has ended: from now on every touch is SIGSEGV.
+  /// Whether closing the region has ended. From now on every touch raises SIGSEGV.
   let isClosed = Atomic<Bool>(false)
 
   private let states: StressWords
-  /// Which of a page's 64 parts were written.
+  /// For each page, the parts (of 64) that were written.
   private let masks: StressWords
   private let marks: StressWords
-  /// How often the trouble of a page is still to come.
+  /// For each page, how often its trouble is still to come.
   private let troubles: StressWords
-  /// Which trouble that is: looked up rather than planned anew, because providers that run in a signal handler allocate nothing.
+  /// For each page, its kind of trouble. It is stored instead of computed from the plan, because providers that run
+  /// in a signal handler must not allocate.
   private let kinds: StressWords
   private let sourceSeed: UInt64
   let writtenSeed: UInt64
@@ -71,7 +72,7 @@ final class StressModel: Sendable {
 
   func sourceSeed(ofPage page: Int) -> UInt64 { plan.isZero(page: page) ? 0 : sourceSeed }
 
-  /// Puts the source's bytes into memory that starts at `offset` of the region, a multiple of the page size.
+  /// Writes the bytes of the source to memory that starts at `offset` of the region, a multiple of the page size.
   func makeSource(_ offset: Int, into bytes: UnsafeMutableRawBufferPointer) {
     var done = 0
     while done < bytes.count {
@@ -93,21 +94,21 @@ final class StressModel: Sendable {
     return StressPageState(word: word, mask: masks.load(page))
   }
 
-  /// The state of each page that holds a part of a range.
+  /// Returns the state of each page that holds a part of `range`.
   func states(of range: Range<Int>) -> [StressPageState] { pages(of: range).map { state(ofPage: $0) } }
 
   func pages(of range: Range<Int>) -> Range<Int> {
     range.isEmpty ? 0..<0 : (range.lowerBound / pageSize)..<((range.upperBound + pageSize - 1) / pageSize)
   }
 
-  /// Whether nobody has changed the page since `before`, so that what is known of it held all the time.
+  /// Returns whether no thread has changed the page since `before`, so that `before` was valid all the time.
   func isUnchanged(_ page: Int, since before: StressPageState) -> Bool {
     let now = StressPageState(word: states.loadLast(page), mask: 0)
     return !before.isBusy && !now.isBusy && now.version == before.version
   }
 
-  /// The first byte that is not what it has to be, as an offset of the region. `before` is what was known before the bytes
-  /// were read, for each page, and `isResident` whether they were read from the pages themselves.
+  /// Returns the offset in the region of the first byte that is wrong, or nil. `before` is the state of each page
+  /// before the bytes were read. `isResident` says whether the bytes were read from the pages themselves.
   func firstMismatch(_ bytes: [UInt8], at offset: Int, before: [StressPageState], isResident: Bool) -> Int? {
     var done = 0
     let first = offset / pageSize
@@ -128,7 +129,7 @@ final class StressModel: Sendable {
     return nil
   }
 
-  /// Its bytes have been seen: unless somebody discards it, it cannot fail any more.
+  /// Records that the bytes of the page have been seen. Unless a thread discards the page, it cannot fail any more.
   private func noteThere(_ page: Int, _ known: StressPageState) {
     guard !known.isBusy else { return }
     _ = states.exchange(page, from: known.word, to: known.word | Self.there)
@@ -136,7 +137,8 @@ final class StressModel: Sendable {
 
   // MARK: Changes
 
-  /// Waits until nobody else changes the page. Pages are taken in ascending order.
+  /// Waits until no other thread changes the page, and marks it as busy. A thread takes several pages in ascending
+  /// order.
   func take(_ page: Int) {
     while true {
       let word = states.load(page)
@@ -145,14 +147,14 @@ final class StressModel: Sendable {
     }
   }
 
-  /// The parts of `mask` were written, or nothing was.
+  /// Ends a change that wrote the parts of `mask`. An empty mask says that nothing was written.
   func release(_ page: Int, wrote mask: UInt64) {
     masks.insert(mask, page)
     let word = states.load(page) & ~Self.busy
     states.store((word &+ 4) | (mask == 0 ? 0 : Self.there), page)
   }
 
-  /// The page was discarded.
+  /// Ends a change that discarded the page.
   func releaseDiscarded(_ page: Int) {
     masks.store(0, page)
     let word = states.load(page) & ~(Self.busy | Self.there)
@@ -161,17 +163,17 @@ final class StressModel: Sendable {
 
   // MARK: Failures
 
-  /// Sets the page's trouble back to what was planned.
+  /// Restores the trouble that was planned for the page.
   func arm(_ page: Int) { troubles.store(plan.trouble(ofPage: page).count, page) }
 
-  /// The trouble that a request for this page meets now.
+  /// Returns the trouble that a request for this page meets now, and counts it as used.
   func takeTrouble(_ page: Int) -> StressTrouble {
     guard troubles.load(page) != 0 else { return .none }
     let kind = kind(ofPage: page)
     return kind == .throwsForEver || troubles.takeOne(page) ? kind : .none
   }
 
-  /// Whether the provider has never said what is in the page, and never will.
+  /// Returns whether the provider always refuses the page.
   func isNeverGiven(_ page: Int) -> Bool { kind(ofPage: page) == .throwsForEver }
 
   private func kind(ofPage page: Int) -> StressTrouble {

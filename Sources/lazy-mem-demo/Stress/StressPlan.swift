@@ -1,23 +1,23 @@
 import FaultRuntime
 import Glibc
 
-/// What a provider does wrong with a page, as often as its number says.
+/// What a provider does wrong with a page. The plan of the page says how often.
 enum StressTrouble: UInt8, CaseIterable {
   case none
   case throwsError
   case throwsForEver
-  /// Returns in time, if late.
+  /// The provider returns late, but within the timeout.
   case stallsShort
-  /// Returns after the region's timeout, where there is one.
+  /// The provider returns after the timeout of the region, if there is one.
   case stallsLong
-  /// Answers with the pages before this one only, which it may.
+  /// The provider answers only with the pages before this one, which is allowed.
   case endsBefore
-  /// Answers with half of the page, which is too little.
+  /// The provider answers with half of the page, which is too little.
   case answersHalf
-  /// Lends more than was asked for.
+  /// The provider lends more than was requested.
   case lendsTooMuch
 
-  /// What it is called in the report.
+  /// The name in the report.
   var name: String {
     switch self {
     case .none: "none"
@@ -32,7 +32,7 @@ enum StressTrouble: UInt8, CaseIterable {
   }
 }
 
-/// The runtimes of a run differ in this.
+/// The runtimes of a run, which differ in their configuration.
 enum StressRuntimeKind: Int, CaseIterable {
   case automatic, eventLoop, eventLoopWithEvents, manyThreads, sigbus, sigsegv
 
@@ -40,7 +40,7 @@ enum StressRuntimeKind: Int, CaseIterable {
     switch self {
     case .automatic: FaultRuntimeConfiguration()
     case .eventLoop: FaultRuntimeConfiguration(delivery: .eventLoop, handlerThreads: 1, batchCapacity: 2)
-    // Whoever discards then waits for the handler, and the kernel asks for another try meanwhile.
+    // A thread that discards pages waits for the handler, and meanwhile the kernel's requests fail with EAGAIN.
     case .eventLoopWithEvents: FaultRuntimeConfiguration(delivery: .eventLoop, onEvent: { _ in })
     case .manyThreads: FaultRuntimeConfiguration(delivery: .eventLoop, handlerThreads: 3, providerThreads: 8)
     case .sigbus: FaultRuntimeConfiguration(delivery: .sigbus)
@@ -48,14 +48,15 @@ enum StressRuntimeKind: Int, CaseIterable {
     }
   }
 
-  /// What a thread gets that touches a page which failed.
+  /// The signal for a thread that touches a page which failed.
   var failureSignal: CInt { self == .sigsegv ? SIGSEGV : SIGBUS }
 
-  /// Whether dropping pages drops their bytes, so that the provider is asked again.
+  /// Whether discarding pages discards their bytes, so that the runtime asks the provider again.
   var canDiscard: Bool { self != .sigsegv }
 }
 
-/// Everything about a region, which follows from the seed, its slot, and how many regions the slot has had before.
+/// Everything about a region. It follows from the seed, the slot, and the number of regions that the slot has had
+/// before.
 struct StressPlan {
   let seed: UInt64
   let name: String
@@ -65,12 +66,12 @@ struct StressPlan {
   let byteCount: Int
   let options: RegionOptions
   let requestSize: RequestSize
-  /// Microseconds that are longer than the timeout.
+  /// A time in microseconds that is longer than the timeout.
   let longStall: UInt32
   let permissions: ProviderPermissions
-  /// Whether it lends the bytes where it can, instead of filling them in.
+  /// Whether the provider lends the bytes instead of filling them in.
   let lends: Bool
-  /// Pages in a hundred that meet trouble.
+  /// The percentage of pages that meet trouble.
   let troublePercent: UInt64
 
   init(seed runSeed: UInt64, slot: Int, generation: Int, pageSize: Int) {
@@ -118,7 +119,7 @@ struct StressPlan {
 
   static func name(slot: Int, generation: Int) -> String { "slot \(slot), region \(generation)" }
 
-  /// What the provider does wrong with a page, and how often.
+  /// Returns what the provider does wrong with a page, and how often.
   func trouble(ofPage page: Int) -> (kind: StressTrouble, count: UInt64) {
     var random = StressRandom(seed, 1, UInt64(page))
     guard random.percent(troublePercent) else { return (.none, 0) }
@@ -126,13 +127,14 @@ struct StressPlan {
     switch kind {
     case .none: return (.none, 0)
     case .throwsForEver: return (kind, .max)
-    // Each one keeps a thread for a while.
+    // Each stall occupies a thread for a while, so each such page stalls once.
     case .stallsShort, .stallsLong: return (kind, 1)
     default: return (kind, UInt64(random.within(1...6)))
     }
   }
 
-  /// Whether a page is zero, by the word of its provider. Some neighbours are, so that whole requests are.
+  /// Returns whether the provider reports the page as zero. Runs of 16 pages agree, so that whole requests can be
+  /// zero.
   func isZero(page: Int) -> Bool {
     var random = StressRandom(seed, 2, UInt64(page / 16))
     return random.percent(12)

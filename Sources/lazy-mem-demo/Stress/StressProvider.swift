@@ -1,14 +1,14 @@
 import FaultRuntime
 import Glibc
 
-/// What a provider of a run throws.
+/// The error that a provider of a run throws.
 struct StressError: Error {
-  /// The seed of the region, which no other has.
+  /// The seed of the region, which no other region has.
   var region: UInt64
   var page: Int
 }
 
-/// Defects that a run makes on purpose, to see that they are found.
+/// Defects that a run makes on purpose, to check that it finds them.
 enum StressPlant: String, CaseIterable {
   /// One byte of an answer is wrong.
   case mismatch
@@ -16,15 +16,15 @@ enum StressPlant: String, CaseIterable {
   case hang
 }
 
-/// Says what the model says, and meets the trouble that was planned. It keeps the rules of providers that run in the faulting
-/// thread: it allocates nothing, takes no lock, and waits for nobody.
+/// Supplies the bytes of the model, and makes the planned trouble. It keeps the rules for providers that run in the
+/// faulting thread: it neither allocates nor takes a lock, and it waits for no other thread.
 @safe
-// Safe to share: the memory that is lent is never written after `init`.
+// Safe to share: the memory that it lends is not written after `init`.
 final class StressProvider: PageProvider, @unchecked Sendable {
   private let model: StressModel
   private let tally: StressTally
   private let plant: StressPlant?
-  /// All of the source, to be lent, and a page more, to lend too much.
+  /// The whole source for lending, and one more page for lending too much.
   private let memory: UnsafeMutableRawBufferPointer
 
   init(_ model: StressModel, _ tally: StressTally, plant: StressPlant?) {
@@ -68,7 +68,8 @@ final class StressProvider: PageProvider, @unchecked Sendable {
     return .filled
   }
 
-  /// How many bytes the answer has after all that goes wrong with it.
+  /// Returns the byte count of the answer, after the trouble of its pages. Throws the error of a page that is planned
+  /// to fail.
   private func meetTrouble(_ request: PageRequest) throws(StressError) -> Int {
     let pageSize = model.pageSize
     for page in model.pages(of: request.range) {

@@ -3,11 +3,12 @@ import FaultRuntime
 import Glibc
 import Synchronization
 
-/// A region under stress, and the judgement of what it does.
+/// A region under stress. It judges whether accesses and calls behave as they must.
 final class StressRegion: Sendable {
   let model: StressModel
   let region: LazyRegion
-  /// Where its memory is; it stays reserved after the closing, as long as this object is held.
+  /// The address of the region's memory. The address range stays reserved after closing, as long as this object
+  /// exists.
   let address: UInt
   private let registry: StressRegistry
 
@@ -24,13 +25,13 @@ final class StressRegion: Sendable {
   }
 
   deinit {
-    // Whoever drops the last reference closes the region.
+    // The thread that drops the last reference closes the region.
     model.isClosing.store(true, ordering: .sequentiallyConsistent)
     region.close()
     registry.remove(model)
   }
 
-  /// As the watch counts regions.
+  /// The number of the region as the watch encodes it.
   var number: UInt64 { UInt64(model.plan.slot) | UInt64(model.plan.generation) << 8 }
 
   func close() {
@@ -42,7 +43,7 @@ final class StressRegion: Sendable {
   var isClosing: Bool { model.isClosing.load(ordering: .sequentiallyConsistent) }
   private var isClosed: Bool { model.isClosed.load(ordering: .sequentiallyConsistent) }
 
-  /// The pages that hold a range, from their start to their end, within the exact length of the region.
+  /// Returns the byte range of `pages`, cut off at the exact length of the region.
   func clipped(_ pages: Range<Int>) -> Range<Int> {
     (pages.lowerBound * model.pageSize)..<min(pages.upperBound * model.pageSize, model.plan.byteCount)
   }
@@ -53,9 +54,10 @@ final class StressRegion: Sendable {
     registry.tally.mismatch("\(doing): \(what); \(model.describe(page))")
   }
 
-  /// Judges what a raw access to a page came to. `wasClosed` is what was so before it, and `before` what was known.
+  /// Judges the result of a raw access to a page. `wasClosed` says whether the region was closed before the access,
+  /// and `before` is the state of the page before it.
   ///
-  /// - Returns: whether the bytes are there to be compared.
+  /// - Returns: Whether bytes were read that can be compared.
   func judge(signal: CInt, page: Int, before: StressPageState, isWrite: Bool, wasClosed: Bool, _ doing: StressOperation)
     -> Bool
   {
@@ -87,12 +89,12 @@ final class StressRegion: Sendable {
 
   private func name(_ signal: CInt) -> String { signal == SIGBUS ? "SIGBUS" : "SIGSEGV" }
 
-  /// Whether the closing had ended; to be asked before an access.
+  /// Returns whether closing had ended. The caller asks before an access.
   func wasClosed() -> Bool { isClosed }
 
   /// Compares bytes that were read at `offset` with the model.
   func judge(_ bytes: [UInt8], at offset: Int, before: [StressPageState], _ doing: StressOperation) {
-    // Pieces leave nothing resident.
+    // `forEachUnsafePiece` does not leave pages resident.
     let isResident = doing != .forEachPiece
     if let place = model.firstMismatch(bytes, at: offset, before: before, isResident: isResident) {
       let (source, written) = model.candidates(at: place)
@@ -105,7 +107,7 @@ final class StressRegion: Sendable {
     }
   }
 
-  /// Judges what a call threw for a range.
+  /// Judges the error that a call threw for a range.
   func judge(_ error: any Error, _ range: Range<Int>, before: [StressPageState], _ doing: StressOperation) {
     guard let error = error as? FaultRuntimeError else {
       registry.tally.mismatch("\(doing): threw \(error)")
@@ -137,7 +139,7 @@ final class StressRegion: Sendable {
 }
 
 extension StressModel {
-  /// What a byte can be: as the provider gives it, and as it is written.
+  /// Returns the two values that a byte can have: the source's, and the written one.
   func candidates(at offset: Int) -> (source: UInt8, written: UInt8) {
     func byte(_ seed: UInt64) -> UInt8 {
       var byte: UInt8 = 0
@@ -148,7 +150,7 @@ extension StressModel {
     return (seed == 0 ? 0 : byte(seed), byte(writtenSeed))
   }
 
-  /// What is known of a page, in words.
+  /// Returns a description of what is known of a page.
   func describe(_ page: Int) -> String {
     let state = state(ofPage: page)
     return """

@@ -1,10 +1,10 @@
 import FaultRuntime
 import Synchronization
 
-/// The models of all open regions, by name, for failures that the runtime reports.
+/// The models of all open regions by name, for the failures that the runtime reports.
 final class StressRegistry: Sendable {
   let tally: StressTally
-  /// Whether the kernel makes trouble, so that it may have no memory.
+  /// Whether the kernel's requests are made to fail, so that the kernel may report a lack of memory.
   let kernelMakesTrouble: Bool
   private let models = StressLock<[String: StressModel]>([:])
 
@@ -16,17 +16,17 @@ final class StressRegistry: Sendable {
   func add(_ model: StressModel) { models.withLock { $0[model.plan.name] = model } }
   func remove(_ model: StressModel) { models.withLock { $0[model.plan.name] = nil } }
 
-  /// What is known of a region, and of its first page.
+  /// Returns a description of a region and of its first page.
   func describe(_ name: String) -> String {
     guard let model = models.withLock({ $0[name] }) else { return "not there any more" }
     let isClosing = model.isClosing.load(ordering: .sequentiallyConsistent)
     return model.describe(0) + (isClosing ? ", closing" : "")
   }
 
-  /// What a runtime says before an access fails.
+  /// Judges a failure that a runtime reports before the access fails.
   func note(_ failure: PageFailure) {
     guard let model = models.withLock({ $0[failure.region] }) else {
-      // Its region is gone by now.
+      // The region no longer exists.
       tally.failure("reported after the region's end")
       return
     }
@@ -35,7 +35,7 @@ final class StressRegistry: Sendable {
     tally.failure("reported, \(name(ofCause: failure.cause))")
   }
 
-  /// Whether a page may fail of this.
+  /// Records a mismatch if the page must not fail for this reason.
   func judge(_ failure: PageFailure, _ model: StressModel, _ doing: String) {
     let page = failure.offset / model.pageSize
     let isClosing = model.isClosing.load(ordering: .sequentiallyConsistent)
@@ -48,7 +48,7 @@ final class StressRegistry: Sendable {
     let isAllowed =
       switch failure.cause {
       case let error as StressError:
-        // A request of several pages that meets the closing is not narrowed down any more.
+        // If the region closes, a request of several pages is not narrowed down to the failing page any more.
         error.region == model.plan.seed && model.hasMark(StressModel.threwError, error.page)
           && (error.page == page || isClosing)
       case let error as ResolutionError:

@@ -1,17 +1,17 @@
 import FoundationEssentials
 
-/// What a run came to, for people and for programs.
+/// The result of a run, as text for people and as JSON for programs.
 struct StressReport: Encodable {
   var seed: UInt64
   var threads: Int
   var seconds: Double
   var operations: [String: Int]
   var answers: [String: Int]
-  /// What providers did wrong.
+  /// What the providers did wrong, by kind.
   var providerTroubles: [String: Int]
-  /// What the kernel was made to do; nil in release builds, which cannot.
+  /// The failures of the kernel's requests that were made; nil in release builds, which cannot make them.
   var kernelTroubles: [String: Int]?
-  /// Failures that the model allows.
+  /// The failures that the model allows.
   var failures: [String: Int]
   var mismatches: Int
   var firstMismatches: [String]

@@ -2,22 +2,22 @@ import FaultRuntime
 import Glibc
 import Synchronization
 
-/// How a run shall be.
+/// The settings of a run.
 struct StressSettings: Sendable {
   var seed: UInt64
   var threads: Int
-  /// Nil where the threads run until their operations are done.
+  /// How long the threads run; nil if they run until their operations are done.
   var seconds: Double?
-  /// For each thread; nil where they run until their time is up.
+  /// The number of operations for each thread; nil if the threads run until their time is up.
   var operations: Int?
   var plant: StressPlant?
-  /// Of a million requests to the kernel, how many meet trouble.
+  /// How many of a million requests to the kernel meet trouble.
   var troublePerMillion: UInt64
-  /// Seconds that one operation may take.
+  /// How many seconds one operation may take.
   var patience: Double
 }
 
-/// The slots in which regions are opened and closed, and the runtimes that serve them.
+/// The slots in which regions are opened and closed, and the runtimes that serve the regions.
 final class StressRun: Sendable {
   private struct Slot: Sendable {
     var region: StressRegion
@@ -33,7 +33,7 @@ final class StressRun: Sendable {
   private let runtimes: StressLock<[FaultRuntime]>
   private let isOver = Atomic<Bool>(false)
 
-  /// A few, so that threads meet.
+  /// The number is small, so that threads often use the same region.
   static let slotCount = 6
 
   init(_ settings: StressSettings) throws {
@@ -65,12 +65,13 @@ final class StressRun: Sendable {
 
   var isDone: Bool { isOver.load(ordering: .relaxed) }
 
-  /// The region that a slot has now.
+  /// Returns the region that a slot holds now.
   func region(_ slot: Int) -> StressRegion { slots.withLock { $0[slot].region } }
 
-  /// Puts a new region into a slot, and closes the old one: by hand, or by dropping it. `use` has the new one before others do.
+  /// Opens a new region for a slot and closes the old one, explicitly or by dropping its last reference. `use` gets
+  /// the new region before other threads do.
   func reopen(_ slot: Int, closesByHand: Bool, use: (StressRegion) -> Void) {
-    // Numbered first, so that two threads which do this make different regions.
+    // The generation is taken first, so that two threads that reopen the same slot create different regions.
     let generation = slots.withLock { slots in
       slots[slot].generation += 1
       return slots[slot].generation
@@ -89,7 +90,7 @@ final class StressRun: Sendable {
     }
   }
 
-  /// Puts a new runtime into the place of one that goes on for as long as it has regions.
+  /// Replaces a runtime. The old runtime lives as long as it has regions.
   func replaceRuntime(_ number: Int) {
     do {
       let new = try Self.runtime(StressRuntimeKind.allCases[number], registry)
@@ -130,11 +131,11 @@ final class StressRun: Sendable {
     watching.join()
   }
 
-  /// Nobody else is there any more, so everything is known exactly.
+  /// Checks every page. No other thread uses the regions any more, so every byte is known exactly.
   private func finish() {
     var worker = StressWorker(self, number: settings.threads)
     for slot in 0..<Self.slotCount { worker.checkAll(slot) }
-    // The regions first: each waits for its handler.
+    // The regions are closed before the runtimes are checked, and each closing waits for its handler.
     slots.withLock { slots in
       let all = slots
       slots = []
@@ -148,7 +149,8 @@ final class StressRun: Sendable {
   }
 }
 
-/// A thread outside Swift's cooperative pool: one that waits in a fault must not keep a task from running.
+/// A thread outside Swift's cooperative pool. A thread of the pool that waited in a fault would keep tasks from
+/// running.
 final class StressThread {
   private final class Start: Sendable {
     let body: @Sendable () -> Void
@@ -174,7 +176,7 @@ final class StressThread {
   func join() { pthread_join(handle, nil) }
 }
 
-/// Seconds of the clock that nobody sets.
+/// Returns the seconds of the monotonic clock.
 func monotonicSeconds() -> Double {
   var now = timespec()
   unsafe clock_gettime(CLOCK_MONOTONIC, &now)

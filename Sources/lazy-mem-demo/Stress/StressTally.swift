@@ -1,13 +1,13 @@
 import Glibc
 import Synchronization
 
-/// What threads do in a run.
+/// The operations of the threads in a run.
 enum StressOperation: Int, CaseIterable {
   case read, readPages, write, discard, prefetch, populate, retry, withResident, withMutableResident, readCopy,
     writeCopy
   case forEachPiece, failure, wrongRange, reopen, newRuntime, forkAndTouch, forkAndExit, forkAndExecute
 
-  /// How often it comes, among all.
+  /// The relative frequency of the operation.
   var weight: Int {
     switch self {
     case .read: 300
@@ -28,7 +28,7 @@ enum StressOperation: Int, CaseIterable {
 
   static let totalWeight = allCases.reduce(0) { $0 + $1.weight }
 
-  /// The operation for a random number.
+  /// Returns the operation for a random number.
   static func chosen(by number: UInt64) -> StressOperation {
     var rest = Int(number % UInt64(totalWeight))
     for operation in allCases {
@@ -41,12 +41,12 @@ enum StressOperation: Int, CaseIterable {
   var name: String { "\(self)" }
 }
 
-/// How a provider gave what it was asked for.
+/// How a provider answered a request.
 enum StressAnswer: Int, CaseIterable {
   case filled, lent, zero
 }
 
-/// What has been done and seen, by kind.
+/// Counts what was done and seen, by kind.
 final class StressTally: Sendable {
   private let operations = StressWords(count: StressOperation.allCases.count)
   private let troubles = StressWords(count: StressTrouble.allCases.count)
@@ -59,17 +59,17 @@ final class StressTally: Sendable {
     var mismatches: [String] = []
   }
 
-  /// More than these are counted only.
+  /// The number of mismatches whose texts are kept. Further mismatches are only counted.
   private static let mismatchesKept = 20
 
   func count(_ operation: StressOperation) { operations.add(1, operation.rawValue) }
   func count(_ trouble: StressTrouble) { troubles.add(1, Int(trouble.rawValue)) }
   func count(_ answer: StressAnswer) { answers.add(1, answer.rawValue) }
 
-  /// A failure that is allowed.
+  /// Counts a failure that is allowed.
   func failure(_ kind: String) { notes.withLock { $0.failures[kind, default: 0] += 1 } }
 
-  /// Something that must not be.
+  /// Records something that must not happen.
   func mismatch(_ text: String) {
     mismatchCount.add(1, ordering: .relaxed)
     let isNew = notes.withLock { notes in
@@ -77,7 +77,7 @@ final class StressTally: Sendable {
       notes.mismatches.append(text)
       return true
     }
-    // At once, because the program may not get to its report.
+    // The mismatch is printed at once, because the program may not get as far as its report.
     if isNew { Diagnostics.write("mismatch: \(text)\n") }
   }
 
@@ -104,5 +104,5 @@ final class StressTally: Sendable {
   }
 }
 
-/// Lets others run who have to be waited for.
+/// Sleeps briefly, so that the threads that this thread waits for can run.
 func stressPause() { usleep(50) }

@@ -1,9 +1,10 @@
 import Glibc
 import Synchronization
 
-/// Looks whether every thread gets on.
+/// Watches whether every thread makes progress.
 final class StressWatch: Sendable {
-  /// For each thread its operation plus 1, the number of its region, and since when, in milliseconds; 0 while it does nothing.
+  /// Three words for each thread: its operation plus 1 (0 between operations), the number of its region, and the
+  /// start of the operation in milliseconds.
   private let words: StressWords
   private let threads: Int
   private let patience: Double
@@ -15,7 +16,8 @@ final class StressWatch: Sendable {
     words = StressWords(count: threads * 3)
   }
 
-  /// `region` is a slot, and how many regions it had before, in the bits from 8 on.
+  /// Records the start of an operation. `region` holds the slot in its lowest 8 bits, and above them the number of
+  /// regions that the slot has had before.
   func begin(_ thread: Int, _ operation: StressOperation, region: UInt64) {
     words.store(region, thread * 3 + 1)
     words.store(UInt64(monotonicSeconds() * 1000), thread * 3 + 2)
@@ -26,7 +28,8 @@ final class StressWatch: Sendable {
 
   func stop() { isOver.store(true, ordering: .relaxed) }
 
-  /// Until `stop`. Ends the program where somebody hangs. `describe` says what is known of a region.
+  /// Watches until `stop` is called. Ends the program if an operation takes too long. `registry` describes the
+  /// regions of the threads.
   func run(_ registry: StressRegistry) {
     while !isOver.load(ordering: .relaxed) {
       usleep(100_000)

@@ -1,8 +1,8 @@
 import Synchronization
 
-/// A row of atomic words: what is known of the pages of a region, one row for each kind of knowledge.
+/// A row of atomic words, one for each page of a region. There is one row for each kind of knowledge.
 @safe
-// Safe to share: every word is atomic, and the row never changes its place.
+// Safe to share: every word is atomic, and the row never moves.
 final class StressWords: @unchecked Sendable {
   private let words: UnsafeMutablePointer<Atomic<UInt64>>
   let count: Int
@@ -25,7 +25,8 @@ final class StressWords: @unchecked Sendable {
 
   func load(_ index: Int) -> UInt64 { unsafe word(index).pointee.load(ordering: .acquiring) }
 
-  /// A load that nothing before it may come after: an acquiring load alone keeps only what follows it in place.
+  /// Loads a word after all earlier accesses. A plain acquiring load would not do, because it only orders the
+  /// accesses that follow it.
   func loadLast(_ index: Int) -> UInt64 {
     unsafe word(index).pointee.add(0, ordering: .acquiringAndReleasing).newValue
   }
@@ -44,7 +45,7 @@ final class StressWords: @unchecked Sendable {
 
   func add(_ amount: UInt64, _ index: Int) { unsafe word(index).pointee.wrappingAdd(amount, ordering: .relaxed) }
 
-  /// Takes one away from a number that is not 0. False where it is.
+  /// Decrements a number that is not 0. Returns false if it is 0.
   func takeOne(_ index: Int) -> Bool {
     var value = load(index)
     while value > 0 {
@@ -55,12 +56,12 @@ final class StressWords: @unchecked Sendable {
   }
 }
 
-/// A lock of many who use and one who changes; nobody waits to be the one.
+/// A lock for many users and one closer. A thread that wants to close it never waits.
 final class StressGate: Sendable {
-  /// How many use what it guards; -1 while one changes it.
+  /// The number of threads inside; -1 while the gate is closed.
   private let users = Atomic<Int>(0)
 
-  /// Waits while somebody changes things.
+  /// Waits while the gate is closed, then enters.
   func enter() {
     var now = users.load(ordering: .relaxed)
     while true {
@@ -77,7 +78,7 @@ final class StressGate: Sendable {
 
   func leave() { users.subtract(1, ordering: .acquiringAndReleasing) }
 
-  /// False where somebody is in.
+  /// Closes the gate. Returns false if a thread is inside or the gate is closed already.
   func tryClose() -> Bool {
     users.compareExchange(expected: 0, desired: -1, ordering: .acquiringAndReleasing).exchanged
   }

@@ -2,9 +2,10 @@ import CStressSupport
 import FaultRuntime
 import Glibc
 
-/// The calls that throw instead of raising a signal.
+/// The calls that throw an error instead of raising a signal.
 extension StressWorker {
-  /// Brings pages. Where the caller keeps others from discarding, they have to be there afterwards.
+  /// Brings pages in. If `holds` is true, other threads cannot discard pages meanwhile, so the pages must be readable
+  /// afterwards.
   func prefetch(_ region: StressRegion, _ range: Range<Int>, _ doing: StressOperation, holds: Bool) {
     if holds { region.model.gate.enter() }
     defer { if holds { region.model.gate.leave() } }
@@ -48,7 +49,7 @@ extension StressWorker {
         let signal = unsafe cstress_read(UInt(bitPattern: buffer.baseAddress), &copy, copy.count)
         return (signal, copy)
       }
-      // Closing waits for whoever is inside, so there is no excuse.
+      // Closing waits for threads inside the closure, so a signal is never allowed here.
       if signal != 0 { run.tally.mismatch("withResident: signal \(signal) of \(range); \(region.model.plan.name)") }
       if signal == 0 { region.judge(bytes, at: range.lowerBound, before: before, .withResident) }
     } catch {
@@ -94,7 +95,7 @@ extension StressWorker {
     }
   }
 
-  /// Writes the end of a page and the start of the next, where there are two.
+  /// Writes to the end of a page and the start of the next one, if there is a next one.
   func writeCopy(_ region: StressRegion, _ draw: Draw) {
     guard region.model.plan.options.access == .readWrite, region.model.gate.tryClose() else { return }
     defer { region.model.gate.open() }
@@ -174,7 +175,8 @@ extension StressWorker {
 
   // MARK: The end
 
-  /// Every byte of a region that nobody else uses any more; and every page that fails can be cured, unless nobody ever gives it.
+  /// Checks every byte of a region that no other thread uses any more. Every failed page must be curable, unless its
+  /// provider always refuses it.
   mutating func checkAll(_ slot: Int) {
     let region = run.region(slot)
     let size = region.model.pageSize
@@ -192,7 +194,8 @@ extension StressWorker {
 
   private func cure(_ region: StressRegion, _ page: Int) {
     let range = region.clipped(page..<(page + 1))
-    // More than a page's trouble lasts; with a timeout the machine itself may be too slow.
+    // The number of attempts is larger than the trouble of any page. With a timeout, the machine itself may be too
+    // slow at times.
     for _ in 0..<100 where !region.model.isNeverGiven(page) {
       let before = region.model.states(of: range)
       do {

@@ -2,7 +2,7 @@ import CStressSupport
 import FaultRuntime
 import Glibc
 
-/// One thread's operations. Which they are follows from the seed and its number alone.
+/// The operations of one thread. They follow from the seed and the thread's number alone.
 struct StressWorker {
   let run: StressRun
   let number: Int
@@ -14,20 +14,21 @@ struct StressWorker {
     random = StressRandom(run.settings.seed, 1, UInt64(number))
   }
 
-  /// The numbers that an operation is made of. As many for each, so that what one does has no influence on the next.
+  /// The random numbers of one operation. Every operation draws the same number of them, so that it does not
+  /// influence the next one.
   struct Draw {
     var first: UInt64
     var second: UInt64
     var third: UInt64
 
-    /// A page, and some behind it.
+    /// Returns a page and some pages after it.
     func pages(of region: StressRegion, atMost count: Int) -> Range<Int> {
       let start = Int(first % UInt64(region.model.pageCount))
       let length = 1 + Int(second % UInt64(count))
       return start..<min(start + length, region.model.pageCount)
     }
 
-    /// A range of bytes within some pages.
+    /// Returns a range of bytes within some pages.
     func bytes(of region: StressRegion, atMost count: Int) -> Range<Int> {
       let whole = region.clipped(pages(of: region, atMost: count))
       let start = whole.lowerBound + Int((third >> 8) % UInt64(min(whole.count, region.model.pageSize)))
@@ -51,7 +52,7 @@ struct StressWorker {
     switch operation {
     case .reopen:
       run.reopen(slot, closesByHand: draw.third & 1 == 0) { new in
-        // Huge pages are moved only where nothing has come yet.
+        // Huge pages can be moved in only while no page is present, so large regions are always populated here.
         guard new.model.plan.byteCount >= 2 << 20 || draw.third & 6 == 0 else { return }
         prefetch(new, 0..<new.model.plan.byteCount, .populate, holds: true)
       }
@@ -85,7 +86,7 @@ struct StressWorker {
 
   // MARK: Raw accesses
 
-  /// Reads a word, or a whole page with what lies behind the end of the region.
+  /// Reads a word, or a whole page including what lies after the end of the region.
   private func read(_ region: StressRegion, _ page: Int, _ choice: UInt64) {
     let size = region.model.pageSize
     let isWhole = choice % 8 == 0
@@ -110,7 +111,8 @@ struct StressWorker {
     return signal
   }
 
-  /// A stretch of one page that can be written, in whole parts of it; nil where the page has none.
+  /// Returns a range of one page that can be written, in whole parts of the page. Returns nil if the page has no
+  /// whole part.
   func parts(_ region: StressRegion, _ page: Int, _ choice: UInt64) -> (range: Range<Int>, mask: UInt64)? {
     let part = region.model.pageSize / 64
     let there = min(64, (region.model.plan.byteCount - page * region.model.pageSize) / part)
@@ -133,7 +135,7 @@ struct StressWorker {
     _ = region.judge(signal: signal, page: page, before: before, isWrite: true, wasClosed: wasClosed, .write)
   }
 
-  /// What is written to a range, whenever it is.
+  /// Returns the bytes that are written to a range, which are always the same.
   func written(_ region: StressRegion, _ range: Range<Int>) -> [UInt8] {
     unsafe [UInt8](unsafeUninitializedCapacity: range.count) { buffer, count in
       unsafe cstress_make(
@@ -143,7 +145,7 @@ struct StressWorker {
   }
 
   private func discard(_ region: StressRegion, _ draw: Draw) {
-    // Who needs pages to stay is not disturbed.
+    // Threads that need pages to stay are not disturbed.
     guard region.model.gate.tryClose() else { return }
     defer { region.model.gate.open() }
     let pages = draw.pages(of: region, atMost: draw.third % 16 == 0 ? 600 : 16)

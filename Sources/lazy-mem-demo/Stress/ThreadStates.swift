@@ -1,13 +1,13 @@
 import Glibc
 
-/// What the kernel says of this process's threads: who sleeps where, and who waits for a CPU under which class.
+/// What the kernel reports of the threads of this process: where each one sleeps, and which scheduling class it has.
 enum ThreadStates {
   static var text: String {
     let numbers = directory("/proc/self/task").compactMap { Int($0) }.sorted()
     return numbers.map { number in
       let place = "/proc/self/task/\(number)/"
       let name = file(place + "comm")
-      // Behind the name, which may hold anything: the state is field 3, the class field 41.
+      // The fields after the name, which may contain any character. The state is field 3, and the class is field 41.
       let fields = file(place + "stat").split(separator: ")").last?.split(separator: " ") ?? []
       let state = fields.first ?? "?"
       let policy = fields.count > 38 ? fields[38] : "?"

@@ -1,5 +1,5 @@
-// What tests need from C: children, threads, stacks and handlers of signals that a program may have. Accesses that survive their
-// signal are in CStressSupport.
+// What tests need from C: children, threads, stacks, and signal handlers that a program may have. Accesses that
+// survive their signal are in CStressSupport.
 #ifndef CTEST_SUPPORT_H
 #define CTEST_SUPPORT_H
 
@@ -12,84 +12,89 @@
 
 #pragma clang assume_nonnull begin
 
-// write(2) of `length` bytes at `address` into a pipe. Returns how many went through, or -errno.
-// `copy` receives what came out of the pipe; it has room for `length` bytes, at most 64 KiB.
+// Writes `length` bytes at `address` into a pipe with write(2). Returns how many bytes went through, or -errno.
+// `copy` receives the bytes from the pipe; it has room for `length` bytes, at most 64 KiB.
 long cts_write_to_pipe(uintptr_t address, size_t length, uint8_t *copy);
 
 // Confines the calling thread to one CPU. Returns 0 or -errno.
 int cts_run_on_cpu(int cpu);
 
-// A userfaultfd of a process that registered `length` bytes at `*address` and is dead.
+// Returns the userfaultfd of a process that registered `length` bytes at `*address` and has ended, or -errno.
 int cts_userfaultfd_of_dead_process(uintptr_t *address, size_t length);
 
-// MADV_DONTNEED on another thread, which blocks where the event has to be read first. Join with cts_join.
+// Calls MADV_DONTNEED on another thread. The thread blocks if the event must be read first. Join the thread with
+// cts_join.
 struct cts_discard;
 struct cts_discard *cts_discard_on_thread(uintptr_t address, size_t length);
 void cts_join(struct cts_discard *work);
 
-// Forks; the child calls `body` and exits with what it returns. Returns the exit status, or minus the signal it died of.
+// Forks. The child calls `body` and exits with its result. Returns the exit status, or minus the signal that ended
+// the child.
 int cts_forked(int (*body)(void *context), void *context);
 
-// From now on every new mapping is locked, and filled at once. Returns 0 or -errno.
+// From now on every new mapping is locked and populated at once. Returns 0 or -errno.
 int cts_lock_future_memory(void);
 
-// Whether any page of the range is mapped at all.
+// Returns whether all pages of the range are mapped.
 int cts_is_mapped(uintptr_t address, size_t length);
 
-// Gives up root for good: uid and gid 65534. Returns 0 or -errno.
+// Gives up root for good: the uid and the gid become 65534. Returns 0 or -errno.
 int cts_become_nobody(void);
 
-// A pseudo-terminal: returns the controlling end, or -errno; `side` is the end that a program writes to.
+// Opens a pseudo-terminal. Returns the controlling end, or -errno. `side` is the end that a program writes to.
 int cts_open_terminal(int *side);
 
-// Sets errno to `number`, reads a byte, and returns what errno is then.
+// Sets errno to `number`, reads a byte, and returns the value of errno after the read.
 int cts_errno_after_read(uintptr_t address, int number);
 
-// Calls `body` on a stack that is lazy memory, with an alternate stack for signals. Returns what `body` returns.
-// `body` uses about 32 KiB of stack.
+// Calls a function on a stack that is lazy memory, with an alternate stack for signals. The function uses about 32
+// KiB of stack. Returns 42 if the stack kept its contents, 1 if it did not, or -errno.
 int cts_on_lazy_stack(uintptr_t stack, size_t length);
 
-// Maps a file of one page and shortens it to nothing: touching the page is a SIGBUS that is not about lazy memory.
-// Returns the address, or 0.
+// Maps a file of one page and truncates the file. Touching the page raises a SIGBUS that has nothing to do with lazy
+// memory. Returns the address, or 0.
 uintptr_t cts_page_behind_end_of_file(void);
 
-// A page that is not lazy, whose touch raises SIGBUS or SIGSEGV. Returns the address, or 0.
+// Maps a page that is not lazy and whose touch raises `number`, which is SIGBUS or SIGSEGV. Returns the address, or
+// 0.
 uintptr_t cts_foreign_page(int number);
 
-// Installs a handler for a signal that counts, and calls whoever had it before if `chain` is not 0. One signal at a time.
+// Installs a handler for a signal that counts its calls. If `chain` is not 0, the handler then calls the former one.
+// One signal at a time can have this handler.
 int cts_take(int number, int chain, int flags_with_info);
-// How often that handler was called.
+// Returns how often that handler was called.
 int cts_taken_count(void);
 
-// The same with one flag, and another signal in its mask; it notes what is blocked while it runs.
+// The same with one flag and one more signal in the mask. The handler records which signals are blocked while it
+// runs.
 enum cts_taker { CTS_PLAIN, CTS_NODEFER, CTS_RESETHAND };
 int cts_take_as(int number, enum cts_taker kind, int also_blocked);
 int cts_was_blocked(int number);
 
-// Sends SIGUSR1 to a thread of this process, whose handler counts. Returns 0 or -errno.
+// Installs a handler for SIGUSR1 that counts, and sends SIGUSR1 to a thread of this process. Returns 0 or -errno.
 int cts_count_signals(int thread);
-// On that thread, before: the threads that start threads have their signals blocked.
+// Unblocks SIGUSR1. That thread calls this first, because the threads that start threads have their signals blocked.
 void cts_unblock_signals(void);
 int cts_signal_count(void);
 
-// A thread that reads a byte, and can be cancelled while it waits for it.
+// A thread that reads a byte and can be cancelled while it waits for the byte.
 struct cts_reader;
 struct cts_reader *cts_start_reader(uintptr_t address);
-// Returns 0 where the thread was cancelled.
+// Returns 0 if the thread was cancelled.
 int cts_cancel_and_join(struct cts_reader *reader);
 
-// Makes mappings until the kernel permits no more. Returns their number.
+// Makes mappings until the kernel refuses more. Returns their number.
 long cts_use_up_mappings(void);
 
-// From now on memory for small objects comes from what the process has already, as long as 16 MiB last.
+// From now on memory for small objects comes from memory that the process already has, up to 16 MiB.
 void cts_keep_heap(void);
-// Everything that is mapped now is there, and stays: code and stacks too. Returns 0 or -errno.
+// Makes every current mapping resident and locks it, including code and stacks. Returns 0 or -errno.
 int cts_lock_memory(void);
 
 // gettid(2).
 int cts_thread_id(void);
 
-// Becomes the program behind `descriptor`, with two arguments. Returns -errno where that fails.
+// Executes the program behind `descriptor` with two arguments. Returns -errno if that fails.
 int cts_execute(int descriptor, const char *first, const char *second);
 
 #pragma clang assume_nonnull end

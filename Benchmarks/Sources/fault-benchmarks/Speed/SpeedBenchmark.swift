@@ -2,14 +2,14 @@ import CReference
 import FaultRuntime
 import Glibc
 
-/// Measures rows: in each round every contender of a row once, in an order that is shuffled for each round, so that whatever
-/// the machine does meanwhile hits them alike.
+/// Measures rows. In each round every contender of a row runs once, in shuffled order, so that other activity of the
+/// machine affects all contenders alike.
 struct SpeedBenchmark {
-  /// Rows with no more pages than this are so short that they can have more rounds.
+  /// Rows with at most this number of pages are short enough to have more rounds.
   private static let fewPages = 16384
 
-  /// How far above its limit a row may be in a quick run, whose few rounds say no more than that;
-  /// not where a regression is planted, to see whether the limit itself notices it.
+  /// How far above its limit a row may be in a quick run, whose few rounds are not more exact than that. With a
+  /// planted regression there is no slack, because that run shows whether the limit itself notices the regression.
   private static let quickSlack = 1.1
 
   private let options: SpeedOptions
@@ -36,7 +36,8 @@ struct SpeedBenchmark {
     if !goals.isEmpty, let row = rows.first(where: { goals[$0.name] == nil }) {
       throw BenchmarkError("the thresholds say nothing of '\(row.name)'")
     }
-    // The host of a virtual machine backs memory when it is first touched, which takes longer than any fault of ours.
+    // The host of a virtual machine backs memory when the guest first touches it, which takes longer than any
+    // measured fault.
     creference_touch_free_memory(max(512 << 20, 2 * pages * Host.pageSize))
     track = try SpeedTrack(pages: pages, cpus: cpus, plant: plant)
   }
@@ -47,7 +48,7 @@ struct SpeedBenchmark {
       for _ in 0..<options.retries where result.hasFailed || !result.isQuiet {
         var again = try measure(row)
         again.retries = result.retries + 1
-        // A regression is there each time, and noise is not.
+        // A regression shows in every measurement, and noise does not.
         if again.ratio < result.ratio || (again.isQuiet && !result.isQuiet) { result = again }
         result.retries = again.retries
       }
@@ -63,7 +64,7 @@ struct SpeedBenchmark {
     }
   }
 
-  /// Whether the numbers can be believed: each yardstick is its own control.
+  /// Says whether the numbers can be trusted: each yardstick is its own control.
   var quietness: String {
     let loud = results.filter { !$0.isQuiet }.map(\.name)
     return loud.isEmpty
@@ -74,7 +75,7 @@ struct SpeedBenchmark {
   private mutating func measure(_ row: SpeedRow) throws -> SpeedResult {
     let company = row.company == .busyCPUs ? try BusyCPUs(cpus) : nil
     defer { company?.stop() }
-    // The yardsticks twice: how far they are from themselves is how far the machine can be trusted.
+    // The yardsticks run twice. The difference between the two results shows how far the machine can be trusted.
     let contenders = [row.subject] + row.yardsticks + row.yardsticks
     var taken = contenders.map { _ in [Double]() }
     let rounds = row.pages <= Self.fewPages ? 3 * rounds : rounds
@@ -95,7 +96,7 @@ struct SpeedBenchmark {
 }
 
 extension SpeedStatistic {
-  /// In nanoseconds.
+  /// Returns the statistic in nanoseconds.
   func value(of sample: SpeedSample, pages: Int) -> Double {
     switch self {
     case .perPage: return Double(sample.wall) / Double(pages)
@@ -108,9 +109,9 @@ extension SpeedStatistic {
   }
 }
 
-/// What a row came to.
+/// The result of one row.
 struct SpeedResult: Encodable {
-  /// How far a yardstick may be from itself.
+  /// How far the two results of a yardstick may differ from each other.
   static let drift = 0.05
 
   var name: String
@@ -125,12 +126,12 @@ struct SpeedResult: Encodable {
   var subjectNanoseconds: Double
   var yardstickNanoseconds: Double
   var yardsticks: [String: Double]
-  /// The median over the rounds of the quotient within a round, because what the machine does between rounds cancels out.
+  /// The median over the rounds of the quotient within a round. Changes of the machine between rounds cancel out.
   var ratio: Double
-  /// The same of the yardstick with itself.
+  /// The same ratio for the yardstick against itself.
   var control: Double
   var goal: SpeedGoal?
-  /// The limit is taken so many times.
+  /// The factor by which the ratio may exceed the limit.
   var slack: Double
   var retries = 0
 
@@ -149,7 +150,7 @@ struct SpeedResult: Encodable {
     subjectNanoseconds = median(taken)
     yardstickNanoseconds = median(reference)
     yardsticks = Dictionary(others, uniquingKeysWith: { first, _ in first })
-    // Both of the yardstick's samples are as good.
+    // Both samples of the yardstick are equally good, so the ratio uses their mean.
     let references = zip(reference, again).map { one, other in (one + other) / 2 }
     ratio = median(zip(taken, references).map { one, other in one / other })
     control = median(zip(again, reference).map { $0 / $1 })

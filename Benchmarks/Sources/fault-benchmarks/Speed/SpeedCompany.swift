@@ -4,7 +4,7 @@ import FoundationEssentials
 import Glibc
 import Synchronization
 
-/// A region whose provider sleeps, and a thread that waits in its faults all the time.
+/// A region whose provider sleeps, and a thread that faults in it all the time.
 final class Sleeper: Sendable {
   private static let nanoseconds: UInt = 10_000_000
 
@@ -16,7 +16,7 @@ final class Sleeper: Sendable {
     let isSet = Atomic<Bool>(false)
   }
 
-  /// - Parameter blocks: whether the provider does not say that it may block.
+  /// - Parameter blocks: Whether the provider sleeps without declaring that it may block.
   init(_ runtime: FaultRuntime, blocks: Bool) throws {
     let pages = 4096
     let provider = ClosureProvider(permissions: blocks ? [.concurrentRequests, .handlerThread] : .standard) {
@@ -45,7 +45,7 @@ final class Sleeper: Sendable {
   }
 }
 
-/// A thread on each CPU that never sleeps.
+/// One thread on each CPU that never sleeps.
 final class BusyCPUs {
   private let flag = Sleeper.Flag()
   private var threads: [BenchmarkThread] = []
@@ -66,7 +66,7 @@ final class BusyCPUs {
   }
 }
 
-/// The bytes of the source in a file, which is gone with the object.
+/// A file with the bytes of the source. `deinit` deletes it.
 final class SourceFile: Sendable {
   let path: String
   let descriptor: CInt

@@ -1,12 +1,12 @@
 import CReference
 import FaultRuntime
 
-/// One way to have the pages of a row there, as it is measured.
+/// One measured way to bring in the pages of a row.
 struct SpeedContender {
   enum Way {
-    /// A strategy in C, with so many pages a fault.
+    /// A strategy in C, with a fixed number of pages for each fault.
     case reference(creference_strategy, pages: Int)
-    /// `pread(2)` of the source into fresh memory, so many bytes at a time.
+    /// `pread(2)` of the source into fresh memory, with this number of bytes at a time.
     case pread(Int)
     /// Filling in bulk in C.
     case bulk(creference_bulk_way)
@@ -16,7 +16,7 @@ struct SpeedContender {
   /// The library, as a program would use it.
   struct Library {
     enum Source {
-      /// Lends the source, exactly so many pages for a fault.
+      /// Lends the source, with a fixed number of pages for each fault.
       case fixed(pages: Int)
       /// Lends the source with `MemoryProvider`, whose requests grow.
       case memory
@@ -29,20 +29,20 @@ struct SpeedContender {
     var advice = RegionOptions.Advice.normal
     var placement = HandlerPlacement.automatic
     var keepsCPUsAwake = false
-    /// Nobody touches; the pages come by `populate()`.
+    /// Whether `populate()` brings in the pages, and no thread touches them.
     var isPopulated = false
-    /// Whether a thread faults meanwhile on a region whose provider sleeps.
+    /// Whether another thread faults meanwhile in a region whose provider sleeps.
     var hasSleeper = false
   }
 
-  /// Where its threads run.
+  /// The CPUs that the threads of a contender run on.
   enum CPUs {
     case any
-    /// All on the last one.
+    /// All threads run on the last CPU.
     case one
-    /// The handler on the last one, who touches on the others.
+    /// The handler runs on the last CPU, and the touching threads on the others.
     case apart
-    /// Who touches on the last one, and the rest wherever it is put.
+    /// The touching threads run on the last CPU, and the handler wherever the library or the scheduler puts it.
     case toucherOnOne
   }
 
@@ -51,19 +51,19 @@ struct SpeedContender {
   var cpus = CPUs.any
 }
 
-/// What a row is judged by: how long one round takes a contender.
+/// The value of a round by which a row is judged.
 enum SpeedStatistic: String, Encodable {
   case p50, p99, mean
-  /// Wall time for each page, from the first touch to the last.
+  /// The wall time for each page, from the first touch to the last.
   case perPage = "for each page"
 }
 
-/// One promise about speed: some contender against the best of some others, taken in one run.
+/// One promise about speed: one contender against the best of some others, all measured in the same run.
 struct SpeedRow {
   /// What else runs on the machine.
   enum Company {
     case nobody
-    /// A thread that never sleeps on each CPU.
+    /// A thread on each CPU that never sleeps.
     case busyCPUs
   }
 
@@ -74,9 +74,9 @@ struct SpeedRow {
   var isRandom = false
   var threads = 1
   var company = Company.nobody
-  /// Whether free memory is touched before each contender, in huge pages.
+  /// Whether free memory is touched in huge pages before each contender runs.
   var touchesFreeMemory = false
   var subject: SpeedContender
-  /// The one with the lowest median is what the subject is compared with.
+  /// The contenders that the subject is compared with. The one with the lowest median counts.
   var yardsticks: [SpeedContender]
 }

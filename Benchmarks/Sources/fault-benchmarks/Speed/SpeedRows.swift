@@ -3,18 +3,19 @@ import FaultRuntime
 import Glibc
 
 extension SpeedRow {
-  /// Every promise about speed.
+  /// Returns a row for each promise about speed.
   ///
-  /// - Parameter isQuick: whether the large ones are smaller, for continuous integration.
+  /// - Parameter isQuick: Whether rows have fewer pages, for continuous integration.
   static func all(isQuick: Bool, plant: PlantedRegression?) -> [SpeedRow] {
     let pages = isQuick ? 4096 : 16384
     let many = (isQuick ? 64 << 20 : 256 << 20) / Host.pageSize
     let most = (isQuick ? 256 << 20 : 1 << 30) / Host.pageSize
     let advice: RegionOptions.Advice = plant == .widening ? .random : .normal
-    // Not the scheduler: under load it puts the handler beside the faulting thread now and then.
+    // `.scheduler` would not do as the regression: under load, the scheduler sometimes puts the handler on the
+    // faulting thread's CPU.
     let placement: HandlerPlacement = plant == .placement ? .spinning(.microseconds(50)) : .automatic
     return inThread(pages) + eventLoop(pages, placement) + large(many, most, advice)
-      // A handler that waits for the sleeper takes so long that fewer pages say enough.
+      // A handler that waits for the sleeper is so slow that fewer pages are enough.
       + threads(pages, placement, advice) + sleeper(plant == .blocking ? pages / 16 : 16384)
       + awake(pages, isPlanted: plant == .placement)
   }
@@ -37,7 +38,7 @@ extension SpeedRow {
   }
 
   private static func inThread(_ pages: Int) -> [SpeedRow] {
-    // Only one thread takes part, and one that changes its CPU on the way would have other caches than the others.
+    // Only one thread takes part. A thread that changed its CPU during the measurement would lose its warm caches.
     let subject = library("sigbus", .init(delivery: .sigbus), .one)
     let sigsegv = reference("c-sigsegv", CREFERENCE_SIGSEGV, .one)
     let sigbus = reference("c-sigbus", CREFERENCE_SIGBUS, .one)
@@ -51,14 +52,14 @@ extension SpeedRow {
         name: "sigbus-sigsegv-sequential", about: "the same, sequential, against PROT_NONE + SIGSEGV + mprotect",
         statistic: .p50, pages: pages, subject: subject, yardsticks: [sigsegv]),
       SpeedRow(
-        // All of them, because the trick takes the longer the more mappings it has made.
+        // A quick run uses all pages too, because mprotect takes longer the more mappings it has made.
         name: "sigbus-sigsegv-random", about: "the same in random order", statistic: .p50, pages: 16384, isRandom: true,
         subject: subject, yardsticks: [sigsegv]),
       SpeedRow(
         name: "sigsegv-sequential", about: "a page in the faulting thread without a userfaultfd, against the same in C",
         statistic: .p50, pages: pages, subject: twin, yardsticks: [twinInC]),
       SpeedRow(
-        // All of them, for the same reason.
+        // A quick run uses all pages too, for the same reason.
         name: "sigsegv-random", about: "the same in random order", statistic: .p50, pages: 16384, isRandom: true,
         subject: twin, yardsticks: [twinInC]),
     ]
@@ -131,7 +132,7 @@ extension SpeedRow {
           name: "threads-\(threads)-event-loop", about: "the same through the event loop, a page a fault",
           statistic: .perPage, pages: pages, threads: threads,
           subject: library("event-loop", .init(delivery: .eventLoop, placement: placement)),
-          // Where the touching threads run is the program's business.
+          // The program, and not the library, decides where its touching threads run.
           yardsticks: [epoll]),
       ]
     }
@@ -147,12 +148,12 @@ extension SpeedRow {
     return [
       row(
         "sleeper", "a page through the event loop while another region's provider sleeps, against none", .toucherOnOne),
-      // The tail has also what the scheduler does to a thread when another one wakes up.
+      // The tail also includes what the scheduler does to a thread when another one wakes up.
       row("sleeper-unpinned", "the same with nothing pinned", .any),
     ]
   }
 
-  /// Nothing where the process may not ask for it, or where the kernel has no driver that would listen.
+  /// Returns no rows if the process may not ask for that, or if the kernel has no driver that would listen.
   private static func awake(_ pages: Int, isPlanted: Bool) -> [SpeedRow] {
     guard unsafe access("/dev/cpu_dma_latency", W_OK) == 0, Machine.idleDriver != "none" else { return [] }
     return [

@@ -6,11 +6,11 @@ import Synchronization
 /// What one round of one contender took, in nanoseconds.
 struct SpeedSample {
   var wall: UInt64
-  /// Of each touch; empty where nobody touched.
+  /// The time of each touch; empty if no page was touched.
   var touches: ArraySlice<UInt64>
 }
 
-/// The bytes that every contender serves, and the touches.
+/// The bytes that every contender serves, and the orders in which pages are touched.
 @safe
 final class SpeedTrack {
   let source: UnsafeRawPointer
@@ -43,7 +43,7 @@ final class SpeedTrack {
 
   deinit { unsafe creference_source_destroy(source, capacity * pageSize, -1) }
 
-  /// One round of a contender.
+  /// Runs one round of a contender.
   func run(_ contender: SpeedContender, of row: SpeedRow, isSubject: Bool) throws -> SpeedSample {
     defer { try? run(on: cpus) }
     let byteCount = row.pages * pageSize
@@ -83,7 +83,8 @@ final class SpeedTrack {
     let runtime = try FaultRuntime(
       FaultRuntimeConfiguration(
         delivery: library.delivery,
-        // A handler of its own would hide from the other region that a provider blocks it.
+        // A handler thread of its own would protect the other region from a provider that blocks, and so hide the
+        // regression.
         handlerThreads: plant == .blocking ? 1 : nil, placement: library.placement,
         keepsCPUsAwake: library.keepsCPUsAwake,
         onFailure: { failure in Diagnostics.failImmediately("\(failure)") }))
@@ -112,7 +113,7 @@ final class SpeedTrack {
       contender, row, UnsafeMutableRawPointer(mutating: region.unsafeBytes.baseAddress!), copiesItself: false)
   }
 
-  /// Memory of small pages, as the other contenders have it.
+  /// Reads into memory of small pages, like that of the other contenders.
   private func pread(_ byteCount: Int, _ piece: Int) throws -> SpeedSample {
     let memory = unsafe mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
     guard let memory = unsafe memory, unsafe memory != MAP_FAILED else {
@@ -140,7 +141,7 @@ final class SpeedTrack {
     _ contender: SpeedContender, _ row: SpeedRow, _ base: UnsafeMutableRawPointer, copiesItself: Bool
   ) throws -> SpeedSample {
     try run(on: toucherCPUs(contender.cpus))
-    // The shuffled list is for all pages; a shorter row leaves those out that it does not have.
+    // The shuffled list is for the longest row. A shorter row leaves out the pages that it does not have.
     let order = row.isRandom ? shuffled.filter { $0 < row.pages } : sequential
     let (touched, wrong) = unsafe order.withUnsafeBufferPointer { order in
       unsafe samples.withUnsafeMutableBufferPointer { samples in
@@ -173,7 +174,7 @@ final class SpeedTrack {
     }
   }
 
-  /// Confines this thread and those that it starts.
+  /// Confines this thread, and the threads that it starts from now on, to `cpus`.
   private func run(on cpus: [Int32]) throws {
     let result = unsafe creference_run_on(cpus, Int32(cpus.count))
     guard result == 0 else { throw BenchmarkError("cannot run on CPUs \(cpus) (\(KernelErrno(rawValue: -result)))") }

@@ -1,7 +1,7 @@
 package import FaultRuntime
 import Synchronization
 
-/// Asks another provider once for each range, and remembers what it said.
+/// Asks another provider once for each range, and keeps its answers.
 package struct Cached<Base: PageProvider>: PageProvider {
   private final class Memory: Sendable {
     let answers = Mutex<[Int: [UInt8]]>([:])

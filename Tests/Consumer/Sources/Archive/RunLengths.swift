@@ -1,10 +1,10 @@
 package import FaultRuntime
 
-/// Decodes run lengths: each two bytes of the inner provider are a count and a value. Every run has the same count, so that a place
-/// in the decoded bytes is a place in the encoded ones.
+/// Decodes run lengths: each two bytes of the inner provider are a count and a value. Every run has the same count,
+/// so that an offset in the decoded bytes determines the offset in the encoded ones.
 package struct RunLengths<Encoded: PageProvider>: PageProvider {
   package let encoded: Encoded
-  /// The count that every run has.
+  /// The count of every run.
   package let runLength: Int
 
   package init(_ encoded: Encoded, runLength: Int) {

@@ -1,6 +1,6 @@
 package import FaultRuntime
 
-/// Bytes that exist nowhere, for every delivery: each is computed from its offset.
+/// Bytes that are not stored anywhere: each is computed from its offset. Every delivery may serve them.
 package struct Squares: SizedPageProvider {
   package let byteCount: Int
   package let requestSize: RequestSize

@@ -1,9 +1,9 @@
 package import FaultRuntime
 import Synchronization
 
-/// An archive of which a part cannot be read until it has been mended. The rest of it is one byte, again and again.
+/// An archive with a part that cannot be read until the archive has been mended. Every byte of it has the same value.
 package final class TornArchive: SizedPageProvider, CustomStringConvertible {
-  /// What a request for the torn part ends with.
+  /// The error for a request of the torn part.
   package struct Torn: Error, Hashable {
     package var offset: Int
   }
@@ -22,7 +22,7 @@ package final class TornArchive: SizedPageProvider, CustomStringConvertible {
   package var requestSize: RequestSize { .singlePage }
   package var permissions: ProviderPermissions { [.concurrentRequests, .signalHandler] }
 
-  /// How often it has been asked for something.
+  /// The number of requests so far.
   package var requests: Int { requestCount.load(ordering: .relaxed) }
 
   package func mend() { isMended.store(true, ordering: .relaxed) }

@@ -55,7 +55,7 @@ struct ErrorTests {
     #expect(failure.byteCount == page)
     #expect(failure.provider == "\(archive)")
     #expect((failure.cause as? TornArchive.Torn)?.offset == page)
-    // Its neighbours work, and so does the page itself, once there is something to be had.
+    // The neighbours of the page work, and so does the page itself once the archive is mended.
     #expect(try region.read((2 * page)..<(3 * page)) == [UInt8](repeating: 0xA5, count: page))
     archive.mend()
     #expect(try region.read(0..<(3 * page)) == [UInt8](repeating: 0xA5, count: 3 * page))

@@ -14,8 +14,8 @@ func makeRuntime(_ delivery: Delivery = .auto) throws -> FaultRuntime {
   try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))
 }
 
-/// How many bytes of a range a touch finds to be others than those of `Squares`. Where nobody uses the number, a release build
-/// touches nothing.
+/// Touches a range and returns how many of its bytes differ from those of `Squares`. If the result is not used, a
+/// release build touches nothing.
 func mismatches(_ region: LazyRegion, _ range: Range<Int>) -> Int {
   let bytes = region.bytes
   return range.count { unsafe bytes.unsafeLoad(fromByteOffset: $0, as: UInt8.self) != Squares.byte(at: $0) }

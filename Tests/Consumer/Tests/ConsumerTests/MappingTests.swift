@@ -4,7 +4,7 @@ import Testing
 
 @Suite("Mapping", .timeLimit(.minutes(6)))
 struct MappingTests {
-  /// An end that is not the end of a page.
+  /// A length that does not end at a page boundary.
   private let byteCount = 5 * Host.pageSize + 123
 
   @Test("A touch finds what the provider says", arguments: Host.deliveries)

@@ -2,7 +2,7 @@ import Archive
 import FaultRuntime
 import Testing
 
-/// Tests of a program's own providers, as a program would write them.
+/// Tests of a program's own providers, as the program would write them.
 @Suite("A provider of one's own", .timeLimit(.minutes(6)))
 struct ProviderTests {
   @Test("Every part of it says what the whole says")
