@@ -29,7 +29,7 @@ public struct HostCause: RawRepresentable, Hashable, Sendable, CaseIterable {
   public static let devicePermissions = HostCause(kind: .devicePermissions)
   /// The kernel has the device, but there is no usable node for it here.
   public static let deviceMissing = HostCause(kind: .deviceMissing)
-  /// The device node is there, but a control group for devices forbids this process to open it.
+  /// The device node is there, but a control group for devices does not let this process open it.
   public static let deviceControl = HostCause(kind: .deviceControl)
   /// A seccomp filter forbids the system call.
   public static let seccompFilter = HostCause(kind: .seccompFilter)
@@ -58,7 +58,7 @@ public struct HostCause: RawRepresentable, Hashable, Sendable, CaseIterable {
   /// The name of the cause, such as `seccomp`, as it appears in the JSON of `lazy-mem-demo doctor`.
   public var rawValue: String { kind.rawValue }
 
-  // These are written out, because the standard library would compare and hash the raw value instead.
+  // These are written out, because otherwise the standard library compares and hashes the raw value.
 
   /// Whether both are the same cause.
   public static func == (left: HostCause, right: HostCause) -> Bool { left.kind == right.kind }
