@@ -1,6 +1,6 @@
 extension HostFacts {
-  /// Returns why `kind` cannot be had, in the order in which the process meets the causes. Empty where `kind` can be
-  /// had.
+  /// Returns why `kind` is not available, in the order in which the process meets the causes. Empty where `kind` is
+  /// available.
   func causes(of kind: DescriptorKind) -> [HostCause] {
     let met = causesMet(by: kind)
     // Once the filter lets the call through, the kernel asks for rights, which this process lacks.

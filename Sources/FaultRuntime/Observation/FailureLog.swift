@@ -7,7 +7,7 @@ final class FailureLog: Sendable {
   fileprivate struct Entry {
     var failure: PageFailure
     /// The first failure since the page was last resident; nil where that is the latest one. A provider may fail
-    /// because its own access to the page did. The first failure is then the cause of the later ones.
+    /// because its own access to the page failed. The first failure is then the cause of the later ones.
     var first: PageFailure?
     /// The failure in one line of text. It is made beforehand for a signal handler, which must not allocate.
     var line: [UInt8]

@@ -30,7 +30,7 @@ public struct FaultStatistics: Hashable, Sendable {
   /// The number of pages that were found present when they were about to be filled.
   public var pagesAlreadyPresent = 0
 
-  /// The number of pages that could not be produced. A page that fails again counts again.
+  /// The number of pages that a fault needed and that could not be produced. A page that fails again counts again.
   public var pagesFailed = 0
 
   /// The number of resolutions that were put off because the kernel wanted something else to be read first

@@ -1,7 +1,7 @@
 internal import Synchronization
 
-/// Counters with many writers: the faulting threads of a delivery in which these serve themselves, or the threads of
-/// the pool. Everything is counted before the system call that makes it visible, as in `HandlerCounters`.
+/// Counters with many writers: faulting threads that serve themselves, or the threads of the pool. Everything is
+/// counted before the system call that makes it visible, as in `HandlerCounters`.
 final class SharedCounters: FillCounter {
   /// The counts of the threads on some of the CPUs. Padding keeps the parts in different cache lines.
   private struct Part: ~Copyable, Sendable {

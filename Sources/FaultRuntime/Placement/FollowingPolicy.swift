@@ -56,7 +56,7 @@ struct FollowingPolicy {
   /// Notes that a batch was served, and returns what the caller should do.
   ///
   /// - Parameters:
-  ///   - now: the time at which the batch had been served, in monotonic nanoseconds.
+  ///   - now: the time after the batch was served, in monotonic nanoseconds.
   ///   - messages: the number of messages that one read brought.
   @inline(__always)
   mutating func served(at now: UInt64, messages: Int = 1) -> Advice {

@@ -1,5 +1,5 @@
-/// The decision what ``Delivery/auto`` gives one region. No other code makes this decision, so a runtime and the
-/// report on the host always agree.
+/// Decides what ``Delivery/auto`` gives one region. No other code makes this decision, so a runtime and the report on
+/// the host always agree.
 struct AutomaticDelivery: Hashable, Sendable {
   /// The outcome of trying the ways to a userfaultfd.
   enum Descriptor: Hashable, Sendable {

@@ -134,7 +134,7 @@ final class Engine: Sendable {
     watchdog?.regionEnded(deadline: region.deadline)
   }
 
-  /// How long each wait of a closing region lasts at most, in nanoseconds.
+  /// The close timeout of the configuration, in nanoseconds.
   var closeTimeout: UInt64 { configuration.closeTimeout.clampedNanoseconds }
 
   /// Returns the delivery that a region over `provider` gets, and the reason.

@@ -2,7 +2,7 @@
   #error("FaultRuntime is for Linux: it is built on userfaultfd(2).")
 #endif
 
-/// A runtime serves the page faults of lazy regions.
+/// A runtime that serves the page faults of lazy regions.
 ///
 /// ```swift
 /// let runtime = try FaultRuntime()
@@ -34,10 +34,11 @@ public final class FaultRuntime: Sendable {
   ///   - `invalidConfiguration` where a value is out of its range, or two values contradict each other;
   ///   - `userfaultfdUnavailable` where the host does not allow a userfaultfd that the configuration asks for, or the
   ///     process may open no more descriptors. The error says what was tried and what would help;
-  ///   - `featureMissing` where the kernel cannot deliver faults by SIGBUS (Linux 4.14), which `auto` and `sigbus`
-  ///     need;
+  ///   - `featureMissing` where the kernel cannot deliver faults by SIGBUS (as it can since Linux 4.14), which
+  ///     `sigbus` needs, and `auto` unless it serves system calls;
   ///   - `cannotStart` where descriptors, memory or threads are used up;
-  ///   - `cannotKeepCPUsAwake` where the configuration asks for that and the process is not permitted to do it.
+  ///   - `cannotKeepCPUsAwake` where the configuration asks for that, and the process may not do it or the kernel
+  ///     cannot.
   public init(_ configuration: FaultRuntimeConfiguration = FaultRuntimeConfiguration()) throws(FaultRuntimeError) {
     engine = try Engine(configuration)
   }
@@ -58,7 +59,8 @@ public final class FaultRuntime: Sendable {
   ///     faulting thread, or where the options have a timeout and `sigbus` or `sigsegv` would serve the region;
   ///   - `cannotMap` where there is no address space for the region;
   ///   - `cannotRegister` where the kernel refuses to report the region's faults;
-  ///   - `cannotStart` where a thread or a signal handler that the region needs cannot be had;
+  ///   - `cannotStart` where a thread that the region needs cannot be started, or its signal handler cannot be
+  ///     installed;
   ///   - `forkedChild` in a forked child.
   public func map(
     _ provider: some SizedPageProvider, options: RegionOptions = RegionOptions()
