@@ -1,4 +1,4 @@
-/// Why a way to a userfaultfd is closed. More causes may be added.
+/// A reason why a way to a userfaultfd is closed. More causes may be added.
 public struct HostCause: RawRepresentable, Hashable, Sendable, CaseIterable {
   enum Kind: String, CaseIterable {
     case unprivilegedSetting = "sysctl"
@@ -15,34 +15,35 @@ public struct HostCause: RawRepresentable, Hashable, Sendable, CaseIterable {
     case unknown
   }
 
-  /// Switched over inside the module, where every cause has to be thought of.
+  /// The library switches over this enumeration, so that the compiler finds every place where a new cause has to be
+  /// handled.
   let kind: Kind
 
   private init(kind: Kind) { self.kind = kind }
 
-  /// `vm.unprivileged_userfaultfd` is 0, and the process has no right of its own.
+  /// `vm.unprivileged_userfaultfd` is 0, and the process lacks `CAP_SYS_PTRACE`.
   public static let unprivilegedSetting = HostCause(kind: .unprivilegedSetting)
-  /// The process has no `CAP_SYS_PTRACE` that counts in the initial user namespace.
+  /// The process lacks `CAP_SYS_PTRACE` in the initial user namespace, which is the one where the kernel asks for it.
   public static let missingCapability = HostCause(kind: .missingCapability)
-  /// The rights of the device node leave this user out.
+  /// The permissions of the device node do not let this user open it.
   public static let devicePermissions = HostCause(kind: .devicePermissions)
-  /// The kernel has the device, and there is no usable node for it here.
+  /// The kernel has the device, but there is no usable node for it here.
   public static let deviceMissing = HostCause(kind: .deviceMissing)
-  /// The node may be opened, but a control group for devices forbids it.
+  /// The device node is there, but a control group for devices does not let this process open it.
   public static let deviceControl = HostCause(kind: .deviceControl)
   /// A seccomp filter forbids the system call.
   public static let seccompFilter = HostCause(kind: .seccompFilter)
   /// The kernel was built without `CONFIG_USERFAULTFD`.
   public static let kernelConfiguration = HostCause(kind: .kernelConfiguration)
-  /// The kernel is older than this way.
+  /// The kernel is older than this way to a userfaultfd.
   public static let kernelTooOld = HostCause(kind: .kernelTooOld)
-  /// What answers is gVisor, which has no userfaultfd.
+  /// The kernel is gVisor, which has no userfaultfd.
   public static let gVisor = HostCause(kind: .gVisor)
   /// A security module, such as SELinux, or a mount option forbids it.
   public static let securityModule = HostCause(kind: .securityModule)
-  /// The process has as many descriptors open as it may.
+  /// The process, or the whole system, has as many files open as its limit permits.
   public static let openFiles = HostCause(kind: .openFiles)
-  /// None of these explains what the kernel said.
+  /// None of the other causes explains the kernel's answer.
   public static let unknown = HostCause(kind: .unknown)
 
   /// All causes that this version of the library knows.
@@ -54,10 +55,10 @@ public struct HostCause: RawRepresentable, Hashable, Sendable, CaseIterable {
     self.init(kind: kind)
   }
 
-  /// Its name, such as `seccomp`, as the JSON of `lazy-mem-demo doctor` has it.
+  /// The name of the cause, such as `seccomp`, as it appears in the JSON of `lazy-mem-demo doctor`.
   public var rawValue: String { kind.rawValue }
 
-  // Written out, because for a type with a raw value the standard library would compare and hash that.
+  // These are written out, because otherwise the standard library compares and hashes the raw value.
 
   /// Whether both are the same cause.
   public static func == (left: HostCause, right: HostCause) -> Bool { left.kind == right.kind }

@@ -1,5 +1,5 @@
 extension HostFacts {
-  /// What `cause` means here for `kind`, in one line.
+  /// Returns what `cause` means on this host for `kind`, in one line.
   func explanation(of cause: HostCause, for kind: DescriptorKind) -> String {
     let errno: KernelErrno? = if case .refused(let errno)? = attempts[kind] { errno } else { nil }
     let said = errno.map { "\($0)" } ?? "SIGSYS"

@@ -1,8 +1,9 @@
 extension HostFacts {
-  /// Why `kind` cannot be had, what is met first before the rest. Empty where it can.
+  /// Returns why `kind` is not available, in the order in which the process meets the causes. Empty where `kind` is
+  /// available.
   func causes(of kind: DescriptorKind) -> [HostCause] {
     let met = causesMet(by: kind)
-    // Whoever gets past the filter meets the kernel.
+    // Once the filter lets the call through, the kernel asks for rights, which this process lacks.
     return kind == .full && met == [.seccompFilter] && !hasRightsForFull ? met + missingRights : met
   }
 
@@ -29,7 +30,8 @@ extension HostFacts {
     case .noFunction: missingCallCauses
     case .invalidArgument where kind == .userModeOnly && isOlder(than: KernelVersion(5, 11)): [.kernelTooOld]
     case .notPermitted where kind == .userModeOnly:
-      // The kernel itself never says so, unless it asks for rights before it looks at the flags.
+      // A kernel that knows this kind never answers `EPERM`. An older one does, because it asks for rights before it
+      // looks at the flags.
       isOlder(than: KernelVersion(5, 11)) && !hasRightsForFull ? [.kernelTooOld] : [.seccompFilter]
     case .notPermitted: refusedFullCauses
     case .permissionDenied: process.isFiltered ? [.seccompFilter] : [.securityModule]
@@ -40,17 +42,19 @@ extension HostFacts {
   private var missingCallCauses: [HostCause] {
     if isOlder(than: KernelVersion(4, 3)) { return [.kernelTooOld] }
     if unprivilegedSetting != nil { return [.seccompFilter] }
-    // The setting would be there if the kernel had userfaultfd.
+    // Since Linux 5.2 the setting is there wherever the kernel has userfaultfd.
     if showsSettings, let version, version >= KernelVersion(5, 2) { return [.kernelConfiguration] }
     return process.isFiltered ? [.seccompFilter] : [.kernelConfiguration]
   }
 
   private var refusedFullCauses: [HostCause] {
-    // What forbids even the lesser call is a filter, so rights alone would not help.
+    // A filter that forbids even the user-mode-only call forbids this one as well, so that more rights alone would
+    // not help.
     hasRightsForFull || causesMet(by: .userModeOnly) == [.seccompFilter] ? [.seccompFilter] : missingRights
   }
 
-  /// Either of them would do. Root wonders what it lacks, everybody else who forbids it.
+  /// The setting and the capability; a change of either would do. For root the missing capability is the more
+  /// surprising one, and for all other users the setting is.
   private var missingRights: [HostCause] {
     let both: [HostCause] = [.unprivilegedSetting, .missingCapability]
     return process.effectiveUser == 0 ? both.reversed() : both
@@ -72,7 +76,7 @@ extension HostFacts {
 }
 
 extension DescriptorKind {
-  /// The first kernel that has it.
+  /// The first kernel version that has this kind.
   var firstKernel: KernelVersion {
     switch kind {
     case .full: KernelVersion(4, 3)

@@ -1,6 +1,6 @@
-/// What was seen of the host, and nothing concluded from it. Nil is what the host does not tell.
+/// What the library has seen of the host, without any conclusion. Nil means that the host does not tell.
 struct HostFacts: Hashable, Sendable {
-  /// What a way to a userfaultfd answered.
+  /// The answer of one way to a userfaultfd.
   enum Attempt: Hashable, Sendable {
     case granted(UserfaultfdFeatures)
     case refused(KernelErrno)
@@ -8,16 +8,16 @@ struct HostFacts: Hashable, Sendable {
     case killed
   }
 
-  /// The node of the device.
+  /// The node `/dev/userfaultfd`.
   struct Node: Hashable, Sendable {
     var mode: UInt32
     var user: UInt32
     var group: UInt32
-    /// Whether its rights let this process read and write it.
+    /// Whether the permissions of the node let this process read and write it.
     var isAccessible: Bool
   }
 
-  /// What `uname(2)` says.
+  /// The answers of `uname(2)`.
   var release = ""
   var systemVersion = ""
   var machine = ""
@@ -25,13 +25,14 @@ struct HostFacts: Hashable, Sendable {
 
   var attempts: [DescriptorKind: Attempt] = [:]
 
-  /// `vm.unprivileged_userfaultfd`; nil where there is no such file. It is there exactly where the kernel has userfaultfd (5.2).
+  /// The setting `vm.unprivileged_userfaultfd`; nil where there is no such file. Since Linux 5.2 the file is there
+  /// exactly where the kernel has userfaultfd.
   var unprivilegedSetting: Int?
-  /// Whether other settings of its folder can be read: only then its absence says something.
+  /// Whether other settings in the same folder can be read. Only then does the absence of the file mean anything.
   var showsSettings = false
-  /// What `/proc/misc` lists for the device (6.1).
+  /// What `/proc/misc` lists for the device, which Linux has since 6.1.
   var miscDevice = MiscDevice.notTold
-  /// Nil where there is no node.
+  /// The node of the device; nil where there is none.
   var node: Node?
 
   enum MiscDevice: Hashable, Sendable {
@@ -46,16 +47,16 @@ struct HostFacts: Hashable, Sendable {
   var limits = HostLimits()
 }
 
-/// What the kernel says of this process in `/proc/self`.
+/// What the kernel says about this process, most of it in `/proc/self`.
 struct ProcessFacts: Hashable, Sendable {
   var effectiveUser: UInt32 = 0
   var effectiveCapabilities: UInt64?
   var boundingCapabilities: UInt64?
   var noNewPrivileges: Bool?
-  /// 0 for none, 1 strict, 2 a filter.
+  /// The seccomp mode: 0 for none, 1 for strict, 2 for a filter.
   var seccompMode: Int?
   var userMap: UserMap?
-  /// The program's file.
+  /// The path of the program's file.
   var executable: String?
 }
 
@@ -63,7 +64,7 @@ extension ProcessFacts {
   /// The number of `CAP_SYS_PTRACE`.
   static let ptrace = 19
 
-  /// Takes what it knows from the text of `/proc/self/status`.
+  /// Takes the facts that it knows from the text of `/proc/self/status`.
   mutating func read(status: String) {
     for line in status.split(separator: "\n") {
       let parts = line.split(separator: ":", maxSplits: 1)
@@ -84,18 +85,19 @@ extension ProcessFacts {
 
   var isInInitialUserNamespace: Bool { userMap?.isInitial ?? true }
 
-  /// Whether the kernel takes it for one that may hold up the kernel. It asks in the initial user namespace, whatever a
-  /// container calls root.
+  /// Whether the process has `CAP_SYS_PTRACE` in the initial user namespace. The kernel asks there before a process
+  /// may hold up the kernel in a fault; a root user of a container does not count.
   var hasPtrace: Bool {
     let holds = effectiveCapabilities.map { $0 & 1 << UInt64(Self.ptrace) != 0 } ?? (effectiveUser == 0)
     return holds && isInInitialUserNamespace
   }
 
-  /// Whether it, or a program that it starts, could ever have the capability.
+  /// Whether the process, or a program that it starts, could ever have the capability.
   var mayGainPtrace: Bool { boundingCapabilities.map { $0 & 1 << UInt64(Self.ptrace) != 0 } ?? true }
 }
 
-/// How the users of this process's user namespace are called outside of it: the text of `/proc/self/uid_map`.
+/// The numbers that the users of this process's user namespace have in the namespace above: the text of
+/// `/proc/self/uid_map`.
 struct UserMap: Hashable, Sendable {
   struct Line: Hashable, Sendable {
     var inside: UInt32
@@ -113,10 +115,10 @@ struct UserMap: Hashable, Sendable {
     if lines.isEmpty { return nil }
   }
 
-  /// Only the first namespace maps every user to itself.
+  /// Whether the namespace is the initial one, which is the only one that maps every user to itself.
   var isInitial: Bool { lines == [Line(inside: 0, outside: 0, count: UInt32.max)] }
 
-  /// The number that the namespace above has for `user`; nil where it has none.
+  /// Returns the number that the namespace above has for `user`; nil where it has none.
   func outside(_ user: UInt32) -> UInt32? {
     for line in lines where user >= line.inside && user - line.inside < line.count {
       return line.outside &+ (user - line.inside)
@@ -128,20 +130,21 @@ struct UserMap: Hashable, Sendable {
 extension HostFacts {
   var version: KernelVersion? { isGVisor ? nil : KernelVersion(release: release) }
 
-  /// gVisor calls itself Linux, of different versions, but has always had the same date.
+  /// gVisor presents itself as Linux, with varying versions, but its version text has always contained the same date.
   var isGVisor: Bool {
     release.contains("gvisor") || systemVersion.contains("Sun Jan 10 15:06:54 PST 2016")
   }
 
-  /// Whether a descriptor that serves the kernel's own faults is anybody's whom no filter keeps from it.
+  /// Whether the process has the rights for a descriptor that serves faults in system calls. A filter may forbid the
+  /// call all the same.
   var hasRightsForFull: Bool {
     if process.hasPtrace { return true }
     if let unprivilegedSetting { return unprivilegedSetting != 0 }
-    // Before 5.2 nobody asked for rights.
+    // Before Linux 5.2 the kernel asked for no rights.
     return version.map { $0 < KernelVersion(5, 2) } ?? false
   }
 
-  /// What a userfaultfd can do here; nil where none could be had.
+  /// The features that a userfaultfd has on this host; nil where no way to one is open.
   var features: UserfaultfdFeatures? {
     for kind in DescriptorKind.allCases {
       if case .granted(let features)? = attempts[kind] { return features }

@@ -1,12 +1,18 @@
 /// One bit of what a userfaultfd can do, and whether this kernel has it.
+///
+/// ```swift
+/// for feature in HostReport().features where feature.isAvailable == false {
+///   print(feature.name, "needs Linux", feature.since ?? "?")
+/// }
+/// ```
 public struct HostFeature: Hashable, Sendable {
   /// The number of the bit in `uffdio_api.features`.
   public let bit: Int
   /// The name in the kernel's header, without `UFFD_FEATURE_`.
   public let name: String
-  /// The first kernel that has it, such as `6.6`; nil for a bit that is newer than this library.
+  /// The first kernel version that has the feature, such as `6.6`; nil for a bit that is newer than this library.
   public let since: String?
-  /// Whether this kernel has it; nil where no descriptor could be had to ask.
+  /// Whether this kernel has the feature; nil where the process gets no descriptor to ask.
   public let isAvailable: Bool?
 }
 
@@ -18,7 +24,7 @@ extension HostFeature {
     ("WP_HUGETLBFS_SHMEM", "5.19"), ("WP_UNPOPULATED", "6.4"), ("POISON", "6.6"), ("WP_ASYNC", "6.7"), ("MOVE", "6.8"),
   ]
 
-  /// All bits that the library knows, and those that it does not know but the kernel has.
+  /// Returns all bits that the library knows, and then the bits that only this kernel knows.
   static func all(of available: UserfaultfdFeatures?) -> [HostFeature] {
     func has(_ bit: Int) -> Bool? { available.map { $0.rawValue & 1 << UInt64(bit) != 0 } }
     let named = known.enumerated().map { bit, feature in

@@ -1,5 +1,5 @@
-/// Settings and limits of the host that a program with lazy memory may meet. Nil is what the host does not tell, or has
-/// no limit for.
+/// Settings and limits of the host that a program with lazy memory may meet. A value is nil where the host does not
+/// tell it, or has no such limit.
 public struct HostLimits: Hashable, Sendable {
   /// `vm.max_map_count`: how many mappings a process may have.
   public let mappings: Int?
@@ -7,17 +7,18 @@ public struct HostLimits: Hashable, Sendable {
   public let openFiles: Int?
   /// The soft `RLIMIT_AS`: bytes of address space, lazy or not.
   public let addressSpaceByteCount: Int?
-  /// The least limit of the memory cgroup and those above it, as far as they can be seen.
+  /// The smallest limit among the memory cgroup of this process and the cgroups above it, in bytes, as far as the
+  /// process can see them.
   public let cgroupByteCount: Int?
-  /// Bytes that the cgroup with that limit uses now.
+  /// The number of bytes that the cgroup with that limit uses now.
   public let cgroupUsedByteCount: Int?
-  /// Free pages of hugetlb, of the default size. Lazy regions do not use them.
+  /// The number of free hugetlb pages of the default size. Lazy regions do not use such pages.
   public let freeHugePages: Int?
-  /// Bytes in a huge page of hugetlb, of the default size.
+  /// The number of bytes in a hugetlb page of the default size.
   public let hugePageByteCount: Int?
   /// When the kernel makes transparent huge pages: `always`, `madvise` or `never`. They make large prefetches cheap.
   public let transparentHugePages: String?
-  /// Bytes in a transparent huge page.
+  /// The number of bytes in a transparent huge page.
   public let transparentHugePageByteCount: Int?
 
   init(
@@ -38,9 +39,9 @@ public struct HostLimits: Hashable, Sendable {
 }
 
 extension HostLimits {
-  /// Those of the limits that will bite, each with what they do, in one line.
+  /// The limits that a program is likely to meet, each with its effect, in one line.
   ///
-  /// The bounds are for a program of a few regions: a region takes one mapping, and a handler three descriptors.
+  /// The bounds suit a program with a few regions: a region takes one mapping, and a handler three descriptors.
   var warnings: [String] {
     var warnings: [String] = []
     if let mappings, mappings < 65530 {

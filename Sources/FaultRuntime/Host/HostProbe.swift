@@ -1,7 +1,7 @@
 internal import CUFFD
 
 extension HostFacts {
-  /// Looks at the host, and tries every way to a userfaultfd, each in a child.
+  /// Looks at the host, and tries every way to a userfaultfd, each in a child process.
   static func ofThisHost() -> HostFacts {
     var facts = surroundings()
     for kind in DescriptorKind.allCases {
@@ -24,14 +24,14 @@ extension HostFacts {
     return facts
   }
 
-  /// Looks at the host, after these ways were refused.
+  /// Looks at the host after a runtime has tried these ways and was refused. No way is tried again.
   static func ofThisHost(after refusals: [Userfaultfd.Refusal]) -> HostFacts {
     var facts = surroundings()
     for refusal in refusals { facts.attempts[refusal.kind] = .refused(refusal.errno) }
     return facts
   }
 
-  /// Everything but the tries.
+  /// Returns all facts except for the attempts.
   private static func surroundings() -> HostFacts {
     var facts = HostFacts()
     var names = cuffd_system()
@@ -60,12 +60,12 @@ extension HostFacts {
 
   private static func virtualMachine() -> Bool? {
     if let cpus = HostFile.text("/proc/cpuinfo"), let answer = hypervisorFlag(cpus) { return answer }
-    // Other processors than those of x86 have no such flag.
+    // Only processors of the x86 family have such a flag.
     let isSaid = HostFile.text("/sys/hypervisor/type") != nil || HostFile.exists("/proc/device-tree/hypervisor")
     return isSaid ? true : nil
   }
 
-  /// What the text of `/proc/cpuinfo` says of a hypervisor; nil where the processor has no such flag.
+  /// Returns what the text of `/proc/cpuinfo` says about a hypervisor; nil where the processor has no such flag.
   static func hypervisorFlag(_ text: String) -> Bool? {
     text.split(separator: "\n").first { $0.hasPrefix("flags") }.map { line in
       line.split(whereSeparator: { $0 == " " || $0 == "\t" }).contains("hypervisor")
@@ -80,7 +80,7 @@ extension HostFacts {
 }
 
 extension HostFacts.MiscDevice {
-  /// Of the text of `/proc/misc`.
+  /// Reads the text of `/proc/misc`.
   init(_ text: String) {
     for line in text.split(separator: "\n") {
       let parts = line.split(separator: " ")
@@ -126,27 +126,27 @@ extension HostLimits {
       transparentHugePageByteCount: HostFile.number("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"))
   }
 
-  /// A number of the text of `/proc/meminfo`.
+  /// Returns a number from the text of `/proc/meminfo`; nil where there is no such line.
   static func meminfo(_ name: String, _ text: String) -> Int? {
     guard let line = text.split(separator: "\n").first(where: { $0.hasPrefix(name + ":") }) else { return nil }
     return line.split(separator: " ").dropFirst().first.flatMap { Int($0) }
   }
 
-  /// The word in brackets of a setting that lists its choices.
+  /// Returns the word in brackets from the text of a setting that lists its choices.
   static func chosen(_ text: String) -> String? {
     guard let start = text.firstIndex(of: "["), let end = text[start...].firstIndex(of: "]") else { return nil }
     return String(text[text.index(after: start)..<end])
   }
 }
 
-/// Where the limit of a memory cgroup may be written.
+/// A folder where the limit of a memory cgroup may be written.
 struct CgroupFolder: Hashable {
   var path: String
   var limitName: String
   var usedName: String
 
-  /// The cgroups of the text of `/proc/self/cgroup`, and those above them, at the places where they are mounted as a rule. In a
-  /// container only the last of them may be there.
+  /// Returns the folders of the cgroups in the text of `/proc/self/cgroup`, and of the cgroups above them, where
+  /// these are mounted as a rule. In a container, only the folder of the topmost cgroup may be there.
   static func all(_ text: String) -> [CgroupFolder] {
     text.split(separator: "\n").flatMap { line -> [CgroupFolder] in
       let parts = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)
@@ -164,24 +164,25 @@ struct CgroupFolder: Hashable {
     }
   }
 
-  /// The folder and those above it, each with a slash at its end.
+  /// Returns the folder and the folders above it, each with a slash at its end.
   private static func ancestors(_ path: Substring) -> [String] {
     let names = path.split(separator: "/")
     return (0...names.count).reversed().map { count in names.prefix(count).reduce("/") { $0 + $1 + "/" } }
   }
 
-  /// The bytes of a limit; nil for the two ways of saying that there is none.
+  /// Returns the number of bytes in the text of a limit; nil for `max`, and for a number so large that it stands for
+  /// no limit.
   static func limit(_ text: String) -> Int? {
     guard let bytes = Int(text.prefix { $0.isNumber }), bytes < 1 << 60 else { return nil }
     return bytes
   }
 }
 
-/// Small files that the kernel writes.
+/// Access to small files that the kernel writes.
 enum HostFile {
   private static let longest = 64 << 10
 
-  /// The whole of it, as far as it is looked at; nil where it cannot be read.
+  /// Returns the text of a file, up to 64 KiB; nil where the file cannot be read.
   static func text(_ path: String) -> String? {
     let file = unsafe cuffd_file_open(path)
     guard file >= 0 else { return nil }
@@ -200,7 +201,7 @@ enum HostFile {
     return String(decoding: bytes.prefix(count), as: UTF8.self)
   }
 
-  /// The number at its start.
+  /// Returns the number at the start of a file; nil where there is none.
   static func number(_ path: String) -> Int? { text(path).flatMap { Int($0.prefix { $0.isNumber }) } }
 
   static func exists(_ path: String) -> Bool {
@@ -208,7 +209,7 @@ enum HostFile {
     return unsafe cuffd_node_facts(path, &node) == 0
   }
 
-  /// Where a symbolic link leads.
+  /// Returns the target of a symbolic link; nil where the link cannot be read.
   static func target(_ path: String) -> String? {
     var name = [CChar](repeating: 0, count: 4 << 10)
     let capacity = name.count

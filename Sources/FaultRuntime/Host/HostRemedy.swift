@@ -1,15 +1,15 @@
-/// What would open a way to a userfaultfd that is closed, and what it costs.
+/// A step that would open a closed way to a userfaultfd, and the cost of that step.
 public struct HostRemedy: Hashable, Sendable {
-  /// What it does, in one line.
+  /// What the step does, in one line.
   public let action: String
-  /// The command for it, as the administrator types it; nil where no command does it.
+  /// The command for the step, as an administrator types it; nil where no command does it.
   public let command: String?
-  /// What it costs in security, or otherwise, in one line.
+  /// The cost of the step, in security or otherwise, in one line.
   public let cost: String
 }
 
 extension HostFacts {
-  /// What would help against `cause` for `kind`; the least first.
+  /// Returns what would help against `cause` for `kind`, the smallest step first.
   func remedies(for cause: HostCause, of kind: DescriptorKind) -> [HostRemedy] {
     switch cause.kind {
     case .unprivilegedSetting: [.unprivilegedSetting]
@@ -37,10 +37,10 @@ extension HostFacts {
   }
 
   private var capabilityRemedies: [HostRemedy] {
-    // The kernel asks in the initial namespace, so nothing that is given inside another one counts.
+    // The kernel asks in the initial namespace, so that a right which is given inside another one does not count.
     guard process.isInInitialUserNamespace else { return [] }
     if isContainer {
-      // A container gives what is added to its root only.
+      // A container gives added capabilities to its root user only.
       let user = process.effectiveUser == 0 ? "" : " --user 0"
       return [
         HostRemedy(
@@ -49,7 +49,8 @@ extension HostFacts {
       ]
     }
     let program = process.executable.map(shellWord) ?? "PROGRAM"
-    // Capabilities of a file count for nothing after no_new_privs, and make execve(2) fail beyond the bounding set.
+    // After `no_new_privs`, the capabilities of a file have no effect. Beyond the bounding set, they make `execve(2)`
+    // fail.
     guard process.mayGainPtrace, process.noNewPrivileges != true else {
       return [
         HostRemedy(
@@ -123,7 +124,7 @@ extension String {
   fileprivate static let kernelCost = "none by itself: who may use it is decided as on any other kernel"
 }
 
-/// `text` as one word of a shell.
+/// Returns `text` as one word of a shell command.
 private func shellWord(_ text: String) -> String {
   let isPlain = text.utf8.allSatisfy { byte in
     (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte) || (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains(byte)

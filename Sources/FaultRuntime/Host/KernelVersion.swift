@@ -1,4 +1,4 @@
-/// The first two numbers of a kernel's version, which decide what it has.
+/// The first two numbers of a kernel's version, which decide the features that the kernel has.
 struct KernelVersion: Hashable, Comparable, Sendable {
   var major: Int
   var minor: Int
@@ -8,7 +8,7 @@ struct KernelVersion: Hashable, Comparable, Sendable {
     self.minor = minor
   }
 
-  /// Of a release as `uname(2)` tells it, such as `6.18.44-generic`; nil where it does not begin with two numbers.
+  /// Reads a release as `uname(2)` tells it, such as `6.18.44-generic`. Nil where it does not begin with two numbers.
   init?(release: String) {
     let parts = release.split(separator: ".", maxSplits: 2, omittingEmptySubsequences: false)
     guard parts.count >= 2, let major = Int(parts[0]), let minor = Int(parts[1].prefix { $0.isNumber }),

@@ -1,35 +1,37 @@
 internal import CUFFD
 
-/// The failures of a region: the latest one of each page that has failed, and the first one since the page was there last.
+/// The failures of a region: for each page that has failed, the latest failure, and the first one since the page was
+/// last resident.
 final class FailureLog: Sendable {
   /// What is known of a page.
   fileprivate struct Entry {
     var failure: PageFailure
-    /// The first failure since the page was there last, where that is another one. Where a provider fails because its own access
-    /// to the page did, the first failure is the cause of those behind it.
+    /// The first failure since the page was last resident; nil where that is the latest one. A provider may fail
+    /// because its own access to the page failed. The first failure is then the cause of the later ones.
     var first: PageFailure?
-    /// One line that says it all, for who has no time to make it.
+    /// The failure in one line of text. It is made beforehand for a signal handler, which must not allocate.
     var line: [UInt8]
-    /// Which of all reports this was.
+    /// The number of this report among all reports of the region.
     var number: Int
-    /// Whether the page has come since.
+    /// Whether the page has come since the failure.
     var isCured = false
   }
 
   fileprivate struct State {
     var pages: [Int: Entry] = [:]
-    /// Pages in the order of their reports; one that has been reported again since stands for nothing here.
+    /// The pages in the order of their reports. An entry is void where its page has been reported again since.
     var order: [(offset: Int, number: Int)] = []
     var reports = 0
   }
 
-  /// Of more pages than this the oldest are forgotten: a program that goes on touching a broken source must not run out
-  /// of memory.
+  /// The largest number of pages that are remembered. Beyond it the oldest ones are forgotten, because a program that
+  /// goes on touching a broken source must not run out of memory.
   static let pageCapacity = 16384
 
   private let state = Monitor(State())
 
-  /// The first and the latest failure of each page, in the order of the latest ones, whether or not the page has come since.
+  /// The first and the latest failure of each page, in the order of the latest ones, whether or not the page has come
+  /// since. Takes O(remembered pages) time.
   var all: [PageFailure] {
     state.withLock { state in
       state.order.flatMap { place -> [PageFailure] in
@@ -51,18 +53,19 @@ final class FailureLog: Sendable {
     }
   }
 
-  /// Why the page at `offset` could not be produced the last time; nil where it has come since.
+  /// Returns why the page at `offset` could not be produced the last time; nil where the page has come since.
   func failure(at offset: Int) -> PageFailure? { state.withLock { $0.failed(offset)?.failure } }
 
-  /// The offsets of failed pages in a range, in order, without those that have come since.
+  /// Returns the offsets of the failed pages in a range, in ascending order, without the pages that have come since.
   func offsets(in range: Range<Int>) -> [Int] {
     state.withLock { state in state.pages.filter { range.contains($0.key) && !$0.value.isCured }.map(\.key) }.sorted()
   }
 
-  /// The page is there now.
+  /// Notes that a page is resident now.
   func noteCured(_ offset: Int) { state.withLock { $0.pages[offset]?.isCured = true } }
 
-  /// Writes the line about the page at `offset` to standard error. False where there is none. Allocates nothing.
+  /// Writes the line about the page at `offset` to standard error. Returns false where there is no such line, or the
+  /// line could not be written. Allocates nothing.
   func explain(_ offset: Int) -> Bool {
     state.withLock { state in
       guard let entry = state.failed(offset) else { return false }
@@ -77,7 +80,7 @@ extension FailureLog.State {
     return entry
   }
 
-  /// Leaves three quarters, so that this is seldom.
+  /// Forgets the oldest pages until three quarters of the capacity are left, so that this is rarely needed.
   fileprivate mutating func makeRoom() {
     order.removeAll { entry in pages[entry.offset]?.number != entry.number }
     let surplus = max(0, pages.count - FailureLog.pageCapacity * 3 / 4)

@@ -1,8 +1,10 @@
 internal import Synchronization
 
-/// The counters of one handler, whose serving thread is the only one that writes them: a load and a store, no locked instruction.
+/// The counters of one handler. Only the handler's serving thread writes them, so that counting takes a load and a
+/// store, and no locked instruction.
 ///
-/// Everything is counted before the request that makes it visible: `UFFDIO_COPY` wakes the thread that may ask next.
+/// Everything is counted before the system call that makes it visible, because `UFFDIO_COPY` wakes a thread that may
+/// read the counters at once.
 struct HandlerCounters: ~Copyable, Sendable {
   private let faults = Atomic<Int>(0)
   private let batches = Atomic<Int>(0)
@@ -24,7 +26,7 @@ struct HandlerCounters: ~Copyable, Sendable {
   @inline(__always)
   func countRequest() { Self.add(1, to: requests) }
 
-  /// `amount` is negative where a resolution that was counted did not happen.
+  /// The amount is negative where a resolution that was counted did not happen.
   @inline(__always)
   func countBytesFilled(_ amount: Int) { Self.add(amount, to: bytesFilled) }
 

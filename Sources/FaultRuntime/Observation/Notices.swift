@@ -1,13 +1,13 @@
 internal import CUFFD
 
-/// What a runtime has to say that is no error: that it does without something, or differently.
+/// The notices of a runtime: nothing has failed, but the runtime does without something, or does it differently.
 struct Notices: Sendable {
   private let hook: (@Sendable (String) -> Void)?
 
-  /// - Parameter hook: takes the lines; standard error takes them where it is nil.
+  /// - Parameter hook: receives the lines. Where it is nil, the lines go to standard error.
   init(hook: (@Sendable (String) -> Void)?) { self.hook = hook }
 
-  /// To the hook, or in one line on standard error.
+  /// Passes one line to the hook; without a hook, writes it to standard error.
   func say(_ text: String) {
     if let hook { return hook(text) }
     let line = Array("FaultRuntime: \(text)\n".utf8)

@@ -1,12 +1,12 @@
 internal import Synchronization
 
-/// The counters of the delivery in which every faulting thread serves itself: many writers. Counted before the request that
-/// makes it visible, as in `HandlerCounters`.
+/// Counters with many writers: faulting threads that serve themselves, or the threads of the pool. Everything is
+/// counted before the system call that makes it visible, as in `HandlerCounters`.
 final class SharedCounters: FillCounter {
-  /// What the threads on some of the CPUs have done.
+  /// The counts of the threads on some of the CPUs. Padding keeps the parts in different cache lines.
   private struct Part: ~Copyable, Sendable {
     let faults = Atomic<Int>(0)
-    /// Beyond one for each fault; negative where faults made none.
+    /// The requests beyond one for each fault; negative where faults made no request.
     let otherRequests = Atomic<Int>(0)
     let bytesFilled = Atomic<Int>(0)
     private let padding = InlineArray<13, Int>(repeating: 0)
@@ -18,12 +18,12 @@ final class SharedCounters: FillCounter {
   private let deferrals = Atomic<Int>(0)
   private let lateAnswers = Atomic<Int>(0)
 
-  /// A fault that makes one request: one locked instruction instead of two.
+  /// Counts a fault that makes one request. This takes one locked instruction instead of two.
   @_noLocks @_noAllocation
   @inline(__always)
   func countFault() { parts[Lane.current()].faults.wrappingAdd(1, ordering: .relaxed) }
 
-  /// Requests without a fault; negative for faults without a request.
+  /// Counts requests without a fault. A negative count stands for faults without a request.
   @_noLocks @_noAllocation
   @inline(__always)
   func countRequests(_ count: Int = 1) {
@@ -43,7 +43,8 @@ final class SharedCounters: FillCounter {
 
   func countLateAnswer() { lateAnswers.wrappingAdd(1, ordering: .relaxed) }
 
-  /// Each fault is a batch of its own: its thread meets it alone.
+  /// The sums of all counters. Each fault counts as one batch, because each faulting thread handles its own fault
+  /// only.
   var statistics: FaultStatistics {
     var sum = FaultStatistics(
       pagesAlreadyPresent: pagesAlreadyPresent.load(ordering: .relaxed),
@@ -56,7 +57,8 @@ final class SharedCounters: FillCounter {
       sum.requests += parts[lane].otherRequests.load(ordering: .relaxed)
       sum.bytesFilled += parts[lane].bytesFilled.load(ordering: .relaxed)
     }
-    // A thread that changed its CPU between adding and taking back may have been seen with one of the two.
+    // A thread may change its CPU between counting something and taking it back. If the sum has only the second of
+    // the two, it is too low.
     sum.requests = max(0, sum.requests + sum.faults)
     sum.bytesFilled = max(0, sum.bytesFilled)
     sum.batches = sum.faults

@@ -1,20 +1,24 @@
-/// Decides how the handler follows the faulting thread, from the times at which faults were served: under `SCHED_IDLE` where
-/// a CPU is free, and in the usual class otherwise. Pure: clocks, looks and moves are the caller's.
+/// Decides how a handler follows the faulting thread, from the times at which faults were served: under `SCHED_IDLE`
+/// where a CPU is free, and in the usual scheduling class otherwise. The policy itself makes no system call. Its
+/// caller reads the clock, looks where threads run, and moves them.
 struct FollowingPolicy {
   /// What the caller should do after a batch of faults.
   enum Advice: Hashable {
     case goOn
-    /// Go where the faulting thread runs, and call `looked`.
+    /// The caller should go to the CPU of the faulting thread, and call `looked`.
     case look
-    /// See whether a CPU is free, and if so hand over to the thread under `SCHED_IDLE`; else call `postpone`.
+    /// The caller should find out whether a CPU is free. If so, it should call `began` and hand over to the thread
+    /// under `SCHED_IDLE`. Otherwise it should call `postpone`.
     case tryIdle
-    /// See whether the handler had to wait for its CPU and where the faulting thread runs, and call `checked`.
+    /// The caller should find out whether the handler had to wait for its CPU and where the faulting thread runs, and
+    /// call `checked`.
     case check
-    /// Hand over to the thread in the usual class.
+    /// The caller should call `left` and hand over to the thread in the usual class.
     case leave
   }
 
-  /// Keeps `SCHED_IDLE` without comparing, unless it starves.
+  /// Whether the handler stays under `SCHED_IDLE` without a comparison of times. It still leaves when it starves, or
+  /// when the faulting thread moves all the time.
   let isUnconditional: Bool
   private(set) var isIdle = false
 
@@ -23,7 +27,7 @@ struct FollowingPolicy {
   private var patience = firstPatience
   private var latest: UInt64 = 0
   private var intervals = [UInt64](repeating: 0, count: trialLength)
-  /// What it took in the usual class; 0 where that is not known yet.
+  /// The median interval between batches in the usual class, in nanoseconds; 0 where it is not known yet.
   private var ordinaryMedian: UInt64 = 0
   private var isTrial = false
   private var looks = LookSchedule()
@@ -32,15 +36,15 @@ struct FollowingPolicy {
   private var usual: UInt64 = 10_000
 
   private static let trialLength = 32
-  /// Faults on a fresh CPU that do not count: the faulting thread finds its place.
+  /// The number of batches on a fresh CPU that do not count, because the faulting thread still finds its place.
   private static let settling = 16
-  /// For fewer faults a second thread does not pay.
+  /// With fewer faults than this, a second thread does not pay.
   private static let faultsBeforeFirstTrial = 4
   private static let firstPatience = 256
   private static let largestPatience = 4096
-  /// A pause this long is looked into at once: it may have been a wait for the CPU.
+  /// A pause of this length, in nanoseconds, is looked into at once, because it may have been a wait for the CPU.
   private static let longPause: UInt64 = 300_000
-  /// Waiting this long while the faulting thread did not run either is starving.
+  /// A handler starves where it has waited this long, in nanoseconds, while the faulting thread did not run either.
   static let starvation: Int64 = 200_000
   private static let movesOfChase = 24
 
@@ -49,7 +53,11 @@ struct FollowingPolicy {
     nextTrial = isUnconditional ? 1 : Self.faultsBeforeFirstTrial
   }
 
-  /// A batch that one read brought, with so many messages, was served at `now`, in monotonic nanoseconds.
+  /// Notes that a batch was served, and returns what the caller should do.
+  ///
+  /// - Parameters:
+  ///   - now: the time after the batch was served, in monotonic nanoseconds.
+  ///   - messages: the number of messages that one read brought.
   @inline(__always)
   mutating func served(at now: UInt64, messages: Int = 1) -> Advice {
     let interval = now &- latest
@@ -57,9 +65,10 @@ struct FollowingPolicy {
     intervals[served % Self.trialLength] = interval
     served += 1
     let isSlow = interval > 3 &* usual
-    // Creeps up and comes down fast: what most faults take where handler and thread are together.
+    // `usual` rises slowly and falls fast. It thus stays near the interval of most faults while handler and faulting
+    // thread are together.
     usual = isSlow || interval > usual ? usual &+ usual / 64 &+ 1 : (usual &* 7 &+ interval) / 8
-    // Who asks for it is followed whatever it costs.
+    // A program that asks for `withFaultingThread` gets it, whatever that costs.
     if !isUnconditional, let advice = servedCrowd(messages) { return advice }
     let isDue = looks.isDue(isSlow: isSlow)
     if isIdle { return servedIdle(interval, isDue) }
@@ -67,7 +76,7 @@ struct FollowingPolicy {
     return isDue ? .look : .goOn
   }
 
-  /// What to do while a crowd faults; nil while there is none.
+  /// Returns what the caller should do while a crowd of threads faults; nil while there is no crowd.
   @inline(__always)
   private mutating func servedCrowd(_ messages: Int) -> Advice? {
     switch crowd.served(messages: messages) {
@@ -90,7 +99,7 @@ struct FollowingPolicy {
     return isDue || interval > Self.longPause ? .check : .goOn
   }
 
-  /// The thread under `SCHED_IDLE` has begun.
+  /// Notes that the thread under `SCHED_IDLE` begins to serve.
   mutating func began() {
     ordinaryMedian = served < Self.trialLength ? 0 : median()
     isIdle = true
@@ -98,7 +107,8 @@ struct FollowingPolicy {
     start()
   }
 
-  /// It has handed over. The next trial comes after more faults than the last one did.
+  /// Notes that the thread under `SCHED_IDLE` has handed over. The next trial comes after more faults than the last
+  /// one.
   mutating func left() {
     isIdle = false
     start()
@@ -106,7 +116,7 @@ struct FollowingPolicy {
     patience = min(patience * 4, Self.largestPatience)
   }
 
-  /// There is no thread under `SCHED_IDLE` to be had.
+  /// Notes that the handler cannot have a thread under `SCHED_IDLE`.
   mutating func giveUpIdle() {
     left()
     nextTrial = .max
@@ -118,18 +128,21 @@ struct FollowingPolicy {
     recentMoves = 0
   }
 
-  /// Trying makes no sense now.
+  /// Puts off the next trial, because a trial makes no sense now.
   mutating func postpone() { nextTrial = served + patience }
 
-  /// What a look in the usual class found: whether the faulting thread was on another CPU than the last time.
+  /// Notes what a look in the usual class found: whether the faulting thread was on another CPU than the last time.
   mutating func looked(moved: Bool) {
     count(move: moved)
-    // A chase costs a look for each fault and gains nothing.
+    // Following a thread that moves all the time would cost a look for each fault and gain nothing.
     looks.looked(moved: moved && !isChase)
   }
 
-  /// What a check found: the time that the handler waited while the faulting thread did not run either, and whether that
-  /// thread was on another CPU than the last time.
+  /// Notes what a check found, and returns what the caller should do.
+  ///
+  /// - Parameters:
+  ///   - starvedNanoseconds: the time for which the handler waited while the faulting thread did not run either.
+  ///   - moved: whether the faulting thread was on another CPU than the last time.
   mutating func checked(starvedNanoseconds: Int64, moved: Bool) -> Advice {
     guard starvedNanoseconds < Self.starvation else { return .leave }
     count(move: moved)
@@ -141,7 +154,8 @@ struct FollowingPolicy {
     recentMoves = move ? min(recentMoves + 4, 2 * Self.movesOfChase) : max(0, recentMoves - 1)
   }
 
-  /// Threads that fault on several CPUs by turns, or one that the scheduler throws about.
+  /// Whether the faulting thread moves all the time: threads on several CPUs fault by turns, or the scheduler keeps
+  /// moving one thread.
   private var isChase: Bool { recentMoves > Self.movesOfChase }
 
   private mutating func median() -> UInt64 {
@@ -150,16 +164,19 @@ struct FollowingPolicy {
   }
 }
 
-/// When to look where a faulting thread is: after 1, 2, 4 and up to 256 batches as long as it stays put, and after 1 again where
-/// it has moved. A look costs as much as a fault, so that looking more often would be seen in one fault of a hundred.
+/// When to look where a faulting thread runs: after 1, 2, 4 and up to 256 batches as long as the thread stays on its
+/// CPU, and after 1 batch again when it has moved. A look costs as much as a fault. If looks came more often than
+/// once in 256 batches, the slowest hundredth of the faults would show them.
 struct LookSchedule {
   private var distance = 1
   private var left = 1
 
   private static let largestDistance = 256
 
-  /// - Parameter isSlow: whether the batch took much longer than usual: two of those are reason enough, because the thread
-  ///   may have moved.
+  /// Counts a batch, and returns whether a look is due.
+  ///
+  /// - Parameter isSlow: whether the batch took much longer than usual. Two slow batches make a look due, because the
+  ///   thread may have moved.
   @inline(__always)
   mutating func isDue(isSlow: Bool = false) -> Bool {
     left -= isSlow ? (distance + 1) / 2 : 1
@@ -172,26 +189,29 @@ struct LookSchedule {
   }
 }
 
-/// Whether so many threads fault at once that there is nobody to follow. A handler that goes to the CPU of one of them
-/// interrupts the others there, and leaves a CPU without work that the scheduler would have used.
+/// Finds out whether so many threads fault at once that it makes no sense to follow one of them. A handler that goes
+/// to the CPU of one such thread interrupts another one there, and leaves a CPU without work that the scheduler would
+/// have used.
 struct CrowdGauge {
   enum Finding: Hashable {
     case none, present
-    /// There was one up to now.
+    /// There was a crowd up to this batch.
     case ended
   }
 
   private var level = 0
   private var isPresent = false
 
-  /// So many messages in one read show that as many threads waited at once. On two CPUs following was still faster with
-  /// three threads, and slower with four.
+  /// A read with this many messages shows that as many threads waited at once. On two CPUs, following was still
+  /// faster with three threads, and slower with four.
   private static let largeBatch = 4
-  /// A crowd whose handler keeps up brings few such batches: about one of thirty where four threads fault.
+  /// How much one large batch raises the level. A crowd brings few large batches where its handler keeps up: about
+  /// one of thirty, with four threads that fault.
   private static let rise = 32
-  /// Three large batches close together. One can be an accident: threads that start at the same time.
+  /// The crowd begins above this level, with three large batches close together. A single one can be an accident,
+  /// such as threads that start at the same time.
   private static let beginning = 64
-  /// So many batches without a large one are the end of the crowd.
+  /// The highest level. After this many batches without a large one the crowd has ended.
   private static let highest = 256
 
   @inline(__always)

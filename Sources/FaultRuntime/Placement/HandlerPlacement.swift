@@ -1,7 +1,15 @@
-/// On which CPU a handler thread of the event loop runs. It matters more than anything else about a handler: waking a thread
-/// on another CPU that sleeps takes ten times as long as all the rest of a fault on a virtual machine.
+/// On which CPU a handler thread of the event loop runs. This matters more than anything else about a handler: on a
+/// virtual machine, waking a thread that sleeps on another CPU takes ten times as long as all the rest of a fault.
 ///
-/// Handler threads stay within the CPUs that the thread which makes the runtime may use. More placements may be added.
+/// ```swift
+/// let spinning = HandlerPlacement.spinning(.microseconds(50))
+/// let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .eventLoop, placement: spinning))
+/// ```
+///
+/// Handler threads stay within the CPUs that the thread which makes the runtime may use. Where this is a single CPU,
+/// or the kernel does not tell which thread faulted (`UFFD_FEATURE_THREAD_ID`, Linux 4.14), every placement is the
+/// same as ``scheduler``, except that a handler still spins where ``spinning(_:)`` says so. More placements may be
+/// added.
 public struct HandlerPlacement: Hashable, Sendable {
   enum Kind: Hashable {
     case automatic, withFaultingThread
@@ -9,35 +17,46 @@ public struct HandlerPlacement: Hashable, Sendable {
     case scheduler
   }
 
-  /// Switched over inside the module, where every placement has to be thought of.
+  /// The library switches over this enumeration, so that the compiler finds every place where a new placement has to
+  /// be handled.
   let kind: Kind
 
   private init(kind: Kind) { self.kind = kind }
 
-  /// As `withFaultingThread` from the fourth fault on, as long as a CPU is free. While every CPU is busy, in the usual class
-  /// beside the faulting thread; `SCHED_IDLE` is tried again after ever more faults, and kept where it is faster.
-  /// While four or more threads fault at once, it is as ``scheduler``.
+  /// Follows the faulting thread as ``withFaultingThread`` does, from the fourth fault on, as long as a CPU is free.
+  ///
+  /// While every CPU is busy, the handler runs in the usual scheduling class, near the faulting thread. It tries
+  /// `SCHED_IDLE` again after ever more faults, and stays there where that is faster. While four or more threads
+  /// fault at once, the placement is the same as ``scheduler``.
   public static let automatic = HandlerPlacement(kind: .automatic)
 
-  /// On the CPU where the faulting thread was last seen (`UFFD_FEATURE_THREAD_ID`, `/proc/self/task`), which the handler
-  /// follows, under `SCHED_IDLE`: the scheduler counts a CPU with such a thread as free, so the faulting thread stays where it
-  /// is when it is woken. A handler that has to wait for its CPU hands over to one in the usual class, which goes where the
-  /// thread is as well, and is free to leave. Real-time threads are not followed.
+  /// Runs the handler on the CPU where the faulting thread was last seen, under `SCHED_IDLE`, and follows that thread
+  /// (`UFFD_FEATURE_THREAD_ID`, `/proc/self/task`).
+  ///
+  /// The scheduler counts a CPU with such a handler as free, so the faulting thread stays on it when the handler
+  /// wakes it. A handler that has to wait for its CPU hands over to its second thread. That one is in the usual
+  /// scheduling class: it goes to the faulting thread's CPU, too, but is free to leave it. Real-time threads are not
+  /// followed.
   public static let withFaultingThread = HandlerPlacement(kind: .withFaultingThread)
 
-  /// On a CPU other than the faulting thread's, looking for faults without sleeping, for up to this long after the last
-  /// one. It uses that CPU up; for programs that have one to spare.
+  /// Runs the handler on a CPU other than the faulting thread's, where it looks for faults without sleeping. The
+  /// handler uses up that CPU, so this is for programs that have one to spare.
+  ///
+  /// - Parameter duration: how long the handler looks for faults after the last one before it sleeps. A negative
+  ///   duration counts as zero.
   public static func spinning(_ duration: Duration) -> HandlerPlacement { HandlerPlacement(kind: .spinning(duration)) }
 
-  /// Wherever the scheduler puts it; also for programs that pin the thread which makes the runtime.
+  /// Lets the scheduler choose the CPU. This is also the placement for a program that pins the thread which makes the
+  /// runtime.
   public static let scheduler = HandlerPlacement(kind: .scheduler)
 
-  /// How long a handler looks for faults without sleeping, for a placement that ``spinning(_:)`` made; nil for the others.
+  /// How long a handler looks for faults without sleeping, for a placement that ``spinning(_:)`` made; nil for all
+  /// others.
   public var spinningDuration: Duration? { if case .spinning(let duration) = kind { duration } else { nil } }
 }
 
 extension HandlerPlacement: CustomStringConvertible {
-  /// The name of the placement, and how long it spins.
+  /// The name of the placement, and for ``spinning(_:)`` how long the handler spins.
   public var description: String {
     switch kind {
     case .automatic: "automatic"

@@ -1,18 +1,18 @@
 internal import CUFFD
 
-/// The two threads that a handler can have. One serves at a time: an unprivileged thread that has entered `SCHED_IDLE` cannot
-/// leave it again, so another one takes over.
+/// The two threads that a handler can have, one of which serves at a time. An unprivileged thread that has entered
+/// `SCHED_IDLE` cannot leave it again, so the other thread takes over.
 enum HandlerRole: CInt, Sendable {
-  /// In the usual scheduling class.
+  /// The thread in the usual scheduling class.
   case ordinary
-  /// Under `SCHED_IDLE`, on the faulting thread's CPU.
+  /// The thread under `SCHED_IDLE`, on the faulting thread's CPU.
   case following
 }
 
-/// Puts the handler thread where its placement wants it, between batches of faults. Used by whichever of a handler's threads
-/// serves.
+/// Puts the handler thread where its placement wants it, between batches of faults. The thread of the handler that
+/// serves at the moment uses it.
 struct HandlerPlacer: ~Copyable {
-  /// How long to look for faults without sleeping, in nanoseconds.
+  /// How long the handler looks for faults without sleeping, in nanoseconds.
   let spinNanoseconds: UInt64
 
   private enum Kind { case fixed, spinning, following }
@@ -21,12 +21,12 @@ struct HandlerPlacer: ~Copyable {
   private var policy: FollowingPolicy
   private var locator: ThreadLocator
   private var looks = LookSchedule()
-  /// Whose fault was the latest of the batch before.
+  /// The thread of the last fault in the batch before.
   private var latest: UInt32 = 0
   private let cpuCount = Int(cuffd_online_cpus())
   private let ignoresLoad: Bool
 
-  /// On a handler thread that has not chosen its CPU yet.
+  /// Makes a placer on a handler thread that has not been confined to a CPU yet.
   init(_ placement: HandlerPlacement, knowsThreads: Bool, ignoresLoad: Bool) {
     self.ignoresLoad = ignoresLoad
     let allowed = CPUSet.ofCaller()
@@ -50,7 +50,7 @@ struct HandlerPlacer: ~Copyable {
     locator = ThreadLocator(allowed: allowed)
   }
 
-  /// Whether a handler that the caller starts may need its second thread.
+  /// Returns whether a handler that the caller starts may need its second thread.
   static func mayFollow(_ placement: HandlerPlacement, knowsThreads: Bool) -> Bool {
     switch placement.kind {
     case .automatic, .withFaultingThread: knowsThreads && CPUSet.ofCaller().count > 1
@@ -58,8 +58,12 @@ struct HandlerPlacer: ~Copyable {
     }
   }
 
-  /// After a batch of so many messages whose last fault was `thread`'s. Returns who should serve from now on, where that
-  /// is somebody else.
+  /// Places the handler after a batch of faults. Returns the thread of the handler that should serve from now on; nil
+  /// where that is the calling thread.
+  ///
+  /// - Parameters:
+  ///   - thread: the thread of the last fault in the batch.
+  ///   - messages: the number of messages in the batch.
   @inline(__always)
   mutating func afterBatch(of thread: UInt32, messages: Int = 1) -> HandlerRole? {
     kind == .fixed ? nil : place(thread, messages)
@@ -71,7 +75,8 @@ struct HandlerPlacer: ~Copyable {
       return nil
     }
     var advice = policy.served(at: cuffd_monotonic_nanoseconds(), messages: messages)
-    // One fault of a thread that seldom makes one is no reason to leave the other. What is due stays due.
+    // A single fault of another thread is no reason to leave the CPU of the thread that usually faults. The look or
+    // check stays due.
     let isSame = thread == latest
     latest = thread
     if !isSame, advice == .check || advice == .look { return nil }
@@ -99,12 +104,13 @@ struct HandlerPlacer: ~Copyable {
     }
   }
 
-  /// Follows in the usual class only, because the thread for `SCHED_IDLE` cannot be had.
+  /// Lets the handler follow in the usual class only, because it cannot have a thread under `SCHED_IDLE`.
   mutating func giveUpIdle() {
     policy.giveUpIdle()
     locator.forget()
   }
 
-  /// Whether there are other threads than the caller for every CPU. Then nothing sleeps, and waking is cheap anyhow.
+  /// Whether there are enough threads for every CPU without the caller. No CPU sleeps then, and waking a thread is
+  /// cheap anyway.
   private var isEveryCPUBusy: Bool { Int(cuffd_runnable_threads()) - 1 >= cpuCount }
 }

@@ -1,6 +1,7 @@
 internal import CUFFD
 
-/// Where a faulting thread runs, and the calling handler thread's own place. Used by one handler thread at a time.
+/// Finds out where a faulting thread runs, and moves the calling handler thread. One handler thread at a time uses
+/// it.
 struct ThreadLocator: ~Copyable {
   /// The CPUs that handler threads may use.
   private let allowed: CPUSet
@@ -22,15 +23,17 @@ struct ThreadLocator: ~Copyable {
     if status >= 0 { _ = cuffd_close(status) }
   }
 
-  /// Goes to the CPU of `thread`, and stays there. True where that is not where the caller was.
+  /// Moves the caller to the CPU of `thread` and confines it there. Returns true where that is another place than
+  /// before.
   mutating func join(_ thread: UInt32) -> Bool {
     guard let cpu = cpu(of: thread), allowed.contains(cpu), place != .on(cpu) else { return false }
     if CPUSet(only: cpu).confineCaller() { place = .on(cpu) }
     return true
   }
 
-  /// Goes to the CPU of `thread`, and is free to leave it: who is confined to a CPU that somebody else takes waits, and finds
-  /// that out only when he runs again. True where the thread has moved since the last time.
+  /// Moves the caller to the CPU of `thread`, and leaves it free to move on. If the caller were confined to a CPU
+  /// that another thread takes, it would have to wait, and would find that out only when it runs again. Returns true
+  /// where `thread` has moved since the last call.
   mutating func visit(_ thread: UInt32) -> Bool {
     guard let cpu = cpu(of: thread), allowed.contains(cpu) else { return false }
     if Int(cuffd_current_cpu()) != cpu, CPUSet(only: cpu).confineCaller() { _ = allowed.confineCaller() }
@@ -38,15 +41,15 @@ struct ThreadLocator: ~Copyable {
     return place != .on(cpu)
   }
 
-  /// Keeps off the CPU of `thread`. True where the caller could have been there.
+  /// Keeps the caller off the CPU of `thread`. Returns true where the caller could have been on that CPU.
   mutating func avoid(_ thread: UInt32) -> Bool {
     guard let cpu = cpu(of: thread), allowed.contains(cpu), place != .off(cpu) else { return false }
     if allowed.without(cpu).confineCaller() { place = .off(cpu) }
     return true
   }
 
-  /// Nanoseconds since the last call in which the caller waited for a CPU, without those in which `thread` ran: a handler
-  /// that has just woken a thread on its own CPU waits for it, and that harms nobody.
+  /// Returns for how many nanoseconds since the last call the caller has waited for a CPU, without the time in which
+  /// `thread` ran. A handler that has just woken a thread on its own CPU waits for that thread, which does no harm.
   mutating func starvedNanoseconds(for thread: UInt32) -> Int64 {
     let delay = cuffd_run_delay_nanoseconds()
     let run = cuffd_thread_run_nanoseconds(thread)
@@ -58,7 +61,7 @@ struct ThreadLocator: ~Copyable {
     return (delay - delayBefore) - max(0, run - runBefore)
   }
 
-  /// Begins to count anew, on another handler thread.
+  /// Begins to count anew, because another handler thread serves from now on.
   mutating func forget() {
     place = .anywhere
     delayBefore = 0
@@ -75,7 +78,7 @@ struct ThreadLocator: ~Copyable {
     let cpu = cuffd_last_cpu(status)
     if cpu >= 0 { return Int(cpu) }
     if KernelErrno(returned: cpu) == .resourceBusy { return nil }
-    // It has ended. Its number may be given to another.
+    // The thread has ended, and the kernel may give its number to another thread.
     _ = cuffd_close(status)
     status = -1
     return nil

@@ -1,17 +1,17 @@
-/// What `Delivery.auto` gives one region. This is the only place that decides it: a runtime does what is said here, and the
-/// report on the host says the same.
+/// Decides what ``Delivery/auto`` gives one region. No other code makes this decision, so a runtime and the report on
+/// the host always agree.
 struct AutomaticDelivery: Hashable, Sendable {
-  /// What came of the ways to a userfaultfd that may be tried.
+  /// The outcome of trying the ways to a userfaultfd.
   enum Descriptor: Hashable, Sendable {
-    /// There is one, with these features.
+    /// The host allows one of the ways, and the descriptor has these features.
     case available(UserfaultfdFeatures)
-    /// The host refuses all of them, for this reason.
+    /// The host refuses all ways, for this reason.
     case refused(String)
-    /// Whoever tries dies before anything can be decided, for this reason.
+    /// The process dies when it tries, before anything can be decided, for this reason.
     case deadly(String)
   }
 
-  /// What a region gets.
+  /// The decision for a region.
   enum Outcome: Hashable, Sendable {
     case choice(DeliveryChoice)
     /// No runtime can be made, for this reason.
@@ -19,7 +19,7 @@ struct AutomaticDelivery: Hashable, Sendable {
   }
 
   var descriptor: Descriptor
-  /// Whether the program insists on a certain kind of userfaultfd (``DescriptorChoice/only(_:)``).
+  /// Whether the program insists on one kind of userfaultfd (``DescriptorChoice/only(_:)``).
   var needsDescriptor = false
   /// Whether system calls have to be served (``FaultRuntimeConfiguration/needsSystemCalls``).
   var needsSystemCalls: Bool
@@ -37,7 +37,8 @@ extension AutomaticDelivery {
     case .refused(let reason): choice(.sigsegv, "it needs no userfaultfd, and none can be had: \(reason)\(exception)")
     case .available where needsSystemCalls:
       choice(.eventLoop, "system calls have to be served, and they can only wait for another thread")
-    // Nobody is going to need it here, but a runtime is made before anybody knows its providers.
+    // The event loop, which would serve this region, does not need the feature. But the runtime is made before its
+    // providers are known, and so it has to be ready for those that permit the faulting thread.
     case .available(let features) where !features.contains(.sigbus):
       .none("auto needs UFFD_FEATURE_SIGBUS, which Linux 4.14 has")
     case .available where !permitsFaultingThread:
@@ -47,7 +48,7 @@ extension AutomaticDelivery {
     }
   }
 
-  /// What is different for this region where there is no userfaultfd.
+  /// The end of the reason where there is no userfaultfd: what is different for this region.
   private var exception: String {
     if hasTimeout { return "; a region with a timeout is an error" }
     return permitsFaultingThread ? "" : "; the provider is asked on a thread of the runtime's own"
@@ -57,7 +58,8 @@ extension AutomaticDelivery {
     .choice(DeliveryChoice(delivery: delivery, reason: reason))
   }
 
-  /// Every delivery that some region of a runtime with a userfaultfd may get: what the runtime has to have ready.
+  /// Returns the deliveries that regions of a runtime with a userfaultfd may get. The runtime has to be ready for all
+  /// of them.
   static func deliveries(needsSystemCalls: Bool) -> Set<Delivery> {
     var found: Set<Delivery> = []
     for permits in [false, true] {
@@ -73,7 +75,7 @@ extension AutomaticDelivery {
 }
 
 extension AutomaticDelivery.Outcome {
-  /// Nil where no runtime can be made.
+  /// The delivery; nil where no runtime can be made.
   var delivery: Delivery? { if case .choice(let choice) = self { choice.delivery } else { nil } }
 
   var reason: String {
@@ -85,7 +87,7 @@ extension AutomaticDelivery.Outcome {
 }
 
 extension AutomaticDelivery {
-  /// For a region of a runtime with this configuration.
+  /// Makes the decision for a region of a runtime with this configuration.
   init(
     _ configuration: FaultRuntimeConfiguration, _ descriptor: Descriptor, permitsFaultingThread: Bool, hasTimeout: Bool
   ) {

@@ -1,21 +1,22 @@
 internal import CUFFD
 internal import Synchronization
 
-/// The handler threads of a runtime and the table of its regions. The runtime and each of its regions hold it, so it ends
-/// when the last of them is gone.
+/// The handler threads of a runtime and the table of its regions. The runtime and each of its regions hold the
+/// engine, so it ends when the last of them is gone.
 final class Engine: Sendable {
   let pageSize = PageSize.ofHost()
   private let hugePageByteCount = Int(cuffd_huge_page_size())
   private let table = RegionTable<Region>()
   private let pool: ProviderPool
-  /// Nil where the configuration wants none, or where there is no userfaultfd.
+  /// Nil where the configuration needs no event loop, or where there is no userfaultfd.
   private let handlers: Handlers?
   private let watchdog: Watchdog?
-  /// Nil where the configuration wants none, where system calls have to be served, or where there is no userfaultfd.
+  /// Nil where no region gets `sigbus`: the configuration says so, system calls have to be served, or there is no
+  /// userfaultfd.
   private let faultingThreads: SigbusServer?
-  /// Nil unless the configuration says `sigsegv`, or there is no userfaultfd.
+  /// Nil unless the configuration says `sigsegv`, or there is no userfaultfd where `auto` can do without one.
   private let protection: SigsegvServer?
-  /// Why there is no userfaultfd, where one was wanted.
+  /// Why the runtime has no userfaultfd; nil where it has one or wants none.
   private let missingDescriptor: FaultRuntimeError?
   private let configuration: FaultRuntimeConfiguration
   /// Nil unless the configuration says `keepsCPUsAwake`.
@@ -80,7 +81,8 @@ final class Engine: Sendable {
   func map<Provider: PageProvider>(
     _ provider: Provider, byteCount: Int, options: RegionOptions
   ) throws(FaultRuntimeError) -> LazyRegion {
-    // The child's memory is not what the descriptor acts on: registering there would take the parent's pages away.
+    // In a forked child the descriptor still acts on the memory of the parent: registering the child's region would
+    // take pages away from the parent.
     guard cuffd_process_id() == ownerProcess else { throw .forkedChild() }
     let number = nextRegion.wrappingAdd(1, ordering: .relaxed).oldValue
     let name = options.name ?? "region \(number)"
@@ -94,7 +96,7 @@ final class Engine: Sendable {
       ) { mapped throws(HostCallError) in
         try server.makeMemory(
           byteCount: mapped,
-          // So that huge pages can be moved in.
+          // Huge pages can only be moved in where the addresses are aligned.
           alignment: mapped >= hugePageByteCount ? hugePageByteCount : 0,
           isWritable: options.access == .readWrite, pageSize: pageSize,
           isTaken: { table.intersects($0) || SignalDispatcher.shared.isTaken($0) })
@@ -114,7 +116,8 @@ final class Engine: Sendable {
     }
   }
 
-  /// What serves a new region. Where it is a handler, the region counts as one of the handler's from now on.
+  /// Returns the server of a new region. Where that is a handler, the region counts as one of its regions from then
+  /// on.
   private func server(
     for provider: some PageProvider, options: RegionOptions, name: String
   ) throws(FaultRuntimeError) -> any RegionServer {
@@ -131,10 +134,10 @@ final class Engine: Sendable {
     watchdog?.regionEnded(deadline: region.deadline)
   }
 
-  /// In nanoseconds.
+  /// The close timeout of the configuration, in nanoseconds.
   var closeTimeout: UInt64 { configuration.closeTimeout.clampedNanoseconds }
 
-  /// Which delivery a region over `provider` gets.
+  /// Returns the delivery that a region over `provider` gets, and the reason.
   func choose(for provider: some PageProvider, options: RegionOptions) -> DeliveryChoice {
     if configuration.delivery != .auto {
       return DeliveryChoice(delivery: configuration.delivery, reason: "the configuration says so")
@@ -148,7 +151,8 @@ final class Engine: Sendable {
     return choice
   }
 
-  /// The handlers' descriptor, or the other one where there are no handlers; nil where there is none.
+  /// The kind of the handlers' descriptor, or of the faulting threads' descriptor where there are no handlers; nil
+  /// where there is no descriptor.
   var descriptor: DescriptorKind? { handlers?.all[0].descriptor ?? faultingThreads?.descriptor }
   var availableFeatures: UserfaultfdFeatures {
     handlers?.all[0].uffd.available ?? faultingThreads?.availableFeatures ?? []

@@ -2,58 +2,65 @@
   #error("FaultRuntime is for Linux: it is built on userfaultfd(2).")
 #endif
 
-/// Serves the page faults of lazy regions.
+/// A runtime that serves the page faults of lazy regions.
 ///
 /// ```swift
 /// let runtime = try FaultRuntime()
 /// let weights = try runtime.map(FileProvider("weights.bin"))
-/// let first = weights.load(fromByteOffset: 0, as: UInt32.self)   // reads the page that it is in, and nothing else
+/// let first = weights.load(fromByteOffset: 0, as: UInt32.self)  // requests the page of this value, and little more
 /// ```
 ///
-/// A runtime has threads of its own, which read faults from a userfaultfd and resolve them. It lives as long as it or
-/// one of its regions is held. All of it may be used from any thread.
+/// With the event loop, threads of the runtime's own read faults from a userfaultfd and resolve them. With `sigbus`
+/// and `sigsegv`, the thread that touched a page does so itself (``Delivery``). The runtime lives as long as the
+/// program holds it or one of its regions. All of its members may be used from any thread.
 ///
-/// After `fork(2)` regions belong to the parent: in the child their memory is not mapped, a touch is SIGSEGV, and `map`
-/// throws.
+/// After `fork(2)` the regions belong to the parent. In the child their memory is not mapped, so that a touch raises
+/// SIGSEGV, and ``map(_:options:)`` throws an error.
 public final class FaultRuntime: Sendable {
   private let engine: Engine
 
-  /// Opens the descriptors and starts the handler threads.
+  /// Makes a runtime: opens its descriptors and starts its handler threads.
   ///
-  /// Where the host allows no userfaultfd, and the configuration leaves everything to the runtime, regions are served
-  /// by ``Delivery/sigsegv``, which is said once (``FaultRuntimeConfiguration/onNotice``).
+  /// Where the host allows no userfaultfd, and the configuration insists neither on a delivery or a kind of
+  /// descriptor nor on system calls, the runtime serves its regions by ``Delivery/sigsegv``. It says so once
+  /// (``FaultRuntimeConfiguration/onNotice``). A seccomp filter that kills for `userfaultfd(2)` ends the program
+  /// here; ``HostReport`` finds such a filter without that risk.
   ///
-  /// Blocks for a few milliseconds at most, while it tries the ways to a userfaultfd and starts threads. May be called
-  /// from any thread, though not in a signal handler.
+  /// The call blocks for a few milliseconds at most, while the runtime tries the ways to a userfaultfd and starts
+  /// threads. It may be made from any thread, but not in a signal handler.
   ///
+  /// - Parameter configuration: how the runtime works. The defaults suit most programs.
   /// - Throws: ``FaultRuntimeError`` with the code
-  ///   - `invalidConfiguration` where a value is out of its range, or two of them contradict each other;
+  ///   - `invalidConfiguration` where a value is out of its range, or two values contradict each other;
   ///   - `userfaultfdUnavailable` where the host does not allow a userfaultfd that the configuration asks for, or the
-  ///     process has no descriptor left for it (it says what was tried and what would help);
-  ///   - `featureMissing` where the kernel cannot deliver faults by SIGBUS, which `auto` and `sigbus` want (Linux
-  ///     4.14);
+  ///     process may open no more descriptors. The error says what was tried and what would help;
+  ///   - `featureMissing` where the kernel cannot deliver faults by SIGBUS (as it can since Linux 4.14), which
+  ///     `sigbus` needs, and `auto` unless it serves system calls;
   ///   - `cannotStart` where descriptors, memory or threads are used up;
-  ///   - `cannotKeepCPUsAwake` where that was asked for and is not permitted.
+  ///   - `cannotKeepCPUsAwake` where the configuration asks for that, and the process may not do it or the kernel
+  ///     cannot.
   public init(_ configuration: FaultRuntimeConfiguration = FaultRuntimeConfiguration()) throws(FaultRuntimeError) {
     engine = try Engine(configuration)
   }
 
-  /// Maps a region that `provider` fills, as long as the provider says. Nothing is read yet.
+  /// Maps a region that `provider` fills, and whose length `provider` knows. No page is requested yet.
   ///
-  /// Blocks for a few system calls, and takes locks. O(open regions). May be called from any thread, though not in a
-  /// signal handler.
+  /// The call blocks for a few system calls, and takes locks. It takes O(open regions) time. It may be made from any
+  /// thread, but not in a signal handler.
   ///
   /// - Parameters:
   ///   - provider: produces the pages, and knows how many bytes there are.
-  ///   - options: how the region is mapped: its name, its access, how failures are retried, and the like.
+  ///   - options: the name of the region, its access, how failures are retried, and the like.
+  /// - Returns: A region that is open. It keeps the runtime alive.
   /// - Throws: ``FaultRuntimeError`` with the code
   ///   - `emptyRegion` where the provider has no bytes;
-  ///   - `requestTooLarge` where it wants requests of more than 1 GiB;
-  ///   - `providerForbidsDelivery` where the configuration says `sigbus` and the provider does not permit the faulting
-  ///     thread, or where the options have a timeout and the region would be served by `sigbus` or `sigsegv`;
-  ///   - `cannotMap` where the address space cannot be had;
+  ///   - `requestTooLarge` where the provider wants requests of more than 1 GiB;
+  ///   - `providerForbidsDelivery` where the configuration says `sigbus` and the provider does not permit the
+  ///     faulting thread, or where the options have a timeout and `sigbus` or `sigsegv` would serve the region;
+  ///   - `cannotMap` where there is no address space for the region;
   ///   - `cannotRegister` where the kernel refuses to report the region's faults;
-  ///   - `cannotStart` where a thread that the region needs cannot be had, or the handler of a signal;
+  ///   - `cannotStart` where a thread that the region needs cannot be started, or its signal handler cannot be
+  ///     installed;
   ///   - `forkedChild` in a forked child.
   public func map(
     _ provider: some SizedPageProvider, options: RegionOptions = RegionOptions()
@@ -61,16 +68,18 @@ public final class FaultRuntime: Sendable {
     try engine.map(provider, byteCount: provider.byteCount, options: options)
   }
 
-  /// Maps a region of `byteCount` bytes that `provider` fills. Nothing is read yet.
+  /// Maps a region of `byteCount` bytes that `provider` fills. No page is requested yet.
   ///
-  /// The memory is private to this process and reserves nothing, so a region may be far larger than the machine's
-  /// memory. Blocks for a few system calls, and takes locks. O(open regions). May be called from any thread, though not
-  /// in a signal handler.
+  /// The memory is private to this process and reserves nothing, so a region may be far larger than the memory of the
+  /// machine. The call blocks for a few system calls, and takes locks. It takes O(open regions) time. It may be made
+  /// from any thread, but not in a signal handler.
   ///
   /// - Parameters:
   ///   - provider: produces the pages.
-  ///   - byteCount: any length from 1. It is rounded up to whole pages; what is behind it in the last page is zero.
-  ///   - options: how the region is mapped: its name, its access, how failures are retried, and the like.
+  ///   - byteCount: the length in bytes, at least 1. The memory ends at a page boundary, and its bytes behind
+  ///     `byteCount` are zero.
+  ///   - options: the name of the region, its access, how failures are retried, and the like.
+  /// - Returns: A region that is open. It keeps the runtime alive.
   /// - Throws: ``FaultRuntimeError`` with the code `emptyRegion`, `requestTooLarge`, `providerForbidsDelivery`,
   ///   `cannotMap`, `cannotRegister`, `cannotStart` or `forkedChild`, for the reasons that ``map(_:options:)`` names.
   public func map(
@@ -79,26 +88,29 @@ public final class FaultRuntime: Sendable {
     try engine.map(provider, byteCount: byteCount, options: options)
   }
 
-  /// Which delivery a region over `provider` gets from ``map(_:options:)``, and why. Takes no lock; may be called from
-  /// any thread.
+  /// Returns the delivery that a region over `provider` gets from ``map(_:options:)``, and the reason.
+  ///
+  /// A delivery that the configuration names is the answer even where `map` throws an error, because the provider or
+  /// the timeout forbids that delivery. The method takes a lock, and may be called from any thread.
   public func deliveryChoice(
     for provider: some PageProvider, options: RegionOptions = RegionOptions()
   ) -> DeliveryChoice { engine.choose(for: provider, options: options) }
 
-  /// Which way to a userfaultfd the event loop took; without an event loop, which way the faulting threads' descriptor
-  /// came; nil where there is none. Takes a lock; may be called from any thread.
+  /// The kind of userfaultfd that the event loop has; without an event loop, the kind that the faulting threads have;
+  /// nil where the runtime has no userfaultfd. The property takes a lock and may be used from any thread.
   public var descriptor: DescriptorKind? { engine.descriptor }
 
-  /// The features that the kernel offers for this descriptor. Takes a lock; may be called from any thread.
+  /// The features that the kernel offers for this descriptor; empty where there is none. The property takes a lock
+  /// and may be used from any thread.
   public var availableFeatures: UserfaultfdFeatures { engine.availableFeatures }
 
-  /// Bytes in a page of this host.
+  /// The number of bytes in a page of this host.
   public var pageSize: Int { engine.pageSize.bytes }
 
-  /// Number of regions that are open. Takes a lock; may be called from any thread.
+  /// The number of regions that are open. The property takes no lock and may be used from any thread.
   public var regionCount: Int { engine.regionCount }
 
-  /// What has been done since the runtime was made. Takes a lock; may be called from any thread. The numbers are read
-  /// one after another, while others may be counting.
+  /// What the runtime has done since it was made. The numbers are read one after another, while other threads may be
+  /// counting. The property takes a lock and may be used from any thread.
   public var statistics: FaultStatistics { engine.statistics }
 }

@@ -1,4 +1,4 @@
-/// What a runtime has to have ready for the regions that it may be asked for.
+/// What a runtime has to have ready for the regions that the program may map.
 extension FaultRuntimeConfiguration {
   var wantsHandlers: Bool { wants(.eventLoop) }
 
@@ -10,7 +10,7 @@ extension FaultRuntimeConfiguration {
       ? AutomaticDelivery.deliveries(needsSystemCalls: needsSystemCalls).contains(delivery) : self.delivery == delivery
   }
 
-  /// Whether the runtime is free to serve regions without a userfaultfd, where none can be had.
+  /// Whether the runtime may serve regions without a userfaultfd where the host allows none.
   var doesWithoutDescriptor: Bool {
     let region = AutomaticDelivery(self, .refused(""), permitsFaultingThread: true, hasTimeout: false)
     return delivery == .auto && region.outcome.delivery != nil

@@ -1,7 +1,7 @@
 extension HostFacts {
-  /// What `auto` picks here, as `AutomaticDelivery` decides it.
+  /// Returns what `auto` picks on this host, as `AutomaticDelivery` decides it.
   ///
-  /// - Parameter servingSystemCalls: whether faults of the kernel's own have to be served, or those of user code only.
+  /// - Parameter servingSystemCalls: whether faults in system calls have to be served, or only those of user code.
   func pick(servingSystemCalls: Bool) -> HostPick {
     let (kind, descriptor) = descriptor(servingSystemCalls: servingSystemCalls)
     func outcome(permitsFaultingThread: Bool) -> AutomaticDelivery.Outcome {
@@ -16,7 +16,8 @@ extension HostFacts {
       descriptor: permitting.delivery == nil ? nil : kind, reason: permitting.reason)
   }
 
-  /// What comes of the ways to a userfaultfd, tried in the order in which a runtime tries them.
+  /// Returns the first kind of userfaultfd that the host allows, and the outcome of the ways, in the order in which a
+  /// runtime tries them.
   private func descriptor(servingSystemCalls: Bool) -> (DescriptorKind?, AutomaticDelivery.Descriptor) {
     var reasons: [String] = []
     for kind in DescriptorChoice.automatic.candidates(servingSystemCalls: servingSystemCalls) {

@@ -1,73 +1,82 @@
-/// What a host allows a program with lazy memory to do, why not more, and what would change that.
+/// What a host allows a program with lazy memory to do, what it forbids and why, and what would change that.
 ///
 /// ```swift
 /// let report = HostReport()
 /// if !report.autoWorks { print(report.userModeFaults.reason) }
+/// for way in report.ways {
+///   for finding in way.findings { print("\(way.kind): \(finding.text)", finding.remedies.first?.action ?? "") }
+/// }
 /// ```
 public struct HostReport: Hashable, Sendable {
-  /// A way to a userfaultfd.
+  /// One way to a userfaultfd, and whether it is open.
   public struct Way: Hashable, Sendable {
-    /// Which one.
+    /// The kind of userfaultfd that this way leads to.
     public let kind: DescriptorKind
     /// Whether this process gets a descriptor that way.
     public let isAvailable: Bool
-    /// What the kernel, or a filter before it, said; nil where the way is open, or where a filter kills whoever tries.
+    /// The error of the kernel, or of a seccomp filter in front of it; nil where the way is open, and where a filter
+    /// kills the process that tries.
     public let errno: KernelErrno?
-    /// Why it is closed, what weighs most first; empty where it is open.
+    /// The reasons why the way is closed, the most important one first; empty where the way is open.
     public let findings: [Finding]
   }
 
-  /// A reason for which a way is closed.
+  /// A reason why a way to a userfaultfd is closed.
   public struct Finding: Hashable, Sendable {
-    /// What kind of reason it is.
+    /// The kind of reason.
     public let cause: HostCause
-    /// What it is here, in one line.
+    /// What the cause means on this host, in one line.
     public let text: String
-    /// What would help against it, the least first. Where several findings are of rights, one of them is enough.
+    /// What would help against the cause, the smallest step first. Where several findings of one way are about
+    /// missing rights, the remedy for one of them is enough.
     public let remedies: [HostRemedy]
   }
 
-  /// What the kernel calls itself, such as `6.18.44`.
+  /// The release of the kernel, as `uname(2)` tells it, such as `6.18.44`.
   public let kernelRelease: String
-  /// The architecture, as the kernel calls it.
+  /// The architecture, as `uname(2)` tells it, such as `x86_64`.
   public let architecture: String
-  /// Bytes in a page.
+  /// The number of bytes in a page.
   public let pageSize: Int
-  /// Whether the kernel is gVisor's.
+  /// Whether the kernel is gVisor.
   public let isGVisor: Bool
-  /// Whether a hypervisor says that it is there; nil where the processor cannot say. On a virtual machine it costs more to wake
-  /// a thread on another CPU, which is what ``HandlerPlacement`` is about.
+  /// Whether the host is a virtual machine, as far as its hypervisor shows itself; nil where the processor cannot
+  /// say. On a virtual machine it takes longer to wake a thread on another CPU; ``HandlerPlacement`` avoids that.
   public let isVirtualMachine: Bool?
-  /// Whether this looks like a container.
+  /// Whether the process seems to run in a container.
   public let isContainer: Bool
-  /// The effective user of this process.
+  /// The number of the process's effective user.
   public let user: UInt32
-  /// Whether this process has a `CAP_SYS_PTRACE` that the kernel counts for userfaultfd.
+  /// Whether the process has `CAP_SYS_PTRACE` in the initial user namespace, which is the one that counts for
+  /// userfaultfd.
   public let hasPtraceCapability: Bool
   /// Whether a seccomp filter is in force, whatever it forbids; nil where the kernel does not say.
   public let hasSeccompFilter: Bool?
-  /// Whether `no_new_privs` is set, which keeps programs that are started from gaining rights; nil where the kernel does not say.
+  /// Whether `no_new_privs` is set, which keeps a program that the process starts from gaining rights; nil where the
+  /// kernel does not say.
   public let hasNoNewPrivileges: Bool?
-  /// What a userfaultfd can do here, bit by bit.
+  /// The features of userfaultfd, bit by bit, and whether this kernel has them.
   public let features: [HostFeature]
-  /// All ways to a userfaultfd, open or not.
+  /// All ways to a userfaultfd, whether they are open or closed.
   public let ways: [Way]
   /// Settings and limits that a program may meet.
   public let limits: HostLimits
-  /// Those of the limits that will bite, each in one line.
+  /// The limits that a program is likely to meet on this host, each in one line.
   public let warnings: [String]
   /// What ``Delivery/auto`` does for faults of user code.
   public let userModeFaults: HostPick
-  /// What it does where system calls have to be served (``FaultRuntimeConfiguration/needsSystemCalls``).
+  /// What ``Delivery/auto`` does where system calls have to be served
+  /// (``FaultRuntimeConfiguration/needsSystemCalls``).
   public let kernelModeFaults: HostPick
 
-  /// Whether a runtime with ``Delivery/auto`` can be made here, with system calls served or without.
+  /// Whether a runtime with ``Delivery/auto`` can be made here, with or without service for system calls.
   public var autoWorks: Bool { userModeFaults.delivery != nil || kernelModeFaults.delivery != nil }
 
   /// Looks at the host, as this process sees it.
   ///
-  /// Every way to a userfaultfd is tried for real, by a child that lives for a few system calls, because a filter may kill whoever
-  /// tries. Nothing is changed, and no descriptor is kept. Blocks for some milliseconds; may be called on any thread.
+  /// The report tries every way to a userfaultfd for real, each in a child process that lives for a few system calls,
+  /// because a seccomp filter may kill the process that tries. It changes nothing and keeps no descriptor. The call
+  /// blocks for some milliseconds, and may be made from any thread.
   public init() { self.init(HostFacts.ofThisHost()) }
 
   init(_ facts: HostFacts) {

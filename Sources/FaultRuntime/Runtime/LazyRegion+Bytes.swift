@@ -1,20 +1,30 @@
-/// Plain access: a page that is not there is a fault, as with a pointer, and one that cannot be had is a signal.
+/// Plain access. As with a pointer, a page that is not resident is a fault, and a page that cannot be produced is a
+/// signal.
 extension LazyRegion {
-  /// Calls `body` with the bytes of the region, for reading. Touch one, and it is there.
+  /// Calls `body` with the bytes of the region, for reading. A page that is not resident comes when it is touched.
   ///
-  /// For a region that is stored in a class, an actor or a global variable, whose ``bytes`` the compiler does not let
-  /// out of the object. The region stays open meanwhile: ``close()`` waits for `body`, as long as
-  /// ``FaultRuntimeConfiguration/closeTimeout``, and so it does for itself where `body` calls it.
+  /// ```swift
+  /// let sum = region.withBytes { bytes in
+  ///   (0..<bytes.byteCount).reduce(0) { $0 + Int(bytes.load(fromByteOffset: $1, as: UInt8.self)) }
+  /// }
+  /// ```
   ///
-  /// May be called from any thread. Takes a lock before and after `body`, which itself blocks at a page that is not
-  /// resident, as long as the provider takes. A page that cannot be had raises a signal;
-  /// `withResident(_:_:)` throws in its place. Leave `body` by
-  /// returning or throwing: whoever leaves it with `longjmp(3)` leaves the region held.
+  /// Use this method where the region is stored in a class, an actor or a global variable: there the compiler does
+  /// not let ``bytes`` leave the object. The region stays open while `body` runs. ``close()`` waits for `body`, but
+  /// no longer than ``FaultRuntimeConfiguration/closeTimeout``; after that, a touch raises SIGSEGV. A `body` that
+  /// calls `close()` itself waits for itself until that time is up.
   ///
-  /// Traps after ``close()``, and in a forked child.
+  /// The method may be called from any thread, and takes a lock before and after `body`. A touch in `body` blocks at
+  /// a page that is not resident, as long as the provider takes. A page that cannot be produced raises a signal;
+  /// `withResident(_:_:)` throws an error instead. Leave `body` by returning or throwing. A thread that leaves it
+  /// with `longjmp(3)` leaves the region held, so that `close()` waits until its timeout.
   ///
-  /// - Parameter body: gets the bytes. The span is valid during the call only.
-  /// - Throws: what `body` throws, and nothing else.
+  /// The method traps in a forked child, and from the moment that ``close()`` is called. A thread that is inside this
+  /// method or ``withMutableBytes(_:)`` of the same region may still call it.
+  ///
+  /// - Parameter body: receives the bytes. The span is valid during the call only.
+  /// - Returns: What `body` returns.
+  /// - Throws: What `body` throws, and nothing else.
   public func withBytes<Result: ~Copyable, Failure: Error>(
     _ body: (RawSpan) throws(Failure) -> Result
   ) throws(Failure) -> Result {
@@ -23,15 +33,21 @@ extension LazyRegion {
     return try body(unsafe RawSpan(_unsafeBytes: UnsafeRawBufferPointer(addresses)))
   }
 
-  /// Calls `body` with the bytes of the region, for reading and writing; otherwise as ``withBytes(_:)``.
+  /// Calls `body` with the bytes of the region, for reading and writing. Otherwise it does the same as
+  /// ``withBytes(_:)``.
   ///
-  /// Several threads may be in here at a time. The program sees to it that no two of them use the same bytes while one
-  /// of them writes, as with all memory that threads share.
+  /// ```swift
+  /// region.withMutableBytes { $0.storeBytes(of: 7, toByteOffset: 0, as: UInt32.self) }
+  /// ```
   ///
-  /// Traps after ``close()``, in a forked child, and where the region was mapped read-only.
+  /// Several threads may be inside `body` at the same time. As with all memory that threads share, the program must
+  /// see to it that no thread uses bytes while another one writes them.
   ///
-  /// - Parameter body: gets the bytes. The span is valid during the call only.
-  /// - Throws: what `body` throws, and nothing else.
+  /// The method traps where the region was mapped read-only, and for the reasons that ``withBytes(_:)`` names.
+  ///
+  /// - Parameter body: receives the bytes. The span is valid during the call only.
+  /// - Returns: What `body` returns.
+  /// - Throws: What `body` throws, and nothing else.
   public func withMutableBytes<Result: ~Copyable, Failure: Error>(
     _ body: (inout MutableRawSpan) throws(Failure) -> Result
   ) throws(Failure) -> Result {
@@ -42,32 +58,34 @@ extension LazyRegion {
     return try body(&bytes)
   }
 
-  /// The value whose bytes begin at `offset`; it need not be aligned.
+  /// Returns the value whose bytes begin at `offset`, which need not be aligned.
   ///
-  /// May be called from any thread. Takes no lock. Blocks at a page that is not resident, as long as the provider
-  /// takes; one that cannot be had raises a signal. ``read(_:as:)`` throws in its place.
+  /// The method may be called from any thread and takes no lock. It blocks at a page that is not resident, as long as
+  /// the provider takes. A page that cannot be produced raises a signal; ``read(_:as:)`` throws an error instead.
   ///
-  /// Traps where the value is not wholly within `0..<byteCount`, as a span does, and after ``close()``. Closing the
-  /// region on another thread at the same time makes it SIGSEGV.
+  /// The method traps where the value is not wholly within `0..<byteCount`, and after ``close()``. If another thread
+  /// closes the region at the same time, the access can raise SIGSEGV.
   ///
   /// - Parameters:
   ///   - offset: where the value begins, in bytes from the start of the region.
-  ///   - type: what to read.
+  ///   - type: the type of the value.
+  /// - Returns: The value, in the byte order of the machine.
   @inlinable
   public func load<Value: RegionScalar>(fromByteOffset offset: Int, as type: Value.Type) -> Value {
     bytes.load(fromByteOffset: offset, as: type)
   }
 
-  /// Puts a value at `offset`; it need not be aligned.
+  /// Stores a value at `offset`, which need not be aligned.
   ///
-  /// May be called from any thread. Takes no lock. Blocks at a page that is not resident, as long as the provider
-  /// takes; one that cannot be had raises a signal. ``write(_:as:at:)`` throws in its place.
+  /// The method may be called from any thread and takes no lock. It blocks at a page that is not resident, as long as
+  /// the provider takes. A page that cannot be produced raises a signal; ``write(_:as:at:)`` throws an error instead.
   ///
-  /// Traps where the value would not be wholly within `0..<byteCount`, where the region was mapped read-only, and after
-  /// ``close()``. Closing the region on another thread at the same time makes it SIGSEGV.
+  /// The method traps where the value would not be wholly within `0..<byteCount`, where the region was mapped
+  /// read-only, and after ``close()``. If another thread closes the region at the same time, the access can raise
+  /// SIGSEGV.
   ///
   /// - Parameters:
-  ///   - value: what to write.
+  ///   - value: the value to store, in the byte order of the machine.
   ///   - offset: where the value begins, in bytes from the start of the region.
   @inlinable
   public func store<Value: RegionScalar>(_ value: Value, toByteOffset offset: Int) {
@@ -81,12 +99,12 @@ extension LazyRegion {
 }
 
 extension LazyRegion {
-  /// What is pinned: nothing has to stay where it is.
+  /// The range of these pins. It is empty: the region has to stay open, but no page has to stay resident.
   private static let noBytes = 0..<0
 
-  /// Keeps the region open until `holders.unpin(noBytes)`.
+  /// Keeps the region open until the same thread calls `holders.unpin(noBytes)`.
   private func hold() {
-    // The lock may be one that a thread of the parent held.
+    // In a forked child the lock may be held for ever, by a thread that exists in the parent only.
     precondition(
       core.isInOwnerProcess, "LazyRegion '\(name)' belongs to the process that this one was forked from")
     precondition(holders.pin(Self.noBytes), "LazyRegion '\(name)' was closed")
@@ -96,7 +114,7 @@ extension LazyRegion {
     precondition(core.isWritable, "LazyRegion '\(name)' is read-only: map it with RegionOptions(access: .readWrite)")
   }
 
-  /// Where the bytes are. Only while something keeps the region open.
+  /// The memory of the region. The caller must keep the region open while it uses the buffer.
   private var addresses: UnsafeMutableRawBufferPointer {
     unsafe UnsafeMutableRawBufferPointer(
       start: UnsafeMutableRawPointer(bitPattern: core.range.start), count: core.byteCount)

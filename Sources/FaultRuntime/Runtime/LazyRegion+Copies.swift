@@ -1,15 +1,16 @@
-/// Copies: what cannot be had is an error instead of a signal.
+/// Copies. A page that cannot be produced is an error instead of a signal.
 extension LazyRegion {
-  /// Copies bytes from the region, making their pages resident.
+  /// Copies bytes from the region into `buffer`, making their pages resident.
   ///
-  /// Blocks as ``prefetch(_:)`` does, and may be called from the same threads. Takes a lock for each MiB.
+  /// The method blocks as ``prefetch(_:)`` does, and may be called from the same threads. It takes locks for each
+  /// MiB.
   ///
   /// - Parameters:
-  ///   - buffer: receives as many bytes as it has.
-  ///   - offset: where the bytes start, in bytes from the start of the region.
+  ///   - buffer: receives as many bytes as it has room for.
+  ///   - offset: where the bytes begin, in bytes from the start of the region.
   /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
-  ///   `prefetchFromProvider` or `pageFailed`. The buffer then has the pages before the one that failed, as far as they
-  ///   go in steps of 1 MiB.
+  ///   `prefetchFromProvider` or `pageFailed`, for the reasons that ``prefetch(_:)`` names. The method copies in
+  ///   steps of 1 MiB. If one fails, the buffer has the bytes of the steps before that one.
   public func read(into buffer: inout MutableRawSpan, at offset: Int = 0) throws(FaultRuntimeError) {
     var failure: FaultRuntimeError?
     unsafe buffer.withUnsafeMutableBytes { bytes in
@@ -22,9 +23,11 @@ extension LazyRegion {
     if let failure { throw failure }
   }
 
-  /// The bytes of a range, in an array of their own; otherwise as ``read(into:at:)-(MutableRawSpan,_)``.
+  /// Returns the bytes of a range in a new array. Otherwise it does the same as
+  /// ``read(into:at:)-(MutableRawSpan,_)``.
   ///
   /// - Parameter range: offsets in bytes, within `0..<byteCount`.
+  /// - Returns: A copy of the bytes.
   /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
   ///   `prefetchFromProvider` or `pageFailed`.
   public func read(_ range: Range<Int>) throws(FaultRuntimeError) -> [UInt8] {
@@ -32,16 +35,18 @@ extension LazyRegion {
     return try copies(of: range, as: UInt8.self)
   }
 
-  /// The values of a range, in an array of their own; otherwise as ``read(into:at:)-(MutableRawSpan,_)``. They need not
-  /// be aligned.
+  /// Returns the values of a range in a new array. They need not be aligned in the region. Otherwise it does the same
+  /// as ``read(into:at:)-(MutableRawSpan,_)``.
   ///
   /// ```swift
-  /// let row = try matrix.read(0..<4096, as: Float.self)   // 1024 of them
+  /// let row = try matrix.read(0..<4096, as: Float.self)  // 1024 values
   /// ```
   ///
   /// - Parameters:
-  ///   - range: offsets in bytes, within `0..<byteCount`. Traps where it is not a whole number of values.
-  ///   - type: what the bytes are.
+  ///   - range: offsets in bytes, within `0..<byteCount`. The method traps where the range does not hold a whole
+  ///     number of values.
+  ///   - type: the type of the values.
+  /// - Returns: A copy of the values, in the byte order of the machine.
   /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
   ///   `prefetchFromProvider` or `pageFailed`.
   public func read<Value: RegionScalar>(
@@ -73,8 +78,10 @@ extension LazyRegion {
     return values
   }
 
-  /// As ``read(into:at:)-(MutableRawSpan,_)``, into memory behind a pointer, which must not be lazy memory that the
-  /// calling thread serves.
+  /// Copies bytes from the region into memory behind a pointer. Otherwise it does the same as
+  /// ``read(into:at:)-(MutableRawSpan,_)``.
+  ///
+  /// The buffer must not be lazy memory whose faults the calling thread serves.
   ///
   /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
   ///   `prefetchFromProvider` or `pageFailed`.
@@ -88,19 +95,18 @@ extension LazyRegion {
     }
   }
 
-  /// Copies bytes into the region, whose pages become resident: those that are overwritten whole are asked for all the
-  /// same.
+  /// Copies bytes into the region, making their pages resident. The provider is asked for a missing page even where
+  /// all of the page is overwritten.
   ///
-  /// Blocks as ``prefetch(_:)`` does, and may be called from the same threads. Takes a lock for each MiB.
-  ///
-  /// Traps where the region was mapped read-only.
+  /// The method blocks as ``prefetch(_:)`` does, and may be called from the same threads. It takes locks for each
+  /// MiB. It traps where the region was mapped read-only.
   ///
   /// - Parameters:
-  ///   - bytes: what to write.
-  ///   - offset: where it goes, in bytes from the start of the region.
+  ///   - bytes: the bytes to write.
+  ///   - offset: where they go, in bytes from the start of the region.
   /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
-  ///   `prefetchFromProvider` or `pageFailed`. The region then has what goes before the page that failed, in steps of 1
-  ///   MiB.
+  ///   `prefetchFromProvider` or `pageFailed`, for the reasons that ``prefetch(_:)`` names. The method copies in
+  ///   steps of 1 MiB. If one fails, the region has the bytes of the steps before that one.
   public func write(_ bytes: RawSpan, at offset: Int = 0) throws(FaultRuntimeError) {
     requireWritable()
     for piece in try pieces(bytes.byteCount, from: offset) {
@@ -111,7 +117,7 @@ extension LazyRegion {
     }
   }
 
-  /// As ``write(_:at:)-(RawSpan,_)``, from an array.
+  /// Copies the bytes of an array into the region. Otherwise it does the same as ``write(_:at:)-(RawSpan,_)``.
   ///
   /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
   ///   `prefetchFromProvider` or `pageFailed`.
@@ -119,11 +125,16 @@ extension LazyRegion {
     try unsafe write(bytes.span.bytes, at: offset)
   }
 
-  /// As ``write(_:at:)-(RawSpan,_)``, from an array of values. They need not be aligned.
+  /// Copies an array of values into the region. They need not be aligned there. Otherwise it does the same as
+  /// ``write(_:at:)-(RawSpan,_)``.
+  ///
+  /// ```swift
+  /// try matrix.write([1.5, 2.5], as: Float.self, at: 4096)
+  /// ```
   ///
   /// - Parameters:
-  ///   - values: what to write.
-  ///   - type: what they are, which also says how many bytes each has.
+  ///   - values: the values to write, in the byte order of the machine.
+  ///   - type: the type of the values, which says how many bytes each one takes.
   ///   - offset: where the first one goes, in bytes from the start of the region.
   /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
   ///   `prefetchFromProvider` or `pageFailed`.
@@ -133,7 +144,8 @@ extension LazyRegion {
     try unsafe write(values.span.bytes, at: offset)
   }
 
-  /// `byteCount` bytes from `offset` on, in steps that bound how much is prefetched before the first byte is copied.
+  /// Returns `byteCount` bytes from `offset` on in steps, which bound how much is prefetched before the first byte is
+  /// copied.
   private func pieces(_ byteCount: Int, from offset: Int) throws(FaultRuntimeError) -> [Range<Int>] {
     let (end, overflows) = offset.addingReportingOverflow(byteCount)
     guard offset >= 0, !overflows, end <= self.byteCount else {
@@ -144,7 +156,7 @@ extension LazyRegion {
 
   private static let copyByteCount = 1 << 20
 
-  /// Copies whole pages, also of the last one behind the exact end of the region.
+  /// Copies whole pages. The bytes behind the exact end of the region are zero in the buffer.
   func copyPages(_ offset: Int, into buffer: UnsafeMutableRawBufferPointer) throws(FaultRuntimeError) {
     unsafe buffer.initializeMemory(as: UInt8.self, repeating: 0)
     let count = min(buffer.count, byteCount - offset)

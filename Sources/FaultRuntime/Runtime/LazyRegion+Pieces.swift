@@ -1,25 +1,36 @@
 internal import CUFFD
 
 extension LazyRegion {
-  /// Reads a range in pieces through a buffer, and leaves pages that are missing as they are: for data that is passed
-  /// on once (`write(2)` to a socket, a checksum, a copy) and should not take memory afterwards.
+  /// Reads a range in pieces through a buffer, and leaves missing pages missing. Use it for data that is passed on
+  /// once (`write(2)` to a socket, a checksum, a copy) and should not take memory afterwards.
   ///
-  /// Pages that are there are copied, written ones with what was written. For the others the provider is asked, as for
-  /// a fault, but its answer goes into the buffer only; nothing keeps it from being asked for the same page by a fault
-  /// at that moment. For the other direction, `read(2)` into a buffer and `write(_:at:)`: what is written has to be
-  /// resident.
+  /// ```swift
+  /// var sum: UInt64 = 0
+  /// try region.forEachPiece(of: 0..<region.byteCount) { bytes, _ in
+  ///   for index in 0..<bytes.byteCount { sum += UInt64(bytes.load(fromByteOffset: index, as: UInt8.self)) }
+  /// }
+  /// ```
   ///
-  /// Blocks as long as the provider takes, at most the region's timeout for each request. Allocates one buffer, and
-  /// takes locks. May be called from any thread but those on which ``prefetch(_:)`` is an error.
+  /// Pages that are resident are copied, with what the program has written to them. For each missing page the
+  /// provider is asked as for a fault, but its answer goes into the buffer only. If another thread touches the page
+  /// at that moment, the provider is asked twice. There is no counterpart for writing, because written pages have to
+  /// be resident: call `read(2)` with a buffer of your own, and then ``write(_:at:)-(RawSpan,_)``.
+  ///
+  /// The method blocks as long as the provider takes, and no longer than the region's timeout for each request. It
+  /// allocates one buffer, and takes locks. It may be called from any thread of the program, but not in a signal
+  /// handler. From a provider or a hook, it is an error on the region's handler thread, and on a thread of the pool
+  /// (with `sigsegv`, only where the pool would have to do the work).
   ///
   /// - Parameters:
-  ///   - range: offsets in bytes, within `0..<byteCount`.
-  ///   - pieceByteCount: the most that one piece has; at least 1, or it traps. It is rounded up to whole pages.
-  ///   - body: gets each piece in turn, and where it starts in the region; it throws nothing, or ``FaultRuntimeError``.
-  ///     The span is valid during the call only. Only the first and the last piece may be shorter.
+  ///   - range: offsets in bytes, within `0..<byteCount`. An empty range does nothing.
+  ///   - pieceByteCount: the largest number of bytes in one piece. It is rounded up to whole pages. The method traps
+  ///     where it is less than 1.
+  ///   - body: receives each piece in turn, and the offset in the region where the piece begins. It throws nothing,
+  ///     or ``FaultRuntimeError``. The span is valid during the call only. Only the first and the last piece may be
+  ///     shorter than the others.
   /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
-  ///   `prefetchFromProvider`, `pageFailed`, or `cannotMap` where there is no memory for the buffer; or what `body`
-  ///   throws.
+  ///   `prefetchFromProvider` or `pageFailed`, for the reasons that ``prefetch(_:)`` names; with the code `cannotMap`
+  ///   where there is no memory for the buffer; or what `body` throws.
   public func forEachPiece(
     of range: Range<Int>, byteCount pieceByteCount: Int = 1 << 20,
     _ body: (RawSpan, Int) throws(FaultRuntimeError) -> Void
@@ -29,11 +40,11 @@ extension LazyRegion {
     while let piece = try pieces.next() { try body(pieces.bytes(of: piece), piece.lowerBound) }
   }
 
-  /// As the other `forEachPiece(of:byteCount:_:)`, for a `body` that throws anything.
+  /// Does the same as the other `forEachPiece(of:byteCount:_:)`, for a `body` that throws any error.
   ///
   /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
-  ///   `prefetchFromProvider`, `pageFailed`, or `cannotMap` where there is no memory for the buffer; or what `body`
-  ///   throws.
+  ///   `prefetchFromProvider` or `pageFailed`; with the code `cannotMap` where there is no memory for the buffer; or
+  ///   what `body` throws.
   public func forEachPiece(
     of range: Range<Int>, byteCount pieceByteCount: Int = 1 << 20, _ body: (RawSpan, Int) throws -> Void
   ) throws {
@@ -42,11 +53,11 @@ extension LazyRegion {
     while let piece = try pieces.next() { try body(pieces.bytes(of: piece), piece.lowerBound) }
   }
 
-  /// As `forEachPiece(of:byteCount:_:)`, with a pointer, for `write(2)` and the like.
+  /// Does the same as `forEachPiece(of:byteCount:_:)`, with a pointer for `write(2)` and the like.
   ///
   /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
-  ///   `prefetchFromProvider`, `pageFailed`, or `cannotMap` where there is no memory for the buffer; or what `body`
-  ///   throws.
+  ///   `prefetchFromProvider` or `pageFailed`; with the code `cannotMap` where there is no memory for the buffer; or
+  ///   what `body` throws.
   @unsafe
   public func forEachUnsafePiece(
     of range: Range<Int>, byteCount pieceByteCount: Int = 1 << 20,
@@ -57,11 +68,11 @@ extension LazyRegion {
     while let piece = try pieces.next() { try unsafe body(pieces.unsafeBytes(of: piece), piece.lowerBound) }
   }
 
-  /// As the other `forEachUnsafePiece(of:byteCount:_:)`, for a `body` that throws anything.
+  /// Does the same as the other `forEachUnsafePiece(of:byteCount:_:)`, for a `body` that throws any error.
   ///
   /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
-  ///   `prefetchFromProvider`, `pageFailed`, or `cannotMap` where there is no memory for the buffer; or what `body`
-  ///   throws.
+  ///   `prefetchFromProvider` or `pageFailed`; with the code `cannotMap` where there is no memory for the buffer; or
+  ///   what `body` throws.
   @unsafe
   public func forEachUnsafePiece(
     of range: Range<Int>, byteCount pieceByteCount: Int = 1 << 20,
@@ -80,7 +91,7 @@ private struct RegionPieces: ~Copyable {
   /// The pages that hold the range.
   private let pages: Range<Int>
   private let step: Int
-  /// Where the piece in the buffer starts, and the next one.
+  /// The offset of the pages that the buffer holds, and that of the next piece.
   private var start: Int
   private var nextStart: Int
 
@@ -96,7 +107,7 @@ private struct RegionPieces: ~Copyable {
     nextStart = start
   }
 
-  /// Reads the next piece. Its offsets in the region; nil where there is none.
+  /// Reads the next piece into the buffer. Returns its offsets in the region; nil where no piece is left.
   mutating func next() throws(FaultRuntimeError) -> Range<Int>? {
     guard nextStart < pages.upperBound else { return nil }
     start = nextStart
@@ -105,7 +116,7 @@ private struct RegionPieces: ~Copyable {
     return range.clamped(to: start..<nextStart)
   }
 
-  /// Valid until the next piece is read.
+  /// Returns the bytes of a piece that ``next()`` returned. They are valid until the next piece is read.
   @unsafe
   func unsafeBytes(of piece: Range<Int>) -> UnsafeRawBufferPointer {
     unsafe reader.unsafeBytes((piece.lowerBound - start)..<(piece.upperBound - start))

@@ -1,21 +1,29 @@
-/// Access that cannot fault: pages are brought first, and what cannot be had is an error instead of a signal.
+/// Access that cannot fault. The pages are brought first, and a page that cannot be produced is an error instead of a
+/// signal.
 extension LazyRegion {
-  /// Makes the pages that hold `range` resident, and calls `body` with the bytes, which cannot fault meanwhile.
+  /// Makes the pages that hold `range` resident, and calls `body` with the bytes. No access to them faults while
+  /// `body` runs.
   ///
-  /// Nothing that the runtime does takes the pages away while `body` runs: ``close()`` waits for it, as long as
-  /// ``FaultRuntimeConfiguration/closeTimeout``. What the program does to the memory itself (`MADV_DONTNEED`, `munmap`)
-  /// is its own business.
+  /// ```swift
+  /// let magic = try region.withResident(0..<4) { bytes in bytes.load(fromByteOffset: 0, as: UInt32.self) }
+  /// ```
   ///
-  /// Blocks as ``prefetch(_:)`` does, and may be called from the same threads; takes a lock before and after `body`.
-  /// Several threads may do this at a time, for the same pages too. A `close()` from inside `body` waits for nobody but
-  /// itself, until its time is up.
+  /// While `body` runs, the runtime takes none of these pages away. ``close()`` waits for `body`, but no longer than
+  /// ``FaultRuntimeConfiguration/closeTimeout``; after that it takes the memory away all the same. The runtime does
+  /// not protect `body` from a program that discards or unmaps pages itself (`MADV_DONTNEED`, `munmap`).
+  ///
+  /// The method blocks as ``prefetch(_:)`` does, and may be called from the same threads. It takes a lock before and
+  /// after `body`. Several threads may be inside `body` at the same time, for the same pages too. A `body` that calls
+  /// `close()` waits for itself until the timeout. From the moment that `close()` is called, this method throws
+  /// `regionClosed` on every thread, even inside `body`.
   ///
   /// - Parameters:
   ///   - range: offsets in bytes, within `0..<byteCount`.
-  ///   - body: gets the bytes of the range; it throws nothing, or ``FaultRuntimeError``. The span is valid during the
-  ///     call only.
+  ///   - body: receives the bytes of the range. It throws nothing, or ``FaultRuntimeError``. The span is valid during
+  ///     the call only.
+  /// - Returns: What `body` returns.
   /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
-  ///   `prefetchFromProvider` or `pageFailed`, or what `body` throws.
+  ///   `prefetchFromProvider` or `pageFailed`, for the reasons that ``prefetch(_:)`` names; or what `body` throws.
   public func withResident<Result: ~Copyable>(
     _ range: Range<Int>, _ body: (RawSpan) throws(FaultRuntimeError) -> Result
   ) throws(FaultRuntimeError) -> Result {
@@ -24,10 +32,10 @@ extension LazyRegion {
     return try body(unsafe RawSpan(_unsafeBytes: UnsafeRawBufferPointer(bytes)))
   }
 
-  /// As the other `withResident(_:_:)`, for a `body` that throws anything.
+  /// Does the same as the other `withResident(_:_:)`, for a `body` that throws any error.
   ///
   /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
-  ///   `prefetchFromProvider` or `pageFailed`, or what `body` throws.
+  ///   `prefetchFromProvider` or `pageFailed`; or what `body` throws.
   public func withResident<Result: ~Copyable>(
     _ range: Range<Int>, _ body: (RawSpan) throws -> Result
   ) throws -> Result {
@@ -36,15 +44,16 @@ extension LazyRegion {
     return try body(unsafe RawSpan(_unsafeBytes: UnsafeRawBufferPointer(bytes)))
   }
 
-  /// As `withResident(_:_:)`, for writing as well.
+  /// Makes the pages that hold `range` resident, and calls `body` with the bytes, for reading and writing. Otherwise
+  /// it does the same as `withResident(_:_:)`.
   ///
-  /// Several threads may be in here at a time. The program sees to it that no two of them use the same bytes while one
-  /// of them writes.
+  /// Several threads may be inside `body` at the same time. The program must see to it that no thread uses bytes
+  /// while another one writes them.
   ///
-  /// Traps where the region was mapped read-only.
+  /// The method traps where the region was mapped read-only.
   ///
   /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
-  ///   `prefetchFromProvider` or `pageFailed`, or what `body` throws.
+  ///   `prefetchFromProvider` or `pageFailed`; or what `body` throws.
   public func withMutableResident<Result: ~Copyable>(
     _ range: Range<Int>, _ body: (inout MutableRawSpan) throws(FaultRuntimeError) -> Result
   ) throws(FaultRuntimeError) -> Result {
@@ -55,12 +64,12 @@ extension LazyRegion {
     return try body(&bytes)
   }
 
-  /// As the other `withMutableResident(_:_:)`, for a `body` that throws anything.
+  /// Does the same as the other `withMutableResident(_:_:)`, for a `body` that throws any error.
   ///
-  /// Traps where the region was mapped read-only.
+  /// The method traps where the region was mapped read-only.
   ///
   /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
-  ///   `prefetchFromProvider` or `pageFailed`, or what `body` throws.
+  ///   `prefetchFromProvider` or `pageFailed`; or what `body` throws.
   public func withMutableResident<Result: ~Copyable>(
     _ range: Range<Int>, _ body: (inout MutableRawSpan) throws -> Result
   ) throws -> Result {
@@ -73,14 +82,15 @@ extension LazyRegion {
 
   // MARK: Pointers
 
-  /// As `withResident(_:_:)`, with a pointer: safe to hand to `read(2)`, `write(2)`, `io_uring` and the like, whether
-  /// or not system calls are served.
+  /// Does the same as `withResident(_:_:)`, with a pointer. The pointer can be passed to `read(2)`, `write(2)`,
+  /// `io_uring` and the like, whether or not the runtime serves system calls.
   ///
   /// - Parameters:
   ///   - range: offsets in bytes, within `0..<byteCount`.
-  ///   - body: gets the bytes of the range. The buffer is valid during the call only.
+  ///   - body: receives the bytes of the range. The buffer is valid during the call only.
+  /// - Returns: What `body` returns.
   /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
-  ///   `prefetchFromProvider` or `pageFailed`, or what `body` throws.
+  ///   `prefetchFromProvider` or `pageFailed`; or what `body` throws.
   @unsafe
   public func withUnsafeResident<Result: ~Copyable>(
     _ range: Range<Int>, _ body: (UnsafeRawBufferPointer) throws(FaultRuntimeError) -> Result
@@ -90,10 +100,10 @@ extension LazyRegion {
     return try unsafe body(UnsafeRawBufferPointer(bytes))
   }
 
-  /// As the other `withUnsafeResident(_:_:)`, for a `body` that throws anything.
+  /// Does the same as the other `withUnsafeResident(_:_:)`, for a `body` that throws any error.
   ///
   /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
-  ///   `prefetchFromProvider` or `pageFailed`, or what `body` throws.
+  ///   `prefetchFromProvider` or `pageFailed`; or what `body` throws.
   @unsafe
   public func withUnsafeResident<Result: ~Copyable>(
     _ range: Range<Int>, _ body: (UnsafeRawBufferPointer) throws -> Result
@@ -103,12 +113,12 @@ extension LazyRegion {
     return try unsafe body(UnsafeRawBufferPointer(bytes))
   }
 
-  /// As `withUnsafeResident(_:_:)`, for writing as well.
+  /// Does the same as `withUnsafeResident(_:_:)`, for reading and writing.
   ///
-  /// Traps where the region was mapped read-only.
+  /// The method traps where the region was mapped read-only.
   ///
   /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
-  ///   `prefetchFromProvider` or `pageFailed`, or what `body` throws.
+  ///   `prefetchFromProvider` or `pageFailed`; or what `body` throws.
   @unsafe
   public func withUnsafeMutableResident<Result: ~Copyable>(
     _ range: Range<Int>, _ body: (UnsafeMutableRawBufferPointer) throws(FaultRuntimeError) -> Result
@@ -119,12 +129,12 @@ extension LazyRegion {
     return try unsafe body(bytes)
   }
 
-  /// As the other `withUnsafeMutableResident(_:_:)`, for a `body` that throws anything.
+  /// Does the same as the other `withUnsafeMutableResident(_:_:)`, for a `body` that throws any error.
   ///
-  /// Traps where the region was mapped read-only.
+  /// The method traps where the region was mapped read-only.
   ///
   /// - Throws: ``FaultRuntimeError`` with the code `rangeOutOfBounds`, `regionClosed`, `forkedChild`,
-  ///   `prefetchFromProvider` or `pageFailed`, or what `body` throws.
+  ///   `prefetchFromProvider` or `pageFailed`; or what `body` throws.
   @unsafe
   public func withUnsafeMutableResident<Result: ~Copyable>(
     _ range: Range<Int>, _ body: (UnsafeMutableRawBufferPointer) throws -> Result
@@ -135,11 +145,13 @@ extension LazyRegion {
     return try unsafe body(bytes)
   }
 
-  /// The bytes of a range, resident, until `core.pins.unpin(range)` is called for them.
+  /// Pins a range, makes its pages resident and returns its bytes. The same thread has to call
+  /// `core.pins.unpin(range)` when it no longer uses them.
   func pinned(_ range: Range<Int>) throws(FaultRuntimeError) -> UnsafeMutableRawBufferPointer {
-    // The lock may be one that a thread of the parent held.
+    // In a forked child the lock may be held for ever, by a thread that exists in the parent only.
     guard core.isInOwnerProcess else { throw .forkedChild() }
-    // Before the pages are brought: closing then either waits, or has begun and is noticed.
+    // The pin comes before the pages are brought. Closing then either waits for this pin, or has begun before, and
+    // the pin is refused or `prefetch` throws.
     guard core.pins.pin(range) else { throw .regionClosed(core) }
     do {
       try prefetch(range)

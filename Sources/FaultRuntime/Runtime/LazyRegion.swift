@@ -3,30 +3,38 @@ internal import Synchronization
 
 /// Memory whose pages are produced by a provider when they are first touched.
 ///
-/// The region lives as long as somebody holds it; dropping the last reference closes it, and blocks as ``close()``
-/// does. ``bytes`` borrows it, and ``withBytes(_:)`` holds it, so it stays mapped while the span is used; only the raw
-/// buffers can outlive it, and they say so.
+/// ```swift
+/// let options = RegionOptions(name: "table", access: .readOnly)
+/// let region = try runtime.map(FileProvider("table.bin"), options: options)
+/// let count = region.load(fromByteOffset: 0, as: UInt32.self)  // a page that cannot be produced raises a signal here
+/// let rows = try region.read(8..<4096, as: UInt64.self)        // and throws an error here
+/// ```
+///
+/// A region stays open as long as the program holds it. Dropping the last reference closes it, and blocks as
+/// ``close()`` does. A span from ``bytes`` borrows the region, and ``withBytes(_:)`` holds it, so the memory stays
+/// mapped while the span is used. Only the raw buffers can outlive the region; they are marked `@unsafe`.
 ///
 /// Any number of threads may touch the memory. A touch of a page that is not resident blocks its thread until the
-/// provider has answered; where the answer is an error, the touch raises SIGBUS (SIGSEGV with ``Delivery/sigsegv``),
-/// and the error is in ``failures``.
+/// provider has answered. Where the page cannot be produced, the touch raises SIGBUS (SIGSEGV with
+/// ``Delivery/sigsegv``), and ``failures`` says why.
 ///
-/// | to | use | a page that cannot be had |
+/// | Task | Methods | A page that cannot be produced |
 /// |---|---|---|
-/// | read or write a value | ``load(fromByteOffset:as:)``, ``store(_:toByteOffset:)`` | is a signal |
-/// | work on the bytes where they are | ``bytes``, ``withBytes(_:)``, ``withMutableBytes(_:)`` | is a signal |
-/// | the same, with errors | `withResident(_:_:)`, `withMutableResident(_:_:)` | is thrown |
-/// | copy | ``read(_:as:)``, ``write(_:as:at:)`` | is thrown |
-/// | pass everything on once | `forEachPiece(of:byteCount:_:)` | is thrown |
+/// | read or write a value | ``load(fromByteOffset:as:)``, ``store(_:toByteOffset:)`` | raises a signal |
+/// | work on the bytes in place | ``bytes``, ``withBytes(_:)``, ``withMutableBytes(_:)`` | raises a signal |
+/// | the same, with errors | `withResident(_:_:)`, `withMutableResident(_:_:)` | throws |
+/// | copy | ``read(_:as:)``, ``write(_:as:at:)`` | throws |
+/// | pass everything on once | `forEachPiece(of:byteCount:_:)` | throws |
 public final class LazyRegion: Sendable {
   let core: Region
   let server: any RegionServer
   /// Keeps the threads that serve this region alive.
   private let engine: Engine
-  /// Threads that are in a closure over the bytes, where they may meet faults.
+  /// The pins of threads that are in a closure over the bytes, where they may meet faults.
   let holders = RegionPins()
   private let closing = Atomic<Bool>(false)
-  /// Whether closing has come to the point where it takes the memory away. Until then it waits for threads that use it.
+  /// Whether closing has reached the point where it takes the memory away. Before that point, closing waits for
+  /// threads in closures over the bytes, and the memory can still be used.
   private let isGone = Atomic<Bool>(false)
 
   init(core: Region, server: any RegionServer, engine: Engine) {
@@ -42,20 +50,20 @@ public final class LazyRegion: Sendable {
   /// The name that error messages use.
   public var name: String { core.name }
 
-  /// The exact length, in bytes. The memory up to the next page boundary is zero.
+  /// The exact length, in bytes. The rest of the last page is zero.
   public var byteCount: Int { core.byteCount }
 
-  /// Bytes in a page of this host.
+  /// The number of bytes in a page of this host.
   public var pageSize: Int { core.pageSize.bytes }
 
-  /// The bytes, for reading; touch one, and it is there.
+  /// The bytes, for reading. A page that is not resident comes when it is touched.
   ///
-  /// The span cannot leave the object where the region is stored in a class, an actor or a global variable: use
-  /// ``withBytes(_:)`` or ``load(fromByteOffset:as:)`` there. A region that is also written to must not be read through
-  /// a span at the same time, as far as they are the same bytes.
+  /// Where the region is stored in a class, an actor or a global variable, the compiler does not let the span leave
+  /// that object. Use ``withBytes(_:)`` or ``load(fromByteOffset:as:)`` there. While one thread reads bytes through a
+  /// span, no other thread may write to the same bytes.
   ///
-  /// Takes no lock; may be called from any thread. Touching the bytes after ``close()`` is SIGSEGV. Traps after
-  /// ``close()``, but not while it waits for closures over the bytes, which may use this.
+  /// The property takes no lock and may be used from any thread. It works while ``close()`` still waits for threads
+  /// in closures over the bytes, and traps after that. A touch of the bytes after ``close()`` raises SIGSEGV.
   public var bytes: RawSpan {
     @_lifetime(borrow self)
     get {
@@ -66,7 +74,7 @@ public final class LazyRegion: Sendable {
 
   /// The bytes, for reading, as a raw buffer that does not keep the region mapped.
   ///
-  /// Takes no lock; may be called from any thread. Traps after ``close()``.
+  /// The property takes no lock and may be used from any thread. It traps after ``close()``, as ``bytes`` does.
   @unsafe
   public var unsafeBytes: UnsafeRawBufferPointer {
     unsafe UnsafeRawBufferPointer(memory)
@@ -74,7 +82,8 @@ public final class LazyRegion: Sendable {
 
   /// The bytes, for reading and writing, as a raw buffer that does not keep the region mapped.
   ///
-  /// Takes no lock; may be called from any thread. Traps after ``close()``, and where the region was mapped read-only.
+  /// The property takes no lock and may be used from any thread. It traps after ``close()``, as ``bytes`` does, and
+  /// where the region was mapped read-only.
   @unsafe
   public var unsafeMutableBytes: UnsafeMutableRawBufferPointer {
     requireWritable()
@@ -89,40 +98,60 @@ public final class LazyRegion: Sendable {
     )
   }
 
-  /// How faults of this region are delivered; never `auto`.
+  /// The delivery of this region's faults; never `auto`.
   public var delivery: Delivery { server.delivery }
 
-  /// Which way to a userfaultfd serves this region; nil with `sigsegv`, which needs none.
+  /// The kind of userfaultfd that serves this region; nil with `sigsegv`, which needs none.
   public var descriptor: DescriptorKind? { server.descriptor }
 
-  /// Why pages could not be produced: of each page that failed the latest failure, after the one before it where there
-  /// was one, whether or not the page has come since. The pages that failed last are at the end. At most 16,384 pages are
-  /// known, here and to ``failure(at:)``; of more, the oldest quarter is forgotten.
+  /// The reasons why pages could not be produced. The pages that failed last are at the end.
   ///
-  /// Takes a lock, and O(pages) for the array; may be called from any thread.
+  /// A page that failed several times appears with its latest failure, and in front of that with the first failure
+  /// since the page was last resident, where this is another one. Failures stay in the list when their page comes
+  /// later.
+  ///
+  /// The region remembers at most 16,384 pages, here and for ``failure(at:)``. When it runs out of room, it forgets
+  /// the pages that failed longest ago and keeps three quarters of that number.
+  ///
+  /// The property takes a lock, and O(failed pages) time. It may be used from any thread.
   public var failures: [PageFailure] { core.failures.all }
 
-  /// Whether ``close()`` was called. Takes no lock; may be called from any thread.
+  /// Whether ``close()`` was called, even if that call is still waiting. The property takes no lock and may be used
+  /// from any thread.
   public var isClosed: Bool { closing.load(ordering: .acquiring) }
 
-  /// Takes the memory away before the region's own end: a touch is SIGSEGV from now on.
+  /// Takes the memory away before the region's own end. A touch raises SIGSEGV from then on.
   ///
-  /// Threads that wait in a fault are released: with the page, where the provider answers within
-  /// ``FaultRuntimeConfiguration/closeTimeout``; otherwise with a signal, SIGBUS or SIGSEGV. Nobody reads zeros. The
-  /// addresses stay reserved until the region's end, so that a stray pointer never meets other memory.
+  /// No thread stays blocked in a fault, and no thread ever reads zeros in place of a page. A thread that waits in a
+  /// fault gets its page where the provider has been asked already and answers within
+  /// ``FaultRuntimeConfiguration/closeTimeout``. Otherwise it gets SIGBUS or SIGSEGV. The addresses stay reserved
+  /// until the region's end, so that a stray pointer never meets other memory.
   ///
-  /// Calling it again does nothing, and neither does calling it in a forked child. Blocks until those who use the bytes
-  /// in a closure (``withBytes(_:)`` and its like) have come out, and then until the handler thread has answered the
-  /// faults that are queued; each of the two at most as long as the timeout. Takes locks.
+  /// Closing takes these steps:
   ///
-  /// Call it from any thread. From inside such a closure of the same region it waits for itself, until the timeout. A
-  /// provider that calls it for a region served by its own handler thread does not wait for itself, and faults of that
-  /// region that are still queued end with SIGSEGV.
+  /// 1. It waits for threads that are inside ``withBytes(_:)`` or ``withMutableBytes(_:)`` of this region. Their
+  ///    faults are still served, and they may enter these two methods again; a thread that is not inside one of them
+  ///    traps when it enters one. ``bytes``, ``load(fromByteOffset:as:)`` and ``store(_:toByteOffset:)`` still work
+  ///    on every thread. New calls of methods that throw ``FaultRuntimeError`` throw `regionClosed` on every thread.
+  /// 2. It waits for threads that are inside `withResident(_:_:)` and its like, or that copy bytes. Both waits
+  ///    together last no longer than the timeout.
+  /// 3. With the event loop, it waits until the handler thread has ended the faults that are queued, and then until
+  ///    the pool has ended its requests for this region. Each of the two waits lasts no longer than the timeout. With
+  ///    `sigbus` and `sigsegv` there is no such wait.
+  ///
+  /// The method takes locks and may be called from any thread. A second call returns at once, even while the first
+  /// one still waits. A call in a forked child does nothing.
+  ///
+  /// A thread that calls `close()` inside such a closure of the same region waits for itself until the timeout, and
+  /// the memory is gone when the call returns. A provider may call `close()` on the handler thread that serves the
+  /// region, or on a thread of the pool. Step 3 then does not wait for the calling thread. On the handler thread,
+  /// faults of the region that are still queued end with SIGSEGV. Steps 1 and 2 last until the timeout where a thread
+  /// in a closure waits for a page from this very thread.
   public func close() {
-    // In a forked child the memory is not mapped and the descriptor belongs to the parent's faults.
+    // In a forked child the memory is not mapped, and the descriptor still acts on the faults of the parent.
     guard core.isInOwnerProcess, !closing.exchange(true, ordering: .acquiringAndReleasing) else { return }
     let start = cuffd_monotonic_nanoseconds()
-    // Faults are served until these are out.
+    // The faults of these threads are served until the wait ends.
     holders.close(nanoseconds: engine.closeTimeout)
     isGone.store(true, ordering: .releasing)
     _ = core.beginClosing()

@@ -1,6 +1,6 @@
 internal import CUFFD
 
-/// Copies pages of a region into a buffer of its own.
+/// Copies pages of a region into a buffer of its own, and leaves missing pages missing.
 @safe
 struct PieceReader: ~Copyable {
   private let region: LazyRegion
@@ -19,13 +19,14 @@ struct PieceReader: ~Copyable {
 
   deinit { _ = unsafe cuffd_unmap(UInt64(UInt(bitPattern: buffer.baseAddress)), buffer.count) }
 
-  /// A part of the buffer. Valid until it is filled again, and as long as the reader is there.
+  /// Returns a part of the buffer. The bytes are valid until the buffer is filled again, and as long as the reader
+  /// exists.
   @unsafe
   func unsafeBytes(_ part: Range<Int>) -> UnsafeRawBufferPointer {
     unsafe UnsafeRawBufferPointer(rebasing: buffer[part])
   }
 
-  /// Fills the buffer with what belongs at these offsets.
+  /// Fills the buffer with the bytes of a range of whole pages.
   mutating func read(_ range: Range<Int>) throws(FaultRuntimeError) {
     let core = region.core
     let pageSize = region.pageSize
@@ -56,14 +57,15 @@ struct PieceReader: ~Copyable {
     }
   }
 
-  /// What is known of a page: the first two by `Region.notePages`.
+  /// What is known of a page. `RegionMemory.noteOccupied` writes the first two of these values.
   private enum State {
     static let nothing: UInt8 = 0
     static let something: UInt8 = 1
     static let copied: UInt8 = 2
   }
 
-  /// A poisoned page looks like one that came in the end and was swapped out. The kernel can read the one and not the other.
+  /// Copies a page that has failed and has something in its place now. Either it is poisoned, or it has come since
+  /// and was swapped out. `noteOccupied` cannot tell the two apart, but the kernel can read only the second.
   private func copyUnlessPoisoned(_ offset: Int, _ place: Int) -> UInt8 {
     let source = unsafe UnsafeRawPointer(bitPattern: region.core.range.start &+ UInt(bitPattern: offset))!
     let result = unsafe cuffd_try_copy(buffer.baseAddress! + place, source, region.pageSize)
@@ -72,7 +74,7 @@ struct PieceReader: ~Copyable {
 
   private func copy(_ range: Range<Int>, _ page: Int, _ end: Int) throws(FaultRuntimeError) {
     let part = (page * region.pageSize)..<(end * region.pageSize)
-    // What is there may be gone by now, and what was swapped out may have failed: the checked way.
+    // A page may be gone by now, or may have failed after all, so the copy goes the way that throws an error.
     try unsafe region.copyPages(
       range.lowerBound + part.lowerBound, into: UnsafeMutableRawBufferPointer(rebasing: buffer[part]))
   }
@@ -85,7 +87,7 @@ struct PieceReader: ~Copyable {
         try ask(range, part)
       } catch {
         guard error.code == .pageFailed, part.count > region.pageSize, !error.isTimeout else { throw error }
-        // One of the pages is to blame, or the provider answers less at a time.
+        // One of the pages may be the cause, or the provider answers with fewer bytes than were requested.
         try narrow(error, range, part)
       }
     }
@@ -96,10 +98,11 @@ struct PieceReader: ~Copyable {
     let run = FaultRun(
       region: core, from: range.lowerBound + part.lowerBound, to: range.lowerBound + part.upperBound)
     let pages = stride(from: run.start, to: run.end, by: region.pageSize).lazy.map { core.address(of: $0) }
-    // A value of no bytes has no address of its own, and ThreadSanitizer would take its accesses for another variable's.
+    // `narrow` needs something to pass as `inout`. A value of no bytes has no address of its own, and ThreadSanitizer
+    // would mistake accesses to it for accesses to another variable.
     var asked = range
     do {
-      // The job that asks has tried as often as the region says.
+      // The job that asks has made all attempts that the region's retry policy permits.
       try FaultRun.narrow(
         error, of: run, to: pages, with: &asked, retry: .never, until: { core.isClosing },
         ask: { asked, page in
@@ -114,7 +117,7 @@ struct PieceReader: ~Copyable {
     }
   }
 
-  /// One request.
+  /// Makes one request for a part of the buffer.
   private func ask(_ range: Range<Int>, _ part: Range<Int>) throws(FaultRuntimeError) {
     let core = region.core
     let job = unsafe PeekJob(
@@ -132,7 +135,7 @@ struct PieceReader: ~Copyable {
 }
 
 extension FaultRuntimeError {
-  /// Asking for less would take as long again.
+  /// Whether the region's timeout ended the request. A request for fewer pages would take as long again.
   fileprivate var isTimeout: Bool {
     (failure?.cause as? ResolutionError)?.code == .deadlineExceeded
   }

@@ -1,8 +1,15 @@
-/// What ``LazyRegion/withBytes(_:)`` and its like hand to their closures, read without `unsafe`.
+/// Reads from the spans that ``LazyRegion/withBytes(_:)`` and similar methods pass to their closures, without
+/// `unsafe`.
 extension RawSpan {
-  /// The value whose bytes begin at `offset`; it need not be aligned. Traps where it is not wholly within the span.
+  /// Returns the value whose bytes begin at `offset`, which need not be aligned.
   ///
-  /// In the bytes of a lazy region it blocks and fails as ``LazyRegion/load(fromByteOffset:as:)`` does.
+  /// The method traps where the value is not wholly within the span. In the bytes of a lazy region, it blocks and
+  /// fails as ``LazyRegion/load(fromByteOffset:as:)`` does.
+  ///
+  /// - Parameters:
+  ///   - offset: where the value begins, in bytes from the start of the span.
+  ///   - type: the type of the value.
+  /// - Returns: The value, in the byte order of the machine.
   @inlinable
   public func load<Value: RegionScalar>(fromByteOffset offset: Int, as type: Value.Type) -> Value {
     precondition(
@@ -12,9 +19,15 @@ extension RawSpan {
 }
 
 extension MutableRawSpan {
-  /// The value whose bytes begin at `offset`; it need not be aligned. Traps where it is not wholly within the span.
+  /// Returns the value whose bytes begin at `offset`, which need not be aligned.
   ///
-  /// In the bytes of a lazy region it blocks and fails as ``LazyRegion/load(fromByteOffset:as:)`` does.
+  /// The method traps where the value is not wholly within the span. In the bytes of a lazy region, it blocks and
+  /// fails as ``LazyRegion/load(fromByteOffset:as:)`` does.
+  ///
+  /// - Parameters:
+  ///   - offset: where the value begins, in bytes from the start of the span.
+  ///   - type: the type of the value.
+  /// - Returns: The value, in the byte order of the machine.
   @inlinable
   public func load<Value: RegionScalar>(fromByteOffset offset: Int, as type: Value.Type) -> Value {
     bytes.load(fromByteOffset: offset, as: type)

@@ -1,13 +1,22 @@
-/// A type of which every pattern of bits is a value, so that it can be read from any bytes: the integers of a fixed
-/// width, and the floating-point types.
+/// A type of which every pattern of bits is a valid value, so that it can be read from any bytes. The integers of a
+/// fixed width and the floating-point types conform.
 ///
-/// What ``LazyRegion/load(fromByteOffset:as:)``, ``LazyRegion/store(_:toByteOffset:)``, ``LazyRegion/read(_:as:)`` and
-/// ``LazyRegion/write(_:as:at:)`` work with. Values are in the byte order of the machine; `UInt32(littleEndian:)` and
-/// its like turn those that are in another one.
+/// ``LazyRegion/load(fromByteOffset:as:)``, ``LazyRegion/store(_:toByteOffset:)``, ``LazyRegion/read(_:as:)`` and
+/// ``LazyRegion/write(_:as:at:)`` work with such types. Values are in the byte order of the machine. For data in
+/// another byte order, use `UInt32(littleEndian:)` and similar initialisers.
 ///
-/// A type of your own may conform where it is nothing but such values, without a gap between or behind them. Not an
-/// enum, a
-/// `Bool`, or anything with a pointer in it: of those some patterns are no value, and the compiler does not check this.
+/// A type of your own may conform where it consists of such values only, with no gap between or behind them:
+///
+/// ```swift
+/// struct Point: RegionScalar {
+///   var x: Float
+///   var y: Float
+/// }
+/// let points = try region.read(0..<region.byteCount, as: Point.self)
+/// ```
+///
+/// An enum, a `Bool` and a type that contains a pointer must not conform: some of their patterns are no valid value,
+/// and the compiler does not check this.
 public protocol RegionScalar: BitwiseCopyable, Sendable {}
 
 extension Int: RegionScalar {}
