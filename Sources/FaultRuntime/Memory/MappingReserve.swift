@@ -14,7 +14,8 @@ final class MappingReserve: Sendable {
   private let pageSize: PageSize
   /// A set bit means that the seam with this number exists.
   private let standing = Atomic<UInt64>(.max)
-  private let isRestoring = Atomic<Bool>(false)
+  /// Whether a thread is changing a seam. Only that thread changes `standing`.
+  private let isChanging = Atomic<Bool>(false)
 
   /// Returns nil if the process cannot get as many mappings.
   init?(pageSize: PageSize) {
@@ -38,25 +39,28 @@ final class MappingReserve: Sendable {
   /// seam is left, or if the kernel refuses. Safe in a signal handler.
   @_noLocks @_noAllocation
   func release() -> Bool {
-    while true {
-      let seen = standing.load(ordering: .relaxed)
-      guard seen != 0 else { return false }
-      let number = seen.trailingZeroBitCount
-      let (exchanged, _) = standing.weakCompareExchange(
-        expected: seen, desired: seen & ~(1 << UInt64(number)), ordering: .relaxed)
-      if exchanged { return cuffd_reserve_release(UInt64(start), pageSize.bytes, UInt32(number)) == 0 }
-    }
+    // The other thread changes the protection of one page, which is short. No thread is interrupted by a signal while
+    // it has the flag, because signals are blocked here.
+    while isChanging.exchange(true, ordering: .acquiring) { cuffd_pause(0) }
+    defer { isChanging.store(false, ordering: .releasing) }
+    let standing = standing.load(ordering: .relaxed)
+    guard standing != 0 else { return false }
+    let number = standing.trailingZeroBitCount
+    guard cuffd_reserve_release(UInt64(start), pageSize.bytes, UInt32(number)) == 0 else { return false }
+    self.standing.store(standing & ~(1 << UInt64(number)), ordering: .relaxed)
+    return true
   }
 
   /// Restores one seam if one was given up and the kernel has two mappings for it. Safe in a signal handler.
   @_noLocks @_noAllocation
   func restore() {
-    guard standing.load(ordering: .relaxed) != .max, !isRestoring.exchange(true, ordering: .acquiring) else { return }
-    // No other code sets bits, and only one thread at a time gets here, so this bit stays clear until it is set below.
-    let number = (~standing.load(ordering: .relaxed)).trailingZeroBitCount
+    guard standing.load(ordering: .relaxed) != .max, !isChanging.exchange(true, ordering: .acquiring) else { return }
+    defer { isChanging.store(false, ordering: .releasing) }
+    let standing = standing.load(ordering: .relaxed)
+    guard standing != .max else { return }
+    let number = (~standing).trailingZeroBitCount
     if cuffd_reserve_restore(UInt64(start), pageSize.bytes, UInt32(number)) == 0 {
-      standing.bitwiseOr(1 << UInt64(number), ordering: .relaxed)
+      self.standing.store(standing | 1 << UInt64(number), ordering: .relaxed)
     }
-    isRestoring.store(false, ordering: .releasing)
   }
 }

@@ -260,16 +260,31 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
       guard !isRevoked else { return }
       revoked.store(true, ordering: .releasing)
       // This call divides no mapping, so it needs no additional one. If the program has unmapped a part of the range,
-      // the call stops at the gap, and the open pages are closed one by one.
-      if cuffd_protect_none(UInt64(range.start), range.byteCount) < 0 { closeEach() }
+      // the call stops at the gap, and the runs of open pages are closed one by one.
+      if cuffd_protect_none(UInt64(range.start), range.byteCount) < 0 { closeRuns() }
       budget.add(-runs)
       runs = 0
     }
   }
 
-  private func closeEach() {
-    for page in 0..<pageCount where state(page) == PageState.open {
-      _ = cuffd_protect_none(UInt64(range.start) + UInt64(page * pageSize.bytes), pageSize.bytes)
+  /// Closes the runs of open pages, of which the program may have unmapped parts.
+  private func closeRuns() {
+    var page = 0
+    while page < pageCount {
+      guard state(page) == PageState.open else {
+        page += 1
+        continue
+      }
+      var end = page
+      while end < pageCount, state(end) == PageState.open { end += 1 }
+      // Each call goes up to the end of the run. It thus divides no mapping, and cannot fail for lack of mappings, but
+      // only at a gap. Open pages that were left behind would read as zero after `withdraw`.
+      while page < end,
+        cuffd_protect_none(UInt64(range.start) + UInt64(page * pageSize.bytes), (end - page) * pageSize.bytes) < 0
+      {
+        page += 1
+      }
+      page = end
     }
   }
 

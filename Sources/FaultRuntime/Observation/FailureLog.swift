@@ -80,10 +80,12 @@ extension FailureLog.State {
     return entry
   }
 
-  /// Forgets the oldest pages until three quarters of the capacity are left, so that this is rarely needed.
+  /// Forgets void entries. Where too many pages are remembered, it also forgets the oldest ones until three quarters of
+  /// the capacity are left, so that this is rarely needed.
   fileprivate mutating func makeRoom() {
     order.removeAll { entry in pages[entry.offset]?.number != entry.number }
-    let surplus = max(0, pages.count - FailureLog.pageCapacity * 3 / 4)
+    guard pages.count > FailureLog.pageCapacity else { return }
+    let surplus = pages.count - FailureLog.pageCapacity * 3 / 4
     for entry in order.prefix(surplus) { pages[entry.offset] = nil }
     order.removeFirst(min(surplus, order.count))
   }

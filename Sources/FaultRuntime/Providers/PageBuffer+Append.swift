@@ -211,7 +211,8 @@ extension PageBuffer {
   mutating func take(_ contents: PageContents, for request: PageRequest) throws(ResolutionError) {
     switch unsafe contents.source {
     case .filled:
-      break
+      // The provider can have put a larger buffer in the place of the one that it was given.
+      guard used <= request.byteCount else { throw .answerTooLong(produced: used, wanted: request.byteCount) }
     case .lent(let bytes):
       guard bytes.count <= request.byteCount else {
         throw .answerTooLong(produced: bytes.count, wanted: request.byteCount)

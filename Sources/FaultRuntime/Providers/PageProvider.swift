@@ -118,7 +118,13 @@ extension PageProvider {
       return try body(unsafe bytes.bytes)
     }
     try page.take(contents, for: request)
-    let rest = PageRequest(offset: request.offset + page.count, byteCount: page.freeCapacity)
+    let rest = PageRequest(offset: request.offset + page.count, byteCount: request.byteCount - page.count)
+    if page.freeCapacity < rest.byteCount {
+      // The provider has put a smaller buffer in the place of the one that it was given.
+      var whole = PageBuffer(byteCount: request.byteCount)
+      whole.append(page.bytes)
+      page = whole
+    }
     try page.append(rest, from: self)
     return try body(page.bytes)
   }

@@ -12,7 +12,8 @@ package struct RunLengths<Encoded: PageProvider>: PageProvider {
     self.runLength = runLength
   }
 
-  package var permissions: ProviderPermissions { encoded.permissions }
+  /// What the encoded provider permits, without the signal handler: `bytes(of:)` allocates.
+  package var permissions: ProviderPermissions { encoded.permissions.subtracting(.signalHandler) }
 
   package func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
     let runs = (request.offset / runLength)..<((request.range.upperBound + runLength - 1) / runLength)
