@@ -176,9 +176,9 @@ struct DeadlineTests {
         configuration: FaultRuntimeConfiguration(), table: RegionTable<Region>(), pageSize: .ofHost(), pool: pool,
         number: number)
     }
-    defer { handlers.stop() }
+    defer { handlers.stop(nanoseconds: 5_000_000_000) }
     let watchdog = Watchdog(handlers)
-    defer { watchdog.stop() }
+    defer { watchdog.stop(nanoseconds: 5_000_000_000) }
     let long = watchdog.period
     try watchdog.watch(deadline: 0)
     #expect(watchdog.period == long)

@@ -73,6 +73,32 @@ struct RegionPartsTests {
     #expect(parts.origin(of: 3050) == nil)
   }
 
+  @Test("A move of the memory of two neighbours is reported for each of them, with the address where its part went")
+  func reportedNeighbours() throws {
+    let table = RegionTable<Region>()
+    let userfaultfd = SharedUserfaultfd(try Userfaultfd.open(DescriptorKind.allCases, wanting: []))
+    // The event covers the end of one region and the start of the other, and what lies between them.
+    let regions = try (0..<2).map { index in
+      try Region(
+        testing: ZeroProvider(), byteCount: 4 * pageBytes, options: RegionOptions(name: "region \(index)"),
+        userfaultfd: userfaultfd)
+    }.sorted { $0.range.start < $1.range.start }
+    for region in regions { table.insert(region) }
+    let log = Monitor<[RegionEvent]>([])
+    let events = EventReporter(table: table, onEvent: { event in log.withLock { $0.append(event) } })
+    let from = regions[0].range.end - UInt(pageBytes)
+    let end = regions[1].range.start + UInt(2 * pageBytes)
+    events.handle(.remap(from: from, to: 0x1000_0000, byteCount: UInt64(end - from)))
+    let second = 0x1000_0000 + (regions[1].range.start - from)
+    #expect(
+      log.withLock { $0 } == [
+        .moved(region: regions[0].name, range: (3 * pageBytes)..<(4 * pageBytes), to: 0x1000_0000),
+        .moved(region: regions[1].name, range: 0..<(2 * pageBytes), to: second),
+      ])
+    #expect(events.moved(to: second)?.region === regions[1])
+    #expect(events.moved(to: second)?.offset == 0)
+  }
+
   @Test("Events that make no sense are nobody's")
   func nonsense() {
     let table = RegionTable<Region>()

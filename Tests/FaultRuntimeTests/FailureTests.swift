@@ -1,6 +1,7 @@
 import CTestSupport
 import CUFFD
 import Glibc
+import Synchronization
 import TestSupport
 import Testing
 
@@ -358,6 +359,38 @@ struct FailureTests {
     let next = try runtime.map(patternProvider(), byteCount: pageBytes)
     #expect(next.access(0) == .byte(expectedByte(0)))
     #expect(read(address) == .signal(SIGSEGV))
+  }
+
+  @Test("A runtime ends while one of its handlers is in a provider that does not return")
+  func endWithStuckHandler() throws {
+    let gate = Gate()
+    let requests = Requests()
+    let hasReturned = Atomic<Bool>(false)
+    let user = TestThread {
+      do {
+        let runtime = try FaultRuntime(FaultRuntimeConfiguration(handlerThreads: 2, closeTimeout: .milliseconds(50)))
+        let region = try runtime.map(
+          ClosureProvider(permissions: .onHandler) { request, page in
+            requests.add(request)
+            gate.wait()
+            hasReturned.store(true, ordering: .releasing)
+            page.append(repeating: 1, count: request.byteCount)
+            return .filled
+          }, byteCount: pageBytes)
+        let address = region.address
+        let victim = TestThread { #expect(read(address) == .signal(SIGSEGV)) }
+        #expect(eventually { requests.all.count == 1 })
+        region.close()
+        #expect(victim.join())
+      } catch {
+        Issue.record("\(error)")
+      }
+    }
+    #expect(user.join())
+    // The provider gives up waiting some time as well.
+    let wasIn = !hasReturned.load(ordering: .acquiring)
+    #expect(wasIn)
+    gate.open()
   }
 
   @Test("Closing twice, from several threads, is closing once")

@@ -24,6 +24,47 @@ private func contents(of page: borrowing PageBuffer) -> [UInt8] {
   unsafe page.bytes.withUnsafeBytes { unsafe Array($0) }
 }
 
+/// A provider that puts a buffer of its own in the place of the one that it is given, and fills it.
+private struct Replacing: PageProvider {
+  /// The number of bytes in that buffer.
+  let byteCount: Int
+
+  func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
+    page = PageBuffer(byteCount: byteCount)
+    page.append(computed(request.offset..<(request.offset + byteCount)))
+    return .filled
+  }
+}
+
+@Suite("Another buffer in the place of the one that a provider is given")
+struct ReplacedBufferTests {
+  @Test("A smaller one is a short answer", arguments: [1, 7, 63, 64])
+  func smaller(byteCount: Int) throws {
+    let provider = Replacing(byteCount: byteCount)
+    var page = PageBuffer(byteCount: 70)
+    page.append([9])
+    // Short answers are asked on, until the last one would be too long.
+    let whole = 64 / byteCount * byteCount
+    try page.append(PageRequest(offset: 5, byteCount: whole), from: provider)
+    #expect(contents(of: page) == [9] + Array(computed(5..<(5 + whole))))
+    #expect(try provider.bytes(of: PageRequest(offset: 5, byteCount: whole)) == Array(computed(5..<(5 + whole))))
+  }
+
+  @Test("A larger one is too long an answer, after which the first buffer is as it was", arguments: [17, 64, 4096])
+  func larger(byteCount: Int) throws {
+    let provider = Replacing(byteCount: byteCount)
+    var page = PageBuffer(byteCount: 64)
+    page.append([9])
+    var error: (any Error)?
+    do { try page.append(PageRequest(offset: 5, byteCount: 16), from: provider) } catch let thrown { error = thrown }
+    #expect(error as? ResolutionError == .answerTooLong(produced: byteCount, wanted: 16))
+    #expect(contents(of: page) == [9])
+    #expect(throws: ResolutionError.answerTooLong(produced: byteCount, wanted: 16)) {
+      try provider.bytes(of: PageRequest(offset: 5, byteCount: 16))
+    }
+  }
+}
+
 @Suite("Appending computed bytes")
 struct PageBufferTests {
   @Test("A collection goes in behind what is there", arguments: [0, 1, 15, 61, 62])

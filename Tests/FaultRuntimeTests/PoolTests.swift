@@ -70,6 +70,25 @@ struct PoolTests {
     #expect(slow.requests.count == 8)
   }
 
+  @Test("Faults and prefetches of one region together leave a thread to the others")
+  func prefetchLeavesThread() throws {
+    let runtime = try runtime(threads: 3)
+    let slow = Slow()
+    let region = try runtime.map(slow.provider(), byteCount: 8 * pageBytes)
+    let waiting = (0..<2).map { toucher(region, $0) }
+    #expect(eventually { slow.requests.count == 2 })
+    let ahead = (4 * pageBytes)..<(5 * pageBytes)
+    let prefetcher = TestThread { #expect(throws: Never.self) { try region.prefetch(ahead) } }
+    // The pool takes the prefetches of other regions, so it has seen this one.
+    let other = try runtime.map(patternProvider(seed: 2, mayBlock: true), byteCount: 50 * pageBytes)
+    try other.populate()
+    #expect(mismatches(in: other, seed: 2) == [])
+    #expect(slow.requests.count == 2)
+    slow.gate.open()
+    for thread in waiting + [prefetcher] { #expect(thread.join()) }
+    #expect(slow.requests.count == 3)
+  }
+
   @Test("However many threads wait for a page, it is asked for once")
   func onceForAll() throws {
     let runtime = try runtime()

@@ -241,6 +241,18 @@ struct RetryTests {
     #expect(log.all.map(\.offset) == log.offsets(in: 0..<50_000).filter { $0 != 7 } + [7, 7])
   }
 
+  @Test("As many pages as may be known are known, however often they fail")
+  func manyReports() {
+    let log = FailureLog()
+    for attempt in 0..<4 {
+      for offset in 0..<16_384 {
+        log.record(
+          PageFailure(region: "r", offset: offset, byteCount: 1, provider: "p", cause: Broken(attempt: attempt)))
+      }
+    }
+    #expect(log.offsets(in: 0..<20_000).count == 16_384)
+  }
+
   @Test("A page that failed again lately is not forgotten for its first failure")
   func failedAgain() {
     let log = FailureLog()

@@ -148,8 +148,10 @@ struct SafeAccessTests {
   }
 
   /// Makes a region in a child process that exits with 42 if it traps.
-  private static func regionOfTrap(access: RegionOptions.Access = .readWrite) throws -> LazyRegion {
-    let region = try SafeAccessTests().region(access: access)
+  private static func regionOfTrap(
+    access: RegionOptions.Access = .readWrite, closeTimeout: Duration = .seconds(5)
+  ) throws -> LazyRegion {
+    let region = try SafeAccessTests().region(access: access, closeTimeout: closeTimeout)
     for number in [SIGILL, SIGTRAP] { signal(number) { _ in _exit(42) } }
     return region
   }
@@ -205,6 +207,18 @@ struct SafeAccessTests {
       let region = try Self.regionOfTrap()
       region.close()
       _ = region.load(fromByteOffset: 0, as: UInt8.self)
+    }
+  }
+
+  @Test("A thread that was inside when closing gave up waiting is not let in again")
+  func insideTooLong() async {
+    await #expect(processExitsWith: .exitCode(42)) {
+      let region = try Self.regionOfTrap(closeTimeout: .milliseconds(1))
+      region.withBytes { _ in
+        // This waits for the closure itself, until the timeout.
+        region.close()
+        region.withBytes { bytes in _ = bytes.byteCount }
+      }
     }
   }
 

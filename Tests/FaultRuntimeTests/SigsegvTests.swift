@@ -137,6 +137,24 @@ struct SigsegvTests {
     for page in 0..<4 { #expect(read(address + UInt(page * pageBytes)) == .signal(SIGSEGV)) }
   }
 
+  @Test(
+    "Where the kernel has no mapping left, closing takes away also what lies behind memory that the program has unmapped",
+    .enabled(if: !Host.isSanitized, SkipReason.sanitizer))
+  func unmappedWithoutMappings() async {
+    await #expect(processExitsWith: .success) {
+      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigsegv, onNotice: { _ in }))
+      let region = try runtime.map(patternProvider(inFaultingThread: true), byteCount: 16 * pageBytes)
+      let address = region.address
+      try region.prefetch((2 * pageBytes)..<(10 * pageBytes))
+      guard cuffd_unmap(UInt64(address) + UInt64(3 * pageBytes), pageBytes) == 0 else { _exit(1) }
+      cts_keep_heap()
+      _ = cts_use_up_mappings()
+      region.close()
+      for page in 0..<16 where read(address + UInt(page * pageBytes)) != .signal(SIGSEGV) { _exit(2) }
+      _exit(0)
+    }
+  }
+
   @Test("A forked child has none of it, open or not")
   func forked() throws {
     let region = try runtime().map(patternProvider(inFaultingThread: true), byteCount: 2 * pageBytes)

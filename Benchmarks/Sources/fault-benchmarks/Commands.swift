@@ -127,7 +127,8 @@ struct StagesCommand: ParsableCommand {
 
 /// Runs every benchmark that has a threshold.
 struct AllCommand: ParsableCommand {
-  static let configuration = CommandConfiguration(commandName: "all", abstract: "Every benchmark that a threshold judges.")
+  static let configuration = CommandConfiguration(
+    commandName: "all", abstract: "Every benchmark that a threshold judges.")
 
   @OptionGroup var common: CommonOptions
   @OptionGroup var speed: SpeedOptions

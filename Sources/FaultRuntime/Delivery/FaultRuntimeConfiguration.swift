@@ -51,12 +51,11 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// `sigsegv` the pool asks the providers that may not run on the faulting thread. The runtime starts the threads
   /// when the first such region is mapped.
   ///
-  /// The faults of one region never occupy all threads, so a slow provider does not hold up the faults of other
-  /// regions: where there are two or more threads, the pool begins to answer a fault of a region only while fewer
-  /// than `providerThreads - 1` threads work for that region. Faults go before prefetches, and all prefetches
-  /// together occupy at most `providerThreads - 1` threads. The two limits are separate: faults and prefetches of one
-  /// region together can occupy all threads. If there is only one thread, each request waits until the one before it
-  /// has ended.
+  /// One region never occupies all threads, so a slow provider does not hold up the faults of other
+  /// regions: where there are two or more threads, at most `providerThreads - 1` of them work for one region at the same
+  /// time, for its faults and its prefetches together. Faults go before prefetches, and all prefetches together occupy
+  /// at most `providerThreads - 1` threads. If there is only one thread, each request waits until the one before it has
+  /// ended.
   ///
   /// A provider without ``ProviderPermissions/concurrentRequests`` is asked by one thread of the pool at a time for
   /// each region. With `sigsegv`, a single serial thread asks all of these providers, and also those that permit the
@@ -106,8 +105,9 @@ public struct FaultRuntimeConfiguration: Sendable {
   ///
   /// After that, the runtime takes the memory away. A thread that still uses the region gets SIGBUS or SIGSEGV.
   ///
-  /// When a runtime ends, it waits for at most this long, for all of them together, until the threads of the pool
-  /// have returned from their providers. It waits for handler threads without a limit.
+  /// When a runtime ends, it waits up to three times, each time for at most this long: until the thread that watches
+  /// the deadlines has returned from the program's hooks, until the handler threads have returned from their providers,
+  /// and until the threads of the pool have. A thread that does not return in time ends when it returns.
   public var closeTimeout: Duration
 
   /// How long the kernel may ask for another try of one resolution (`EAGAIN`) before the page fails with a

@@ -35,6 +35,12 @@ struct FaultThread: Sendable {
   /// not detach it in that case.
   func join(nanoseconds: UInt64) -> Bool { cuffd_thread_join_within(thread, nanoseconds) == 0 }
 
+  /// Waits until the thread has ended, or until the time is up. A thread that has not ended by then, or that calls
+  /// this itself, is detached. The thread must be joined or detached in no other way.
+  func end(nanoseconds: UInt64) {
+    if isCurrent || !join(nanoseconds: nanoseconds) { detach() }
+  }
+
   /// Gives up the right to join the thread. The system frees the thread's resources when the thread ends.
   func detach() { _ = cuffd_thread_detach(thread) }
 }

@@ -73,9 +73,9 @@ final class Engine: Sendable {
   }
 
   deinit {
-    watchdog?.stop()
-    handlers?.stop()
-    pool.stop(nanoseconds: configuration.closeTimeout.clampedNanoseconds)
+    watchdog?.stop(nanoseconds: closeTimeout)
+    handlers?.stop(nanoseconds: closeTimeout)
+    pool.stop(nanoseconds: closeTimeout)
   }
 
   func map<Provider: PageProvider>(

@@ -1,3 +1,5 @@
+internal import Synchronization
+
 /// Plain access. As with a pointer, a page that is not resident is a fault, and a page that cannot be produced is a
 /// signal.
 extension LazyRegion {
@@ -107,7 +109,8 @@ extension LazyRegion {
     // In a forked child the lock may be held for ever, by a thread that exists in the parent only.
     precondition(
       core.isInOwnerProcess, "LazyRegion '\(name)' belongs to the process that this one was forked from")
-    precondition(holders.pin(Self.noBytes), "LazyRegion '\(name)' was closed")
+    // A thread that was still inside when closing gave up waiting is not let in again.
+    precondition(holders.pin(Self.noBytes) && !isGone.load(ordering: .acquiring), "LazyRegion '\(name)' was closed")
   }
 
   func requireWritable() {

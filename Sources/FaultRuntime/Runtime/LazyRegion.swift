@@ -35,7 +35,7 @@ public final class LazyRegion: Sendable {
   private let closing = Atomic<Bool>(false)
   /// Whether closing has reached the point where it takes the memory away. Before that point, closing waits for
   /// threads in closures over the bytes, and the memory can still be used.
-  private let isGone = Atomic<Bool>(false)
+  let isGone = Atomic<Bool>(false)
 
   init(core: Region, server: any RegionServer, engine: Engine) {
     self.core = core

@@ -152,14 +152,17 @@ final class EventLoop: PoolServer, FillCounter {
     return sum
   }
 
-  /// Ends the threads, and waits until they have ended. Every region has to be closed before.
-  func stop() {
+  /// Ends the threads, and waits until they have ended, or until the time is up: a thread in a provider that does not
+  /// return is left to itself, and ends when the provider returns. Every region has to be closed before.
+  func stop(nanoseconds: UInt64) {
+    let start = cuffd_monotonic_nanoseconds()
     ask { $0.isStopping = true }
     // The ordinary thread is the first one. It may start the second thread until it ends, so the list is read again
     // each time.
     var index = 0
     while let thread = threads.withLock({ index < $0.count ? $0[index] : nil }) {
-      if thread.isCurrent { thread.detach() } else { thread.join() }
+      let passed = cuffd_monotonic_nanoseconds() - start
+      thread.end(nanoseconds: nanoseconds - min(passed, nanoseconds))
       index += 1
     }
   }

@@ -29,7 +29,7 @@ final class Handlers: Sendable {
     do throws(FaultRuntimeError) {
       for number in 0..<(count ?? 1) { loops.append(try make(number)) }
     } catch {
-      for loop in loops { loop.stop() }
+      for loop in loops { loop.stop(nanoseconds: loop.closeDeadline) }
       throw error
     }
     state = Monitor(State(loops: loops))
@@ -56,7 +56,12 @@ final class Handlers: Sendable {
     }
   }
 
-  func stop() {
-    for loop in all { loop.stop() }
+  /// Ends the threads of all handlers, and waits for them, at most as long as `nanoseconds` altogether.
+  func stop(nanoseconds: UInt64) {
+    let start = cuffd_monotonic_nanoseconds()
+    for loop in all {
+      let passed = cuffd_monotonic_nanoseconds() - start
+      loop.stop(nanoseconds: nanoseconds - min(passed, nanoseconds))
+    }
   }
 }

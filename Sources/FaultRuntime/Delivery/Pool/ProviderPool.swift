@@ -4,10 +4,10 @@ internal import CUFFD
 /// them is opened, because starting a thread allocates and the path of a fault must not allocate. Later the pool
 /// starts threads only in place of stuck ones, and where all of its threads may come to wait in faults.
 ///
-/// Demand goes before prefetch. A thread takes demand of a region only while fewer than `threadLimit - 1` threads
-/// work for that region, so a provider that is stuck leaves a thread to the faults of other regions. Prefetches,
-/// counted over all regions, also occupy at most `threadLimit - 1` threads. Where `threadLimit` is 1, the one thread
-/// does everything.
+/// Demand goes before prefetch. A thread takes a task of a region only while fewer than `threadLimit - 1` threads work
+/// for that region, so a provider that is stuck leaves a thread to the faults of other regions. Prefetches, counted
+/// over all regions, also occupy at most `threadLimit - 1` threads. Where `threadLimit` is 1, the one thread does
+/// everything.
 ///
 /// A provider that does not permit concurrent requests is asked by one thread at a time, whether for a fault, a
 /// prefetch or a peek. Some deliveries have such providers asked on the serial thread, which is not counted in
@@ -59,7 +59,7 @@ final class ProviderPool: Sendable {
       }
       guard isSerial || runningPrefetches < share else { return nil }
       let index = prefetch.firstIndex { task in
-        task.isSerial == isSerial && (task.region.mayBeAskedConcurrently || isFree(task.region))
+        task.isSerial == isSerial && hasRoom(for: task.region, share)
       }
       return index.map { prefetch.remove(at: $0) }
     }
@@ -233,7 +233,7 @@ final class ProviderPool: Sendable {
       let passed = cuffd_monotonic_nanoseconds() - start
       // A thread that was replaced is stuck, so it is joined only if it has ended already.
       let patience = replaced.contains(slot) ? 0 : nanoseconds - min(passed, nanoseconds)
-      if thread.isCurrent || !thread.join(nanoseconds: patience) { thread.detach() }
+      thread.end(nanoseconds: patience)
     }
   }
 

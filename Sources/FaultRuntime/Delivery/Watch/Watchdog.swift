@@ -59,14 +59,14 @@ final class Watchdog: Sendable {
     }
   }
 
-  func stop() {
+  /// Ends the thread, and waits until it has ended, or until the time is up: a hook of the program may not return.
+  func stop(nanoseconds: UInt64) {
     let thread = state.withLock { state in
       state.isStopping = true
       return state.thread
     }
     state.announce()
-    guard let thread else { return }
-    if thread.isCurrent { thread.detach() } else { thread.join() }
+    thread?.end(nanoseconds: nanoseconds)
   }
 
   private func run() {
