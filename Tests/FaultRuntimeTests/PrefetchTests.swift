@@ -42,6 +42,32 @@ struct PrefetchTests {
   /// Returns how many bytes must be in huge pages. The pages of a memfd are not moved.
   private func expectedHuge(_ byteCount: Int, _ delivery: Delivery) -> Int { delivery == .sigsegv ? 0 : byteCount }
 
+  @Test("Where no huge page can be moved, a request does not end where one would begin")
+  func acrossHugePages() throws {
+    let huge = UInt(cuffd_huge_page_size())
+    try #require(huge > 0)
+    let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .eventLoop, handlerThreads: 1))
+    let requests = Requests()
+    let provider = ClosureProvider(
+      requestSize: RequestSize(preferred: 1, largest: 4 * pageBytes), permissions: .onHandler
+    ) { request, page in
+      requests.add(request)
+      page.append(expectedBytes(request.range))
+      return .filled
+    }
+    // The kernel puts new memory beside the other regions, so one of a few regions has the address in its middle.
+    var regions: [LazyRegion] = []
+    var across: LazyRegion?
+    while across == nil, regions.count < 100 {
+      let region = try runtime.map(provider, byteCount: 100 * pageBytes, options: RegionOptions(access: .readWrite))
+      regions.append(region)
+      let offset = Int((huge - region.address % huge) % huge)
+      if (1..<100).contains(offset / pageBytes), offset / pageBytes % 4 != 0 { across = region }
+    }
+    try #require(across).populate()
+    #expect(requests.all.map(\.byteCount) == Array(repeating: 4 * pageBytes, count: 25))
+  }
+
   @Test("A whole region, with huge pages in the middle and an odd end", arguments: all)
   func populate(delivery: Delivery) throws {
     let runtime = try runtime(delivery)

@@ -101,12 +101,7 @@ struct BulkFiller: ~Copyable {
         return start + hugePageByteCount
       }
     }
-    // This step goes up to the next place where a huge page may begin, so that the rest can be moved.
-    let toBoundary =
-      hugePageByteCount == 0
-      ? missing
-      : hugePageByteCount - Int((region.range.start &+ UInt(bitPattern: start)) % UInt(hugePageByteCount))
-    let length = min(missing, region.largestRequest, toBoundary)
+    let length = min(missing, region.largestRequest, distanceToHugePage(in: region, after: start) ?? missing)
     do throws(Failure) {
       try fillPages(region, start, start + length, forbidden: forbidden, permit, counting: counter)
     } catch {
@@ -123,6 +118,15 @@ struct BulkFiller: ~Copyable {
     guard hugePageByteCount > 0 else { return offset + region.largestRequest }
     let address = region.range.start &+ UInt(bitPattern: offset)
     return offset + hugePageByteCount - Int(address % UInt(hugePageByteCount))
+  }
+
+  /// Returns how many bytes behind `start` the next huge page begins that can be moved into the region as a whole. A step
+  /// ends there, so that what follows can be moved. Nil where there is no such huge page.
+  private func distanceToHugePage(in region: Region, after start: Int) -> Int? {
+    guard canMove(region) else { return nil }
+    let distance =
+      hugePageByteCount - Int((region.range.start &+ UInt(bitPattern: start)) % UInt(hugePageByteCount))
+    return start + distance + hugePageByteCount <= region.byteCount ? distance : nil
   }
 
   private func canMove(_ region: Region) -> Bool {
