@@ -36,7 +36,8 @@ __attribute__((noinline, no_sanitize("thread", "address"))) static void copy_wor
 __attribute__((noinline, no_sanitize("thread", "address"))) static void copy_bytes(
     volatile uint8_t *to, const volatile uint8_t *from, size_t count) {
   if ((((uintptr_t)to | (uintptr_t)from | count) & 7) == 0) {
-    copy_words((volatile uint64_t *)(volatile void *)to, (const volatile uint64_t *)(const volatile void *)from, count / 8);
+    const volatile uint64_t *source = (const volatile uint64_t *)(const volatile void *)from;
+    copy_words((volatile uint64_t *)(volatile void *)to, source, count / 8);
     return;
   }
   for (size_t i = 0; i < count; i++) to[i] = from[i];

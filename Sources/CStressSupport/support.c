@@ -28,7 +28,8 @@ void cstress_make(uint64_t seed, uint64_t offset, uint8_t *bytes, size_t count) 
 
 static uint8_t byte_of(uint64_t word, uint64_t offset) { return (uint8_t)(word >> (8 * (offset % 8))); }
 
-static bool is_right(uint8_t byte, uint64_t offset, const struct cstress_page *page, uint64_t source, uint64_t written) {
+static bool is_right(
+    uint8_t byte, uint64_t offset, const struct cstress_page *page, uint64_t source, uint64_t written) {
   uint8_t first = byte_of(source, offset), second = byte_of(written, offset);
   if (page->is_racing) return byte == first || byte == second;
   uint64_t part = offset % page->page_size / (page->page_size / 64);

@@ -81,7 +81,8 @@ enum {
 // field unchanged on an early EAGAIN, and on other failures the field contains a negative errno. Both mean that
 // nothing was resolved.
 static int resolve(
-    int fd, unsigned long number, void *argument, uint64_t *length, const int64_t *reported, int64_t *done, uint32_t troubles) {
+    int fd, unsigned long number, void *argument, uint64_t *length, const int64_t *reported, int64_t *done,
+    uint32_t troubles) {
   *done = 0;
 #ifdef CUFFD_TROUBLE
   enum cuffd_trouble trouble = cuffd_trouble_next(troubles);

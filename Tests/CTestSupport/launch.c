@@ -162,7 +162,8 @@ static int end_of(pid_t child) {
 }
 
 int cts_launch(
-    const struct cts_launch *launch, int program, const char *_Nullable const *_Nonnull arguments, int output, int errors) {
+    const struct cts_launch *launch, int program, const char *_Nullable const *_Nonnull arguments, int output,
+    int errors) {
   enum { MOST = 16 };
   const char *all[MOST + 2] = {"lazy-mem-demo"};
   for (size_t i = 0; i < MOST && arguments[i] != NULL; i++) all[i + 1] = arguments[i];

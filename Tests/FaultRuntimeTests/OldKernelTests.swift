@@ -360,8 +360,9 @@ struct OldKernelTests {
     #expect(eventually { runtime.statistics.lateAnswers == 1 })
     #expect(outcomes.withLock { $0 }.isEmpty)
     #expect(!region.isResident(pageBytes))
-    try region.retry(0..<(3 * pageBytes))
+    #expect(eventually { (try? region.retry(0..<(3 * pageBytes))) != nil })
     #expect(threads[0].join())
+    #expect(eventually { (try? region.populate()) != nil })
     #expect(mismatches(in: region) == [])
   }
 

@@ -138,7 +138,7 @@ struct SigsegvTests {
   }
 
   @Test(
-    "Where the kernel has no mapping left, closing takes away also what lies behind memory that the program has unmapped",
+    "Where the kernel has no mapping left, closing takes away also what lies behind a part that the program unmapped",
     .enabled(if: !Host.isSanitized, SkipReason.sanitizer))
   func unmappedWithoutMappings() async {
     await #expect(processExitsWith: .success) {
@@ -464,8 +464,4 @@ struct SigsegvTests {
       #expect(late?.advice?.contains("without a timeout") == true)
     }
   }
-}
-
-extension Access {
-  fileprivate var isByte: Bool { if case .byte = self { true } else { false } }
 }

@@ -102,15 +102,44 @@ func patternProvider(
   }
 }
 
-/// Reads every byte of a region, and returns the offsets at which it differs from `expectedByte`.
+/// Reads every byte of a region, and returns the offsets at which it differs from `expectedByte`. Of a page that raises
+/// a signal these are all offsets.
 func mismatches(in region: LazyRegion, seed: Int = 0) -> [Int] {
+  mismatches(in: region, 0..<region.byteCount, seed: seed)
+}
+
+/// Reads a part of a region that begins at a page, as `mismatches(in:seed:)` does with the whole.
+func mismatches(in region: LazyRegion, _ range: Range<Int>, seed: Int = 0) -> [Int] {
   let bytes = region.bytes
   var found: [Int] = []
-  for offset in 0..<bytes.byteCount
-  where unsafe bytes.unsafeLoad(fromByteOffset: offset, as: UInt8.self) != expectedByte(offset, seed: seed) {
-    found.append(offset)
+  for page in stride(from: range.lowerBound, to: range.upperBound, by: pageBytes) {
+    let offsets = page..<min(page + pageBytes, range.upperBound)
+    // An access that may fail is made where a signal does not end the process. The page is there for the others.
+    guard region.access(page).isByte else {
+      found += offsets
+      continue
+    }
+    for offset in offsets
+    where unsafe bytes.unsafeLoad(fromByteOffset: offset, as: UInt8.self) != expectedByte(offset, seed: seed) {
+      found.append(offset)
+    }
   }
   return found
+}
+
+extension Access {
+  var isByte: Bool { if case .byte = self { true } else { false } }
+}
+
+/// Returns whether every byte of a range that begins at a page comes in the end, in a region with a timeout. A busy
+/// machine may be late for the timeout, which a retry cures.
+func comes(_ range: Range<Int>? = nil, of region: LazyRegion) -> Bool {
+  let range = range ?? 0..<region.byteCount
+  return eventually {
+    if mismatches(in: region, range).isEmpty { return true }
+    _ = try? region.retry(range)
+    return false
+  }
 }
 
 /// Returns whether the memory after the exact end of the region, up to the page boundary, is zero.

@@ -18,7 +18,9 @@ static void handle(int signal, siginfo_t *info, void *context) {
     size_t offset = (size_t)((char *)info->si_addr - reference->base) / reference->unit * reference->unit;
     memcpy(reference->twin + offset, reference->source + offset, reference->unit);
     // Each run of open pages is a mapping of its own, so mprotect fails with ENOMEM at vm.max_map_count.
-    if (mprotect(reference->base + offset, reference->unit, PROT_READ | PROT_WRITE) != 0) creference_give_up("mprotect");
+    if (mprotect(reference->base + offset, reference->unit, PROT_READ | PROT_WRITE) != 0) {
+      creference_give_up("mprotect");
+    }
   } else {
     // The address belongs to other code. With the default action restored, the retried access ends as it would have
     // ended without this handler.

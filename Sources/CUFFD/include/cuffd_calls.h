@@ -29,7 +29,8 @@ int cuffd_ioctl_wake(int fd, uint64_t start, uint64_t length);
 
 // The resolving requests. On return `*done` is the number of bytes that the kernel reports as resolved, which may be
 // 0. They return 0 or -errno. A partial result is -EAGAIN with *done > 0.
-CUFFD_NO_LOCKS int cuffd_ioctl_copy(int fd, uint64_t dst, const void *src, uint64_t length, uint64_t mode, int64_t *done);
+CUFFD_NO_LOCKS int cuffd_ioctl_copy(
+    int fd, uint64_t dst, const void *src, uint64_t length, uint64_t mode, int64_t *done);
 CUFFD_NO_LOCKS int cuffd_ioctl_zeropage(int fd, uint64_t start, uint64_t length, uint64_t mode, int64_t *done);
 int cuffd_ioctl_move(int fd, uint64_t dst, uint64_t src, uint64_t length, uint64_t mode, int64_t *done);
 CUFFD_NO_LOCKS int cuffd_ioctl_continue(int fd, uint64_t start, uint64_t length, uint64_t mode, int64_t *done);

@@ -120,8 +120,8 @@ struct BulkFiller: ~Copyable {
     return offset + hugePageByteCount - Int(address % UInt(hugePageByteCount))
   }
 
-  /// Returns how many bytes behind `start` the next huge page begins that can be moved into the region as a whole. A step
-  /// ends there, so that what follows can be moved. Nil where there is no such huge page.
+  /// Returns the distance from `start` to the next huge page that can be moved into the region as a whole, in bytes;
+  /// nil where there is none. A step ends there, so that the huge page can be moved.
   private func distanceToHugePage(in region: Region, after start: Int) -> Int? {
     guard canMove(region) else { return nil }
     let distance =

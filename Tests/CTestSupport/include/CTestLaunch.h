@@ -52,7 +52,8 @@ struct cts_launch {
 // program, or -1000 - errno if the fork fails. A child that cannot start the program exits with 120 and writes the
 // reason to `errors`.
 int cts_launch(
-    const struct cts_launch *launch, int program, const char *_Nullable const *_Nonnull arguments, int output, int errors);
+    const struct cts_launch *launch, int program, const char *_Nullable const *_Nonnull arguments, int output,
+    int errors);
 
 // Calls userfaultfd(2) with each of `flags`, in a child as described by `launch`. `results` receives the errno of
 // each call, or 0. Returns what cts_launch returns.
