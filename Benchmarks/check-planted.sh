@@ -26,9 +26,13 @@ expect() {
 expect memory memory "memory"
 expect append "append --quick" "append: computed"
 expect allocations "allocations --faults 2000" "allocations"
-for row in sigbus sigbus-sigsegv-sequential sigbus-sigsegv-random sigsegv-sequential sigsegv-random event-loop-pinned \
-  event-loop-unpinned random-automatic file populate threads-4 threads-8; do
+for row in sigbus sigbus-sigsegv-sequential sigbus-sigsegv-random event-loop-pinned random-automatic threads-4 threads-8
+do
   expect latency "speed --quick --retries 0 --rounds 3 --row $row" "speed: $row:"
+done
+for row in sigsegv-sequential sigsegv-random event-loop-unpinned file populate threads-4-event-loop \
+  threads-8-event-loop; do
+  expect delay "speed --quick --retries 0 --rounds 3 --row $row" "speed: $row:"
 done
 for row in sequential-sigbus sequential-event-loop threads-4-wide threads-8-wide; do
   expect widening "speed --quick --retries 0 --rounds 3 --row $row" "speed: $row:"

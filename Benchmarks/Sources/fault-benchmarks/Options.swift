@@ -16,13 +16,16 @@ struct CommonOptions: ParsableArguments {
 enum PlantedRegression: String, CaseIterable, ExpressibleByArgument {
   /// The provider of the speed benchmark spins for 2 us for each page of a request.
   case latency
+  /// The same for 6 us, for rows whose limit leaves more room: a fault takes longer, or the scheduler has a part in it.
+  case delay
   /// The provider allocates one object for each request.
   case allocations
   /// The memory benchmark writes 2 MiB and keeps them while its region is open.
   case memory
   /// Regions are advised of random access, so that requests do not grow.
   case widening
-  /// Handlers spin instead of being placed automatically, and the row `cpus-awake` does not keep the CPUs awake.
+  /// The scheduler places the handler of `event-loop-unpinned`, that of `event-loop-busy` spins, and the row `cpus-awake`
+  /// does not keep the CPUs awake.
   case placement
   /// A provider that sleeps does not declare that it may block.
   case blocking

@@ -113,8 +113,8 @@ struct FillingProvider: PageProvider {
 @inline(never)
 private func carryOut(_ plant: PlantedRegression) {
   switch plant {
-  case .latency:
-    let end = support_monotonic_nanoseconds() + 2000
+  case .latency, .delay:
+    let end = support_monotonic_nanoseconds() + (plant == .delay ? 6000 : 2000)
     while support_monotonic_nanoseconds() < end {}
   case .allocations:
     withExtendedLifetime(PlantedObject.make()) {}

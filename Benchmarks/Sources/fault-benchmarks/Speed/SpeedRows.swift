@@ -11,12 +11,9 @@ extension SpeedRow {
     let many = (isQuick ? 64 << 20 : 256 << 20) / Host.pageSize
     let most = (isQuick ? 256 << 20 : 1 << 30) / Host.pageSize
     let advice: RegionOptions.Advice = plant == .widening ? .random : .normal
-    // `.scheduler` would not do as the regression: under load, the scheduler sometimes puts the handler on the
-    // faulting thread's CPU.
-    let placement: HandlerPlacement = plant == .placement ? .spinning(.microseconds(50)) : .automatic
-    return inThread(pages) + eventLoop(pages, placement) + large(many, most, advice)
+    return inThread(pages) + eventLoop(pages, isMisplaced: plant == .placement) + large(many, most, advice)
       // A handler that waits for the sleeper is so slow that fewer pages are enough.
-      + threads(pages, placement, advice) + sleeper(plant == .blocking ? pages / 16 : 16384)
+      + threads(pages, advice) + sleeper(plant == .blocking ? pages / 16 : 16384)
       + awake(pages, isPlanted: plant == .placement)
   }
 
@@ -65,19 +62,23 @@ extension SpeedRow {
     ]
   }
 
-  private static func eventLoop(_ pages: Int, _ placement: HandlerPlacement) -> [SpeedRow] {
+  /// - Parameter isMisplaced: Whether the handler is placed as it should not be. Under load, the scheduler sometimes puts
+  ///   the handler on the faulting thread's CPU, so a handler that spins takes part in the row with busy CPUs instead.
+  private static func eventLoop(_ pages: Int, isMisplaced: Bool) -> [SpeedRow] {
+    func automatic(_ misplaced: HandlerPlacement) -> SpeedContender {
+      library("event-loop", .init(delivery: .eventLoop, placement: isMisplaced ? misplaced : .automatic))
+    }
     let pinned = library("event-loop-pinned", .init(delivery: .eventLoop), .one)
-    let automatic = library("event-loop", .init(delivery: .eventLoop, placement: placement))
     return [
       SpeedRow(
         name: "event-loop-pinned", about: "a page through the event loop on the toucher's CPU, against the same in C",
         statistic: .p50, pages: pages, isRandom: true, subject: pinned, yardsticks: [epollOnOneCPU]),
       SpeedRow(
         name: "event-loop-unpinned", about: "the same with nothing pinned, against C on one CPU", statistic: .p50,
-        pages: pages, isRandom: true, subject: automatic, yardsticks: [epollOnOneCPU]),
+        pages: pages, isRandom: true, subject: automatic(.scheduler), yardsticks: [epollOnOneCPU]),
       SpeedRow(
         name: "event-loop-busy", about: "the same with every CPU busy, against the best C placement", statistic: .mean,
-        pages: pages / 8, isRandom: true, company: .busyCPUs, subject: automatic,
+        pages: pages / 8, isRandom: true, company: .busyCPUs, subject: automatic(.spinning(.seconds(1))),
         yardsticks: [epollOnOneCPU, epoll, reference("c-spin", CREFERENCE_SPIN, .apart)]),
     ]
   }
@@ -113,9 +114,7 @@ extension SpeedRow {
     ]
   }
 
-  private static func threads(
-    _ pages: Int, _ placement: HandlerPlacement, _ advice: RegionOptions.Advice
-  ) -> [SpeedRow] {
+  private static func threads(_ pages: Int, _ advice: RegionOptions.Advice) -> [SpeedRow] {
     [4, 8].flatMap { threads in
       [
         SpeedRow(
@@ -131,7 +130,7 @@ extension SpeedRow {
         SpeedRow(
           name: "threads-\(threads)-event-loop", about: "the same through the event loop, a page a fault",
           statistic: .perPage, pages: pages, threads: threads,
-          subject: library("event-loop", .init(delivery: .eventLoop, placement: placement)),
+          subject: library("event-loop", .init(delivery: .eventLoop)),
           // The program, and not the library, decides where its touching threads run.
           yardsticks: [epoll]),
       ]
