@@ -28,11 +28,12 @@ private func contents(of page: borrowing PageBuffer) -> [UInt8] {
 private struct Replacing: PageProvider {
   /// The number of bytes in that buffer.
   let byteCount: Int
+  var contents = PageContents.filled
 
   func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
     page = PageBuffer(byteCount: byteCount)
     page.append(computed(request.offset..<(request.offset + byteCount)))
-    return .filled
+    return contents
   }
 }
 
@@ -48,6 +49,25 @@ struct ReplacedBufferTests {
     try page.append(PageRequest(offset: 5, byteCount: whole), from: provider)
     #expect(contents(of: page) == [9] + Array(computed(5..<(5 + whole))))
     #expect(try provider.bytes(of: PageRequest(offset: 5, byteCount: whole)) == Array(computed(5..<(5 + whole))))
+  }
+
+  @Test("A smaller one is not in the way of an answer of another kind")
+  func otherKinds() throws {
+    let lent = UnsafeMutableRawBufferPointer.allocate(byteCount: 16, alignment: 1)
+    defer { unsafe lent.deallocate() }
+    for index in 0..<16 { unsafe lent[index] = UInt8(100 + index) }
+    let answers = [
+      (PageContents.zero, [UInt8](repeating: 0, count: 16)),
+      (unsafe PageContents.lent(UnsafeRawBufferPointer(lent)), unsafe Array(lent)),
+    ]
+    for (answer, bytes) in answers {
+      let provider = Replacing(byteCount: 3, contents: answer)
+      var page = PageBuffer(byteCount: 64)
+      page.append([9])
+      try page.append(PageRequest(offset: 5, byteCount: 16), from: provider)
+      #expect(contents(of: page) == [9] + bytes)
+      #expect(try provider.bytes(of: PageRequest(offset: 5, byteCount: 16)) == bytes)
+    }
   }
 
   @Test("A larger one is too long an answer, after which the first buffer is as it was", arguments: [17, 64, 4096])

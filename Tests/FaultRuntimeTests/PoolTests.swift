@@ -79,7 +79,9 @@ struct PoolTests {
     #expect(eventually { slow.requests.count == 2 })
     let ahead = (4 * pageBytes)..<(5 * pageBytes)
     let prefetcher = TestThread { #expect(throws: Never.self) { try region.prefetch(ahead) } }
-    // The pool takes the prefetches of other regions, so it has seen this one.
+    let pool = try #require(region.eventLoop).pool
+    #expect(eventually { pool.queuedPrefetches == 1 })
+    // The pool takes the prefetches of other regions, so it has passed over this one.
     let other = try runtime.map(patternProvider(seed: 2, mayBlock: true), byteCount: 50 * pageBytes)
     try other.populate()
     #expect(mismatches(in: other, seed: 2) == [])

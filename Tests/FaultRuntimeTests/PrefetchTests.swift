@@ -55,17 +55,18 @@ struct PrefetchTests {
       page.append(expectedBytes(request.range))
       return .filled
     }
-    // The kernel puts new memory beside the other regions, so one of a few regions has the address in its middle.
+    // The kernel puts new memory beside the other regions, so one of a few regions has the address in its middle. The
+    // number of pages is odd, so that the regions begin at different places between two such addresses.
     var regions: [LazyRegion] = []
     var across: LazyRegion?
     while across == nil, regions.count < 100 {
-      let region = try runtime.map(provider, byteCount: 100 * pageBytes, options: RegionOptions(access: .readWrite))
+      let region = try runtime.map(provider, byteCount: 101 * pageBytes, options: RegionOptions(access: .readWrite))
       regions.append(region)
       let offset = Int((huge - region.address % huge) % huge)
-      if (1..<100).contains(offset / pageBytes), offset / pageBytes % 4 != 0 { across = region }
+      if (1..<101).contains(offset / pageBytes), offset / pageBytes % 4 != 0 { across = region }
     }
     try #require(across).populate()
-    #expect(requests.all.map(\.byteCount) == Array(repeating: 4 * pageBytes, count: 25))
+    #expect(requests.all.map(\.byteCount) == Array(repeating: 4 * pageBytes, count: 25) + [pageBytes])
   }
 
   @Test("A whole region, with huge pages in the middle and an odd end", arguments: all)

@@ -39,9 +39,7 @@ final class MappingReserve: Sendable {
   /// seam is left, or if the kernel refuses. Safe in a signal handler.
   @_noLocks @_noAllocation
   func release() -> Bool {
-    // The other thread changes the protection of one page, which is short. No thread is interrupted by a signal while
-    // it has the flag, because signals are blocked here.
-    while isChanging.exchange(true, ordering: .acquiring) { cuffd_pause(0) }
+    guard beginChanging() else { return false }
     defer { isChanging.store(false, ordering: .releasing) }
     let standing = standing.load(ordering: .relaxed)
     guard standing != 0 else { return false }
@@ -49,6 +47,17 @@ final class MappingReserve: Sendable {
     guard cuffd_reserve_release(UInt64(start), pageSize.bytes, UInt32(number)) == 0 else { return false }
     self.standing.store(standing & ~(1 << UInt64(number)), ordering: .relaxed)
     return true
+  }
+
+  /// Waits for a thread that changes a seam, which is short: that thread changes the protection of one page, and signals
+  /// are blocked on it. The wait has an end, because a forked child may have inherited the flag of such a thread.
+  @_noLocks @_noAllocation
+  private func beginChanging() -> Bool {
+    for _ in 0..<100_000 {
+      if !isChanging.exchange(true, ordering: .acquiring) { return true }
+      cuffd_pause(0)
+    }
+    return false
   }
 
   /// Restores one seam if one was given up and the kernel has two mappings for it. Safe in a signal handler.

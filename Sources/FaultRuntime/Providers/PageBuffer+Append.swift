@@ -217,11 +217,18 @@ extension PageBuffer {
       guard bytes.count <= request.byteCount else {
         throw .answerTooLong(produced: bytes.count, wanted: request.byteCount)
       }
-      used = 0
+      empty(for: bytes.count)
       unsafe append(bytes.bytes)
     case .zero:
-      used = 0
+      empty(for: request.byteCount)
       append(repeating: 0, count: request.byteCount)
     }
+  }
+
+  /// Drops all bytes, and makes room for `byteCount` of them: the provider can have put a smaller buffer in the place of
+  /// the one that it was given.
+  private mutating func empty(for byteCount: Int) {
+    if capacity < byteCount { self = PageBuffer(byteCount: byteCount) }
+    used = 0
   }
 }

@@ -115,9 +115,7 @@ struct BulkFiller: ~Copyable {
 
   /// Returns the offset that one step from `offset` can reach at most.
   func boundary(in region: Region, after offset: Int) -> Int {
-    guard hugePageByteCount > 0 else { return offset + region.largestRequest }
-    let address = region.range.start &+ UInt(bitPattern: offset)
-    return offset + hugePageByteCount - Int(address % UInt(hugePageByteCount))
+    offset + (distanceToHugePage(in: region, after: offset) ?? residency.count * pageSize.bytes)
   }
 
   /// Returns the distance from `start` to the next huge page that can be moved into the region as a whole, in bytes;

@@ -152,11 +152,14 @@ final class EventLoop: PoolServer, FillCounter {
     return sum
   }
 
+  /// Makes the threads end, without waiting for them.
+  func beginStopping() { ask { $0.isStopping = true } }
+
   /// Ends the threads, and waits until they have ended, or until the time is up: a thread in a provider that does not
   /// return is left to itself, and ends when the provider returns. Every region has to be closed before.
   func stop(nanoseconds: UInt64) {
     let start = cuffd_monotonic_nanoseconds()
-    ask { $0.isStopping = true }
+    beginStopping()
     // The ordinary thread is the first one. It may start the second thread until it ends, so the list is read again
     // each time.
     var index = 0

@@ -59,7 +59,10 @@ final class Handlers: Sendable {
   /// Ends the threads of all handlers, and waits for them, at most as long as `nanoseconds` altogether.
   func stop(nanoseconds: UInt64) {
     let start = cuffd_monotonic_nanoseconds()
-    for loop in all {
+    let loops = all
+    // A handler that is stuck then takes no time from the others, which end meanwhile.
+    for loop in loops { loop.beginStopping() }
+    for loop in loops {
       let passed = cuffd_monotonic_nanoseconds() - start
       loop.stop(nanoseconds: nanoseconds - min(passed, nanoseconds))
     }

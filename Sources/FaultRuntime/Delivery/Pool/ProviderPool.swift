@@ -141,6 +141,9 @@ final class ProviderPool: Sendable {
     }
   }
 
+  /// The number of prefetches that wait for a thread.
+  var queuedPrefetches: Int { state.withLock { $0.prefetch.count } }
+
   func submit(_ task: PoolTask) {
     let isForAny = state.withLock { state in
       // The pool stops after the last region has ended, so no thread waits for this fault any more. The task would
