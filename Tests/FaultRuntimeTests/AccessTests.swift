@@ -271,7 +271,7 @@ struct AccessTests {
     let error = #expect(throws: FaultRuntimeError.self) {
       try unsafe region.forEachUnsafePiece(of: 0..<pageBytes) { _, _ in Issue.record("called") }
     }
-    #expect(error?.failure?.cause as? ResolutionError == .deadlineExceeded(.milliseconds(20)))
+    #expect(error?.failure?.cause as? ResolutionError == .timeoutExceeded(.milliseconds(20)))
     // Another thread has replaced the stuck one.
     let other = try runtime.map(patternProvider(mayBlock: true), byteCount: pageBytes)
     #expect(mismatches(in: other) == [])

@@ -276,7 +276,7 @@ struct InterferenceTests {
     #expect(victim.join())
     unsafe cts_join(discard)
     #expect(region.failures.map(\.offset) == [0])
-    #expect(region.failures.first?.cause as? ResolutionError == .timedOut)
+    #expect(region.failures.first?.cause as? ResolutionError == .resolveTimedOut)
     #expect(runtime.statistics.pagesFailed == 1)
     #expect(region.access(pageBytes) == .byte(expectedByte(pageBytes)))
   }

@@ -292,7 +292,7 @@ struct DeadlockTests {
       }, byteCount: pageBytes, options: RegionOptions(timeout: .milliseconds(50)))
     places.add(region)
     #expect(region.access(0) == .signal(SIGBUS))
-    #expect(region.failure(at: 0)?.cause as? ResolutionError == .deadlineExceeded(.milliseconds(50)))
+    #expect(region.failure(at: 0)?.cause as? ResolutionError == .timeoutExceeded(.milliseconds(50)))
   }
 
   @Test("Only a thread that sleeps in a fault is taken for one that does")

@@ -344,7 +344,7 @@ struct OldKernelTests {
 
   @Test(
     "What does not come in time keeps waiting too, and its late answer is dropped", arguments: OldKernel.withoutPoison)
-  func deadline(kernel: OldKernel) throws {
+  func timeout(kernel: OldKernel) throws {
     let gate = Gate()
     let runtime = try FaultRuntime(kernel.configuration(.eventLoop, poisonFallback: .keepWaiting))
     let region = try runtime.map(

@@ -65,8 +65,8 @@ struct OpenValueTests {
     let all: [(ResolutionError, ResolutionError.Code)] = [
       (.answerTooShort(produced: 1, wanted: 2), .answerTooShort),
       (.answerTooLong(produced: 3, wanted: 2), .answerTooLong),
-      (.lentLazyMemory, .lentLazyMemory), (.refused(.noMemory), .refused), (.timedOut, .timedOut),
-      (.regionClosed, .regionClosed), (.deadlineExceeded(.seconds(1)), .deadlineExceeded),
+      (.lentLazyMemory, .lentLazyMemory), (.refused(.noMemory), .refused), (.resolveTimedOut, .resolveTimedOut),
+      (.regionClosed, .regionClosed), (.timeoutExceeded(.seconds(1)), .timeoutExceeded),
       (.memoryMoved, .memoryMoved), (.deadlock(ends), .deadlock),
     ]
     #expect(Set(all.map(\.1)).count == all.count)
@@ -75,13 +75,13 @@ struct OpenValueTests {
       #expect((error.errno != nil) == (code == .refused))
       #expect((error.producedByteCount != nil) == (code == .answerTooShort || code == .answerTooLong))
       #expect((error.wantedByteCount != nil) == (code == .answerTooShort || code == .answerTooLong))
-      #expect((error.deadline != nil) == (code == .deadlineExceeded))
+      #expect((error.timeout != nil) == (code == .timeoutExceeded))
       #expect((error.deadlock != nil) == (code == .deadlock))
     }
     #expect(ResolutionError.answerTooShort(produced: 1, wanted: 2).producedByteCount == 1)
     #expect(ResolutionError.answerTooLong(produced: 3, wanted: 2).wantedByteCount == 2)
     #expect(ResolutionError.refused(.noMemory).errno == .noMemory)
-    #expect(ResolutionError.deadlineExceeded(.seconds(1)).deadline == .seconds(1))
+    #expect(ResolutionError.timeoutExceeded(.seconds(1)).timeout == .seconds(1))
     #expect(ResolutionError.deadlock(ends).deadlock == ends)
     #expect("\(ResolutionError.Code.refused)" == "refused")
   }

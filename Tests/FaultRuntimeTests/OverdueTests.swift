@@ -171,7 +171,7 @@ struct OverdueTests {
     let error = try prefetcher.result()
     #expect(error?.code == .pageFailed)
     #expect(error?.failure?.offset == pageBytes)
-    #expect(error?.failure?.cause as? ResolutionError == .deadlineExceeded(.milliseconds(50)))
+    #expect(error?.failure?.cause as? ResolutionError == .timeoutExceeded(.milliseconds(50)))
     #expect(region.access(5 * pageBytes) == .signal(region.failureSignal))
     // No other thread has called the provider meanwhile.
     #expect(entered.all.map(\.offset) == [0])

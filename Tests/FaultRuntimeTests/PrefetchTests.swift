@@ -295,7 +295,7 @@ struct PrefetchTests {
     let first = PrefetchJob(region: region.core, from: 0, to: region.core.range.byteCount)
     let second = try #require(first.helper())
     for job in lowerFirst ? [first, second] : [second, first] {
-      job.run(.ofHost(), retryDeadline: 1_000_000_000, forbidden: nil, counting: SharedCounters())
+      job.run(.ofHost(), resolveTimeout: 1_000_000_000, forbidden: nil, counting: SharedCounters())
     }
     let page = try #require(first.failure?.page)
     #expect(region.core.offset(of: page) == lower * pageBytes)
@@ -391,8 +391,8 @@ struct PrefetchTests {
     let core = try Region(testing: patternProvider(), byteCount: 4 * pageBytes, userfaultfd: owner)
     let counters = SharedCounters()
     try owner.uffd.register(core.range, mode: .missing)
-    var filler = BulkFiller(pageSize: .ofHost(), retryDeadline: 30_000_000)
-    var patient = BulkFiller(pageSize: .ofHost(), retryDeadline: .max)
+    var filler = BulkFiller(pageSize: .ofHost(), resolveTimeout: 30_000_000)
+    var patient = BulkFiller(pageSize: .ofHost(), resolveTimeout: .max)
     // This causes an event that no thread reads.
     let discard = unsafe cts_discard_on_thread(core.range.start + UInt(3 * pageBytes), pageBytes)
     #expect(eventually { hasUnreadEvent(owner.uffd.descriptor) })
@@ -400,7 +400,7 @@ struct PrefetchTests {
     let error = #expect(throws: BulkFiller.Failure.self) {
       while try filler.step(core, from: 0, to: pageBytes, forbidden: nil, counting: counters) == 0 { steps += 1 }
     }
-    #expect(error?.cause as? ResolutionError == .timedOut)
+    #expect(error?.cause as? ResolutionError == .resolveTimedOut)
     #expect(error?.page == core.range.start)
     #expect(steps > 0)
     #expect(try patient.step(core, from: 0, to: pageBytes, forbidden: nil, counting: counters) == 0)

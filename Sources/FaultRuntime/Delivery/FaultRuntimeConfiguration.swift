@@ -105,12 +105,12 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// After that, the runtime takes the memory away. A thread that still uses the region gets SIGBUS or SIGSEGV.
   ///
   /// When a runtime ends, it waits up to three times, each time for at most this long: until the thread that watches
-  /// the deadlines has returned from the program's hooks, until the handler threads have returned from their providers,
+  /// the timeouts has returned from the program's hooks, until the handler threads have returned from their providers,
   /// and until the threads of the pool have. A thread that does not return in time ends when it returns.
   public var closeTimeout: Duration
 
   /// How long the kernel may ask for another try of one resolution (`EAGAIN`) before the page fails with a
-  /// ``ResolutionError`` whose code is `timedOut`. The default is 10 seconds.
+  /// ``ResolutionError`` whose code is `resolveTimedOut`. The default is 10 seconds.
   ///
   /// This does not limit the time that a provider takes; ``RegionOptions/timeout`` does.
   public var resolveTimeout: Duration

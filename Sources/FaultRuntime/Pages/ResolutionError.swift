@@ -3,7 +3,7 @@
 /// Errors that a provider throws are kept as they are. Both are found in ``PageFailure/cause``.
 ///
 /// ```swift
-/// if let error = region.failure(at: 0)?.cause as? ResolutionError, error.code == .deadlineExceeded {
+/// if let error = region.failure(at: 0)?.cause as? ResolutionError, error.code == .timeoutExceeded {
 ///   try region.retry(0..<region.byteCount)   // asks again for each page that has failed
 /// }
 /// ```
@@ -11,7 +11,7 @@ public struct ResolutionError: Error, Hashable, Sendable {
   /// The kind of a failure. Later versions may add more kinds.
   public struct Code: Hashable, Sendable {
     fileprivate enum Name: String {
-      case answerTooShort, answerTooLong, lentLazyMemory, refused, timedOut, regionClosed, deadlineExceeded, memoryMoved
+      case answerTooShort, answerTooLong, lentLazyMemory, refused, resolveTimedOut, regionClosed, timeoutExceeded, memoryMoved
       case deadlock
     }
     fileprivate let name: Name
@@ -39,16 +39,16 @@ public struct ResolutionError: Error, Hashable, Sendable {
     ///   exhausted hugetlb pool does that.
     public static let refused = Code(name: .refused)
 
-    /// The kernel asked for another try until the deadline of ``FaultRuntimeConfiguration/resolveTimeout`` had
+    /// The kernel asked for another try until the time was up of ``FaultRuntimeConfiguration/resolveTimeout`` had
     /// passed.
-    public static let timedOut = Code(name: .timedOut)
+    public static let resolveTimedOut = Code(name: .resolveTimedOut)
 
     /// The region was closed while the access waited for its page.
     public static let regionClosed = Code(name: .regionClosed)
 
     /// The provider did not answer within the timeout of the region (``RegionOptions/timeout``).
-    /// ``ResolutionError/deadline`` has the same value.
-    public static let deadlineExceeded = Code(name: .deadlineExceeded)
+    /// ``ResolutionError/timeout`` has the same value.
+    public static let timeoutExceeded = Code(name: .timeoutExceeded)
 
     /// The program has moved the memory with `mremap(2)`. A region is served only where it was mapped.
     public static let memoryMoved = Code(name: .memoryMoved)
@@ -63,9 +63,9 @@ public struct ResolutionError: Error, Hashable, Sendable {
     case answerTooLong(produced: Int, wanted: Int)
     case lentLazyMemory
     case refused(KernelErrno)
-    case timedOut
+    case resolveTimedOut
     case regionClosed
-    case deadlineExceeded(Duration)
+    case timeoutExceeded(Duration)
     case memoryMoved
     case deadlock(SelfDeadlock)
   }
@@ -101,15 +101,15 @@ extension ResolutionError {
   /// Creates an error with the code `refused` and the kernel's reason.
   public static func refused(_ errno: KernelErrno) -> ResolutionError { ResolutionError(.refused(errno)) }
 
-  /// An error with the code `timedOut`.
-  public static var timedOut: ResolutionError { ResolutionError(.timedOut) }
+  /// An error with the code `resolveTimedOut`.
+  public static var resolveTimedOut: ResolutionError { ResolutionError(.resolveTimedOut) }
 
   /// An error with the code `regionClosed`.
   public static var regionClosed: ResolutionError { ResolutionError(.regionClosed) }
 
-  /// Creates an error with the code `deadlineExceeded` and the deadline that has passed.
-  public static func deadlineExceeded(_ deadline: Duration) -> ResolutionError {
-    ResolutionError(.deadlineExceeded(deadline))
+  /// Creates an error with the code `timeoutExceeded` and the timeout that has passed.
+  public static func timeoutExceeded(_ timeout: Duration) -> ResolutionError {
+    ResolutionError(.timeoutExceeded(timeout))
   }
 
   /// An error with the code `memoryMoved`.
@@ -127,9 +127,9 @@ extension ResolutionError {
     case .answerTooLong: .answerTooLong
     case .lentLazyMemory: .lentLazyMemory
     case .refused: .refused
-    case .timedOut: .timedOut
+    case .resolveTimedOut: .resolveTimedOut
     case .regionClosed: .regionClosed
-    case .deadlineExceeded: .deadlineExceeded
+    case .timeoutExceeded: .timeoutExceeded
     case .memoryMoved: .memoryMoved
     case .deadlock: .deadlock
     }
@@ -156,8 +156,8 @@ extension ResolutionError {
     }
   }
 
-  /// The deadline that has passed, for the code `deadlineExceeded`. For other codes it is nil.
-  public var deadline: Duration? { if case .deadlineExceeded(let deadline) = reason { deadline } else { nil } }
+  /// The timeout that has passed, for the code `timeoutExceeded`. For other codes it is nil.
+  public var timeout: Duration? { if case .timeoutExceeded(let timeout) = reason { timeout } else { nil } }
 
   /// The two ends of the wait, for the code `deadlock`. For other codes it is nil.
   public var deadlock: SelfDeadlock? { if case .deadlock(let ends) = reason { ends } else { nil } }
@@ -186,12 +186,12 @@ extension ResolutionError: CustomStringConvertible {
       "the memory that the provider lent is where no program has memory (EINVAL)"
     case .refused(let errno):
       "the kernel refused the page (\(errno))"
-    case .timedOut:
-      "the kernel asked for another try (EAGAIN) until the deadline"
+    case .resolveTimedOut:
+      "the kernel asked for another try (EAGAIN) until the time was up"
     case .regionClosed:
       "the region was closed while the access waited"
-    case .deadlineExceeded(let deadline):
-      "the provider did not answer within \(deadline)"
+    case .timeoutExceeded(let timeout):
+      "the provider did not answer within \(timeout)"
     case .memoryMoved:
       "the program has moved the memory away (mremap); a region is served where it was mapped only"
     case .deadlock(let deadlock):

@@ -39,7 +39,7 @@ struct BulkFiller: ~Copyable {
   private let pageSize: PageSize
   private let hugePageByteCount: Int
   /// How long the kernel may ask for another try, in nanoseconds.
-  private let retryDeadline: UInt64
+  private let resolveTimeout: UInt64
   private var putOff = PutOffs()
   private var staging = StagingBuffer()
   private var hugeStaging: UInt = 0
@@ -48,9 +48,9 @@ struct BulkFiller: ~Copyable {
   private var hasHugePage = false
   private var residency: [UInt8]
 
-  init(pageSize: PageSize, retryDeadline: UInt64) {
+  init(pageSize: PageSize, resolveTimeout: UInt64) {
     self.pageSize = pageSize
-    self.retryDeadline = retryDeadline
+    self.resolveTimeout = resolveTimeout
     hugePageByteCount = Int(cuffd_huge_page_size())
     // The array has one entry for each page of a huge page, so that one look decides.
     residency = Array(repeating: 0, count: max(512, hugePageByteCount / pageSize.bytes))
@@ -107,8 +107,8 @@ struct BulkFiller: ~Copyable {
     } catch {
       guard error.cause is PutOff else { throw error }
       // The next step begins with the pages that are missing at that time. The handler reads events between steps.
-      if putOff.duration(at: error.page, now: cuffd_monotonic_nanoseconds()) < retryDeadline { return start }
-      throw Failure(cause: ResolutionError.timedOut, page: error.page)
+      if putOff.duration(at: error.page, now: cuffd_monotonic_nanoseconds()) < resolveTimeout { return start }
+      throw Failure(cause: ResolutionError.resolveTimedOut, page: error.page)
     }
     return start + length
   }

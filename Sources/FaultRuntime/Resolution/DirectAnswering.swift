@@ -8,7 +8,7 @@ struct DirectAnswering: Sendable {
   let counters: SharedCounters
   let reporter: FailureReporter
   /// How long the kernel may ask for another try, in nanoseconds.
-  let retryDeadline: UInt64
+  let resolveTimeout: UInt64
   /// Whether threads may sleep on the pages. A thread that serves its own fault does not sleep.
   let wakes: Bool
 
@@ -43,7 +43,7 @@ struct DirectAnswering: Sendable {
     }
     counters.countFailure()
     reporter.report(error, atPage: page, of: region)
-    var patience = Patience(nanoseconds: retryDeadline)
+    var patience = Patience(nanoseconds: resolveTimeout)
     while true {
       switch memory.failPage(range) {
       case .done: return false
@@ -81,7 +81,7 @@ private struct DirectPlacing: PlacingPolicy {
   init(_ answering: DirectAnswering, _ effort: PlacingEffort) {
     self.answering = answering
     self.effort = effort
-    patience = Patience(nanoseconds: answering.retryDeadline)
+    patience = Patience(nanoseconds: answering.resolveTimeout)
   }
 
   @inline(__always)
@@ -98,7 +98,7 @@ private struct DirectPlacing: PlacingPolicy {
     return lasts
   }
 
-  func putOff(_ rest: AddressRange, _ run: borrowing FaultRun) throws { throw ResolutionError.timedOut }
+  func putOff(_ rest: AddressRange, _ run: borrowing FaultRun) throws { throw ResolutionError.resolveTimedOut }
 
   /// Wakes the waiting threads, which then meet what is mapped there now.
   func foundGone(_ rest: AddressRange, _ run: borrowing FaultRun) {

@@ -42,7 +42,7 @@ final class Region: TableMember {
   let providerName: String
   let retry: RetryPolicy
   /// How long a request may take, in nanoseconds. The value 0 means that there is no limit.
-  let deadline: UInt64
+  let timeout: UInt64
 
   /// The upper limit of `largestRequest`, in bytes. A request is assembled in staging memory of the runtime, so a
   /// larger value must be a mistake.
@@ -71,7 +71,7 @@ final class Region: TableMember {
     range = memory.range
     advice = options.advice
     retry = options.retry
-    deadline = options.timeout.map { max(1, $0.clampedNanoseconds) } ?? 0
+    timeout = options.timeout.map { max(1, $0.clampedNanoseconds) } ?? 0
     // The handler must not be the thread that waits between attempts, or that may have to be given up.
     mayBlock =
       !provider.permissions.contains(.handlerThread) || options.timeout != nil || options.retry.attempts > 1

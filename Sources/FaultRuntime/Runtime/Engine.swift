@@ -101,11 +101,11 @@ final class Engine: Sendable {
           isWritable: options.access == .readWrite, pageSize: pageSize,
           isTaken: { table.intersects($0) || SignalDispatcher.shared.isTaken($0) })
       }
-      if handler != nil { try watchdog?.watch(deadline: region.deadline) }
+      if handler != nil { try watchdog?.watch(timeout: region.timeout) }
       do throws(FaultRuntimeError) {
         try server.open(region)
       } catch {
-        watchdog?.regionEnded(deadline: region.deadline)
+        watchdog?.regionEnded(timeout: region.timeout)
         throw error
       }
       openRegions.wrappingAdd(1, ordering: .relaxed)
@@ -131,7 +131,7 @@ final class Engine: Sendable {
   func close(_ region: Region, _ server: any RegionServer) {
     server.close(region)
     openRegions.wrappingSubtract(1, ordering: .relaxed)
-    watchdog?.regionEnded(deadline: region.deadline)
+    watchdog?.regionEnded(timeout: region.timeout)
   }
 
   /// The close timeout of the configuration, in nanoseconds.

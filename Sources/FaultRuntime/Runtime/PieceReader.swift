@@ -127,7 +127,7 @@ struct PieceReader: ~Copyable {
     if core.isClosing { throw .regionClosed(core) }
     let cause =
       hasAnswered
-      ? job.failure : ResolutionError.deadlineExceeded(.nanoseconds(Int64(clamping: core.deadline)))
+      ? job.failure : ResolutionError.timeoutExceeded(.nanoseconds(Int64(clamping: core.timeout)))
     if let cause {
       throw .pageFailed(core.failure(cause, atPage: core.range.start &+ UInt(bitPattern: job.range.lowerBound)))
     }
@@ -137,6 +137,6 @@ struct PieceReader: ~Copyable {
 extension FaultRuntimeError {
   /// Whether the region's timeout ended the request. A request for fewer pages would take as long again.
   fileprivate var isTimeout: Bool {
-    (failure?.cause as? ResolutionError)?.code == .deadlineExceeded
+    (failure?.cause as? ResolutionError)?.code == .timeoutExceeded
   }
 }

@@ -54,7 +54,7 @@ final class StressRegistry: Sendable {
       case let error as ResolutionError:
         switch error.code {
         case .answerTooShort, .answerTooLong: model.hasMark(StressModel.answeredBadly, page) || isClosing
-        case .deadlineExceeded: error.deadline == model.plan.options.timeout
+        case .timeoutExceeded: error.timeout == model.plan.options.timeout
         case .regionClosed: isClosing
         case .refused: error.errno == .noMemory && kernelMakesTrouble
         default: false
@@ -72,7 +72,7 @@ final class StressRegistry: Sendable {
     return switch error.code {
     case .answerTooShort: "answer too short"
     case .answerTooLong: "answer too long"
-    case .deadlineExceeded: "deadline"
+    case .timeoutExceeded: "timeout"
     case .regionClosed: "closing"
     default: "\(error)"
     }

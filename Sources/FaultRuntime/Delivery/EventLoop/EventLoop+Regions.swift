@@ -36,7 +36,7 @@ extension EventLoop: RegionServer {
   func close(_ region: Region) {
     // The handler poisons the pages of a closing region whose faults are still in its queue.
     drain()
-    if region.mayBlock, !pool.isOnPoolThread { inFlight.waitUntilNothing(of: region, nanoseconds: closeDeadline) }
+    if region.mayBlock, !pool.isOnPoolThread { inFlight.waitUntilNothing(of: region, nanoseconds: closeTimeout) }
     region.withdraw { table.remove(region) }
     SignalDispatcher.shared.forget(region)
     events.forget(region)
@@ -51,8 +51,8 @@ extension EventLoop: RegionServer {
     let job = PrefetchJob(region: region, from: range.lowerBound, to: range.upperBound)
     ask { $0.prefetches.append(job) }
     // The caller has nothing else to do, so it helps where two threads may share the work.
-    job.helper()?.run(pageSize, retryDeadline: retryDeadline, forbidden: table, counting: pooled.counters)
-    while !job.done.wait(nanoseconds: closeDeadline) {}
+    job.helper()?.run(pageSize, resolveTimeout: resolveTimeout, forbidden: table, counting: pooled.counters)
+    while !job.done.wait(nanoseconds: closeTimeout) {}
     return job.failure
   }
 

@@ -16,7 +16,7 @@ final class EventLoop: PoolServer, FillCounter {
   let pool: ProviderPool
   let reporter: FailureReporter
   /// How long the kernel may ask for another try, in nanoseconds.
-  let retryDeadline: UInt64
+  let resolveTimeout: UInt64
   /// How often the handler reads on and tries again at once when a resolution gets `EAGAIN`. After that the
   /// resolution is put off for a millisecond.
   let immediateRetries: Int
@@ -35,7 +35,7 @@ final class EventLoop: PoolServer, FillCounter {
   private let regions = Atomic<Int>(0)
   let batchCapacity: Int
   let epoll: Epoll
-  let closeDeadline: UInt64
+  let closeTimeout: UInt64
   private let wakeup: WakeDescriptor
   /// The ordinary thread, and behind it the following thread, if the placement has needed one.
   private let threads = Monitor<[FaultThread]>([])
@@ -75,8 +75,8 @@ final class EventLoop: PoolServer, FillCounter {
       throw .unavailable(error)
     }
     reporter = FailureReporter(configuration)
-    retryDeadline = configuration.resolveTimeout.clampedNanoseconds
-    pooled = DirectAnswering(counters: SharedCounters(), reporter: reporter, retryDeadline: retryDeadline, wakes: true)
+    resolveTimeout = configuration.resolveTimeout.clampedNanoseconds
+    pooled = DirectAnswering(counters: SharedCounters(), reporter: reporter, resolveTimeout: resolveTimeout, wakes: true)
     self.pool = pool
     ownThreads = pool.ownThreads
     events = EventReporter(table: table, onEvent: configuration.onEvent)
@@ -85,7 +85,7 @@ final class EventLoop: PoolServer, FillCounter {
     self.number = number
     self.pageSize = pageSize
     immediateRetries = configuration.immediateRetries
-    closeDeadline = configuration.closeTimeout.clampedNanoseconds
+    closeTimeout = configuration.closeTimeout.clampedNanoseconds
     batchCapacity = configuration.batchCapacity
     do {
       epoll = try Epoll()
@@ -130,13 +130,13 @@ final class EventLoop: PoolServer, FillCounter {
   func regionBegins() { regions.wrappingAdd(1, ordering: .relaxed) }
   func regionEnded() { regions.wrappingSubtract(1, ordering: .relaxed) }
 
-  /// Waits until the handler has served all messages that are queued now, or until `closeDeadline` has passed. Does
+  /// Waits until the handler has served all messages that are queued now, or until `closeTimeout` has passed. Does
   /// nothing on a handler thread.
   func drain() {
     guard !isOnHandlerThread else { return }
     let drained = OneShotEvent()
     ask { $0.drains.append(drained) }
-    _ = drained.wait(nanoseconds: closeDeadline)
+    _ = drained.wait(nanoseconds: closeTimeout)
   }
 
   /// Changes what is asked of the handler, and wakes it.

@@ -180,15 +180,15 @@ struct FaultAnswerer: ~Copyable {
     }
   }
 
-  /// Remembers a fault that cannot be resolved now. After `retryDeadline` its failure is reported, and the page is
+  /// Remembers a fault that cannot be resolved now. After `resolveTimeout` its failure is reported, and the page is
   /// only poisoned, as soon as the kernel permits it.
   private mutating func putOff(_ fault: PendingFault, of region: Region) {
     var fault = fault
     let now = cuffd_monotonic_nanoseconds()
     if fault.deferredSince == 0 { fault.deferredSince = now }
     loop.counters.countDeferral()
-    if !fault.hasFailed, now - fault.deferredSince >= loop.retryDeadline {
-      report(fault, of: region, ResolutionError.timedOut)
+    if !fault.hasFailed, now - fault.deferredSince >= loop.resolveTimeout {
+      report(fault, of: region, ResolutionError.resolveTimedOut)
       fault.hasFailed = true
     }
     if deferred.isFull {

@@ -28,7 +28,7 @@ struct FaultService: ~Copyable {
     self.loop = loop
     lookup = RegionLookup(loop.table)
     answerer = FaultAnswerer(loop: loop)
-    filler = BulkFiller(pageSize: loop.pageSize, retryDeadline: loop.retryDeadline)
+    filler = BulkFiller(pageSize: loop.pageSize, resolveTimeout: loop.resolveTimeout)
     stream = StreamAhead(distance: configuration.streamDistance)
     placer = HandlerPlacer(
       configuration.placement, knowsThreads: loop.uffd.enabled.contains(.threadID),

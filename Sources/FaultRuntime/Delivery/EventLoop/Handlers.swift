@@ -29,7 +29,7 @@ final class Handlers: Sendable {
     do throws(FaultRuntimeError) {
       for number in 0..<(count ?? 1) { loops.append(try make(number)) }
     } catch {
-      for loop in loops { loop.stop(nanoseconds: loop.closeDeadline) }
+      for loop in loops { loop.stop(nanoseconds: loop.closeTimeout) }
       throw error
     }
     state = Monitor(State(loops: loops))

@@ -30,7 +30,7 @@ final class SigbusServer: FaultingThreadServer {
     self.pageSize = pageSize
     answering = DirectAnswering(
       counters: counters, reporter: FailureReporter(configuration),
-      retryDeadline: configuration.resolveTimeout.clampedNanoseconds, wakes: false)
+      resolveTimeout: configuration.resolveTimeout.clampedNanoseconds, wakes: false)
   }
 
   var signal: CInt { CUFFD_SIGBUS }
@@ -75,7 +75,7 @@ final class SigbusServer: FaultingThreadServer {
 
   func run(_ job: PrefetchJob) {
     job.runShared { [self] in
-      $0.run(pageSize, retryDeadline: answering.retryDeadline, forbidden: nil, counting: counters)
+      $0.run(pageSize, resolveTimeout: answering.resolveTimeout, forbidden: nil, counting: counters)
     }
   }
 

@@ -39,7 +39,7 @@ final class SigsegvServer: FaultingThreadServer, PoolServer {
     budget = configuration.mappingLimit.map { MappingBudget(limit: $0) } ?? SignalDispatcher.shared.budget
     pooled = DirectAnswering(
       counters: counters, reporter: FailureReporter(configuration),
-      retryDeadline: configuration.resolveTimeout.clampedNanoseconds, wakes: false)
+      resolveTimeout: configuration.resolveTimeout.clampedNanoseconds, wakes: false)
   }
 
   var signal: CInt { CUFFD_SIGSEGV }
@@ -49,7 +49,7 @@ final class SigsegvServer: FaultingThreadServer, PoolServer {
   var widestFault: Int { StagingPool.slotByteCount }
   var statistics: FaultStatistics { counters.statistics }
   var lazyMemory: AddressTable { SignalDispatcher.shared.table }
-  var retryDeadline: UInt64 { pooled.retryDeadline }
+  var resolveTimeout: UInt64 { pooled.resolveTimeout }
 
   /// Whether the serial thread of the pool asks the provider: it must not run on the faulting thread, and it either
   /// permits one request at a time or is one that the event loop would ask on a handler thread.
@@ -87,7 +87,7 @@ final class SigsegvServer: FaultingThreadServer, PoolServer {
   func prefetch(_ region: Region, _ range: Range<Int>) throws(FaultRuntimeError) -> BulkFiller.Failure? {
     if asksSerially(region) { return try prefetchOnPool(region, range) }
     let job = PrefetchJob(region: region, from: range.lowerBound, to: range.upperBound)
-    job.runShared { [self] in $0.run(pageSize, retryDeadline: 0, forbidden: lazyMemory, counting: counters) }
+    job.runShared { [self] in $0.run(pageSize, resolveTimeout: 0, forbidden: lazyMemory, counting: counters) }
     return job.failure
   }
 

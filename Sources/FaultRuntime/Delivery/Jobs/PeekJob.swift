@@ -65,12 +65,12 @@ final class PeekJob: @unchecked Sendable {
     if unsafe cuffd_copy_if_readable(target.baseAddress!, source, count) < 0 { throw .refused(.badAddress) }
   }
 
-  /// Waits for the answer, at most as long as the region's deadline. Returns false if the time is up; a late answer
+  /// Waits for the answer, at most as long as the region's timeout. Returns false if the time is up; a late answer
   /// is dropped then.
   func wait() -> Bool {
-    let patience = region.deadline == 0 ? 5_000_000_000 : region.deadline
+    let patience = region.timeout == 0 ? 5_000_000_000 : region.timeout
     while !done.wait(nanoseconds: patience) {
-      if region.deadline != 0, permit.withdraw() { return false }
+      if region.timeout != 0, permit.withdraw() { return false }
     }
     return true
   }

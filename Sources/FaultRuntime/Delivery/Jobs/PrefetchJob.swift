@@ -76,9 +76,9 @@ final class PrefetchJob: @unchecked Sendable {
 
   /// Makes all steps of this share on the calling thread.
   func run(
-    _ pageSize: PageSize, retryDeadline: UInt64, forbidden: AddressTable?, counting counters: SharedCounters
+    _ pageSize: PageSize, resolveTimeout: UInt64, forbidden: AddressTable?, counting counters: SharedCounters
   ) {
-    var filler = BulkFiller(pageSize: pageSize, retryDeadline: retryDeadline)
+    var filler = BulkFiller(pageSize: pageSize, resolveTimeout: resolveTimeout)
     var isDone = false
     while !isDone {
       counters.countRequests()

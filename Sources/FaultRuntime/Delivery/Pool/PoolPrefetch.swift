@@ -9,7 +9,7 @@ final class PoolPrefetch: @unchecked Sendable {
   fileprivate(set) var offset: Int
   fileprivate(set) var failure: BulkFiller.Failure?
   let done = OneShotEvent()
-  /// The time at which the prefetch was submitted last, in monotonic nanoseconds; 0 where its region has no deadline.
+  /// The time at which the prefetch was submitted last, in monotonic nanoseconds; 0 where its region has no timeout.
   /// The lock of the pool protects it.
   var waitingSince: UInt64 = 0
 

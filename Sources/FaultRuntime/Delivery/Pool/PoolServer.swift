@@ -11,7 +11,7 @@ protocol PoolServer: AnyObject, Sendable {
   var lazyMemory: AddressTable { get }
   var pageSize: PageSize { get }
   /// How long the kernel may ask for another try, in nanoseconds.
-  var retryDeadline: UInt64 { get }
+  var resolveTimeout: UInt64 { get }
 
   /// Whether the provider of `region` is asked on the serial thread of the pool.
   func asksSerially(_ region: Region) -> Bool
@@ -64,11 +64,11 @@ extension PoolServer {
       resubmit: { pool.submit(.prefetch($0, self)) })
   }
 
-  /// Fails the requests and prefetches that have taken longer than their region's deadline, and has other threads
+  /// Fails the requests and prefetches that have taken longer than their region's timeout, and has other threads
   /// started in place of those that are stuck.
   func giveUpOverdue() {
     for overdue in inFlight.withdrawOverdue() {
-      let error = ResolutionError.deadlineExceeded(.nanoseconds(Int64(clamping: overdue.region.deadline)))
+      let error = ResolutionError.timeoutExceeded(.nanoseconds(Int64(clamping: overdue.region.timeout)))
       for page in Set(overdue.pages).sorted() { pooled.fail(page, of: overdue.region, error) }
       // This comes before the job is submitted again. Otherwise the pool could take the thread that goes on with the
       // job for the one that is stuck.
@@ -77,7 +77,7 @@ extension PoolServer {
       for job in overdue.followers { pool.submit(.prefetch(job, self)) }
     }
     for overdue in pool.withdrawOverdue() {
-      let error = ResolutionError.deadlineExceeded(.nanoseconds(Int64(clamping: overdue.job.region.deadline)))
+      let error = ResolutionError.timeoutExceeded(.nanoseconds(Int64(clamping: overdue.job.region.timeout)))
       if overdue.job.giveUp(error, at: overdue.job.end) { pool.submit(.prefetch(overdue.job, overdue.server)) }
     }
   }

@@ -79,7 +79,7 @@ struct PoolWorker: ~Copyable {
 
   /// Makes one step of a prefetch, over pages that no other request covers.
   private mutating func step(_ job: PoolPrefetch, _ server: any PoolServer) {
-    if filler == nil { filler = BulkFiller(pageSize: server.pageSize, retryDeadline: server.retryDeadline) }
+    if filler == nil { filler = BulkFiller(pageSize: server.pageSize, resolveTimeout: server.resolveTimeout) }
     let start = job.offset
     let end = job.end
     guard start < end else {

@@ -151,7 +151,7 @@ final class ProviderPool: Sendable {
       if state.isStopping, case .demand = task { return false }
       // A peek counts as demand: its caller waits, as a faulting thread does.
       if case .prefetch(let job, _) = task {
-        job.waitingSince = job.region.deadline == 0 ? 0 : cuffd_monotonic_nanoseconds()
+        job.waitingSince = job.region.timeout == 0 ? 0 : cuffd_monotonic_nanoseconds()
         state.prefetch.append(task)
       } else {
         state.demand.append(task)
@@ -165,7 +165,7 @@ final class ProviderPool: Sendable {
   /// of that one. If the request still waits for a thread, it is dropped.
   func giveUp(_ request: PoolRequest) { giveUp { $0.isFor(request) } }
 
-  /// Removes and returns the prefetches that have waited for longer than their region's deadline because their
+  /// Removes and returns the prefetches that have waited for longer than their region's timeout because their
   /// provider permits one request at a time and is stuck in a request that was given up.
   func withdrawOverdue() -> [(job: PoolPrefetch, server: any PoolServer)] {
     state.withLock { state in
@@ -176,7 +176,7 @@ final class ProviderPool: Sendable {
       var others: [PoolTask] = []
       for task in state.prefetch {
         if case .prefetch(let job, let server) = task, state.isStuck(job.region),
-          now - job.waitingSince > job.region.deadline
+          now - job.waitingSince > job.region.timeout
         {
           overdue.append((job, server))
         } else {

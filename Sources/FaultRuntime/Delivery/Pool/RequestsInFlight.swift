@@ -65,7 +65,7 @@ final class RequestsInFlight: Sendable {
       request.end = range.upperBound
       request.neededEnd = min(neededEnd, range.upperBound)
       request.isWrite = isWrite
-      request.permit.renew(expires: region.deadline != 0)
+      request.permit.renew(expires: region.timeout != 0)
       active.append(request)
       return request
     }
@@ -248,7 +248,7 @@ final class RequestsInFlight: Sendable {
     var job: PoolPrefetch?
   }
 
-  /// Withdraws the requests that are older than their region's deadline, and returns them. Their answers are not put
+  /// Withdraws the requests that are older than their region's timeout, and returns them. Their answers are not put
   /// in place any more, and their pages can be asked for again. A withdrawn request is not used again, because the
   /// thread that asks the provider may hold it for any length of time.
   func withdrawOverdue() -> [Overdue] {
@@ -256,7 +256,7 @@ final class RequestsInFlight: Sendable {
     let overdue = state.withLock { state -> [Overdue] in
       var overdue: [Overdue] = []
       state.active.removeAll { request in
-        guard let region = request.region, request.permit.isOlder(than: region.deadline, at: now),
+        guard let region = request.region, request.permit.isOlder(than: region.timeout, at: now),
           request.permit.withdraw()
         else { return false }
         // A thread that waits for the request in a signal handler sees by this that the request has ended.

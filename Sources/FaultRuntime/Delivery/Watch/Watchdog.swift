@@ -1,7 +1,7 @@
 internal import CUFFD
 
 /// A thread that looks at the handlers from time to time. It gives up requests that have taken longer than their
-/// region's deadline, and ends waits that would never end. It is not on the path of a fault.
+/// region's timeout, and ends waits that would never end. It is not on the path of a fault.
 final class Watchdog: Sendable {
   private struct State: Sendable {
     /// For each period in nanoseconds, the number of open regions that need it.
@@ -11,7 +11,7 @@ final class Watchdog: Sendable {
     var thread: FaultThread?
   }
 
-  /// The period where no deadline needs a shorter one, in nanoseconds.
+  /// The period where no timeout needs a shorter one, in nanoseconds.
   private static let longestPeriod: UInt64 = 500_000_000
   private static let shortestPeriod: UInt64 = 1_000_000
 
@@ -23,16 +23,16 @@ final class Watchdog: Sendable {
   /// The time between two looks, in nanoseconds.
   var period: UInt64 { state.withLock { $0.period } }
 
-  private static func period(for deadline: UInt64) -> UInt64 { max(shortestPeriod, min(deadline / 4, longestPeriod)) }
+  private static func period(for timeout: UInt64) -> UInt64 { max(shortestPeriod, min(timeout / 4, longestPeriod)) }
 
   /// Begins to look after a region, and starts the thread if it does not run yet.
   ///
-  /// - Parameter deadline: the region's deadline in nanoseconds; 0 where it has none.
+  /// - Parameter timeout: the region's timeout in nanoseconds; 0 where it has none.
   /// - Throws: ``FaultRuntimeError`` with the code `cannotStart` where the thread cannot be started.
-  func watch(deadline: UInt64) throws(FaultRuntimeError) {
+  func watch(timeout: UInt64) throws(FaultRuntimeError) {
     let (failure, isSooner) = state.withLock { state -> (HostCallError?, Bool) in
       let before = state.period
-      if deadline != 0 { state.wanted[Self.period(for: deadline), default: 0] += 1 }
+      if timeout != 0 { state.wanted[Self.period(for: timeout), default: 0] += 1 }
       let isSooner = state.period < before
       guard state.thread == nil, !state.isStopping else { return (nil, isSooner) }
       do throws(HostCallError) {
@@ -44,15 +44,15 @@ final class Watchdog: Sendable {
     }
     if isSooner { state.announce() }
     if let failure {
-      regionEnded(deadline: deadline)
+      regionEnded(timeout: timeout)
       throw .cannotStart(failure)
     }
   }
 
-  /// Notes that a region with this deadline has ended.
-  func regionEnded(deadline: UInt64) {
-    guard deadline != 0 else { return }
-    let period = Self.period(for: deadline)
+  /// Notes that a region with this timeout has ended.
+  func regionEnded(timeout: UInt64) {
+    guard timeout != 0 else { return }
+    let period = Self.period(for: timeout)
     state.withLock { state in
       let count = state.wanted[period, default: 0]
       state.wanted[period] = count > 1 ? count - 1 : nil

@@ -11,7 +11,7 @@ private struct Broken: Error {}
 @Suite(
   "Providers that do not return in time", .timeLimit(.minutes(6)),
   .enabled(if: Host.features.contains(.poison), SkipReason.poison))
-struct DeadlineTests {
+struct TimeoutTests {
   private let failures = Monitor<[PageFailure]>([])
 
   private func runtime(threads: Int = 2) throws -> FaultRuntime {
@@ -55,7 +55,7 @@ struct DeadlineTests {
     #expect(comes((2 * pageBytes)..<(4 * pageBytes), of: region))
     let failure = failures.withLock { $0.filter { $0.offset == pageBytes } }
     #expect(failure.count == 1)
-    #expect(failure.first?.cause as? ResolutionError == .deadlineExceeded(Self.timeout))
+    #expect(failure.first?.cause as? ResolutionError == .timeoutExceeded(Self.timeout))
     #expect(region.failure(at: pageBytes)?.description.contains("did not answer within 0.5 seconds") == true)
     let late = runtime.statistics.lateAnswers
     gate.open()
@@ -182,18 +182,18 @@ struct DeadlineTests {
     let watchdog = Watchdog(handlers)
     defer { watchdog.stop(nanoseconds: 5_000_000_000) }
     let long = watchdog.period
-    try watchdog.watch(deadline: 0)
+    try watchdog.watch(timeout: 0)
     #expect(watchdog.period == long)
-    try watchdog.watch(deadline: 80_000_000)
-    try watchdog.watch(deadline: 8_000_000)
-    try watchdog.watch(deadline: 8_000_000)
+    try watchdog.watch(timeout: 80_000_000)
+    try watchdog.watch(timeout: 8_000_000)
+    try watchdog.watch(timeout: 8_000_000)
     #expect(watchdog.period == 2_000_000)
-    watchdog.regionEnded(deadline: 8_000_000)
+    watchdog.regionEnded(timeout: 8_000_000)
     #expect(watchdog.period == 2_000_000)
-    watchdog.regionEnded(deadline: 8_000_000)
+    watchdog.regionEnded(timeout: 8_000_000)
     #expect(watchdog.period == 20_000_000)
-    watchdog.regionEnded(deadline: 0)
-    watchdog.regionEnded(deadline: 80_000_000)
+    watchdog.regionEnded(timeout: 0)
+    watchdog.regionEnded(timeout: 80_000_000)
     #expect(watchdog.period == long)
   }
 
@@ -205,7 +205,7 @@ struct DeadlineTests {
     let region = try runtime.map(
       ClosureProvider { _, _ in throw Broken() }, byteCount: pageBytes, options: options)
     #expect(region.access(0) == .signal(SIGBUS))
-    #expect(failures.withLock { $0.map { $0.cause as? ResolutionError } } == [.deadlineExceeded(Self.timeout)])
+    #expect(failures.withLock { $0.map { $0.cause as? ResolutionError } } == [.timeoutExceeded(Self.timeout)])
   }
 
   @Test("A prefetch fails with the same error, and a fault that waits for it too", arguments: [1, 4])
@@ -217,7 +217,7 @@ struct DeadlineTests {
     let toucher = TestThread { #expect(region.access(2 * pageBytes) == .signal(SIGBUS)) }
     let error = #expect(throws: FaultRuntimeError.self) { try region.populate() }
     #expect(error?.code == .pageFailed)
-    #expect(error?.failure?.cause as? ResolutionError == .deadlineExceeded(Self.timeout))
+    #expect(error?.failure?.cause as? ResolutionError == .timeoutExceeded(Self.timeout))
     #expect(toucher.join())
     gate.open()
     #expect(eventually { runtime.statistics.lateAnswers >= 1 })
@@ -293,11 +293,11 @@ struct DeadlineTests {
       patternProvider(mayBlock: true), byteCount: 4 * pageBytes, options: RegionOptions(timeout: .seconds(5)))
     #expect(comes(of: region))
     let job = PoolPrefetch(region.core, 0..<(4 * pageBytes))
-    let goesOn = job.giveUp(.timedOut, at: 2 * pageBytes)
+    let goesOn = job.giveUp(.resolveTimedOut, at: 2 * pageBytes)
     let offset = job.offset
     #expect(goesOn)
     #expect(offset == 2 * pageBytes)
-    let goesOnFurther = job.giveUp(.timedOut, at: 4 * pageBytes)
+    let goesOnFurther = job.giveUp(.resolveTimedOut, at: 4 * pageBytes)
     let hasFailed = job.failure != nil
     let isDone = job.done.wait(nanoseconds: 0)
     #expect(!goesOnFurther)
