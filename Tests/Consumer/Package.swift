@@ -17,14 +17,12 @@ let package = Package(
 )
 
 // The examples of README.md, which `scripts/check-consumer` has just written to this directory. They are not kept in
-// the tree, because they would be second copies. A fragment may introduce names that it does not use, so warnings are
-// not errors there.
+// the tree, because they would be second copies.
 if Context.environment["README_EXAMPLES"] != nil {
   package.targets += [
     .executableTarget(
       name: "ReadmeProgram", dependencies: library, path: ".build/readme/program", swiftSettings: usersSettings),
     .target(
-      name: "ReadmeFragments", dependencies: library, path: ".build/readme/fragments",
-      swiftSettings: [.swiftLanguageMode(.v6), .treatWarning("DeprecatedDeclaration", as: .error)]),
+      name: "ReadmeFragments", dependencies: library, path: ".build/readme/fragments", swiftSettings: usersSettings),
   ]
 }

@@ -24,8 +24,8 @@ enum PlantedRegression: String, CaseIterable, ExpressibleByArgument {
   case memory
   /// Regions are advised of random access, so that requests do not grow.
   case widening
-  /// The scheduler places the handler of `event-loop-unpinned`, that of `event-loop-busy` spins, and the row `cpus-awake`
-  /// does not keep the CPUs awake.
+  /// The scheduler places the handler of `event-loop-unpinned`, that of `event-loop-busy` spins, and the row
+  /// `cpus-awake` does not keep the CPUs awake.
   case placement
   /// A provider that sleeps does not declare that it may block.
   case blocking

@@ -51,10 +51,11 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// `sigsegv` the pool asks the providers that may not run on the faulting thread. The runtime starts the threads
   /// when the first such region is mapped.
   ///
-  /// One region never occupies all threads, so a slow provider does not hold up the faults of other regions: where there
-  /// are two or more threads, at most `providerThreads - 1` of them work for one region at the same time, for its faults
-  /// and its prefetches together. Faults go before prefetches, and all prefetches together occupy at most
-  /// `providerThreads - 1` threads. If there is only one thread, each request waits until the one before it has ended.
+  /// One region never occupies all threads, so a slow provider does not hold up the faults of other regions: where
+  /// there are two or more threads, at most `providerThreads - 1` of them work for one region at the same time, for
+  /// its faults and its prefetches together. Faults go before prefetches, and all prefetches together occupy at most
+  /// `providerThreads - 1` threads. If there is only one thread, each request waits until the one before it has
+  /// ended.
   ///
   /// A provider without ``ProviderPermissions/concurrentRequests`` is asked by one thread of the pool at a time for
   /// each region. With `sigsegv`, a single serial thread asks all of these providers, and also those that permit the

@@ -33,7 +33,7 @@ extension FaultRuntimeError {
   }
 
   static func cannotStart(_ error: HostCallError) -> Self {
-    Self(.cannotStart, "cannot start a handler thread: \(error.call) failed", errno: error.errno)
+    Self(.cannotStart, "cannot start to serve faults: \(error.call) failed", errno: error.errno)
   }
 
   static func cannotKeepCPUsAwake(_ error: HostCallError) -> Self {

@@ -49,8 +49,9 @@ final class MappingReserve: Sendable {
     return true
   }
 
-  /// Waits for a thread that changes a seam, which is short: that thread changes the protection of one page, and signals
-  /// are blocked on it. The wait has an end, because a forked child may have inherited the flag of such a thread.
+  /// Waits for a thread that changes a seam, which is short: that thread changes the protection of one page, and
+  /// signals are blocked on it. The wait has an end, because a forked child may have inherited the flag of such a
+  /// thread.
   @_noLocks @_noAllocation
   private func beginChanging() -> Bool {
     for _ in 0..<100_000 {

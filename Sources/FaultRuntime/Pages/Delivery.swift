@@ -13,7 +13,6 @@ public struct Delivery: RawRepresentable, Hashable, Sendable, CaseIterable {
     case sigbus, sigsegv
   }
 
-  /// The module switches over this value, so the compiler finds every place that a new delivery concerns.
   let kind: Kind
 
   private init(kind: Kind) { self.kind = kind }

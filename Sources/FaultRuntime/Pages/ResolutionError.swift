@@ -11,8 +11,8 @@ public struct ResolutionError: Error, Hashable, Sendable {
   /// The kind of a failure. Later versions may add more kinds.
   public struct Code: Hashable, Sendable {
     fileprivate enum Name: String {
-      case answerTooShort, answerTooLong, lentLazyMemory, refused, resolveTimedOut, regionClosed, timeoutExceeded, memoryMoved
-      case deadlock
+      case answerTooShort, answerTooLong, lentLazyMemory, refused, resolveTimedOut, regionClosed, timeoutExceeded
+      case memoryMoved, deadlock
     }
     fileprivate let name: Name
 

@@ -225,8 +225,8 @@ extension PageBuffer {
     }
   }
 
-  /// Drops all bytes, and makes room for `byteCount` of them: the provider can have put a smaller buffer in the place of
-  /// the one that it was given.
+  /// Drops all bytes, and makes room for `byteCount` of them: the provider can have put a smaller buffer in the place
+  /// of the one that it was given.
   private mutating func empty(for byteCount: Int) {
     if capacity < byteCount { self = PageBuffer(byteCount: byteCount) }
     used = 0

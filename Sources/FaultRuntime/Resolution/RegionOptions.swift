@@ -48,8 +48,8 @@ public struct RegionOptions: Hashable, Sendable {
   /// How the memory is going to be accessed.
   public var advice: Advice
 
-  /// How often a provider that throws is asked again before a page fails. With the event loop and any policy other than
-  /// ``RetryPolicy/never``, the provider is asked on threads of the pool, so that other faults do not have to wait.
+  /// How often a provider that throws is asked again before a page fails. With the event loop and a policy of more
+  /// than one attempt, the provider is asked on threads of the pool, so that other faults do not have to wait.
   public var retry: RetryPolicy
 
   /// How long a page may take, from the reading of its fault to the provider's answer, including all attempts and the

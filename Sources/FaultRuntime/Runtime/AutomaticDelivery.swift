@@ -48,7 +48,7 @@ extension AutomaticDelivery {
     }
   }
 
-  /// The end of the reason where there is no userfaultfd: what is different for this region.
+  /// The end of the reason where there is no userfaultfd. It says what this region has to do without.
   private var exception: String {
     if hasTimeout { return "; a region with a timeout is an error" }
     return permitsFaultingThread ? "" : "; the provider is asked on a thread of the runtime's own"

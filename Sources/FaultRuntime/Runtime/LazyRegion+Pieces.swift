@@ -91,8 +91,9 @@ private struct RegionPieces: ~Copyable {
   /// The pages that hold the range.
   private let pages: Range<Int>
   private let step: Int
-  /// The offset of the pages that the buffer holds, and that of the next piece.
+  /// The offset of the first page that the buffer holds.
   private var start: Int
+  /// The offset at which the next piece begins.
   private var nextStart: Int
 
   init(

@@ -106,9 +106,8 @@ public final class LazyRegion: Sendable {
 
   /// The reasons why pages could not be produced. The pages that failed last are at the end.
   ///
-  /// A page that failed several times appears with its latest failure, and in front of that with the first failure
-  /// since the page was last resident, where this is another one. Failures stay in the list when their page comes
-  /// later.
+  /// A page that failed more than once since it was last resident appears twice: with its first failure since then, and
+  /// right behind that with its latest one. Failures stay in the list when their page comes later.
   ///
   /// The region remembers at most 16,384 pages, here and for ``failure(at:)``. When it runs out of room, it forgets
   /// the pages that failed longest ago and keeps three quarters of that number.

@@ -62,8 +62,8 @@ extension SpeedRow {
     ]
   }
 
-  /// - Parameter isMisplaced: Whether the handler is placed as it should not be. Under load, the scheduler sometimes puts
-  ///   the handler on the faulting thread's CPU, so a handler that spins takes part in the row with busy CPUs instead.
+  /// - Parameter isMisplaced: Whether the handler is placed as it should not be. Under load, the scheduler sometimes
+  ///   puts the handler on the faulting thread's CPU, so a handler that spins takes part in the row with busy CPUs.
   private static func eventLoop(_ pages: Int, isMisplaced: Bool) -> [SpeedRow] {
     func automatic(_ misplaced: HandlerPlacement) -> SpeedContender {
       library("event-loop", .init(delivery: .eventLoop, placement: isMisplaced ? misplaced : .automatic))

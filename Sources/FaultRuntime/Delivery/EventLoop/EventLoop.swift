@@ -4,8 +4,8 @@ internal import Synchronization
 /// A handler of the event loop: it has a userfaultfd of its own, and one thread at a time serves its faults
 /// (``FaultService``).
 ///
-/// Each region belongs to one handler. All faults of a region are therefore served by one thread, and nothing about a
-/// fault needs a lock.
+/// Each region belongs to one handler. All faults of a region are therefore served by one thread, and a fault needs no
+/// lock where that thread asks the provider itself. Only requests to the pool need one.
 final class EventLoop: PoolServer, FillCounter {
   let userfaultfd: SharedUserfaultfd
   let table: RegionTable<Region>
@@ -76,7 +76,8 @@ final class EventLoop: PoolServer, FillCounter {
     }
     reporter = FailureReporter(configuration)
     resolveTimeout = configuration.resolveTimeout.clampedNanoseconds
-    pooled = DirectAnswering(counters: SharedCounters(), reporter: reporter, resolveTimeout: resolveTimeout, wakes: true)
+    pooled = DirectAnswering(
+      counters: SharedCounters(), reporter: reporter, resolveTimeout: resolveTimeout, wakes: true)
     self.pool = pool
     ownThreads = pool.ownThreads
     events = EventReporter(table: table, onEvent: configuration.onEvent)

@@ -249,13 +249,3 @@ extension FaultAnswerer: PlacingPolicy {
 
 /// A descriptor that cannot be read ends the service of all faults. The error says nothing about a page.
 extension UserfaultfdError: EndOfResolution {}
-
-extension AnonymousMemory {
-  /// Returns the memory of a region that a userfaultfd serves.
-  @inline(__always)
-  static func of(_ region: Region) -> AnonymousMemory {
-    // The cast is safe: a delivery with a userfaultfd makes the memory of all its regions, and makes anonymous
-    // memory.
-    unsafe unsafeDowncast(region.memory, to: AnonymousMemory.self)
-  }
-}
