@@ -84,5 +84,7 @@ struct OpenValueTests {
     #expect(ResolutionError.timeoutExceeded(.seconds(1)).timeout == .seconds(1))
     #expect(ResolutionError.deadlock(ends).deadlock == ends)
     #expect("\(ResolutionError.Code.refused)" == "refused")
+    #expect("\(FaultRuntimeError.Code.regionClosed)" == "regionClosed")
+    #expect("\(FileProviderError.Code.invalidPath)" == "invalidPath")
   }
 }

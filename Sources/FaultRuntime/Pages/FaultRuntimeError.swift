@@ -15,7 +15,7 @@
 public struct FaultRuntimeError: Error, Sendable {
   /// The kind of a failure. Later versions may add more kinds.
   public struct Code: Hashable, Sendable {
-    fileprivate enum Kind {
+    fileprivate enum Kind: String {
       case userfaultfdUnavailable, cannotStart, invalidConfiguration, emptyRegion, requestTooLarge, cannotMap
       case cannotRegister, forkedChild, featureMissing, providerForbidsDelivery
       case cannotKeepCPUsAwake
@@ -80,4 +80,9 @@ public struct FaultRuntimeError: Error, Sendable {
     self.errno = errno
     self.advice = advice
   }
+}
+
+extension FaultRuntimeError.Code: CustomStringConvertible {
+  /// The name of the constant, such as `regionClosed`.
+  public var description: String { kind.rawValue }
 }

@@ -39,8 +39,7 @@ public struct ResolutionError: Error, Hashable, Sendable {
     ///   exhausted hugetlb pool does that.
     public static let refused = Code(name: .refused)
 
-    /// The kernel asked for another try until the time was up of ``FaultRuntimeConfiguration/resolveTimeout`` had
-    /// passed.
+    /// The kernel asked for another try until ``FaultRuntimeConfiguration/resolveTimeout`` had passed.
     public static let resolveTimedOut = Code(name: .resolveTimedOut)
 
     /// The region was closed while the access waited for its page.
@@ -183,7 +182,8 @@ extension ResolutionError: CustomStringConvertible {
     case .refused(.badAddress):
       "the memory that the provider lent cannot be read (EFAULT); it has to stay mapped while the region is open"
     case .refused(.invalidArgument):
-      "the memory that the provider lent is where no program has memory (EINVAL)"
+      "the kernel refused the page (EINVAL): the memory that the provider lent is where no program has memory, or the \
+      fault is of a kind that the runtime does not serve"
     case .refused(let errno):
       "the kernel refused the page (\(errno))"
     case .resolveTimedOut:

@@ -10,7 +10,7 @@
 public struct FileProviderError: Error, Hashable, Sendable {
   /// The kind of a failure. Later versions may add more kinds.
   public struct Code: Hashable, Sendable {
-    fileprivate enum Kind { case cannotOpen, invalidPath, notARegularFile, cannotRead, truncated }
+    fileprivate enum Kind: String { case cannotOpen, invalidPath, notARegularFile, cannotRead, truncated }
     fileprivate let kind: Kind
 
     /// `open(2)` or `fstat(2)` failed. ``FileProviderError/errno`` says why.
@@ -35,6 +35,11 @@ public struct FileProviderError: Error, Hashable, Sendable {
   public var offset: Int?
   /// The kernel's reason, or nil if the kernel gave none.
   public var errno: KernelErrno?
+}
+
+extension FileProviderError.Code: CustomStringConvertible {
+  /// The name of the constant, such as `cannotOpen`.
+  public var description: String { kind.rawValue }
 }
 
 extension FileProviderError: CustomStringConvertible {

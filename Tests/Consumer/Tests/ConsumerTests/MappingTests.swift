@@ -30,6 +30,35 @@ struct MappingTests {
     #expect(mismatches(region, (place + 5)..<byteCount) == 0)
   }
 
+  /// A class, from which the compiler lets no span of the region's bytes escape.
+  private final class Holder: Sendable {
+    let region: LazyRegion
+    init(_ region: LazyRegion) { self.region = region }
+  }
+
+  private actor Keeper {
+    private let region: LazyRegion
+    init(_ region: LazyRegion) { self.region = region }
+
+    func byte(at offset: Int) -> UInt8 { region.load(fromByteOffset: offset, as: UInt8.self) }
+    func sum(of range: Range<Int>) -> Int {
+      region.withBytes { bytes in range.reduce(0) { $0 + Int(bytes.load(fromByteOffset: $1, as: UInt8.self)) } }
+    }
+  }
+
+  @Test("A region that a class or an actor stores is read and written without pointers", arguments: Host.deliveries)
+  func stored(_ delivery: Delivery) async throws {
+    let holder = Holder(try makeRuntime(delivery).map(Squares(byteCount: byteCount)))
+    #expect(holder.region.load(fromByteOffset: 7, as: UInt8.self) == Squares.byte(7))
+    #expect(holder.region.withBytes { $0.load(fromByteOffset: 8, as: UInt8.self) } == Squares.byte(8))
+    holder.region.store(UInt8(99), toByteOffset: 9)
+    holder.region.withMutableBytes { $0.storeBytes(of: 98, toByteOffset: 10, as: UInt8.self) }
+    let keeper = Keeper(holder.region)
+    #expect(await keeper.byte(at: 9) == 99)
+    #expect(await keeper.byte(at: 11) == Squares.byte(11))
+    #expect(await keeper.sum(of: 9..<11) == 99 + 98)
+  }
+
   @Test("Several tasks touch the same pages", arguments: Host.deliveries)
   func tasks(_ delivery: Delivery) async throws {
     let byteCount = byteCount
