@@ -182,8 +182,10 @@ extension ResolutionError: CustomStringConvertible {
     case .refused(.badAddress):
       "the memory that the provider lent cannot be read (EFAULT); it has to stay mapped while the region is open"
     case .refused(.invalidArgument):
-      "the kernel refused the page (EINVAL): the memory that the provider lent is where no program has memory, or the \
-      fault is of a kind that the runtime does not serve"
+      """
+      the kernel refused the page (EINVAL): the memory that the provider lent is where no program has memory, or the \
+      fault is of a kind that the runtime does not serve
+      """
     case .refused(let errno):
       "the kernel refused the page (\(errno))"
     case .resolveTimedOut:

@@ -49,13 +49,13 @@ struct MappingTests {
   @Test("A region that a class or an actor stores is read and written without pointers", arguments: Host.deliveries)
   func stored(_ delivery: Delivery) async throws {
     let holder = Holder(try makeRuntime(delivery).map(Squares(byteCount: byteCount)))
-    #expect(holder.region.load(fromByteOffset: 7, as: UInt8.self) == Squares.byte(7))
-    #expect(holder.region.withBytes { $0.load(fromByteOffset: 8, as: UInt8.self) } == Squares.byte(8))
+    #expect(holder.region.load(fromByteOffset: 7, as: UInt8.self) == Squares.byte(at: 7))
+    #expect(holder.region.withBytes { $0.load(fromByteOffset: 8, as: UInt8.self) } == Squares.byte(at: 8))
     holder.region.store(UInt8(99), toByteOffset: 9)
     holder.region.withMutableBytes { $0.storeBytes(of: 98, toByteOffset: 10, as: UInt8.self) }
     let keeper = Keeper(holder.region)
     #expect(await keeper.byte(at: 9) == 99)
-    #expect(await keeper.byte(at: 11) == Squares.byte(11))
+    #expect(await keeper.byte(at: 11) == Squares.byte(at: 11))
     #expect(await keeper.sum(of: 9..<11) == 99 + 98)
   }
 
