@@ -41,8 +41,8 @@ struct MapCommand: ParsableCommand {
     commandName: "map",
     abstract: "Maps a file lazily, touches every page of it, and prints the SHA-256 of what was read.",
     discussion: """
-      Compare the sum with that of sha256sum. The latency is that of each touch that faulted, as the touching thread sees \
-      it; the time is from the first touch to the last.
+      Compare the sum with that of sha256sum. The latency is that of each touch that faulted, as the touching \
+      thread sees it; the time is from the first touch to the last.
       """
   )
 

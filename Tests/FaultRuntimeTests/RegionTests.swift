@@ -278,6 +278,19 @@ struct RegionTests {
     }
   }
 
+  @Test("All runtimes know a region while it is open, so that none maps over a hole in it", arguments: [false, true])
+  func knownToAll(explainsFailures: Bool) throws {
+    for delivery in [Delivery.eventLoop, .sigbus, .sigsegv] {
+      let runtime = try FaultRuntime(
+        FaultRuntimeConfiguration(delivery: delivery, explainsFailures: explainsFailures, onNotice: { _ in }))
+      let region = try runtime.map(patternProvider(inFaultingThread: true), byteCount: 3 * pageBytes)
+      let page = AddressRange(start: region.address + UInt(pageBytes), byteCount: pageBytes)
+      #expect(SignalDispatcher.shared.isTaken(page))
+      region.close()
+      #expect(!SignalDispatcher.shared.isTaken(page))
+    }
+  }
+
   @Test("When a region is gone, its addresses are free, and not before")
   func unmapping() async {
     await #expect(processExitsWith: .success) {

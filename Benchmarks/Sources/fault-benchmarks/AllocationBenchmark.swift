@@ -142,8 +142,8 @@ struct AllocationReport: Encodable {
 
   func failures(against thresholds: Thresholds) -> [String] {
     var failures = cases.filter { $0.allocations > thresholds.allocations }.map {
-      "allocations: \($0.allocations) in \($0.faults) faults of \($0.name) (\($0.delivery)) by \($0.threads) thread(s), more than "
-        + "\(thresholds.allocations)"
+      "allocations: \($0.allocations) in \($0.faults) faults of \($0.name) (\($0.delivery)) "
+        + "by \($0.threads) thread(s), more than \(thresholds.allocations)"
     }
     // A case with too few faults has measured something else.
     failures += cases.filter { $0.faults < $0.leastFaults }.map {

@@ -8,8 +8,8 @@ struct FaultBenchmarks: ParsableCommand {
     commandName: "fault-benchmarks",
     abstract: "Measures FaultRuntime against a hand-written C handler, and against the promises that it makes.",
     discussion: """
-      Exit codes: 0 every threshold holds, 1 one does not (or the benchmark could not run), 64 wrong usage. Each failure \
-      is one line on standard error.
+      Exit codes: 0 every threshold holds, 1 one does not (or the benchmark could not run), 64 wrong usage. Each \
+      failure is one line on standard error.
       """,
     subcommands: [
       SpeedCommand.self, AllocationsCommand.self, MemoryCommand.self, AppendCommand.self, PopulateCommand.self,

@@ -67,7 +67,8 @@ extension FaultRuntimeError {
     Self(
       .providerForbidsDelivery, "the provider of region '\(name)' must not run on the faulting thread",
       advice: """
-        use Delivery.auto or Delivery.eventLoop, or let it permit .signalHandler and .concurrentRequests where it keeps the rules
+        use Delivery.auto or Delivery.eventLoop, or let it permit .signalHandler and .concurrentRequests where it \
+        keeps the rules
         """)
   }
 
@@ -75,7 +76,10 @@ extension FaultRuntimeError {
     if let missing {
       return Self(
         .providerForbidsDelivery,
-        "region '\(name)' has a timeout, which its faulting threads cannot keep, and nothing else can serve it: \(missing.message)",
+        """
+        region '\(name)' has a timeout, which its faulting threads cannot keep, and nothing else can serve it: \
+        \(missing.message)
+        """,
         advice: "map it without a timeout; or \(missing.advice ?? "use another host")")
     }
     return Self(

@@ -46,7 +46,10 @@ extension HostLimits {
     var warnings: [String] = []
     if let mappings, mappings < 65530 {
       warnings.append(
-        "vm.max_map_count is \(mappings), less than the kernel's own 65530: many regions fail with cannotMap or cannotRegister"
+        """
+        vm.max_map_count is \(mappings), less than the kernel's own 65530: many regions fail with cannotMap or \
+        cannotRegister
+        """
       )
     }
     if let openFiles, openFiles < 64 {
@@ -59,7 +62,10 @@ extension HostLimits {
     if let cgroupByteCount {
       let used = cgroupUsedByteCount.map { ", \($0) of them used" } ?? ""
       warnings.append(
-        "the memory cgroup has \(cgroupByteCount) bytes\(used): filling more ends the program or fails pages with ENOMEM"
+        """
+        the memory cgroup has \(cgroupByteCount) bytes\(used): filling more ends the program or fails pages with \
+        ENOMEM
+        """
       )
     }
     if transparentHugePages == "never" {

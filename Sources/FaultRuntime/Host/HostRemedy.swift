@@ -107,8 +107,10 @@ extension HostRemedy {
 
   fileprivate static let filterRule = HostRemedy(
     action: "allow the call in the seccomp profile, with UFFD_USER_MODE_ONLY and nothing else",
-    command:
-      "lazy-mem-demo seccomp-profile --base BASE.json > PROFILE.json && docker run --security-opt seccomp=PROFILE.json ...",
+    command: """
+      lazy-mem-demo seccomp-profile --base BASE.json > PROFILE.json && \
+      docker run --security-opt seccomp=PROFILE.json ...
+      """,
     cost: "programs may stop threads of their own in their own code, never in the kernel")
 
   fileprivate static let otherRuntime = HostRemedy(

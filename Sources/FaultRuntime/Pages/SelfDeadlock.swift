@@ -22,8 +22,9 @@ extension SelfDeadlock: CustomStringConvertible {
   /// One line that names both ends.
   public var description: String {
     """
-    deadlock: the provider of region '\(region)', asked for offsets \(range.lowerBound)..<\(range.upperBound), touched the \
-    page at offset \(touchedOffset) of region '\(touchedRegion)', which waits for that provider to return
+    deadlock: the provider of region '\(region)', asked for offsets \(range.lowerBound)..<\(range.upperBound), \
+    touched the page at offset \(touchedOffset) of region '\(touchedRegion)', which waits for that provider to \
+    return
     """
   }
 }

@@ -11,8 +11,8 @@
 /// ```
 @safe
 public struct PageContents: Sendable {
-  // Safe to send: the provider promises that the memory of `lent` stays valid and unchanged, on whatever thread.
   @unsafe
+  // Safe to send: the provider promises that the memory of `lent` stays valid and unchanged, on whatever thread.
   enum Source: @unchecked Sendable {
     case filled
     case lent(UnsafeRawBufferPointer)

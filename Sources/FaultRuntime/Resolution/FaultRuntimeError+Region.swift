@@ -3,7 +3,10 @@ extension FaultRuntimeError {
   static func rangeOutOfBounds(_ region: Region, _ range: Range<Int>) -> Self {
     Self(
       .rangeOutOfBounds,
-      "offsets \(range.lowerBound)..<\(range.upperBound) are not within region '\(region.name)' of \(region.byteCount) bytes"
+      """
+      offsets \(range.lowerBound)..<\(range.upperBound) are not within region '\(region.name)' of \
+      \(region.byteCount) bytes
+      """
     )
   }
 

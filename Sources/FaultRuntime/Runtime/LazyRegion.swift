@@ -149,13 +149,12 @@ public final class LazyRegion: Sendable {
   public func close() {
     // In a forked child the memory is not mapped, and the descriptor still acts on the faults of the parent.
     guard core.isInOwnerProcess, !closing.exchange(true, ordering: .acquiringAndReleasing) else { return }
-    let start = cuffd_monotonic_nanoseconds()
+    let timeout = SharedTimeout(nanoseconds: engine.closeTimeout)
     // The faults of these threads are served until the wait ends.
-    holders.close(nanoseconds: engine.closeTimeout)
+    holders.close(nanoseconds: timeout.remaining)
     isGone.store(true, ordering: .releasing)
     _ = core.beginClosing()
-    let passed = cuffd_monotonic_nanoseconds() - start
-    core.pins.close(nanoseconds: engine.closeTimeout - min(passed, engine.closeTimeout))
+    core.pins.close(nanoseconds: timeout.remaining)
     engine.close(core, server)
   }
 }

@@ -9,16 +9,17 @@ struct BenchCommand: ParsableCommand {
     commandName: "bench",
     abstract: "Measures faults, side by side with the kernel's own, with SIGSEGV tricks, and with hand-written C.",
     discussion: """
-      All contenders run interleaved, each on a fresh mapping in each round, so that only ratios within one run need to be \
-      believed. Leave the machine alone meanwhile. What the host does not allow is left out, with the reason.
+      All contenders run interleaved, each on a fresh mapping in each round, so that only ratios within one run \
+      need to be believed. Leave the machine alone meanwhile. What the host does not allow is left out, with the \
+      reason.
 
-      Names end with what a fault brings: 1p is a page, 16p sixteen, and wide a request that grows while accesses run on, up \
-      to 256 KiB. auto is what a program gets that configures nothing. In the middle is where the event loop's handler runs: \
-      event-loop alone places it automatically.
+      Names end with what a fault brings: 1p is a page, 16p sixteen, and wide a request that grows while accesses \
+      run on, up to 256 KiB. auto is what a program gets that configures nothing. In the middle is where the event \
+      loop's handler runs: event-loop alone places it automatically.
 
-      In JSON, times are nanoseconds, and pagesPerFault is a number that need not be whole: for wide and auto it is measured, \
-      pages divided by faults and rounded to a tenth; for the others it is what each fault brings. A ratio is null where its \
-      yardstick was left out.
+      In JSON, times are nanoseconds, and pagesPerFault is a number that need not be whole: for wide and auto it \
+      is measured, pages divided by faults and rounded to a tenth; for the others it is what each fault brings. A \
+      ratio is null where its yardstick was left out.
       """
   )
 

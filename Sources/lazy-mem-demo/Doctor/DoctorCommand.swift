@@ -8,9 +8,9 @@ struct DoctorCommand: ParsableCommand {
     commandName: "doctor",
     abstract: "Says what this host allows, why not more, and which command would allow it.",
     discussion: """
-      Every way to a userfaultfd is tried as this user, in this container, under this filter. Nothing is changed: the \
-      commands are for you to judge, each with its cost. The exit code is 0 where the delivery 'auto' works in some way, \
-      otherwise 1.
+      Every way to a userfaultfd is tried as this user, in this container, under this filter. Nothing is changed: \
+      the commands are for you to judge, each with its cost. The exit code is 0 where the delivery 'auto' works in \
+      some way, otherwise 1.
       """
   )
 

@@ -7,8 +7,9 @@ struct SeccompProfileCommand: ParsableCommand {
     commandName: "seccomp-profile",
     abstract: "Prints a seccomp profile that allows userfaultfd(2) with UFFD_USER_MODE_ONLY only.",
     discussion: """
-      With --base it is your container engine's profile and that one rule: nothing else is added, nothing else is taken away. \
-      Without, it is a profile that allows everything but descriptors that serve the kernel's own faults.
+      With --base it is your container engine's profile and that one rule: nothing else is added, nothing else is \
+      taken away. Without, it is a profile that allows everything but descriptors that serve the kernel's own \
+      faults.
       """
   )
 

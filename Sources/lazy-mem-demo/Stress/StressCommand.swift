@@ -16,12 +16,13 @@ struct StressCommand: ParsableCommand {
     commandName: "stress",
     abstract: "Uses lazy regions in every way at once, and compares every byte and every failure with a model.",
     discussion: """
-      Threads read, write, discard, prefetch, retry, copy, close and reopen regions of all deliveries, and fork; providers fail, \
-      stall, answer short, lend, and say zero. In debug builds the kernel's answers are made worse as well. What each thread does \
-      follows from the seed and the thread's number; how the threads come to interleave does not.
+      Threads read, write, discard, prefetch, retry, copy, close and reopen regions of all deliveries, and fork; \
+      providers fail, stall, answer short, lend, and say zero. In debug builds the kernel's answers are made worse \
+      as well. What each thread does follows from the seed and the thread's number; how the threads come to \
+      interleave does not.
 
-      Exit codes: 0 nothing was wrong, 1 a byte or a failure was not what it has to be, 2 an operation did not end, or wrong \
-      usage, 3 the host does not allow userfaultfd.
+      Exit codes: 0 nothing was wrong, 1 a byte or a failure was not what it has to be, 2 an operation did not \
+      end, or wrong usage, 3 the host does not allow userfaultfd.
       """
   )
 

@@ -154,10 +154,11 @@ extension StressModel {
   func describe(_ page: Int) -> String {
     let state = state(ofPage: page)
     return """
-      \(plan.name), page \(page) of \(pageCount), \(plan.runtime), trouble \(plan.trouble(ofPage: page).kind.name), \
-      state \(state.word), mask \(String(state.mask, radix: 16)), timeout \(plan.options.timeout.map { "\($0)" } ?? "none"), \
-      attempts \(plan.options.retry.attempts), request \(plan.requestSize.preferred)...\(plan.requestSize.largest), \
-      \(plan.lends ? "lends" : "fills"), permits \(plan.permissions), \(plan.options.advice)
+      \(plan.name), page \(page) of \(pageCount), \(plan.runtime), trouble \
+      \(plan.trouble(ofPage: page).kind.name), state \(state.word), mask \(String(state.mask, radix: 16)), timeout \
+      \(plan.options.timeout.map { "\($0)" } ?? "none"), attempts \(plan.options.retry.attempts), request \
+      \(plan.requestSize.preferred)...\(plan.requestSize.largest), \(plan.lends ? "lends" : "fills"), permits \
+      \(plan.permissions), \(plan.options.advice)
       """
   }
 }

@@ -16,12 +16,10 @@ extension EventLoop: RegionServer {
 
   func open(_ region: Region) throws(FaultRuntimeError) {
     if region.mayBlock { try prepare(for: region) }
-    if explainsFailures {
-      do {
-        try SignalDispatcher.shared.explain(region)
-      } catch {
-        throw .cannotStart(error)
-      }
+    do {
+      try SignalDispatcher.shared.insert(region)
+    } catch {
+      throw .cannotStart(error)
     }
     table.insert(region)
     do {

@@ -28,7 +28,6 @@ final class EventLoop: PoolServer, FillCounter {
   /// The range that the serving thread asked a provider for last.
   private let askedAddress = Atomic<UInt>(0)
   private let askedByteCount = Atomic<Int>(0)
-  let explainsFailures: Bool
 
   /// The number of this handler among those of the runtime.
   let number: Int
@@ -81,7 +80,6 @@ final class EventLoop: PoolServer, FillCounter {
     self.pool = pool
     ownThreads = pool.ownThreads
     events = EventReporter(table: table, onEvent: configuration.onEvent)
-    explainsFailures = configuration.explainsFailures
     self.table = table
     self.number = number
     self.pageSize = pageSize
@@ -153,20 +151,17 @@ final class EventLoop: PoolServer, FillCounter {
     return sum
   }
 
-  /// Makes the threads end, without waiting for them.
+  /// Makes the threads end, without waiting for them. Every region has to be closed before.
   func beginStopping() { ask { $0.isStopping = true } }
 
-  /// Ends the threads, and waits until they have ended, or until the time is up: a thread in a provider that does not
-  /// return is left to itself, and ends when the provider returns. Every region has to be closed before.
-  func stop(nanoseconds: UInt64) {
-    let start = cuffd_monotonic_nanoseconds()
-    beginStopping()
+  /// Waits until the threads have ended, or until the time is up: a thread in a provider that does not return is left
+  /// to itself, and ends when the provider returns.
+  func finishStopping(within timeout: SharedTimeout) {
     // The ordinary thread is the first one. It may start the second thread until it ends, so the list is read again
     // each time.
     var index = 0
     while let thread = threads.withLock({ index < $0.count ? $0[index] : nil }) {
-      let passed = cuffd_monotonic_nanoseconds() - start
-      thread.end(nanoseconds: nanoseconds - min(passed, nanoseconds))
+      thread.end(nanoseconds: timeout.remaining)
       index += 1
     }
   }

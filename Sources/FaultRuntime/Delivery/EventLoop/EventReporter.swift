@@ -15,17 +15,18 @@ struct EventReporter: Sendable {
     switch message {
     case .remove(let start, let end):
       guard let range = AddressRange(from: start, byteCount: end &- start) else { return }
-      note(range) { region, _, offsets in .discarded(region: region.name, range: offsets) }
+      note(range) { .discarded(region: $0.name, range: $1) }
     case .unmap(let start, let end):
       guard let range = AddressRange(from: start, byteCount: end &- start) else { return }
       for region in regions(of: range) { region.memory.parts.withLock { $0.remove(range) } }
-      note(range) { region, _, offsets in .unmapped(region: region.name, range: offsets) }
+      note(range) { .unmapped(region: $0.name, range: $1) }
     case .remap(let from, let to, let byteCount):
       guard let range = AddressRange(from: from, byteCount: UInt(byteCount)),
         AddressRange(from: to, byteCount: UInt(byteCount)) != nil
       else { return }
-      note(range) { region, part, offsets in
-        .moved(region: region.name, range: offsets, to: to &+ (part.start &- range.start))
+      note(range) { region, offsets in
+        // The region may have only the end of what was moved.
+        .moved(region: region.name, range: offsets, to: to &+ (region.address(of: offsets.lowerBound) &- from))
       }
       for region in regions(of: range) {
         region.memory.parts.withLock { $0.move(from: range, to: to) }
@@ -71,13 +72,13 @@ struct EventReporter: Sendable {
     return found
   }
 
-  /// Reports an event for each region that has a part of `range`. `event` gets the region, that part, and its offsets.
-  private func note(_ range: AddressRange, _ event: (Region, AddressRange, Range<Int>) -> RegionEvent) {
+  /// Reports an event for each region that has a part of `range`. `event` gets the region and the offsets of that part.
+  private func note(_ range: AddressRange, _ event: (Region, Range<Int>) -> RegionEvent) {
     guard let onEvent else { return }
     for region in regions(of: range) {
       guard let part = region.range.intersection(range) else { continue }
       let offset = region.offset(of: part.start)
-      onEvent(event(region, part, offset..<(offset + part.byteCount)))
+      onEvent(event(region, offset..<(offset + part.byteCount)))
     }
   }
 }

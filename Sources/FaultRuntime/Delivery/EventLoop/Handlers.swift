@@ -29,7 +29,7 @@ final class Handlers: Sendable {
     do throws(FaultRuntimeError) {
       for number in 0..<(count ?? 1) { loops.append(try make(number)) }
     } catch {
-      for loop in loops { loop.stop(nanoseconds: loop.closeTimeout) }
+      Self.stop(loops, nanoseconds: loops.first?.closeTimeout ?? 0)
       throw error
     }
     state = Monitor(State(loops: loops))
@@ -57,14 +57,12 @@ final class Handlers: Sendable {
   }
 
   /// Ends the threads of all handlers, and waits for them, at most as long as `nanoseconds` altogether.
-  func stop(nanoseconds: UInt64) {
-    let start = cuffd_monotonic_nanoseconds()
-    let loops = all
-    // A handler that is stuck then takes no time from the others, which end meanwhile.
+  func stop(nanoseconds: UInt64) { Self.stop(all, nanoseconds: nanoseconds) }
+
+  private static func stop(_ loops: [EventLoop], nanoseconds: UInt64) {
+    let timeout = SharedTimeout(nanoseconds: nanoseconds)
+    // A handler that is stuck takes no time from the others, which end meanwhile.
     for loop in loops { loop.beginStopping() }
-    for loop in loops {
-      let passed = cuffd_monotonic_nanoseconds() - start
-      loop.stop(nanoseconds: nanoseconds - min(passed, nanoseconds))
-    }
+    for loop in loops { loop.finishStopping(within: timeout) }
   }
 }

@@ -9,28 +9,29 @@ final class SignalDispatcher: Sendable {
   /// The regions of all runtimes whose faulting threads serve themselves.
   let table = RegionTable<SignalledRegion>(isForManyThreads: true)
 
-  /// The regions of event loops whose failures are explained.
-  private let explained = RegionTable<Region>()
+  /// The regions of all event loops.
+  private let ofEventLoops = RegionTable<Region>()
 
   /// The number of mappings that all regions with the delivery `sigsegv` may use together.
   let budget = MappingBudget()
 
   private init() {}
 
-  /// Makes a program that dies because it touches a failed page of `region` say so first. Takes a lock.
-  func explain(_ region: Region) throws(HostCallError) {
-    try install(CUFFD_SIGBUS)
-    explained.insert(region)
+  /// Makes a region of an event loop known to all runtimes, so that none maps another region into a hole in it. If its
+  /// failures are to be explained, a program that dies because it touches a failed page says so first. Takes a lock.
+  func insert(_ region: Region) throws(HostCallError) {
+    if region.explainsFailures { try install(CUFFD_SIGBUS) }
+    ofEventLoops.insert(region)
   }
 
-  func forget(_ region: Region) { explained.remove(region) }
+  func forget(_ region: Region) { ofEventLoops.remove(region) }
 
   /// Whether a byte of `range` lies in a region that the dispatcher knows. Lock-free.
-  func isTaken(_ range: AddressRange) -> Bool { table.intersects(range) || explained.intersects(range) }
+  func isTaken(_ range: AddressRange) -> Bool { table.intersects(range) || ofEventLoops.intersects(range) }
 
   /// Explains the failure of a page, in the signal handler, before the program dies of the signal.
   private func lastWords(_ number: CInt, _ address: UInt) {
-    guard let region = explained.region(containing: address) ?? table.region(containing: address)?.region,
+    guard let region = ofEventLoops.region(containing: address) ?? table.region(containing: address)?.region,
       region.explainsFailures, number == region.memory.failureSignal
     else { return }
     let page = region.pageSize.pageStart(of: address)

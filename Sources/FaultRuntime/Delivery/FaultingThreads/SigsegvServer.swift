@@ -22,8 +22,8 @@ final class SigsegvServer: FaultingThreadServer, PoolServer {
   private let budget: MappingBudget
 
   private static let limitNotice = """
-    the limit of mappings (vm.max_map_count) is near: to save them, faults now fill the pages up to their neighbours as well; \
-    raise it, or use larger requests
+    the limit of mappings (vm.max_map_count) is near: to save them, faults now fill the pages up to their \
+    neighbours as well; raise it, or use larger requests
     """
 
   init(

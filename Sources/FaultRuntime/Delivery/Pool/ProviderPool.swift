@@ -141,7 +141,7 @@ final class ProviderPool: Sendable {
     }
   }
 
-  /// The number of prefetches that wait for a thread.
+  /// The number of prefetches that wait for a thread. Tests wait for it.
   var queuedPrefetches: Int { state.withLock { $0.prefetch.count } }
 
   func submit(_ task: PoolTask) {
@@ -231,12 +231,10 @@ final class ProviderPool: Sendable {
       return (state.threads, state.replaced)
     }
     state.announce()
-    let start = cuffd_monotonic_nanoseconds()
+    let timeout = SharedTimeout(nanoseconds: nanoseconds)
     for (slot, thread) in threads.enumerated() {
-      let passed = cuffd_monotonic_nanoseconds() - start
       // A thread that was replaced is stuck, so it is joined only if it has ended already.
-      let patience = replaced.contains(slot) ? 0 : nanoseconds - min(passed, nanoseconds)
-      thread.end(nanoseconds: patience)
+      thread.end(nanoseconds: replaced.contains(slot) ? 0 : timeout.remaining)
     }
   }
 
