@@ -87,13 +87,11 @@ struct AutomaticDeliveryTests {
         return question.outcome.delivery
       })
     #expect(AutomaticDelivery.deliveries(needsSystemCalls: needsSystemCalls) == picked)
-    #expect(configuration.wantsHandlers == picked.contains(.eventLoop))
-    #expect(configuration.wantsFaultingThreads == picked.contains(.sigbus))
+    #expect(configuration.wantedDeliveries == picked)
     #expect(configuration.doesWithoutDescriptor == !needsSystemCalls)
     for delivery in [Delivery.eventLoop, .sigbus, .sigsegv] {
       let only = FaultRuntimeConfiguration(delivery: delivery)
-      #expect(only.wantsHandlers == (delivery == .eventLoop))
-      #expect(only.wantsFaultingThreads == (delivery == .sigbus))
+      #expect(only.wantedDeliveries == [delivery])
       #expect(!only.doesWithoutDescriptor)
     }
     #expect(!FaultRuntimeConfiguration(descriptorChoice: .only(.full)).doesWithoutDescriptor)

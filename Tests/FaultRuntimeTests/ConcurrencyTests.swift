@@ -347,6 +347,31 @@ struct RegionTableTests {
     #expect(table.count == 0)
   }
 
+  @Test("A range is searched for regions of one group, whatever lies beside them")
+  func groups() throws {
+    let table = RegionTable<Region>()
+    let regions = try (0..<6).map { _ in try core(1) }.sorted { $0.range.start < $1.range.start }
+    for region in regions { table.insert(region) }
+    defer { for region in regions { table.remove(region) } }
+    let first = regions[0].range.start
+    let everything = AddressRange(start: first, byteCount: Int(regions[5].range.end - first))
+    for (index, region) in regions.enumerated() {
+      // Each region is a group of its own, and the range around all of them is in every group.
+      let group = RegionGroup(table: table, id: region.group)
+      #expect(group.intersects(everything))
+      #expect(group.intersects(AddressRange(start: region.range.start - 5, byteCount: 6)))
+      #expect(group.intersects(AddressRange(start: region.range.end - 1, byteCount: 100)))
+      #expect(
+        !group.intersects(AddressRange(start: region.range.end, byteCount: Int(everything.end - region.range.end))))
+      #expect(!group.intersects(AddressRange(start: first, byteCount: Int(region.range.start - first))))
+      #expect(!group.intersects(AddressRange(start: region.range.start, byteCount: 0)))
+      #expect(!RegionGroup(table: table, id: ObjectIdentifier(table)).intersects(everything))
+      var free = FreeMemory(group)
+      let findings = [free.isLazy(region.range), free.isLazy(regions[(index + 1) % 6].range)]
+      #expect(findings == [true, false])
+    }
+  }
+
   @Test("A range that touches a region by one byte intersects it")
   func intersection() throws {
     let table = RegionTable<Region>()

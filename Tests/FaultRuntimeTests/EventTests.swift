@@ -76,11 +76,13 @@ struct RegionPartsTests {
   @Test("A move that begins in front of a region is reported with the address where the region's part went")
   func reportedNeighbours() throws {
     let table = RegionTable<Region>()
-    let region = try Region(testing: ZeroProvider(), byteCount: 4 * pageBytes)
+    let userfaultfd = try SharedUserfaultfd(Userfaultfd.open(DescriptorKind.allCases, wanting: []))
+    let region = try Region(testing: ZeroProvider(), byteCount: 4 * pageBytes, userfaultfd: userfaultfd)
     table.insert(region)
     let target = Scratch(pages: 8)
     let log = Monitor<[RegionEvent]>([])
-    let events = EventReporter(table: table, onEvent: { event in log.withLock { $0.append(event) } })
+    let events = EventReporter(
+      table: table, userfaultfd: userfaultfd, onEvent: { event in log.withLock { $0.append(event) } })
     // The kernel merges neighbouring mappings, so the memory in front may be another region's.
     events.handle(
       .remap(
@@ -95,9 +97,11 @@ struct RegionPartsTests {
   }
 
   @Test("Events that make no sense are nobody's")
-  func nonsense() {
-    let table = RegionTable<Region>()
-    let events = EventReporter(table: table, onEvent: { event in Issue.record("\(event)") })
+  func nonsense() throws {
+    let events = EventReporter(
+      table: RegionTable<Region>(),
+      userfaultfd: try SharedUserfaultfd(Userfaultfd.open(DescriptorKind.allCases, wanting: [])),
+      onEvent: { event in Issue.record("\(event)") })
     for (start, end) in [(UInt(8), UInt(8)), (9, 8), (0, .max), (.max, 0)] {
       events.handle(.remove(start: start, end: end))
       events.handle(.unmap(start: start, end: end))

@@ -343,6 +343,26 @@ struct OldKernelTests {
   }
 
   @Test(
+    "What closing could not take away is forgotten when its runtime is gone",
+    .enabled(if: !Host.isSanitized, SkipReason.sanitizer), arguments: OldKernel.withoutPoison)
+  func leftBehindToTheEnd(kernel: OldKernel) async {
+    await #expect(processExitsWith: .success) { [kernel = kernel.rawValue as String] in
+      do {
+        var configuration = OldKernel(rawValue: kernel)!.configuration(.eventLoop)
+        configuration.handlerThreads = 1
+        let runtime = try FaultRuntime(configuration)
+        let regions = try (0..<3).map { _ in try runtime.map(patternProvider(), byteCount: pageBytes) }
+          .sorted { $0.address < $1.address }
+        #expect(cts_use_up_mappings() > 0)
+        regions[1].close()
+        try #require(regions[1].core.isLeftBehind)
+        #expect(AddressSpace.ofThisProcess.regions.count == 3)
+      }
+      #expect(AddressSpace.ofThisProcess.regions.count == 0)
+    }
+  }
+
+  @Test(
     "What does not come in time keeps waiting too, and its late answer is dropped", arguments: OldKernel.withoutPoison)
   func timeout(kernel: OldKernel) throws {
     let gate = Gate()

@@ -30,7 +30,7 @@ struct PageCacheTests {
       let memory = AnonymousMemory(range, isWritable: true, pageSize: .ofHost(), userfaultfd: owner)
       region = try Region(
         provider: ZeroProvider(), byteCount: range.byteCount, options: RegionOptions(), name: "shared",
-        pageSize: .ofHost(), server: ObjectIdentifier(owner)
+        pageSize: .ofHost(), server: NoServer()
       ) { _ in memory }
       try owner.uffd.register(range, mode: .minor)
     }

@@ -58,7 +58,7 @@ struct PlacingTests {
       let provider = patternProvider(requestSize: RequestSize(preferred: 1, largest: 16 * pageBytes))
       region = try Region(
         provider: provider, byteCount: 16 * pageBytes, options: RegionOptions(), name: "scripted",
-        pageSize: .ofHost(), server: ObjectIdentifier(memory)
+        pageSize: .ofHost(), server: NoServer()
       ) { _ in memory }
     }
 

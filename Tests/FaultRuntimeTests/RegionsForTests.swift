@@ -1,5 +1,11 @@
 @testable import FaultRuntime
 
+/// A server that serves nothing, for regions that no delivery knows.
+final class NoServer: FaultServer {
+  var group: ObjectIdentifier { ObjectIdentifier(self) }
+  func serve(_ fault: PendingFault, of region: Region, signal: CInt, askedAt outer: UInt) -> Bool { false }
+}
+
 extension Region {
   /// Creates a region over anonymous memory that no delivery knows, for tests of single parts.
   convenience init(
@@ -9,7 +15,7 @@ extension Region {
     let owner = try userfaultfd ?? SharedUserfaultfd(Userfaultfd.open(DescriptorKind.allCases, wanting: []))
     try self.init(
       provider: provider, byteCount: byteCount, options: options, name: "test", pageSize: .ofHost(),
-      server: ObjectIdentifier(owner)
+      server: NoServer()
     ) { mapped throws(HostCallError) in
       let range = try AddressRange.reservedForRegion(
         byteCount: mapped, alignment: 0, isWritable: options.access == .readWrite, isTaken: { _ in false })

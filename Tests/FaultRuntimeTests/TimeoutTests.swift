@@ -172,14 +172,7 @@ struct TimeoutTests {
 
   @Test("The watchdog looks as often as the shortest timeout of the open regions wants")
   func period() throws {
-    let pool = ProviderPool(threadLimit: 1, ownThreads: OwnThreads())
-    let handlers = try Handlers(count: 1) { number throws(FaultRuntimeError) in
-      try EventLoop(
-        configuration: FaultRuntimeConfiguration(), table: RegionTable<Region>(), pageSize: .ofHost(), pool: pool,
-        number: number)
-    }
-    defer { handlers.stop(nanoseconds: 5_000_000_000) }
-    let watchdog = Watchdog(handlers)
+    let watchdog = Watchdog()
     defer { watchdog.stop(nanoseconds: 5_000_000_000) }
     let long = watchdog.period
     try watchdog.watch(timeout: 0)

@@ -57,7 +57,7 @@ struct InboxModel: ~Copyable {
     let table = table
     for region in regions { table.insert(region) }
     ownThreads.addCaller()
-    let events = EventReporter(table: table) { event in
+    let events = EventReporter(table: table, userfaultfd: Region.userfaultfd) { event in
       let range = event.range
       let isWithin = regions.contains { $0.name == event.region && range.upperBound <= $0.range.byteCount }
       require(isWithin && range.lowerBound >= 0 && !range.isEmpty, "\(event) is of no region")

@@ -2,15 +2,24 @@
 
 private let pageSize = PageSize.ofHost()
 
+/// A server that serves nothing.
+final class NoServer: FaultServer {
+  /// The servers of the regions, so that there are two groups.
+  static let both = [NoServer(), NoServer()]
+
+  var group: ObjectIdentifier { ObjectIdentifier(self) }
+  func serve(_ fault: PendingFault, of region: Region, signal: CInt, askedAt outer: UInt) -> Bool { false }
+}
+
 /// Makes a region that no delivery serves. No thread touches its memory.
 func makeRegion(
-  pages: Int, cut: Int, size: RequestSize, advice: RegionOptions.Advice,
+  pages: Int, cut: Int, size: RequestSize, advice: RegionOptions.Advice, server: NoServer = NoServer.both[0],
   answer: @escaping @Sendable (PageRequest, inout PageBuffer) throws -> PageContents = { _, _ in .zero }
 ) -> Region {
   do {
     return try Region(
       fuzzing: ClosureProvider(requestSize: size, answer), byteCount: pages * pageSize.bytes - cut,
-      options: RegionOptions(advice: advice))
+      options: RegionOptions(advice: advice), server: server)
   } catch {
     fatalError("cannot map: \(error)")
   }
@@ -24,7 +33,7 @@ extension FuzzInput {
     return makeRegion(
       pages: 1 + below(64), cut: below(pageSize.bytes),
       size: RequestSize(preferred: preferred, largest: 1 + below(65536)),
-      advice: RegionOptions.Advice.allCases[below(3)], answer: answer)
+      advice: RegionOptions.Advice.allCases[below(3)], server: NoServer.both[below(2)], answer: answer)
   }
 }
 
@@ -112,16 +121,20 @@ private func checkWidened(_ run: borrowing FaultRun) {
 
 /// Lent memory may be at any address.
 private func checkTable(_ table: RegionTable<Region>, _ regions: [Region], _ input: inout FuzzInput) {
-  var free = FreeMemory(table)
+  let group = RegionGroup(table: table, id: regions[0].group)
+  var free = FreeMemory(group)
   for _ in 0..<3 {
     let start =
       input.bool() ? UInt(input.number(UInt64.self)) : regions[0].range.start &+ UInt(input.number(UInt16.self))
     let range = AddressRange(start: start, byteCount: Int(input.magnitude() >> 1))
     let (sum, overflow) = start.addingReportingOverflow(UInt(range.byteCount))
     let end = overflow ? UInt.max : sum
-    let meets = regions.contains { range.byteCount > 0 && $0.range.start < end && start < $0.range.end }
+    let met = regions.filter { range.byteCount > 0 && $0.range.start < end && start < $0.range.end }
+    let meets = !met.isEmpty
+    let meetsGroup = met.contains { $0.group == group.id }
     require(table.intersects(range) == meets, "\(range) meets a region: \(meets)")
-    require(free.isLazy(range) == meets, "\(range) is lazy: \(meets)")
+    require(group.intersects(range) == meetsGroup, "\(range) meets a region of the group: \(meetsGroup)")
+    require(free.isLazy(range) == meetsGroup, "\(range) is lazy: \(meetsGroup)")
     let gap = table.gap(around: range)
     require((gap == nil) == meets, "the gap around \(range) is \(String(describing: gap))")
     guard let gap, range.byteCount > 0 else { continue }
@@ -153,7 +166,7 @@ private func checkRegion(_ input: inout FuzzInput) {
 
 extension Region {
   /// One descriptor for all regions. It reports no faults, because no memory is registered with it.
-  private static let userfaultfd: SharedUserfaultfd = {
+  static let userfaultfd: SharedUserfaultfd = {
     do {
       return SharedUserfaultfd(try Userfaultfd.open(DescriptorKind.allCases, wanting: []))
     } catch {
@@ -164,12 +177,12 @@ extension Region {
   /// Creates a region that no delivery knows.
   convenience init(
     fuzzing provider: some PageProvider, byteCount: Int, options: RegionOptions = RegionOptions(),
-    hugePageByteCount: Int = 0
+    hugePageByteCount: Int = 0, server: NoServer = NoServer.both[0]
   ) throws(FaultRuntimeError) {
     let owner = Self.userfaultfd
     try self.init(
       provider: provider, byteCount: byteCount, options: options, name: "fuzz", pageSize: .ofHost(),
-      server: ObjectIdentifier(owner)
+      server: server
     ) { mapped throws(HostCallError) in
       let range = try AddressRange.reservedForRegion(
         byteCount: mapped, alignment: mapped >= hugePageByteCount ? hugePageByteCount : 0, isWritable: true,

@@ -1,5 +1,5 @@
-/// Serves the faults of regions. Each delivery is one implementation.
-protocol RegionServer: AnyObject, Sendable {
+/// Serves regions from their opening to their end. Each delivery is one implementation.
+protocol RegionServer: FaultServer {
   /// How faults are delivered; never `auto`.
   var delivery: Delivery { get }
 
@@ -17,14 +17,13 @@ protocol RegionServer: AnyObject, Sendable {
   ///   - byteCount: the length in bytes, a multiple of the page size.
   ///   - alignment: a power of two. The address is a multiple of it where that costs nothing. With 0 any page will
   ///     do.
-  ///   - isTaken: returns whether a range belongs to another region.
   /// - Throws: a ``HostCallError`` where the kernel refuses the memory.
   func makeMemory(
-    byteCount: Int, alignment: Int, isWritable: Bool, pageSize: PageSize, isTaken: (AddressRange) -> Bool
+    byteCount: Int, alignment: Int, isWritable: Bool, pageSize: PageSize
   ) throws(HostCallError) -> any RegionMemory
 
   /// Begins to serve the faults of a region, whose memory comes from
-  /// ``makeMemory(byteCount:alignment:isWritable:pageSize:isTaken:)``.
+  /// ``makeMemory(byteCount:alignment:isWritable:pageSize:)``.
   func open(_ region: Region) throws(FaultRuntimeError)
 
   /// Ends the service of a region whose closing has begun. No thread can read a page that no provider gave.

@@ -4,9 +4,11 @@ internal import Synchronization
 /// An object that a table finds by its address.
 protocol TableMember: AnyObject, Sendable {
   var range: AddressRange { get }
+  /// The group of the member, as ``RegionGroup`` describes it.
+  var group: ObjectIdentifier { get }
 }
 
-/// The lazy ranges of an address space, which readers find by address in O(log regions) without a lock.
+/// The lazy ranges of one address space, which readers find by address in O(log regions) without a lock.
 ///
 /// Readers search an immutable sorted snapshot. A writer publishes a new snapshot, and frees the old one when no
 /// reader can be using it any more. For this, readers count themselves in one of two counters of their lane, and the
@@ -68,6 +70,21 @@ class AddressTable: @unchecked Sendable {
     return unsafe reading { snapshot in
       guard let candidate = unsafe snapshot.pointee.last(startingAtOrBefore: range.last) else { return false }
       return unsafe candidate.pointee.range.end > range.start
+    }
+  }
+
+  /// Returns whether any byte of `range` lies in an open region of `group`. Lock-free, O(log regions + regions in
+  /// `range`).
+  final func intersects(_ range: AddressRange, group: ObjectIdentifier) -> Bool {
+    guard range.byteCount > 0 else { return false }
+    return unsafe reading { snapshot in
+      guard var entry = unsafe snapshot.pointee.last(startingAtOrBefore: range.last) else { return false }
+      let first = unsafe snapshot.pointee.entries
+      while unsafe entry >= first, unsafe entry.pointee.range.end > range.start {
+        if unsafe entry.pointee.group == group { return true }
+        unsafe entry -= 1
+      }
+      return false
     }
   }
 

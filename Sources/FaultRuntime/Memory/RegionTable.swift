@@ -1,16 +1,7 @@
 /// The regions of an address space, found by address. ``AddressTable`` describes how.
 @safe
-// Safe to share for the same reason as `AddressTable`; the only additional field is immutable.
+// Safe to share for the same reason as `AddressTable`, to which this class adds no field.
 final class RegionTable<Member: TableMember>: AddressTable, @unchecked Sendable {
-  private let isForManyThreads: Bool
-
-  /// - Parameter isForManyThreads: whether callers use ``enterHandle(containing:)``, for which each region needs
-  ///   handles.
-  init(isForManyThreads: Bool = false) {
-    self.isForManyThreads = isForManyThreads
-    super.init()
-  }
-
   /// Returns the region in which `address` lies. Lock-free, O(log regions).
   @inline(__always)
   func region(containing address: UInt) -> Member? {
@@ -22,7 +13,8 @@ final class RegionTable<Member: TableMember>: AddressTable, @unchecked Sendable 
   }
 
   /// Enters the handle that the region at `address` has for the caller's lane, to which threads on few other CPUs
-  /// write. The caller has to leave the handle. Lock-free, O(log regions).
+  /// write. The caller has to leave the handle. Returns nil if there is no region, or if the region has no handles.
+  /// Lock-free, O(log regions).
   @inline(__always)
   func enterHandle(containing address: UInt) -> Unmanaged<TableHandle<Member>>? {
     unsafe reading { snapshot in
@@ -36,14 +28,17 @@ final class RegionTable<Member: TableMember>: AddressTable, @unchecked Sendable 
 
   /// Adds a region. Its range must not overlap another region: memory of one region is never mapped over memory of
   /// another. Takes a lock. O(regions).
-  func insert(_ member: Member) {
+  ///
+  /// - Parameter isForManyThreads: whether callers use ``enterHandle(containing:)`` for this region, which needs handles
+  ///   for that.
+  func insert(_ member: Member, isForManyThreads: Bool = false) {
     let handles = unsafe isForManyThreads ? Self.makeHandles(of: member) : nil
     // The closure is `Sendable`, and a pointer is not, so the closure captures the address as a number.
     let address = UInt(bitPattern: handles)
     unsafe insert(
       Entry(member: member, cleanUp: { Self.leaveHandles(at: address) }),
       TableSnapshot.Entry(
-        range: member.range, member: Unmanaged.passUnretained(member).toOpaque(), handles: handles))
+        range: member.range, group: member.group, member: Unmanaged.passUnretained(member).toOpaque(), handles: handles))
   }
 
   /// Removes a region, and returns when no reader is using the old snapshot any more. Takes a lock. O(regions).

@@ -5,6 +5,7 @@ struct TableSnapshot {
   @unsafe
   struct Entry {
     let range: AddressRange
+    let group: ObjectIdentifier
     /// The member, which the table retains.
     let member: UnsafeRawPointer
     /// One handle for each lane, or nil if the table has no handles.

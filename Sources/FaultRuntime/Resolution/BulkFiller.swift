@@ -74,7 +74,7 @@ struct BulkFiller: ~Copyable {
   /// Fills some of the missing pages from `offset` on, or prepares that. Returns the offset where the next step begins,
   /// which is at most `end`. Both offsets are multiples of the page size.
   mutating func step(
-    _ region: Region, from offset: Int, to end: Int, forbidden: AddressTable?, permit: AnswerPermit? = nil,
+    _ region: Region, from offset: Int, to end: Int, forbidden: RegionGroup?, permit: AnswerPermit? = nil,
     counting counter: some FillCounter
   ) throws(Failure) -> Int {
     let address = region.range.start &+ UInt(bitPattern: offset)
@@ -132,7 +132,7 @@ struct BulkFiller: ~Copyable {
   }
 
   private mutating func fillPages(
-    _ region: Region, _ start: Int, _ end: Int, forbidden: AddressTable?, _ permit: AnswerPermit?,
+    _ region: Region, _ start: Int, _ end: Int, forbidden: RegionGroup?, _ permit: AnswerPermit?,
     counting counter: some FillCounter
   ) throws(Failure) {
     let run = FaultRun(region: region, from: start, to: end)
@@ -159,7 +159,7 @@ struct BulkFiller: ~Copyable {
   }
 
   private mutating func fill(
-    _ run: borrowing FaultRun, forbidden: AddressTable?, _ permit: AnswerPermit?, counting counter: some FillCounter
+    _ run: borrowing FaultRun, forbidden: RegionGroup?, _ permit: AnswerPermit?, counting counter: some FillCounter
   ) throws {
     guard let stage = unsafe staging.bytes(run.end - run.start, pageSize: pageSize) else {
       throw ResolutionError.refused(.noMemory)
@@ -216,7 +216,7 @@ struct BulkFiller: ~Copyable {
 
   /// Assembles one huge page and moves it in. Returns false if that is not possible, and the bytes have to be copied.
   private mutating func fillHuge(
-    _ region: Region, _ start: Int, forbidden: AddressTable?, _ permit: AnswerPermit?,
+    _ region: Region, _ start: Int, forbidden: RegionGroup?, _ permit: AnswerPermit?,
     counting counter: some FillCounter
   ) throws(Failure) -> Bool {
     guard hasHugePage else { return false }

@@ -20,7 +20,7 @@ struct DirectAnswering: Sendable {
   @inline(__always)
   func answer<Memory: RegionMemory>(
     _ run: borrowing FaultRun, lastWanted: Int, isWrite: Bool, stage: UnsafeMutableRawBufferPointer,
-    forbidden: AddressTable?, permit: AnswerPermit? = nil, effort: PlacingEffort = .usual, in memory: Memory
+    forbidden: RegionGroup?, permit: AnswerPermit? = nil, effort: PlacingEffort = .usual, in memory: Memory
   ) throws -> Int {
     permit?.ask()
     let answer = unsafe try run.ask(

@@ -19,6 +19,7 @@ final class Region: TableMember {
   /// The exact length, in bytes.
   let byteCount: Int
   let provide: @Sendable (PageRequest, inout PageBuffer) throws -> PageContents
+  let server: any FaultServer
   private let closing = Atomic<Bool>(false)
   let advice: RegionOptions.Advice
   /// The most that one request asks for, in bytes: a multiple of `requestUnit`.
@@ -26,8 +27,7 @@ final class Region: TableMember {
   let streams = AccessStreams()
   let memory: any RegionMemory
   let name: String
-  /// The server of the region's faults. It distinguishes the regions of one handler from those of another.
-  let server: ObjectIdentifier
+  let group: ObjectIdentifier
   /// Whether the provider is asked on a thread of the pool.
   let mayBlock: Bool
   /// Whether several threads may ask the provider at the same time.
@@ -53,7 +53,7 @@ final class Region: TableMember {
   ///   - makeMemory: maps the memory, whose length is given in bytes, in whole pages.
   init<Provider: PageProvider>(
     provider: Provider, byteCount: Int, options: RegionOptions, name: String, pageSize: PageSize,
-    server: ObjectIdentifier, widestFault: Int = .max, explainsFailures: Bool = true,
+    server: any FaultServer, widestFault: Int = .max, explainsFailures: Bool = true,
     makeMemory: (Int) throws(HostCallError) -> any RegionMemory
   ) throws(FaultRuntimeError) {
     guard byteCount > 0 else { throw .emptyRegion(name: name, byteCount: byteCount) }
@@ -80,6 +80,7 @@ final class Region: TableMember {
     self.byteCount = byteCount
     self.pageSize = pageSize
     self.server = server
+    group = server.group
     requestUnit = unit
     largestRequest = largest / unit * unit
     widestRequest = max(unit, min(largest, widestFault) / unit * unit)

@@ -26,7 +26,7 @@ struct StreamAhead: ~Copyable {
 
   /// Makes one step. An error ends the stream, and the first thread that touches the page meets the error again.
   mutating func step(
-    _ filler: inout BulkFiller, forbidden: AddressTable?, counting counter: some FillCounter
+    _ filler: inout BulkFiller, forbidden: RegionGroup?, counting counter: some FillCounter
   ) {
     guard let region, !region.isClosing else { return stop() }
     let stepEnd = min(next + min(Self.stepByteCount, region.largestRequest), end)

@@ -1,13 +1,8 @@
 /// What a runtime has to have ready for the regions that the program may map.
 extension FaultRuntimeConfiguration {
-  var wantsHandlers: Bool { wants(.eventLoop) }
-
-  var wantsFaultingThreads: Bool { wants(.sigbus) }
-
-  /// Whether a runtime that has a userfaultfd has to be ready for this delivery.
-  private func wants(_ delivery: Delivery) -> Bool {
-    self.delivery == .auto
-      ? AutomaticDelivery.deliveries(needsSystemCalls: needsSystemCalls).contains(delivery) : self.delivery == delivery
+  /// The deliveries for which a runtime that has a userfaultfd, or needs none, has to be ready.
+  var wantedDeliveries: Set<Delivery> {
+    delivery == .auto ? AutomaticDelivery.deliveries(needsSystemCalls: needsSystemCalls) : [delivery]
   }
 
   /// Whether the runtime may serve regions without a userfaultfd where the host allows none.

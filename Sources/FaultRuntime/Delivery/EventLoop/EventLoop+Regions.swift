@@ -6,27 +6,44 @@ extension EventLoop: RegionServer {
   var descriptor: DescriptorKind? { uffd.kind }
   var widestFault: Int { .max }
 
+  var group: ObjectIdentifier { lazyMemory.id }
+
+  /// Always false: the faults of an event loop are messages, and its pages raise a signal only after they have failed.
+  func serve(_ fault: PendingFault, of region: Region, signal: CInt, askedAt outer: UInt) -> Bool { false }
+
   func makeMemory(
-    byteCount: Int, alignment: Int, isWritable: Bool, pageSize: PageSize, isTaken: (AddressRange) -> Bool
+    byteCount: Int, alignment: Int, isWritable: Bool, pageSize: PageSize
   ) throws(HostCallError) -> any RegionMemory {
-    let range = try AddressRange.reservedForRegion(
-      byteCount: byteCount, alignment: alignment, isWritable: isWritable, isTaken: isTaken)
+    let range = try AddressSpace.ofThisProcess.reserve(
+      byteCount: byteCount, alignment: alignment, isWritable: isWritable)
     return AnonymousMemory(range, isWritable: isWritable, pageSize: pageSize, userfaultfd: userfaultfd)
   }
 
   func open(_ region: Region) throws(FaultRuntimeError) {
-    if region.mayBlock { try prepare(for: region) }
-    do {
-      try SignalDispatcher.shared.insert(region)
+    try watchdog.watch(timeout: region.timeout)
+    do throws(FaultRuntimeError) {
+      try begin(region)
     } catch {
-      throw .cannotStart(error)
+      watchdog.regionEnded(timeout: region.timeout)
+      throw error
+    }
+  }
+
+  private func begin(_ region: Region) throws(FaultRuntimeError) {
+    if region.mayBlock { try prepare(for: region) }
+    if region.explainsFailures {
+      // A program that dies because it touches a failed page says so first.
+      do {
+        try SignalDispatcher.shared.install(CUFFD_SIGBUS)
+      } catch {
+        throw .cannotStart(error)
+      }
     }
     table.insert(region)
     do {
       try AnonymousMemory.of(region).register()
     } catch {
       table.remove(region)
-      SignalDispatcher.shared.forget(region)
       throw .cannotRegister(region, error.errno)
     }
   }
@@ -36,9 +53,9 @@ extension EventLoop: RegionServer {
     drain()
     if region.mayBlock, !pool.isOnPoolThread { inFlight.waitUntilNothing(of: region, nanoseconds: closeTimeout) }
     region.withdraw { table.remove(region) }
-    SignalDispatcher.shared.forget(region)
+    if region.isLeftBehind { leftBehind.withLock { $0.append(region) } }
     events.forget(region)
-    regionEnded()
+    watchdog.regionEnded(timeout: region.timeout)
   }
 
   /// Fills a range, in steps between the faults, which go first. The caller waits as long as the provider takes.
@@ -49,7 +66,7 @@ extension EventLoop: RegionServer {
     let job = PrefetchJob(region: region, from: range.lowerBound, to: range.upperBound)
     ask { $0.prefetches.append(job) }
     // The caller has nothing else to do, so it helps where two threads may share the work.
-    job.helper()?.run(pageSize, resolveTimeout: resolveTimeout, forbidden: table, counting: pooled.counters)
+    job.helper()?.run(pageSize, resolveTimeout: resolveTimeout, forbidden: lazyMemory, counting: pooled.counters)
     while !job.done.wait(nanoseconds: closeTimeout) {}
     return job.failure
   }

@@ -8,12 +8,15 @@ internal import Synchronization
 /// lock where that thread asks the provider itself. Only requests to the pool need one.
 final class EventLoop: PoolServer, FillCounter {
   let userfaultfd: SharedUserfaultfd
-  let table: RegionTable<Region>
+  let table = AddressSpace.ofThisProcess.regions
+  /// The regions of all handlers of the runtime. A provider must not lend their memory.
+  let lazyMemory: RegionGroup
   let pageSize: PageSize
   let counters = HandlerCounters()
   let inFlight = RequestsInFlight()
   let pooled: DirectAnswering
   let pool: ProviderPool
+  let watchdog: Watchdog
   let reporter: FailureReporter
   /// How long the kernel may ask for another try, in nanoseconds.
   let resolveTimeout: UInt64
@@ -32,6 +35,8 @@ final class EventLoop: PoolServer, FillCounter {
   /// The number of this handler among those of the runtime.
   let number: Int
   private let regions = Atomic<Int>(0)
+  /// The closed regions whose memory could not be taken away. Their faults are served until the handler ends.
+  let leftBehind = Monitor<[Region]>([])
   let batchCapacity: Int
   let epoll: Epoll
   let closeTimeout: UInt64
@@ -62,8 +67,7 @@ final class EventLoop: PoolServer, FillCounter {
   /// - Throws: ``FaultRuntimeError`` with the code `userfaultfdUnavailable` where no userfaultfd can be opened, and
   ///   `cannotStart` where another descriptor or a thread cannot be made.
   init(
-    configuration: FaultRuntimeConfiguration, table: RegionTable<Region>, pageSize: PageSize, pool: ProviderPool,
-    number: Int
+    configuration: FaultRuntimeConfiguration, pageSize: PageSize, pool: ProviderPool, watchdog: Watchdog, number: Int
   ) throws(FaultRuntimeError) {
     do {
       userfaultfd = SharedUserfaultfd(
@@ -78,9 +82,10 @@ final class EventLoop: PoolServer, FillCounter {
     pooled = DirectAnswering(
       counters: SharedCounters(), reporter: reporter, resolveTimeout: resolveTimeout, wakes: true)
     self.pool = pool
+    self.watchdog = watchdog
     ownThreads = pool.ownThreads
-    events = EventReporter(table: table, onEvent: configuration.onEvent)
-    self.table = table
+    lazyMemory = RegionGroup(table: table, id: ObjectIdentifier(pool))
+    events = EventReporter(table: table, userfaultfd: userfaultfd, onEvent: configuration.onEvent)
     self.number = number
     self.pageSize = pageSize
     immediateRetries = configuration.immediateRetries
@@ -164,6 +169,14 @@ final class EventLoop: PoolServer, FillCounter {
       thread.end(nanoseconds: timeout.remaining)
       index += 1
     }
+    for region in leftBehind.withLock({ $0 }) { table.remove(region) }
+    leftBehind.withLock { $0 = [] }
+  }
+
+  /// Returns the region of this handler whose memory is at `address` now, even if the program has moved it there.
+  func region(at address: UInt) -> Region? {
+    if let region = table.region(containing: address), region.server === self { return region }
+    return events.moved(to: address)?.region
   }
 
   // MARK: What the watchdog looks at
@@ -184,7 +197,7 @@ final class EventLoop: PoolServer, FillCounter {
   /// The region and the range that the serving thread asked a provider for last; nil if the region has ended.
   var asking: (region: Region, range: Range<Int>)? {
     let address = askedAddress.load(ordering: .relaxed)
-    guard let region = table.region(containing: address) else { return nil }
+    guard let region = region(at: address) else { return nil }
     let start = region.offset(of: address)
     return (region, start..<(start + askedByteCount.load(ordering: .relaxed)))
   }
@@ -194,8 +207,6 @@ final class EventLoop: PoolServer, FillCounter {
   var uffd: Userfaultfd {
     @inline(__always) _read { yield userfaultfd.uffd }
   }
-
-  var lazyMemory: AddressTable { table }
 
   /// Always false: a handler asks one provider at a time, and the pool keeps to what each provider permits.
   func asksSerially(_ region: Region) -> Bool { false }
@@ -208,7 +219,7 @@ final class EventLoop: PoolServer, FillCounter {
     _ permit: AnswerPermit
   ) throws -> Int {
     unsafe try pooled.answer(
-      run, lastWanted: lastWanted, isWrite: isWrite, stage: stage, forbidden: table, permit: permit,
+      run, lastWanted: lastWanted, isWrite: isWrite, stage: stage, forbidden: lazyMemory, permit: permit,
       in: AnonymousMemory.of(run.region))
   }
 

@@ -3,11 +3,15 @@
 struct EventReporter: Sendable {
   private let onEvent: (@Sendable (RegionEvent) -> Void)?
   private let table: RegionTable<Region>
+  /// The descriptor that reports the events. The program may do one thing to regions of several handlers, and each
+  /// handler gets an event about it.
+  private let userfaultfd: SharedUserfaultfd
   /// The regions of which a part was moved.
   private let wanderers = Monitor<[Region]>([])
 
-  init(table: RegionTable<Region>, onEvent: (@Sendable (RegionEvent) -> Void)?) {
+  init(table: RegionTable<Region>, userfaultfd: SharedUserfaultfd, onEvent: (@Sendable (RegionEvent) -> Void)?) {
     self.table = table
+    self.userfaultfd = userfaultfd
     self.onEvent = onEvent
   }
 
@@ -55,14 +59,14 @@ struct EventReporter: Sendable {
 
   func forget(_ region: Region) { wanderers.withLock { $0.removeAll { $0 === region } } }
 
-  /// Returns the regions that have memory in a range. The kernel reports one mapping at a time, which may belong to
-  /// several regions, because the kernel merges neighbouring mappings.
+  /// Returns the regions of this handler that have memory in a range. The kernel reports one mapping at a time, which
+  /// may belong to several regions, because the kernel merges neighbouring mappings.
   private func regions(of range: AddressRange) -> [Region] {
     var found: [Region] = []
     var address = range.start
     while address < range.end {
       if let region = table.region(containing: address) ?? moved(to: address)?.region {
-        found.append(region)
+        if (region.memory as? AnonymousMemory)?.userfaultfd === userfaultfd { found.append(region) }
         address = max(address + 1, region.range.contains(address) ? region.range.end : range.end)
       } else {
         guard let next = table.next(after: address), next < range.end else { break }

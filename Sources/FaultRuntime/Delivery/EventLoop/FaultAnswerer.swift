@@ -23,7 +23,7 @@ struct FaultAnswerer: ~Copyable {
     self.loop = loop
     pageSize = loop.pageSize
     staging = StagingBuffer(reservingFor: loop.pageSize)
-    free = FreeMemory(loop.table)
+    free = FreeMemory(loop.lazyMemory)
     inbox = FaultInbox(readCapacity: loop.batchCapacity, pageSize: loop.pageSize, events: loop.events)
     batch = FaultInbox.batch(readCapacity: loop.batchCapacity)
     deferred = FaultBatch(capacity: loop.batchCapacity)
@@ -52,7 +52,7 @@ struct FaultAnswerer: ~Copyable {
       let fault = spare[index]
       if !fault.hasFailed {
         inbox.insert(fault)
-      } else if let region = loop.table.region(containing: fault.page) ?? loop.events.moved(to: fault.page)?.region {
+      } else if let region = loop.region(at: fault.page) {
         poison(fault, of: region)
       }
     }

@@ -90,7 +90,7 @@ struct FaultService: ~Copyable {
     var index = 0
     while index < answerer.batch.count {
       let fault = answerer.batch[index]
-      guard let region = lookup.region(containing: fault.page), region.server == ObjectIdentifier(loop) else {
+      guard let region = lookup.region(containing: fault.page), region.server === loop else {
         answerer.answerStray(fault.page)
         index += 1
         continue
@@ -142,13 +142,13 @@ struct FaultService: ~Copyable {
     if !jobs.isEmpty {
       let job = jobs[0]
       loop.counters.countRequest()
-      if job.step(&filler, forbidden: loop.table, counting: loop) {
+      if job.step(&filler, forbidden: loop.lazyMemory, counting: loop) {
         jobs.removeFirst()
         job.done.signal()
       }
     } else if stream.isGoing {
       loop.counters.countRequest()
-      stream.step(&filler, forbidden: loop.table, counting: loop)
+      stream.step(&filler, forbidden: loop.lazyMemory, counting: loop)
     }
   }
 
@@ -158,7 +158,7 @@ struct FaultService: ~Copyable {
     jobs += wishes.prefetches
     for peek in wishes.peeks {
       loop.counters.countRequest()
-      peek.run(&peeking, forbidden: loop.table)
+      peek.run(&peeking, forbidden: loop.lazyMemory)
     }
     guard !wishes.drains.isEmpty || wishes.isStopping else { return false }
     // A stream must not hold a region that is being closed.

@@ -5,11 +5,12 @@ internal import CUFFD
 /// Where the program does not say how many there are, there is one handler at first, and one more whenever a region
 /// is opened while each handler has one already, up to the number of CPUs and up to four. Two handlers can serve two
 /// regions at once, but a single region gains nothing from a second handler.
-final class Handlers: Sendable {
+final class Handlers: DeliveryService {
   private let limit: Int
   private let isFixed: Bool
-  private let make: @Sendable (Int) throws(FaultRuntimeError) -> EventLoop
+  private let make: @Sendable (Int, Watchdog) throws(FaultRuntimeError) -> EventLoop
   private let state: Monitor<State>
+  let watchdog = Watchdog()
 
   private struct State: Sendable {
     var loops: [EventLoop]
@@ -19,26 +20,40 @@ final class Handlers: Sendable {
   private static let automaticLimit = 4
 
   /// Starts `count` handlers, or one if `count` is nil.
+  ///
+  /// - Parameter make: makes the handler with a number, which the given watchdog looks after.
   init(
-    count: Int?, _ make: @escaping @Sendable (Int) throws(FaultRuntimeError) -> EventLoop
+    count: Int?, _ make: @escaping @Sendable (Int, Watchdog) throws(FaultRuntimeError) -> EventLoop
   ) throws(FaultRuntimeError) {
     self.make = make
     isFixed = count != nil
     limit = count ?? max(1, min(Int(cuffd_allowed_cpu_count()), Self.automaticLimit))
     var loops: [EventLoop] = []
     do throws(FaultRuntimeError) {
-      for number in 0..<(count ?? 1) { loops.append(try make(number)) }
+      for number in 0..<(count ?? 1) { loops.append(try make(number, watchdog)) }
     } catch {
-      Self.stop(loops, nanoseconds: loops.first?.closeTimeout ?? 0)
+      Self.stop(loops, within: SharedTimeout(nanoseconds: loops.first?.closeTimeout ?? 0))
       throw error
     }
     state = Monitor(State(loops: loops))
+    watchdog.add(loops)
   }
 
   var all: [EventLoop] { state.withLock { $0.loops } }
 
+  var descriptor: DescriptorKind? { all[0].descriptor }
+  var availableFeatures: UserfaultfdFeatures { all[0].uffd.available }
+
+  var statistics: FaultStatistics {
+    var sum = FaultStatistics()
+    for handler in all { sum.add(handler.statistics) }
+    return sum
+  }
+
+  func takeServer() -> any RegionServer { next() }
+
   /// Returns the handler for one more region, and counts that region as one of the handler's until
-  /// `EventLoop.regionEnded` is called.
+  /// ``release(_:)`` is called.
   func next() -> EventLoop {
     state.withLock { state in
       defer { state.dealt += 1 }
@@ -46,8 +61,9 @@ final class Handlers: Sendable {
       if !isFixed {
         loop = state.loops.min { $0.regionCount < $1.regionCount }!
         // If another handler cannot be made, the existing ones serve its regions as well.
-        if loop.regionCount > 0, state.loops.count < limit, let another = try? make(state.loops.count) {
+        if loop.regionCount > 0, state.loops.count < limit, let another = try? make(state.loops.count, watchdog) {
           state.loops.append(another)
+          watchdog.add([another])
           loop = another
         }
       }
@@ -56,11 +72,16 @@ final class Handlers: Sendable {
     }
   }
 
-  /// Ends the threads of all handlers, and waits for them, at most as long as `nanoseconds` altogether.
-  func stop(nanoseconds: UInt64) { Self.stop(all, nanoseconds: nanoseconds) }
+  func release(_ server: any RegionServer) {
+    for loop in all where loop === server { loop.regionEnded() }
+  }
 
-  private static func stop(_ loops: [EventLoop], nanoseconds: UInt64) {
-    let timeout = SharedTimeout(nanoseconds: nanoseconds)
+  func stop(nanoseconds: UInt64) {
+    watchdog.stop(nanoseconds: nanoseconds)
+    Self.stop(all, within: SharedTimeout(nanoseconds: nanoseconds))
+  }
+
+  private static func stop(_ loops: [EventLoop], within timeout: SharedTimeout) {
     // A handler that is stuck takes no time from the others, which end meanwhile.
     for loop in loops { loop.beginStopping() }
     for loop in loops { loop.finishStopping(within: timeout) }

@@ -24,16 +24,54 @@ protocol FaultingThreadServer: RegionServer {
 
   /// Fails a page without asking the provider. Returns true where the page is there after all.
   func fail(_ page: UInt, of region: Region, _ error: any Error) -> Bool
-
-  /// Answers a fault that `judge` has found to be on a missing page. Returns false where the access has to fail. The
-  /// signal is then passed on to the handler that the process had before.
-  func serve(_ fault: PendingFault, of region: Region) -> Bool
 }
 
 extension FaultingThreadServer {
+  var group: ObjectIdentifier { SignalDispatcher.shared.served.id }
+
+  /// Begins to serve a region in signal handlers. Takes a lock.
+  ///
+  /// - Throws: ``FaultRuntimeError`` with the code `cannotStart` where the handler cannot be installed.
+  func insert(_ region: Region) throws(FaultRuntimeError) {
+    do {
+      try SignalDispatcher.shared.install(signal)
+    } catch {
+      throw .cannotStart(error)
+    }
+    AddressSpace.ofThisProcess.regions.insert(region, isForManyThreads: true)
+  }
+
+  /// Ends the service of a region in signal handlers. Returns when no signal handler is searching the table for it
+  /// any more.
+  func remove(_ region: Region) { AddressSpace.ofThisProcess.regions.remove(region) }
+
   /// The body of `serve`, which each server has compiled for itself.
   @inline(__always)
-  func serveHere(_ fault: PendingFault, of region: Region) -> Bool {
+  func serveHere(_ fault: PendingFault, of region: Region, signal number: CInt, askedAt outer: UInt) -> Bool {
+    guard number == signal else { return false }
+    switch judge(fault, of: region) {
+    case .somebodyElses: return false
+    case .isThere: return true
+    case .missing: break
+    }
+    return outer == 0 ? answer(fault, of: region) : fail(fault.page, of: region, touchedFrom: outer)
+  }
+
+  /// Fails a page because a provider that was asked for the page at `outer` has touched the failing page on the same
+  /// thread.
+  @inline(never)
+  private func fail(_ page: UInt, of region: Region, touchedFrom outer: UInt) -> Bool {
+    guard let asked = AddressSpace.ofThisProcess.regions.region(containing: outer) else { return false }
+    let start = asked.offset(of: outer)
+    let deadlock = SelfDeadlock(
+      region: asked.name, range: start..<(start + asked.pageSize.bytes), touchedRegion: region.name,
+      touchedOffset: region.offset(of: page))
+    return fail(page, of: region, ResolutionError.deadlock(deadlock))
+  }
+
+  /// Answers a fault on a missing page. Returns false where the access has to fail.
+  @inline(__always)
+  private func answer(_ fault: PendingFault, of region: Region) -> Bool {
     // The table's handle keeps the region alive. Another count of references would make all faulting threads write to
     // one place in memory. For that reason the run gets a reference that was never counted, which is taken back
     // below.

@@ -3,7 +3,7 @@ internal import CUFFD
 /// The delivery in which a faulting thread serves itself. With `UFFD_FEATURE_SIGBUS` the kernel queues no message and
 /// lets no thread sleep. It raises SIGBUS instead, and the provider runs in the signal handler. No other thread takes
 /// part, which saves two switches between threads.
-final class SigbusServer: FaultingThreadServer {
+final class SigbusServer: FaultingThreadServer, DeliveryService {
   let counters = SharedCounters()
 
   private let userfaultfd: SharedUserfaultfd
@@ -44,26 +44,26 @@ final class SigbusServer: FaultingThreadServer {
   // MARK: Control, on any thread
 
   func makeMemory(
-    byteCount: Int, alignment: Int, isWritable: Bool, pageSize: PageSize, isTaken: (AddressRange) -> Bool
+    byteCount: Int, alignment: Int, isWritable: Bool, pageSize: PageSize
   ) throws(HostCallError) -> any RegionMemory {
-    let range = try AddressRange.reservedForRegion(
-      byteCount: byteCount, alignment: alignment, isWritable: isWritable, isTaken: isTaken)
+    let range = try AddressSpace.ofThisProcess.reserve(
+      byteCount: byteCount, alignment: alignment, isWritable: isWritable)
     return AnonymousMemory(range, isWritable: isWritable, pageSize: pageSize, userfaultfd: userfaultfd)
   }
 
   func open(_ region: Region) throws(FaultRuntimeError) {
-    try SignalDispatcher.shared.insert(region, server: self, signal: signal)
+    try insert(region)
     do {
       try AnonymousMemory.of(region).register()
     } catch {
-      SignalDispatcher.shared.remove(region)
+      remove(region)
       throw .cannotRegister(region, error.errno)
     }
   }
 
   /// Ends the service of a region. A thread whose fault is being answered gets SIGSEGV when it goes on.
   func close(_ region: Region) {
-    region.withdraw { SignalDispatcher.shared.remove(region) }
+    region.withdraw { remove(region) }
   }
 
   /// Fills a range on the calling thread. A second thread helps where that is faster and the provider permits it.
@@ -93,7 +93,9 @@ final class SigbusServer: FaultingThreadServer {
   @inline(__always)
   func judge(_ fault: PendingFault, of region: Region) -> FaultVerdict { .missing }
 
-  func serve(_ fault: PendingFault, of region: Region) -> Bool { serveHere(fault, of: region) }
+  func serve(_ fault: PendingFault, of region: Region, signal: CInt, askedAt outer: UInt) -> Bool {
+    serveHere(fault, of: region, signal: signal, askedAt: outer)
+  }
 
   func fail(_ page: UInt, of region: Region, _ error: any Error) -> Bool {
     answering.fail(page, of: region, error)

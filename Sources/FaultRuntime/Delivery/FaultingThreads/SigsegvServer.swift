@@ -7,7 +7,7 @@ internal import Synchronization
 /// that faulted waits.
 ///
 /// Nothing here allocates unless a page fails, or more than 64 requests are on the pool at the same time.
-final class SigsegvServer: FaultingThreadServer, PoolServer {
+final class SigsegvServer: FaultingThreadServer, PoolServer, DeliveryService {
   let counters = SharedCounters()
   let pool: ProviderPool
   let inFlight = RequestsInFlight(premade: 64)
@@ -36,7 +36,7 @@ final class SigsegvServer: FaultingThreadServer, PoolServer {
     self.pageSize = pageSize
     self.pool = pool
     self.notices = notices
-    budget = configuration.mappingLimit.map { MappingBudget(limit: $0) } ?? SignalDispatcher.shared.budget
+    budget = configuration.mappingLimit.map { MappingBudget(limit: $0) } ?? AddressSpace.ofThisProcess.mappings
     pooled = DirectAnswering(
       counters: counters, reporter: FailureReporter(configuration),
       resolveTimeout: configuration.resolveTimeout.clampedNanoseconds, wakes: false)
@@ -45,10 +45,11 @@ final class SigsegvServer: FaultingThreadServer, PoolServer {
   var signal: CInt { CUFFD_SIGSEGV }
   var delivery: Delivery { .sigsegv }
   var descriptor: DescriptorKind? { nil }
+  var availableFeatures: UserfaultfdFeatures { [] }
   /// The size of a slot of staging memory. Faulting threads share these slots.
   var widestFault: Int { StagingPool.slotByteCount }
   var statistics: FaultStatistics { counters.statistics }
-  var lazyMemory: AddressTable { SignalDispatcher.shared.table }
+  var lazyMemory: RegionGroup { SignalDispatcher.shared.served }
   var resolveTimeout: UInt64 { pooled.resolveTimeout }
 
   /// Whether the serial thread of the pool asks the provider: it must not run on the faulting thread, and it either
@@ -60,10 +61,10 @@ final class SigsegvServer: FaultingThreadServer, PoolServer {
   // MARK: Control, on any thread
 
   func makeMemory(
-    byteCount: Int, alignment: Int, isWritable: Bool, pageSize: PageSize, isTaken: (AddressRange) -> Bool
+    byteCount: Int, alignment: Int, isWritable: Bool, pageSize: PageSize
   ) throws(HostCallError) -> any RegionMemory {
-    let range = try AddressRange.reservedForRegion(
-      byteCount: byteCount, alignment: alignment, isWritable: isWritable, isTaken: isTaken)
+    let range = try AddressSpace.ofThisProcess.reserve(
+      byteCount: byteCount, alignment: alignment, isWritable: isWritable)
     do throws(HostCallError) {
       return try TwinMemory(range, isWritable: isWritable, pageSize: pageSize, budget: budget)
     } catch {
@@ -74,12 +75,12 @@ final class SigsegvServer: FaultingThreadServer, PoolServer {
 
   func open(_ region: Region) throws(FaultRuntimeError) {
     if !region.mayRunInFaultingThread { try prepare(for: region) }
-    try SignalDispatcher.shared.insert(region, server: self, signal: signal)
+    try insert(region)
   }
 
   /// Ends the service of a region. A thread whose fault is being answered gets SIGSEGV when it goes on.
   func close(_ region: Region) {
-    region.withdraw { SignalDispatcher.shared.remove(region) }
+    region.withdraw { remove(region) }
   }
 
   /// Fills a range on the calling thread, and a second thread helps where that is faster and the provider permits it.
@@ -124,7 +125,9 @@ final class SigsegvServer: FaultingThreadServer, PoolServer {
   /// between threads cause fewer than ten.
   private static var repeatLimit: UInt32 { 1000 }
 
-  func serve(_ fault: PendingFault, of region: Region) -> Bool { serveHere(fault, of: region) }
+  func serve(_ fault: PendingFault, of region: Region, signal: CInt, askedAt outer: UInt) -> Bool {
+    serveHere(fault, of: region, signal: signal, askedAt: outer)
+  }
 
   func fail(_ page: UInt, of region: Region, _ error: any Error) -> Bool { pooled.fail(page, of: region, error) }
 
@@ -198,7 +201,7 @@ final class SigsegvServer: FaultingThreadServer, PoolServer {
     _ permit: AnswerPermit?, _ effort: PlacingEffort
   ) throws -> Int {
     try unsafe pooled.answer(
-      run, lastWanted: lastWanted, isWrite: isWrite, stage: stage, forbidden: SignalDispatcher.shared.table,
+      run, lastWanted: lastWanted, isWrite: isWrite, stage: stage, forbidden: lazyMemory,
       permit: permit, effort: effort, in: TwinMemory.of(run.region))
   }
 

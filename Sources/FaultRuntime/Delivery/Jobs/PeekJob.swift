@@ -25,7 +25,7 @@ final class PeekJob: @unchecked Sendable {
 
   /// Asks the provider on the calling thread, again after errors as the region's retry policy says, and copies the
   /// answer.
-  func run(_ staging: inout StagingBuffer, forbidden: AddressTable?) {
+  func run(_ staging: inout StagingBuffer, forbidden: RegionGroup?) {
     var attempts = RetryAttempts(region.retry)
     var outcome = Result { try ask(&staging, forbidden) }
     while case .failure(let error) = outcome,
@@ -40,7 +40,7 @@ final class PeekJob: @unchecked Sendable {
     done.signal()
   }
 
-  private func ask(_ staging: inout StagingBuffer, _ forbidden: AddressTable?) throws {
+  private func ask(_ staging: inout StagingBuffer, _ forbidden: RegionGroup?) throws {
     guard !region.isClosing else { throw ResolutionError.regionClosed }
     guard let stage = unsafe staging.bytes(range.count, pageSize: region.pageSize) else {
       throw ResolutionError.refused(.noMemory)

@@ -36,7 +36,7 @@ final class PrefetchJob: @unchecked Sendable {
   }
 
   /// Makes one step. Returns whether nothing is left to do for this thread.
-  func step(_ filler: inout BulkFiller, forbidden: AddressTable?, counting counter: some FillCounter) -> Bool {
+  func step(_ filler: inout BulkFiller, forbidden: RegionGroup?, counting counter: some FillCounter) -> Bool {
     do throws(BulkFiller.Failure) {
       guard !region.isClosing else {
         throw BulkFiller.Failure(
@@ -76,7 +76,7 @@ final class PrefetchJob: @unchecked Sendable {
 
   /// Makes all steps of this share on the calling thread.
   func run(
-    _ pageSize: PageSize, resolveTimeout: UInt64, forbidden: AddressTable?, counting counters: SharedCounters
+    _ pageSize: PageSize, resolveTimeout: UInt64, forbidden: RegionGroup?, counting counters: SharedCounters
   ) {
     var filler = BulkFiller(pageSize: pageSize, resolveTimeout: resolveTimeout)
     var isDone = false

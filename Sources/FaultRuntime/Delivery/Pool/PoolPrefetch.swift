@@ -61,7 +61,7 @@ final class PoolPrefetch: @unchecked Sendable {
   /// Makes one step from `start` up to `limit`. The start is a parameter, although it is the same as `offset`: the
   /// thread that withdraws the permit may be changing `offset` already.
   func step(
-    _ filler: inout BulkFiller, from start: Int, to limit: Int, forbidden: AddressTable, permit: AnswerPermit,
+    _ filler: inout BulkFiller, from start: Int, to limit: Int, forbidden: RegionGroup, permit: AnswerPermit,
     counting counter: some FillCounter
   ) -> Progress {
     do throws(BulkFiller.Failure) {

@@ -8,7 +8,7 @@ protocol PoolServer: AnyObject, Sendable {
   /// Puts answers in place on threads of the pool, and counts them.
   var pooled: DirectAnswering { get }
   /// The lazy memory that a provider must not lend.
-  var lazyMemory: AddressTable { get }
+  var lazyMemory: RegionGroup { get }
   var pageSize: PageSize { get }
   /// How long the kernel may ask for another try, in nanoseconds.
   var resolveTimeout: UInt64 { get }

@@ -94,7 +94,7 @@ struct DeadlockDetector: ~Copyable {
   private func fail(_ wait: Wait, _ loops: [EventLoop]) {
     let serving = loops[wait.loop]
     let page = wait.threads.page
-    guard let touched = serving.table.region(containing: page) ?? serving.events.moved(to: page)?.region else {
+    guard let touched = serving.region(at: page) else {
       return wake(wait, loops)
     }
     let thread = wait.threads.waiting

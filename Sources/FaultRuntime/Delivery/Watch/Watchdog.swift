@@ -7,6 +7,8 @@ final class Watchdog: Sendable {
     /// For each period in nanoseconds, the number of open regions that need it.
     var wanted: [UInt64: Int] = [:]
     var period: UInt64 { wanted.keys.min() ?? Watchdog.longestPeriod }
+    /// The handlers in the order of their numbers.
+    var loops: [EventLoop] = []
     var isStopping = false
     var thread: FaultThread?
   }
@@ -16,9 +18,9 @@ final class Watchdog: Sendable {
   private static let shortestPeriod: UInt64 = 1_000_000
 
   private let state = Monitor(State())
-  private let handlers: Handlers
 
-  init(_ handlers: Handlers) { self.handlers = handlers }
+  /// Begins to look at more handlers.
+  func add(_ loops: [EventLoop]) { state.withLock { $0.loops += loops } }
 
   /// The time between two looks, in nanoseconds.
   var period: UInt64 { state.withLock { $0.period } }
@@ -63,6 +65,8 @@ final class Watchdog: Sendable {
   func stop(nanoseconds: UInt64) {
     let thread = state.withLock { state in
       state.isStopping = true
+      // The handlers hold the watchdog.
+      state.loops = []
       return state.thread
     }
     state.announce()
@@ -72,7 +76,7 @@ final class Watchdog: Sendable {
   private func run() {
     var detector = DeadlockDetector()
     while !isOver() {
-      let loops = handlers.all
+      let loops = state.withLock { $0.loops }
       for loop in loops { loop.giveUpOverdue() }
       detector.look(at: loops)
     }

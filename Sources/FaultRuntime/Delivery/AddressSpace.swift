@@ -1,0 +1,27 @@
+internal import CUFFD
+
+/// An address space that has lazy regions, whichever runtime and delivery serves them.
+///
+/// Runtimes have to know the regions of one another: a new region must not land in a hole that the program has made in
+/// another one, and a signal does not say whose memory its address is.
+final class AddressSpace: Sendable {
+  /// The address space of this process.
+  static let ofThisProcess = AddressSpace()
+
+  let regions = RegionTable<Region>()
+
+  /// The number of mappings that all regions with the delivery `sigsegv` may use together. The kernel limits the
+  /// mappings of an address space.
+  let mappings = MappingBudget()
+
+  private init() {}
+
+  /// Maps anonymous memory that belongs to no region, as
+  /// ``AddressRange/reservedForRegion(byteCount:alignment:isWritable:isTaken:)`` does.
+  func reserve(
+    byteCount: Int, alignment: Int, isWritable: Bool
+  ) throws(HostCallError) -> AddressRange {
+    try AddressRange.reservedForRegion(
+      byteCount: byteCount, alignment: alignment, isWritable: isWritable, isTaken: { regions.intersects($0) })
+  }
+}
