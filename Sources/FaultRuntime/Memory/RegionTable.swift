@@ -38,7 +38,8 @@ final class RegionTable<Member: TableMember>: AddressTable, @unchecked Sendable 
     unsafe insert(
       Entry(member: member, cleanUp: { Self.leaveHandles(at: address) }),
       TableSnapshot.Entry(
-        range: member.range, group: member.group, member: Unmanaged.passUnretained(member).toOpaque(), handles: handles))
+        range: member.range, group: member.group, member: Unmanaged.passUnretained(member).toOpaque(), handles: handles)
+    )
   }
 
   /// Removes a region, and returns when no reader is using the old snapshot any more. Takes a lock. O(regions).

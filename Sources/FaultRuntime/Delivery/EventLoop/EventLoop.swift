@@ -135,12 +135,13 @@ final class EventLoop: PoolServer, FillCounter {
   func regionEnded() { regions.wrappingSubtract(1, ordering: .relaxed) }
 
   /// Waits until the handler has served all messages that are queued now, or until `closeTimeout` has passed. Does
-  /// nothing on a handler thread.
-  func drain() {
-    guard !isOnHandlerThread else { return }
+  /// nothing on a handler thread. Returns whether all messages have been served.
+  @discardableResult
+  func drain() -> Bool {
+    guard !isOnHandlerThread else { return false }
     let drained = OneShotEvent()
     ask { $0.drains.append(drained) }
-    _ = drained.wait(nanoseconds: closeTimeout)
+    return drained.wait(nanoseconds: closeTimeout)
   }
 
   /// Changes what is asked of the handler, and wakes it.
@@ -157,7 +158,27 @@ final class EventLoop: PoolServer, FillCounter {
   }
 
   /// Makes the threads end, without waiting for them. Every region has to be closed before.
-  func beginStopping() { ask { $0.isStopping = true } }
+  func beginStopping() {
+    removeLeftBehind()
+    ask { $0.isStopping = true }
+  }
+
+  /// Unmaps the memory that closing could not take away. This waits until the handler has read the event that the
+  /// kernel reports, so it has to happen while the handler serves, and on another thread.
+  private func removeLeftBehind() {
+    let regions = leftBehind.withLock { regions in
+      defer { regions = [] }
+      return regions
+    }
+    guard !regions.isEmpty else { return }
+    for region in regions { table.remove(region) }
+    // Draining also makes the handler drop its references, so that the last ones are dropped here.
+    guard drain() else {
+      // The handler is stuck, so the memory stays mapped until the process ends.
+      for region in regions { _ = unsafe Unmanaged.passRetained(region) }
+      return
+    }
+  }
 
   /// Waits until the threads have ended, or until the time is up: a thread in a provider that does not return is left
   /// to itself, and ends when the provider returns.
@@ -169,8 +190,6 @@ final class EventLoop: PoolServer, FillCounter {
       thread.end(nanoseconds: timeout.remaining)
       index += 1
     }
-    for region in leftBehind.withLock({ $0 }) { table.remove(region) }
-    leftBehind.withLock { $0 = [] }
   }
 
   /// Returns the region of this handler whose memory is at `address` now, even if the program has moved it there.
