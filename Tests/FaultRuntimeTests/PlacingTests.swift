@@ -41,7 +41,9 @@ struct PlacingTests {
     func noteOccupied(_ range: AddressRange, in notes: UnsafeMutablePointer<UInt8>) -> KernelErrno? { nil }
     func failPage(_ page: AddressRange) -> ResolutionStep { .done }
     func wake(_ range: AddressRange) {}
-    func moveIn(_ range: AddressRange, from source: UInt) throws(ResolveError) {}
+    func moveIn(_ range: AddressRange, from source: UInt) -> ResolutionStep { .copyInstead }
+    func copyIfPresent(_ page: AddressRange, to destination: UnsafeMutableRawPointer) -> Bool { false }
+    func discard(_ range: AddressRange) -> KernelErrno? { nil }
     func revokeAccess() -> Bool { true }
     func withdraw() {}
   }
@@ -126,9 +128,6 @@ struct PlacingTests {
     #expect(placing.policy.present == [])
     #expect(placing.policy.forgotten == [placing.pages(1..<2).start])
     #expect(placing.filledPages == 1)
-    placing = try Placing([.endlesslyPresent])
-    #expect(throws: ResolutionError.refused(.fileExists)) { try placing.place(0..<4) }
-    #expect(placing.policy.forgotten == [placing.region.range.start])
   }
 
   @Test("A page that is there behind those that somebody waits for ends it, and what is left is not counted")

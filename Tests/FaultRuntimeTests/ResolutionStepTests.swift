@@ -8,11 +8,10 @@ struct StepRow: Sendable, CustomTestStringConvertible {
   var request: ResolveRequest
   var completed = 0
   var errno: KernelErrno?
-  var earlierPresent = 0
   var step: ResolutionStep
 
   var testDescription: String {
-    "\(request.rawValue) \(errno.map(\.description) ?? "ok") completed=\(completed) earlier=\(earlierPresent)"
+    "\(request.rawValue) \(errno.map(\.description) ?? "ok") completed=\(completed)"
   }
 }
 
@@ -27,11 +26,8 @@ struct ResolutionStepTests {
       StepRow(request: request, completed: 4096, errno: .badAddress, step: .goOn(completed: 4096)),
       // An event is unread, and the kernel has done nothing.
       StepRow(request: request, errno: .resourceTemporarilyUnavailable, step: .later),
-      // Another thread was faster. The hugetlb pool may report this for ever.
+      // Another thread was faster.
       StepRow(request: request, errno: .fileExists, step: .present),
-      StepRow(request: request, errno: .fileExists, earlierPresent: 127, step: .present),
-      StepRow(request: request, errno: .fileExists, earlierPresent: 128, step: .endlesslyPresent),
-      StepRow(request: request, errno: .fileExists, earlierPresent: 5000, step: .endlesslyPresent),
       // The range is not registered, not mapped, or in several mappings; or it is not registered for write
       // protection.
       StepRow(request: request, errno: .noSuchFileOrDirectory, step: .gone),
@@ -63,8 +59,6 @@ struct ResolutionStepTests {
 
   @Test("Each result has its step", arguments: everyRequest + particular)
   func table(row: StepRow) {
-    #expect(
-      ResolutionStep.after(
-        row.request, completed: row.completed, errno: row.errno, earlierPresent: row.earlierPresent) == row.step)
+    #expect(ResolutionStep.after(row.request, completed: row.completed, errno: row.errno) == row.step)
   }
 }

@@ -29,15 +29,13 @@ private func checkStep(_ input: inout FuzzInput) {
   let completed = Int(input.number(Int64.self))
   let number = input.bool() ? input.number(CInt.self) : CInt(input.byte())
   let errno = number == 0 ? nil : KernelErrno(rawValue: number)
-  let earlier = Int(input.number(Int16.self))
-  let step = ResolutionStep.after(request, completed: completed, errno: errno, earlierPresent: earlier)
+  let step = ResolutionStep.after(request, completed: completed, errno: errno)
   require((step == .done) == (errno == nil), "\(String(describing: errno)) is \(step)")
   switch step {
   case .done: break
   case .goOn(let count): require(count == completed && count > 0, "going on after \(count)")
   case .later: require(errno == .resourceTemporarilyUnavailable, "waiting for \(number)")
-  case .present: require(errno == .fileExists && earlier < ResolutionStep.presentLimit, "present")
-  case .endlesslyPresent: require(errno == .fileExists && earlier >= ResolutionStep.presentLimit, "endlessly present")
+  case .present: require(errno == .fileExists, "present")
   case .copyInstead: require(request == .move, "copying in place of \(request)")
   case .gone: require(errno == .noSuchFileOrDirectory, "gone")
   case .targetGone: require(errno == .noSuchProcess, "the target is gone")

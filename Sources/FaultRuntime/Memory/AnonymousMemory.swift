@@ -50,6 +50,12 @@ final class AnonymousMemory: RegionMemory {
     unsafe KernelErrno(returned: cuffd_page_states(UInt64(range.start), range.byteCount, notes))
   }
 
+  /// The kernel reads neither missing nor poisoned pages on behalf of another process, even if that is this one.
+  func copyIfPresent(_ page: AddressRange, to destination: UnsafeMutableRawPointer) -> Bool {
+    let source = unsafe UnsafeRawPointer(bitPattern: page.start)!
+    return unsafe cuffd_try_copy(destination, source, page.byteCount) == 0
+  }
+
   // MARK: Placing pages
 
   @inline(__always)
@@ -105,11 +111,22 @@ final class AnonymousMemory: RegionMemory {
 
   var movesPages: Bool { userfaultfd.uffd.available.contains(.move) }
 
-  func moveIn(_ range: AddressRange, from source: UInt) throws(ResolveError) {
-    try userfaultfd.uffd.move(range, from: source)
+  func moveIn(_ range: AddressRange, from source: UInt) -> ResolutionStep {
+    do {
+      try userfaultfd.uffd.move(range, from: source)
+      return .done
+    } catch {
+      return .after(error.request, completed: error.completedByteCount, errno: error.errno)
+    }
   }
 
   // MARK: Removing the memory
+
+  /// With `UFFD_FEATURE_EVENT_REMOVE` the call waits until the handler has read the event (`MADV_DONTNEED`), so no
+  /// handler thread may make it.
+  func discard(_ range: AddressRange) -> KernelErrno? {
+    KernelErrno(returned: cuffd_discard(UInt64(range.start), range.byteCount))
+  }
 
   var isLeftBehind: Bool { leftBehind.load(ordering: .acquiring) }
 
@@ -131,6 +148,6 @@ final class AnonymousMemory: RegionMemory {
       try? userfaultfd.uffd.unregister(part)
       wake(part)
     }
-    for part in remains { _ = cuffd_discard(UInt64(part.start), part.byteCount) }
+    for part in remains { _ = discard(part) }
   }
 }

@@ -30,6 +30,11 @@ protocol RegionMemory: AnyObject, Sendable {
   /// error if the kernel does not tell.
   func noteOccupied(_ range: AddressRange, in notes: UnsafeMutablePointer<UInt8>) -> KernelErrno?
 
+  /// Copies the page at `page` if it has its bytes in memory or swapped out, without faulting on it. Returns false for
+  /// every other page.
+  @unsafe
+  func copyIfPresent(_ page: AddressRange, to destination: UnsafeMutableRawPointer) -> Bool
+
   // MARK: Placing pages
 
   /// Makes one request for the bytes of `part` behind the first `done` bytes. It also replaces pages that have failed.
@@ -47,10 +52,15 @@ protocol RegionMemory: AnyObject, Sendable {
   /// Whether ``moveIn(_:from:)`` is possible.
   var movesPages: Bool { get }
 
-  /// Moves the pages at `source` into `range`.
-  func moveIn(_ range: AddressRange, from source: UInt) throws(ResolveError)
+  /// Makes one request to move the pages at `source` into `range`.
+  func moveIn(_ range: AddressRange, from source: UInt) -> ResolutionStep
 
   // MARK: Removing the memory
+
+  /// Gives the pages of `range` back to the kernel with what was written to them. The next touch of each asks for it
+  /// again. A page that has failed is forgotten as well. The caller has to make sure that no thread relies on the
+  /// pages, as a pin shows (``RegionPins``). Returns the error if the kernel keeps some of the pages.
+  func discard(_ range: AddressRange) -> KernelErrno?
 
   /// Takes away all access to the memory for good. Returns false if the kernel refuses; faults must then be
   /// served as before.

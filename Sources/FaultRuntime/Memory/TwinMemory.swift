@@ -36,7 +36,7 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
   let pageCount: Int
   /// The number of runs of open pages. A run is a sequence of open pages without a gap. The lock of this value is the
   /// lock that the description of the type means.
-  private let runs = Monitor(0)
+  let runs = Monitor(0)
   /// Whether all access has been taken away for good. Only the thread that holds the lock changes this.
   private let revoked = Atomic<Bool>(false)
   private let ownerProcess = cuffd_process_id()
@@ -89,6 +89,10 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
   @inline(__always)
   func state(_ index: Int) -> UInt8 { unsafe states[index].load(ordering: .acquiring) }
 
+  /// Stores the state of a page. The caller holds the lock.
+  @inline(__always)
+  func setState(_ index: Int, _ state: UInt8) { unsafe states[index].store(state, ordering: .releasing) }
+
   @inline(__always)
   func state(at address: UInt) -> UInt8 { state(index(of: address)) }
 
@@ -99,6 +103,17 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
     // Other threads can already use a page shortly before the thread that has opened it stores the state. That thread
     // holds the lock until it has stored the state.
     return holdingSignals { runs.withLock { _ in state(at: address) == PageState.open } }
+  }
+
+  /// The lock keeps the page open during the copy, which therefore does not fault.
+  func copyIfPresent(_ page: AddressRange, to destination: UnsafeMutableRawPointer) -> Bool {
+    holdingSignals {
+      runs.withLock { _ in
+        guard !isRevoked, state(at: page.start) == PageState.open else { return false }
+        let source = unsafe UnsafeRawPointer(bitPattern: page.start)!
+        return unsafe cuffd_try_copy(destination, source, page.byteCount) == 0
+      }
+    }
   }
 
   /// Whether all access has been taken away for good.
@@ -183,7 +198,7 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
 
   /// Removes the bytes of pages that were not opened, because the pages of the memfd have to be zero until they are
   /// produced.
-  private func removePages(_ target: AddressRange) {
+  func removePages(_ target: AddressRange) {
     _ = cuffd_twin_remove(UInt64(twin &+ (target.start &- range.start)), target.byteCount)
   }
 
@@ -209,7 +224,7 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
     if added != 0 { budget.add(added) }
     // The pages have joined two runs, so two mappings are free again.
     if added < 0 { reserve?.restore() }
-    for page in first..<(first + count) { unsafe states[page].store(PageState.open, ordering: .releasing) }
+    for page in first..<(first + count) { setState(page, PageState.open) }
     return nil
   }
 
@@ -228,7 +243,7 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
   func failPage(_ page: AddressRange) -> ResolutionStep {
     runs.withLock { _ in
       if state(at: page.start) == PageState.open { return .present }
-      unsafe states[index(of: page.start)].store(PageState.failed, ordering: .releasing)
+      setState(index(of: page.start), PageState.failed)
       return .done
     }
   }
@@ -241,9 +256,7 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
   /// Always false, because `UFFDIO_MOVE` does not support the pages of a memfd.
   var movesPages: Bool { false }
 
-  func moveIn(_ range: AddressRange, from source: UInt) throws(ResolveError) {
-    throw ResolveError(request: .move, errno: .invalidArgument, completedByteCount: 0)
-  }
+  func moveIn(_ range: AddressRange, from source: UInt) -> ResolutionStep { .copyInstead }
 
   // MARK: Removing the memory
 

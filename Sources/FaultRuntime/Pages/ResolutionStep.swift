@@ -15,9 +15,6 @@ enum ResolutionStep: Hashable, Sendable {
   /// the page and continues behind it.
   case present
 
-  /// The kernel says that the first page is present, but threads keep faulting on it. Further tries would never end.
-  case endlesslyPresent
-
   /// The page cannot be moved now, because it is pinned or shared after a fork. The bytes have to be copied instead.
   case copyInstead
 
@@ -45,23 +42,20 @@ enum ResolutionStep: Hashable, Sendable {
   ///   - request: the request that was made.
   ///   - completed: the number of bytes that the kernel reports as resolved.
   ///   - errno: the failure, or nil for success.
-  ///   - earlierPresent: how often the kernel has reported the first page as present before.
   @inline(__always)
-  static func after(_ request: ResolveRequest, completed: Int, errno: KernelErrno?, earlierPresent: Int = 0)
-    -> ResolutionStep
-  {
+  static func after(_ request: ResolveRequest, completed: Int, errno: KernelErrno?) -> ResolutionStep {
     guard let errno else { return .done }
-    return afterFailure(request, completed: completed, errno: errno, earlierPresent: earlierPresent)
+    return afterFailure(request, completed: completed, errno: errno)
   }
 
   private static func afterFailure(
-    _ request: ResolveRequest, completed: Int, errno: KernelErrno, earlierPresent: Int
+    _ request: ResolveRequest, completed: Int, errno: KernelErrno
   ) -> ResolutionStep {
     // The next request starts where this one stopped, and its result shows the cause.
     if completed > 0 { return .goOn(completed: completed) }
     switch errno {
     case .resourceTemporarilyUnavailable: return .later
-    case .fileExists: return earlierPresent < presentLimit ? .present : .endlesslyPresent
+    case .fileExists: return .present
     case .noSuchFileOrDirectory: return .gone
     case .noSuchProcess: return .targetGone
     case .resourceBusy where request == .move: return .copyInstead

@@ -245,20 +245,18 @@ struct BulkFiller: ~Copyable {
     }
     let range = AddressRange(start: region.range.start &+ UInt(bitPattern: start), byteCount: hugePageByteCount)
     counter.countBytesFilled(hugePageByteCount)
-    do {
-      try region.memory.moveIn(range, from: hugeStaging)
+    let step = region.memory.moveIn(range, from: hugeStaging)
+    if step == .done {
       hasHugePage = false
       return true
-    } catch {
-      counter.countBytesFilled(-hugePageByteCount)
-      // A page was touched in the meantime, or the source is pinned. The pages that were moved so far are there now,
-      // and the copying that follows steps over them.
-      if error.completedByteCount > 0 { counter.countBytesFilled(error.completedByteCount) }
-      // The kernel has split the huge page by now, and a mapping that held small pages may never hold a huge page
-      // again.
-      dropHugeStaging()
-      return false
     }
+    counter.countBytesFilled(-hugePageByteCount)
+    // A page was touched in the meantime, or the source is pinned. The pages that were moved so far are there now,
+    // and the copying that follows steps over them. Copying also meets every error that is not about moving.
+    if case .goOn(let completed) = step { counter.countBytesFilled(completed) }
+    // The kernel has split the huge page by now, and a mapping that held small pages may never hold a huge page again.
+    dropHugeStaging()
+    return false
   }
 
   /// Copies memory that an answer lends into its place in the staging memory. Bytes that the provider has filled in

@@ -7,17 +7,17 @@ extension FaultRun {
   ///
   /// - Parameters:
   ///   - error: the error of the request for the whole run.
-  ///   - pages: the addresses of the pages that matter.
+  ///   - pages: what identifies each page that matters, for example its address.
   ///   - context: what `ask` and `giveUp` work with.
   ///   - retry: how often a page is requested again; the region's policy if it is nil.
   ///   - isOver: whether the region is closing, or another thread has given up the request in the meantime.
   ///   - ask: requests one page, and puts it in place.
   ///   - giveUp: fails one page for good, with the latest error.
   /// - Throws: an ``EndOfResolution`` that `ask` throws, and what `giveUp` throws.
-  static func narrow<Context: ~Copyable>(
-    _ error: any Error, of run: borrowing FaultRun, to pages: some Sequence<UInt>, with context: inout Context,
-    retry: RetryPolicy? = nil, until isOver: () -> Bool, ask: (inout Context, UInt) throws -> Void,
-    giveUp: (inout Context, UInt, any Error) throws -> Void
+  static func narrow<Context: ~Copyable, Page>(
+    _ error: any Error, of run: borrowing FaultRun, to pages: some Sequence<Page>, with context: inout Context,
+    retry: RetryPolicy? = nil, until isOver: () -> Bool, ask: (inout Context, Page) throws -> Void,
+    giveUp: (inout Context, Page, any Error) throws -> Void
   ) throws {
     let asksForEach = !run.isOnePage && !run.region.isClosing
     if !run.isOnePage { run.shrinkNext(at: run.start + run.region.requestUnit) }

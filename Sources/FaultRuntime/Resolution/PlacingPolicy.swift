@@ -96,7 +96,7 @@ extension PlacingPolicy where Self: ~Copyable {
       throw ResolutionError.refused(.noSuchFileOrDirectory)
     case .gone, .targetGone:
       try foundGone(rest, run)
-    case .present, .endlesslyPresent:
+    case .present:
       // The kernel says that the page is present, but threads keep faulting on it. Further tries would never end.
       forgetPresentReports(of: rest.start)
       throw ResolutionError.refused(.fileExists)

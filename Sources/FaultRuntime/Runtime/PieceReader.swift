@@ -65,11 +65,11 @@ struct PieceReader: ~Copyable {
   }
 
   /// Copies a page that has failed and has something in its place now. Either it is poisoned, or it has come since
-  /// and was swapped out. `noteOccupied` cannot tell the two apart, but the kernel can read only the second.
+  /// and was swapped out. `noteOccupied` cannot tell the two apart.
   private func copyUnlessPoisoned(_ offset: Int, _ place: Int) -> UInt8 {
-    let source = unsafe UnsafeRawPointer(bitPattern: region.core.range.start &+ UInt(bitPattern: offset))!
-    let result = unsafe cuffd_try_copy(buffer.baseAddress! + place, source, region.pageSize)
-    return result == 0 ? State.copied : State.nothing
+    let page = AddressRange(start: region.core.address(of: offset), byteCount: region.pageSize)
+    let isCopied = unsafe region.core.memory.copyIfPresent(page, to: buffer.baseAddress! + place)
+    return isCopied ? State.copied : State.nothing
   }
 
   private func copy(_ range: Range<Int>, _ page: Int, _ end: Int) throws(FaultRuntimeError) {

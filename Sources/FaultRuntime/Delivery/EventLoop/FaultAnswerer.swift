@@ -86,14 +86,14 @@ struct FaultAnswerer: ~Copyable {
     let region = run.region
     let faults = run.faults
     do {
-      // The elements are indices of faults instead of addresses, because the fault says more than its page.
+      // The pages are identified by the indices of their faults, because a fault says more than its page.
       try FaultRun.narrow(
-        error, of: run, to: faults.lazy.map { UInt($0) }, with: &self, until: { region.isClosing },
+        error, of: run, to: faults, with: &self, until: { region.isClosing },
         ask: { answerer, index in
-          let single = FaultRun(region: region, onlyPageOf: answerer.batch[Int(index)], index: Int(index))
+          let single = FaultRun(region: region, onlyPageOf: answerer.batch[index], index: index)
           try answerer.answer(single)
         },
-        giveUp: { answerer, index, error in answerer.fail(answerer.batch[Int(index)], of: region, error) })
+        giveUp: { answerer, index, error in answerer.fail(answerer.batch[index], of: region, error) })
     } catch {
       guard let error = error as? UserfaultfdError else {
         fatalError("FaultRuntime: a run of faults ended in \(error)")

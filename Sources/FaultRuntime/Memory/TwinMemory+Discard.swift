@@ -1,0 +1,45 @@
+internal import CUFFD
+
+/// Gives pages back while the rest of the memory stays in use.
+extension TwinMemory {
+  func discard(_ part: AddressRange) -> KernelErrno? {
+    holdingSignals { runs.withLock { runs in discard(part, &runs) } }
+  }
+
+  private func discard(_ part: AddressRange, _ runs: inout Int) -> KernelErrno? {
+    guard !isRevoked else { return nil }
+    let first = index(of: part.start)
+    let pages = first..<(first + part.byteCount / pageSize.bytes)
+    let before = countRuns(around: pages)
+    var failure = close(pages)
+    if failure != nil {
+      // The kernel may have closed some of the pages before the error. One page at a time shows which ones.
+      failure = nil
+      for page in pages { failure = close(page..<(page + 1)) ?? failure }
+    }
+    let added = countRuns(around: pages) - before
+    runs += added
+    if added != 0 { budget.add(added) }
+    return failure
+  }
+
+  /// Takes the access to pages away, and then their bytes. A thread that writes meanwhile asks for the page again, so
+  /// its write is not lost.
+  private func close(_ pages: Range<Int>) -> KernelErrno? {
+    let target = AddressRange(
+      start: range.start &+ UInt(bitPattern: pages.lowerBound * pageSize.bytes),
+      byteCount: pages.count * pageSize.bytes)
+    if let errno = KernelErrno(returned: cuffd_protect_none(UInt64(target.start), target.byteCount)) { return errno }
+    removePages(target)
+    for page in pages { setState(page, PageState.absent) }
+    return nil
+  }
+
+  /// Returns the number of runs of open pages that have a page in `pages` or next to them.
+  private func countRuns(around pages: Range<Int>) -> Int {
+    let seen = max(0, pages.lowerBound - 1)..<min(pageCount, pages.upperBound + 1)
+    return seen.count { page in
+      state(page) == PageState.open && (page == seen.lowerBound || state(page - 1) != PageState.open)
+    }
+  }
+}

@@ -1,0 +1,131 @@
+import CUFFD
+import Glibc
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import FaultRuntime
+
+/// Each kind of memory can give pages back while the rest of it stays in use.
+@Suite("Giving pages back", .timeLimit(.minutes(6)))
+struct DiscardTests {
+  private static let deliveries: [Delivery] = [.eventLoop, .sigbus, .sigsegv]
+  private static let pageCount = 8
+
+  private struct Broken: Error {}
+
+  private let requests = Requests()
+  private let isBroken = Monitor(false)
+
+  private func region(_ delivery: Delivery) throws -> LazyRegion {
+    try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery)).map(
+      ClosureProvider(requestSize: .singlePage, permissions: .inMemory) { [requests, isBroken] request, page in
+        requests.add(request)
+        if isBroken.withLock({ $0 }) { throw Broken() }
+        page.append(expectedBytes(request.range))
+        return .filled
+      }, byteCount: Self.pageCount * pageBytes)
+  }
+
+  private func pages(_ pages: Range<Int>, of region: LazyRegion) -> AddressRange {
+    AddressRange(start: region.address + UInt(pages.lowerBound * pageBytes), byteCount: pages.count * pageBytes)
+  }
+
+  private var askedPages: [Int] { requests.all.map { $0.offset / pageBytes } }
+
+  private func presentPages(of region: LazyRegion) -> [Int] {
+    (0..<Self.pageCount).filter { region.core.memory.isThere(region.address + UInt($0 * pageBytes)) }
+  }
+
+  @Test(
+    "The next touch of a page that was given back asks for it again, and nothing else is asked for again",
+    arguments: deliveries)
+  func askedAgain(delivery: Delivery) throws {
+    let region = try region(delivery)
+    for page in 0..<Self.pageCount {
+      #expect(write(UInt8(page), to: region.address + UInt(page * pageBytes)) == .byte(UInt8(page)))
+    }
+    #expect(region.core.memory.discard(pages(2..<5, of: region)) == nil)
+    #expect(presentPages(of: region) == [0, 1, 5, 6, 7])
+    for page in 0..<Self.pageCount {
+      let expected = (2..<5).contains(page) ? expectedByte(page * pageBytes) : UInt8(page)
+      #expect(region.access(page * pageBytes) == .byte(expected))
+    }
+    #expect(askedPages == [0, 1, 2, 3, 4, 5, 6, 7, 2, 3, 4])
+    #expect(region.failures.isEmpty)
+  }
+
+  @Test("Giving back pages that are not there changes nothing", arguments: deliveries)
+  func missing(delivery: Delivery) throws {
+    let region = try region(delivery)
+    #expect(region.core.memory.discard(pages(0..<Self.pageCount, of: region)) == nil)
+    #expect(presentPages(of: region) == [])
+    #expect(region.access(3 * pageBytes) == .byte(expectedByte(3 * pageBytes)))
+    #expect(askedPages == [3])
+  }
+
+  @Test("A page that failed is asked for again after it was given back", arguments: deliveries)
+  func failed(delivery: Delivery) throws {
+    let region = try region(delivery)
+    isBroken.withLock { $0 = true }
+    #expect(region.access(pageBytes) == .signal(delivery == .sigsegv ? SIGSEGV : SIGBUS))
+    isBroken.withLock { $0 = false }
+    #expect(region.core.memory.discard(pages(1..<2, of: region)) == nil)
+    #expect(region.access(pageBytes) == .byte(expectedByte(pageBytes)))
+  }
+
+  @Test("A page is copied only where it is there, and is not asked for", arguments: deliveries)
+  func copied(delivery: Delivery) throws {
+    let region = try region(delivery)
+    let scratch = Scratch(pages: 1)
+    func copies(_ page: Int) -> Bool {
+      unsafe region.core.memory.copyIfPresent(
+        pages(page..<(page + 1), of: region), to: UnsafeMutableRawPointer(mutating: scratch.pointer))
+    }
+    #expect(!copies(1))
+    #expect(region.access(pageBytes + 5) == .byte(expectedByte(pageBytes + 5)))
+    #expect(copies(1))
+    #expect(TestSupport.read(scratch.page(0).start + 5) == .byte(expectedByte(pageBytes + 5)))
+    isBroken.withLock { $0 = true }
+    #expect(region.access(2 * pageBytes) != .byte(expectedByte(2 * pageBytes)))
+    #expect(!copies(2))
+    #expect(region.core.memory.discard(pages(1..<2, of: region)) == nil)
+    #expect(!copies(1))
+    #expect(askedPages == [1, 2])
+  }
+
+  @Test("The runs of open pages are counted when pages between them are given back")
+  func runs() throws {
+    let region = try region(.sigsegv)
+    let memory = try #require(region.twin)
+    func runs(after discarded: Range<Int>) -> Int {
+      #expect(memory.discard(pages(discarded, of: region)) == nil)
+      return memory.runs.withLock { $0 }
+    }
+    #expect(mismatches(in: region) == [])
+    #expect(runs(after: 3..<4) == 2)
+    #expect(runs(after: 3..<4) == 2)
+    #expect(runs(after: 0..<1) == 2)
+    #expect(runs(after: 7..<8) == 2)
+    #expect(runs(after: 5..<6) == 3)
+    #expect(runs(after: 2..<7) == 1)
+    #expect(presentPages(of: region) == [1])
+    #expect(runs(after: 0..<8) == 0)
+    #expect(mismatches(in: region) == [])
+    #expect(memory.runs.withLock { $0 } == 1)
+  }
+
+  @Test("Around a hole that the program has made, every page that is left is given back, and the error is reported")
+  func hole() throws {
+    let region = try region(.sigsegv)
+    #expect(mismatches(in: region) == [])
+    let hole = pages(3..<4, of: region)
+    #expect(cuffd_unmap(UInt64(hole.start), hole.byteCount) == 0)
+    #expect(region.core.memory.discard(pages(1..<6, of: region)) != nil)
+    for page in [1, 2, 4, 5] {
+      #expect(!region.core.memory.isThere(region.address + UInt(page * pageBytes)))
+      #expect(region.access(page * pageBytes) == .byte(expectedByte(page * pageBytes)))
+    }
+    #expect(askedPages.suffix(4) == [1, 2, 4, 5])
+  }
+}
