@@ -24,7 +24,7 @@ extension HostFacts {
       return "\(Userfaultfd.devicePath) is there, but a control group for devices forbids it"
     case .seccompFilter:
       return errno == nil
-        ? "a seccomp filter kills whoever calls userfaultfd(2)"
+        ? "a seccomp filter kills a process that calls userfaultfd(2)"
         : "a seccomp filter answers userfaultfd(2) with \(said)"
     case .kernelConfiguration:
       return "the kernel was built without CONFIG_USERFAULTFD"

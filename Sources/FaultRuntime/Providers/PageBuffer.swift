@@ -78,7 +78,7 @@ public struct PageBuffer: ~Copyable, ~Escapable {
   /// try page.append(request, from: encrypted)
   /// var bytes = page.mutableBytes
   /// for index in 0..<bytes.byteCount {
-  ///   let byte = unsafe bytes.unsafeLoad(fromByteOffset: index, as: UInt8.self)
+  ///   let byte = bytes.load(fromByteOffset: index, as: UInt8.self)
   ///   bytes.storeBytes(of: byte ^ key, toByteOffset: index, as: UInt8.self)
   /// }
   /// ```
