@@ -28,10 +28,7 @@ struct SigsegvTests {
   /// Returns how many mappings the kernel has within the region.
   private func mappings(_ region: LazyRegion) -> Int {
     let range = region.core.range
-    return lines("/proc/self/maps").count { line in
-      guard let start = line.split(separator: "-").first.flatMap({ UInt($0, radix: 16) }) else { return false }
-      return range.contains(start)
-    }
+    return mappingStarts().count { range.contains($0) }
   }
 
   // MARK: What the program sees
@@ -346,10 +343,7 @@ struct SigsegvTests {
     /// Returns how many boundaries between mappings lie inside the reserve. Its ends are not counted, because they
     /// may be merged with neighbouring mappings.
     func boundaries() -> Int {
-      lines("/proc/self/maps").count { line in
-        guard let start = line.split(separator: "-").first.flatMap({ UInt($0, radix: 16) }) else { return false }
-        return start > reserve.range.start && start < reserve.range.end
-      }
+      mappingStarts().count { $0 > reserve.range.start && $0 < reserve.range.end }
     }
     let count = MappingReserve.seamCount
     #expect(boundaries() == 2 * count)
