@@ -7,8 +7,6 @@ import Testing
 
 @testable import FaultRuntime
 
-private struct Refused: Error, Equatable {}
-
 @Suite("Faults that the faulting thread answers itself", .timeLimit(.minutes(6)))
 struct InThreadTests {
   private func runtime(_ delivery: Delivery) throws -> FaultRuntime {

@@ -7,8 +7,6 @@ import Testing
 
 @testable import FaultRuntime
 
-private struct Broken: Error {}
-
 @Suite("Life and death around a fault", .timeLimit(.minutes(6)))
 struct LifeTests {
   /// A provider that waits at a gate for page 0, and answers at once for every other page.
@@ -261,7 +259,7 @@ struct LifeTests {
           delivery: .eventLoop, handlerThreads: 1,
           onFailure: { failures.add(PageRequest(offset: $0.offset, byteCount: $0.byteCount)) }))
       let warm = try runtime.map(
-        ClosureProvider(permissions: .onHandler) { _, _ in throw Broken() }, byteCount: pageBytes)
+        ClosureProvider(permissions: .onHandler) { _, _ in throw Refused() }, byteCount: pageBytes)
       #expect(warm.access(0) == .signal(SIGBUS))
       let pages = (64 << 20) / pageBytes
       let source = [UInt8](repeating: 0x5a, count: pageBytes)

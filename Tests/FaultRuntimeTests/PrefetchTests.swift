@@ -7,8 +7,6 @@ import Testing
 
 @testable import FaultRuntime
 
-private struct Refused: Error, Equatable {}
-
 @Suite("Prefetch and populate", .timeLimit(.minutes(6)))
 struct PrefetchTests {
   private static let all: [Delivery] = [.eventLoop, .sigbus, .sigsegv]

@@ -7,8 +7,6 @@ import Testing
 
 @testable import FaultRuntime
 
-private struct Unreadable: Error {}
-
 @Suite("Memory that is guarded by its protection", .timeLimit(.minutes(6)))
 struct SigsegvTests {
   private func runtime(
@@ -17,12 +15,6 @@ struct SigsegvTests {
     var configuration = FaultRuntimeConfiguration(delivery: .sigsegv, onNotice: onNotice)
     configuration.mappingLimit = mappings
     return try FaultRuntime(configuration)
-  }
-
-  private final class Notes: Sendable {
-    private let list = Monitor<[String]>([])
-    func add(_ text: String) { list.withLock { $0.append(text) } }
-    var all: [String] { list.withLock { $0 } }
   }
 
   /// Returns how many mappings the kernel has within the region.
@@ -105,7 +97,7 @@ struct SigsegvTests {
     let region = try runtime().map(
       ClosureProvider(requestSize: .singlePage, permissions: .inSignalHandler) { request, _ in
         requests.add(request)
-        throw Unreadable()
+        throw Refused()
       }, byteCount: pageBytes)
     for _ in 0..<3 { #expect(region.access(0) == .signal(SIGSEGV)) }
     #expect(requests.all.count == 1)
@@ -238,7 +230,7 @@ struct SigsegvTests {
 
   @Test("Scattered touches near the limit fill up to their neighbours, say so once, and read the right bytes")
   func scattered() throws {
-    let notes = Notes()
+    let notes = Log<String>()
     let runtime = try runtime(mappings: 40, onNotice: { notes.add($0) })
     let pages = 4096
     let region = try runtime.map(
@@ -306,7 +298,7 @@ struct SigsegvTests {
   /// Makes a provider with one page for each request that throws an error for the given pages.
   private static func failing(at pages: Set<Int>) -> ClosureProvider {
     ClosureProvider(requestSize: .singlePage, permissions: .inSignalHandler) { request, page in
-      if pages.contains(request.offset / pageBytes) { throw Unreadable() }
+      if pages.contains(request.offset / pageBytes) { throw Refused() }
       page.append(expectedBytes(request.range))
       return .filled
     }
@@ -384,7 +376,7 @@ struct SigsegvTests {
         ClosureProvider(
           requestSize: RequestSize(preferred: 4 * pageBytes, largest: 4 * pageBytes), permissions: .inSignalHandler
         ) { request, page in
-          if (8..<12).contains(request.offset / pageBytes) { throw Unreadable() }
+          if (8..<12).contains(request.offset / pageBytes) { throw Refused() }
           page.append(repeating: 7, count: request.byteCount)
           return .filled
         }, byteCount: 16 * pageBytes)
