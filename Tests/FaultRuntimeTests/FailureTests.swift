@@ -419,7 +419,7 @@ struct FailureTests {
       region.close()
       _ = region.bytes.byteCount
     }
-    let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    let text = result.errors
     #expect(text.contains("'gone' was closed"))
   }
 

@@ -191,7 +191,7 @@ struct OldKernelTests {
         options: RegionOptions(name: "old"))
       _ = region.access(0)
     }
-    let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    let text = result.errors
     #expect(text.contains("region 'old', page at offset 0, provider ClosureProvider: Refused()"))
     #expect(text.contains("cannot poison a page (Linux 6.6 can)"))
     #expect(text.contains("PoisonFallback.keepWaiting"))
@@ -309,7 +309,7 @@ struct OldKernelTests {
       _ = region.access(0)
       _exit(0)
     }
-    let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    let text = result.errors
     #expect(text.contains("region 'selfish', page at offset \(pageBytes)"))
     #expect(text.contains("Linux 6.6 can"))
   }
@@ -335,7 +335,7 @@ struct OldKernelTests {
       _ = read(address)
       _exit(0)
     }
-    let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    let text = result.errors
     #expect(text.contains("region 'left', page at offset 0"))
     #expect(text.contains("Linux 6.6 can"))
   }
@@ -377,7 +377,7 @@ struct OldKernelTests {
       _ = read(target.range.start)
       _exit(0)
     }
-    let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    let text = result.errors
     #expect(text.contains("region 'mine', page at offset 0"))
     #expect(text.contains("Linux 6.6 can"))
 

@@ -421,7 +421,7 @@ struct SigsegvTests {
       }
       #expect(runtime.statistics.faults > 0)
     }
-    let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    let text = result.errors
     let said = text.split(separator: "\n").filter { $0.hasPrefix("FaultRuntime:") }
     #expect(said.count == 1)
     #expect(said.first?.contains("sigsegv") == true)

@@ -201,8 +201,8 @@ struct BenchTests {
       #expect(cts_hide_userfaultfd(EPERM) == 0)
       DemoProcess.become(descriptor, "bench", "--pages=64")
     }
-    let output = String(decoding: result?.standardOutputContent ?? [], as: UTF8.self)
-    let errors = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    let output = result.output
+    let errors = result.errors
     #expect(output.contains("\nsigsegv-1p "))
     #expect(output.contains("auto     took sigsegv: it needs no userfaultfd, and none can be had"))
     #expect(!errors.contains("FaultRuntime:"), "said once for a run, not for each contender")

@@ -140,7 +140,7 @@ struct CommandTests {
       #expect(cts_become_nobody() == 0)
       DemoProcess.become(descriptor, "map", path)
     }
-    let errors = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    let errors = result.errors
     #expect(errors.contains("cannot open \(file.path) (EACCES"))
   }
 
@@ -170,8 +170,8 @@ struct CommandTests {
       #expect(cts_hide_userfaultfd(EPERM) == 0)
       DemoProcess.become(descriptor, "map", path)
     }
-    let output = String(decoding: result?.standardOutputContent ?? [], as: UTF8.self)
-    let errors = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    let output = result.output
+    let errors = result.errors
     #expect(output.contains("sha256      \(try sha256sum(file.path))"))
     #expect(output.contains("delivery    sigsegv"))
     #expect(output.contains("descriptor  none"))
@@ -196,7 +196,7 @@ struct CommandTests {
       #expect(cts_deny_userfaultfd(number) == 0)
       DemoProcess.become(DemoProcess.openExecutable(), "--descriptor", "user-mode-only")
     }
-    let errors = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    let errors = result.errors
     #expect(errors.contains("lazy-mem-demo: this host does not allow userfaultfd"))
     #expect(errors.contains("a seccomp filter answers userfaultfd(2) with \(number == EPERM ? "EPERM" : "ENOSYS")"))
   }
