@@ -57,11 +57,11 @@ let package = Package(
     ),
     .target(
       name: "CTestSupport", dependencies: ["CStressSupport"], path: "Tests/CTestSupport", cSettings: strictC),
-    // Helpers that the tests share. They use only the public interface of the library; helpers that need more are in
-    // the test targets.
+    // Helpers that the tests share. They use only the public interface of the library, and its C functions; helpers
+    // that need more are in the test targets.
     .target(
       name: "TestSupport",
-      dependencies: ["FaultRuntime", "CTestSupport", "CStressSupport"],
+      dependencies: ["FaultRuntime", "CUFFD", "CTestSupport", "CStressSupport"],
       path: "Tests/TestSupport",
       swiftSettings: strictSwift
     ),

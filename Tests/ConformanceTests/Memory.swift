@@ -148,18 +148,6 @@ extension AddressRange {
 
   /// Returns how many bytes of the range are mapped as huge pages.
   func hugeByteCount() -> Int {
-    let pagemap = unsafe cuffd_file_open("/proc/self/pagemap")
-    defer { _ = cuffd_close(pagemap) }
-    var found = [cuffd_page_region](repeating: cuffd_page_region(), count: 64)
-    let count = unsafe found.withUnsafeMutableBufferPointer { found in
-      var argument = cuffd_pm_scan_arg(
-        size: UInt64(MemoryLayout<cuffd_pm_scan_arg>.size), flags: 0, start: UInt64(start), end: UInt64(end),
-        walk_end: 0, vec: UInt64(UInt(bitPattern: found.baseAddress)), vec_len: UInt64(found.count),
-        max_pages: 0, category_inverted: 0, category_mask: CUFFD_PAGE_IS_HUGE, category_anyof_mask: 0,
-        return_mask: CUFFD_PAGE_IS_HUGE)
-      return unsafe cuffd_pagemap_scan(pagemap, &argument)
-    }
-    if count < 0 { Issue.record("PAGEMAP_SCAN: \(KernelErrno(rawValue: CInt(-count)))") }
-    return found.prefix(max(0, Int(count))).reduce(0) { $0 + Int($1.end - $1.start) }
+    parts(of: start..<end, with: CUFFD_PAGE_IS_HUGE).reduce(0) { $0 + $1.count }
   }
 }

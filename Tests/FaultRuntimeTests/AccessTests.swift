@@ -7,8 +7,6 @@ import Testing
 
 @testable import FaultRuntime
 
-private struct Broken: Error {}
-
 @Suite("Checked access", .timeLimit(.minutes(6)))
 struct AccessTests {
   private func runtime(_ asker: Asker, closeTimeout: Duration = .seconds(5)) throws -> FaultRuntime {
@@ -28,12 +26,8 @@ struct AccessTests {
       requestSize: RequestSize(preferred: pageBytes, largest: largest * pageBytes), permissions: asker.permissions
     ) { request, page in
       asked.add(request)
-      let pages = (request.range.lowerBound / pageBytes)..<((request.range.upperBound + pageBytes - 1) / pageBytes)
-      if pages.contains(where: bad.contains) { throw Broken() }
-      unsafe page.appendUnsafely { free in
-        for index in 0..<free.count { unsafe free[index] = expectedByte(request.offset + index) }
-        return free.count
-      }
+      if request.pages.contains(where: bad.contains) { throw Refused() }
+      page.appendExpected(request)
       return .filled
     }
     return try runtime(asker, closeTimeout: closeTimeout).map(
@@ -82,7 +76,7 @@ struct AccessTests {
     }
     #expect(error?.code == .pageFailed)
     #expect(error?.failure?.offset == 3 * pageBytes)
-    #expect(error?.failure?.cause is Broken)
+    #expect(error?.failure?.cause is Refused)
     // The page is poisoned by now, and the error is the same.
     #expect(region.access(3 * pageBytes) == .signal(region.failureSignal))
     #expect(throws: FaultRuntimeError.self) { try unsafe region.withUnsafeResident(0..<(8 * pageBytes)) { _ in } }
@@ -94,7 +88,7 @@ struct AccessTests {
   @Test("What the closure throws gets through, and an empty range is an empty buffer")
   func closure() throws {
     let region = try region(.pool, byteCount: pageBytes)
-    #expect(throws: Broken.self) { try unsafe region.withUnsafeResident(0..<1) { _ in throw Broken() } }
+    #expect(throws: Refused.self) { try unsafe region.withUnsafeResident(0..<1) { _ in throw Refused() } }
     let count = try unsafe region.withUnsafeResident(5..<5) { $0.count }
     #expect(count == 0)
   }
@@ -254,7 +248,7 @@ struct AccessTests {
       try unsafe region.forEachUnsafePiece(of: 0..<(8 * pageBytes), byteCount: 2 * pageBytes) { _, _ in count += 1 }
     }
     #expect(error?.code == .pageFailed)
-    #expect(error?.failure?.cause is Broken)
+    #expect(error?.failure?.cause is Refused)
     #expect(count == 2)
   }
 

@@ -136,7 +136,7 @@ struct BadInputTests {
         }, byteCount: pageBytes)
       _ = region.access(0)
     }
-    let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    let text = result.errors
     #expect(text.contains("more bytes appended than the request wants"))
   }
 

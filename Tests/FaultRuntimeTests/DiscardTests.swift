@@ -1,5 +1,4 @@
 import CUFFD
-import Glibc
 import Synchronization
 import TestSupport
 import Testing
@@ -12,8 +11,6 @@ struct DiscardTests {
   private static let deliveries: [Delivery] = [.eventLoop, .sigbus, .sigsegv]
   private static let pageCount = 8
 
-  private struct Broken: Error {}
-
   private let requests = Requests()
   private let isBroken = Monitor(false)
 
@@ -21,8 +18,8 @@ struct DiscardTests {
     try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery)).map(
       ClosureProvider(requestSize: .singlePage, permissions: .inMemory) { [requests, isBroken] request, page in
         requests.add(request)
-        if isBroken.withLock({ $0 }) { throw Broken() }
-        page.append(expectedBytes(request.range))
+        if isBroken.withLock({ $0 }) { throw Refused() }
+        page.appendExpected(request)
         return .filled
       }, byteCount: Self.pageCount * pageBytes)
   }
@@ -68,7 +65,7 @@ struct DiscardTests {
   func failed(delivery: Delivery) throws {
     let region = try region(delivery)
     isBroken.withLock { $0 = true }
-    #expect(region.access(pageBytes) == .signal(delivery == .sigsegv ? SIGSEGV : SIGBUS))
+    #expect(region.access(pageBytes) == .signal(delivery.signal))
     isBroken.withLock { $0 = false }
     #expect(region.core.memory.discard(pages(1..<2, of: region)) == nil)
     #expect(region.access(pageBytes) == .byte(expectedByte(pageBytes)))

@@ -80,15 +80,14 @@ struct RegionPartsTests {
     let region = try Region(testing: ZeroProvider(), byteCount: 4 * pageBytes, userfaultfd: userfaultfd)
     table.insert(region)
     let target = Scratch(pages: 8)
-    let log = Monitor<[RegionEvent]>([])
-    let events = EventReporter(
-      table: table, userfaultfd: userfaultfd, onEvent: { event in log.withLock { $0.append(event) } })
+    let log = Log<RegionEvent>()
+    let events = EventReporter(table: table, userfaultfd: userfaultfd, onEvent: { log.add($0) })
     // The kernel merges neighbouring mappings, so the memory in front may be another region's.
     events.handle(
       .remap(
         from: region.range.start - UInt(3 * pageBytes), to: target.range.start, byteCount: UInt64(5 * pageBytes)))
     let part = target.range.start + UInt(3 * pageBytes)
-    #expect(log.withLock { $0 } == [.moved(region: region.name, range: 0..<(2 * pageBytes), to: part)])
+    #expect(log.all == [.moved(region: region.name, range: 0..<(2 * pageBytes), to: part)])
     #expect(events.moved(to: part)?.region === region)
     #expect(events.moved(to: part)?.offset == 0)
     #expect(events.moved(to: part - 1) == nil)
@@ -113,13 +112,7 @@ struct RegionPartsTests {
 
 @Suite("What the program does to regions behind the runtime's back", .timeLimit(.minutes(6)))
 struct EventTests {
-  private final class Events: Sendable {
-    private let list = Monitor<[RegionEvent]>([])
-    func add(_ event: RegionEvent) { list.withLock { $0.append(event) } }
-    var all: [RegionEvent] { list.withLock { $0 } }
-  }
-
-  private let events = Events()
+  private let events = Log<RegionEvent>()
 
   private func region(_ requests: Requests = Requests(), mayBlock: Bool = false) throws -> LazyRegion {
     var configuration = FaultRuntimeConfiguration(delivery: .eventLoop)

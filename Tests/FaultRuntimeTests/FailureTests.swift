@@ -7,25 +7,19 @@ import Testing
 
 @testable import FaultRuntime
 
-private struct Refused: Error, Equatable { var page: Int }
+private struct RefusedPage: Error, Equatable { var page: Int }
 
 @Suite(
   "When a page cannot be produced", .timeLimit(.minutes(6)),
   .enabled(if: Host.features.contains(.poison), SkipReason.poison))
 struct FailureTests {
-  private let failures = Failures()
+  /// The failures that the hook received.
+  private let failures = Log<PageFailure>()
   private let runtime: FaultRuntime
 
   init() throws {
     runtime = try FaultRuntime(
       FaultRuntimeConfiguration(handlerThreads: 1, onFailure: { [failures] in failures.add($0) }))
-  }
-
-  /// The failures that the hook received, in order.
-  private final class Failures: Sendable {
-    private let list = Monitor<[PageFailure]>([])
-    func add(_ failure: PageFailure) { list.withLock { $0.append(failure) } }
-    var all: [PageFailure] { list.withLock { $0 } }
   }
 
   private func expectOneFailure(
@@ -47,7 +41,7 @@ struct FailureTests {
   func oneBadPage(preferred: Int) throws {
     let provider = ClosureProvider(requestSize: RequestSize(preferred: preferred, largest: 16 * pageBytes)) {
       request, page in
-      if request.range.contains(5 * pageBytes) { throw Refused(page: 5) }
+      if request.range.contains(5 * pageBytes) { throw RefusedPage(page: 5) }
       page.append(request.range.lazy.map { expectedByte($0) })
       return .filled
     }
@@ -58,7 +52,7 @@ struct FailureTests {
     }
     // The page stays failed, and the provider is not asked again.
     #expect(region.access(5 * pageBytes) == .signal(SIGBUS))
-    expectOneFailure(of: region, at: 5 * pageBytes, Refused(page: 5))
+    expectOneFailure(of: region, at: 5 * pageBytes, RefusedPage(page: 5))
     #expect(region.failures[0].description.contains("region 'five', page at offset \(5 * pageBytes)"))
   }
 
@@ -68,20 +62,20 @@ struct FailureTests {
     let region = try runtime.map(
       ClosureProvider { _, _ in
         gate.wait()
-        throw Refused(page: 0)
+        throw RefusedPage(page: 0)
       }, byteCount: pageBytes)
     let threads = (0..<8).map { index in TestThread { #expect(region.access(index) == .signal(SIGBUS)) } }
     #expect(eventually { waiters(on: region.descriptorNumber).all == 8 })
     gate.open()
     for thread in threads { #expect(thread.join()) }
-    expectOneFailure(of: region, at: 0, Refused(page: 0))
+    expectOneFailure(of: region, at: 0, RefusedPage(page: 0))
   }
 
   @Test(
     "A system call that meets a bad page gets EFAULT", .enabled(if: Host.kernelModeFaults, SkipReason.kernelModeFaults))
   func systemCall() throws {
     let serving = try FaultRuntime(FaultRuntimeConfiguration(needsSystemCalls: true))
-    let region = try serving.map(ClosureProvider { _, _ in throw Refused(page: 0) }, byteCount: pageBytes)
+    let region = try serving.map(ClosureProvider { _, _ in throw RefusedPage(page: 0) }, byteCount: pageBytes)
     var copy = [UInt8](repeating: 0, count: 8)
     #expect(unsafe cts_write_to_pipe(region.address, 8, &copy) == Int(-EFAULT))
     #expect(region.failures.count == 1)
@@ -92,7 +86,7 @@ struct FailureTests {
     await #expect(processExitsWith: .signal(SIGBUS)) {
       // The sanitizers have a handler of their own.
       signal(SIGBUS, SIG_DFL)
-      let region = try FaultRuntime().map(ClosureProvider { _, _ in throw Refused(page: 0) }, byteCount: pageBytes)
+      let region = try FaultRuntime().map(ClosureProvider { _, _ in throw RefusedPage(page: 0) }, byteCount: pageBytes)
       let bytes = region.bytes
       print(unsafe bytes.unsafeLoad(fromByteOffset: 0, as: UInt8.self))
     }
@@ -425,7 +419,7 @@ struct FailureTests {
       region.close()
       _ = region.bytes.byteCount
     }
-    let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    let text = result.errors
     #expect(text.contains("'gone' was closed"))
   }
 
@@ -435,20 +429,16 @@ struct FailureTests {
       let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .eventLoop, handlerThreads: 11))
       let region = try runtime.map(patternProvider(), byteCount: 1)
       #expect(region.access(0) == .byte(expectedByte(0)))
-      var seen = 0
-      for task in directory("/proc/self/task") {
-        guard lines("/proc/self/task/\(task)/comm").first?.hasPrefix("fault-handler") == true else { continue }
-        seen += 1
-        func isBlocked(_ signal: CInt) -> Bool {
-          let line = lines("/proc/self/task/\(task)/status").first { $0.hasPrefix("SigBlk:") } ?? ""
-          let blocked = UInt64(line.split(whereSeparator: \.isWhitespace).last ?? "", radix: 16) ?? 0
-          return blocked & (1 << UInt64(signal - 1)) != 0
-        }
-        // The C library starts a thread with all signals blocked. The thread sets its own mask when it first runs.
-        #expect(eventually { ![SIGBUS, SIGSEGV, SIGILL, SIGFPE, SIGTRAP].contains(where: isBlocked) })
-        #expect([SIGUSR1, SIGTERM, SIGALRM, SIGPROF, SIGINT, SIGCHLD].allSatisfy(isBlocked))
+      // The C library starts a thread with all signals blocked. The thread sets its own mask when it first runs.
+      let ofFaults = [SIGBUS, SIGSEGV, SIGILL, SIGFPE, SIGTRAP]
+      #expect(
+        eventually {
+          let handlers = runtimeThreads(named: "fault-handler")
+          return handlers.count == 11 && handlers.allSatisfy { !ofFaults.contains(where: $0.blocks) }
+        })
+      for handler in runtimeThreads(named: "fault-handler") {
+        #expect([SIGUSR1, SIGTERM, SIGALRM, SIGPROF, SIGINT, SIGCHLD].allSatisfy(handler.blocks))
       }
-      #expect(seen == 11)
     }
   }
 

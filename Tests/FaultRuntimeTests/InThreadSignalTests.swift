@@ -7,8 +7,6 @@ import Testing
 
 @testable import FaultRuntime
 
-private struct Refused: Error, Equatable {}
-
 @Suite("The signal of a fault that the faulting thread answers itself", .timeLimit(.minutes(6)))
 struct InThreadSignalTests {
   private func runtime(_ delivery: Delivery) throws -> FaultRuntime {

@@ -7,8 +7,6 @@ import Testing
 
 @testable import FaultRuntime
 
-private struct Refused: Error, Equatable {}
-
 @Suite("Faults that the faulting thread answers itself", .timeLimit(.minutes(6)))
 struct InThreadTests {
   private func runtime(_ delivery: Delivery) throws -> FaultRuntime {
@@ -143,25 +141,22 @@ struct InThreadTests {
     let other = Scratch(pages: 1)
     other.fill(0x33)
     let own = Requests()
-    let box = RegionBox()
+    let box = Monitor<LazyRegion?>(nil)
     let region = try runtime.map(
       ClosureProvider(permissions: .inSignalHandler) { request, page in
         own.add(request)
         // The page is filled in another way before this answer is placed.
-        try box.region!.fillBehindItsBack(request.offset / pageBytes, from: other)
+        try box.withLock { $0 }!.fillBehindItsBack(request.offset / pageBytes, from: other)
         page.append(repeating: 1, count: request.byteCount)
         return .filled
       }, byteCount: 2 * pageBytes)
-    box.region = region
+    box.withLock { $0 = region }
     #expect(region.access(pageBytes) == .byte(0x33))
     #expect(own.all.count == 1)
     #expect(runtime.statistics.pagesAlreadyPresent == 1)
     #expect(runtime.statistics.bytesFilled == 0)
-    box.region = nil
+    box.withLock { $0 = nil }
   }
-
-  // Safe to share: the test writes it before the region is touched, and after all touches.
-  private final class RegionBox: @unchecked Sendable { var region: LazyRegion? }
 
   // MARK: Failures
 

@@ -22,10 +22,6 @@ struct LastWordsTests {
     print(region.load(fromByteOffset: 2 * pageBytes + 5, as: UInt8.self))
   }
 
-  private func text(_ result: ExitTest.Result?) -> String {
-    String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
-  }
-
   @Test("One line with region, offset, provider and cause, and then the default action")
   func eventLoop() async {
     let result = await #expect(processExitsWith: .signal(SIGBUS), observing: [\.standardErrorContent]) {
@@ -33,7 +29,7 @@ struct LastWordsTests {
       signal(SIGBUS, SIG_DFL)
       try Self.touch(.eventLoop)
     }
-    #expect(text(result) == Self.line)
+    #expect(result.errors == Self.line)
   }
 
   @Test("The same in the faulting thread")
@@ -42,7 +38,7 @@ struct LastWordsTests {
       signal(SIGBUS, SIG_DFL)
       try Self.touch(.sigbus)
     }
-    #expect(text(result) == Self.line)
+    #expect(result.errors == Self.line)
   }
 
   @Test(
@@ -53,7 +49,7 @@ struct LastWordsTests {
       signal(SIGSEGV, ignores ? SIG_IGN : SIG_DFL)
       try Self.touch(.sigsegv)
     }
-    #expect(text(result) == Self.line)
+    #expect(result.errors == Self.line)
   }
 
   @Test("A program that ignores SIGBUS dies of a fault all the same, and says why")
@@ -62,7 +58,7 @@ struct LastWordsTests {
       signal(SIGBUS, SIG_IGN)
       try Self.touch(.eventLoop)
     }
-    #expect(text(result) == Self.line)
+    #expect(result.errors == Self.line)
   }
 
   @Test("A program with a handler of its own is told nothing")
@@ -71,21 +67,20 @@ struct LastWordsTests {
       signal(SIGBUS) { _ in _exit(42) }
       try Self.touch(.eventLoop)
     }
-    #expect(!text(result).contains("FaultRuntime"))
+    #expect(!result.errors.contains("FaultRuntime"))
   }
 
   @Test(
     "Where it is not wanted nothing is said, whatever the delivery",
     arguments: [Delivery.eventLoop, .sigbus, .sigsegv])
   func silent(delivery: Delivery) async {
-    let signal = delivery == .sigsegv ? SIGSEGV : SIGBUS
-    let result = await #expect(processExitsWith: .signal(signal), observing: [\.standardErrorContent]) {
+    let result = await #expect(processExitsWith: .signal(delivery.signal), observing: [\.standardErrorContent]) {
       [name = delivery.rawValue as String] in
-      Glibc.signal(SIGBUS, SIG_DFL)
-      Glibc.signal(SIGSEGV, SIG_DFL)
+      signal(SIGBUS, SIG_DFL)
+      signal(SIGSEGV, SIG_DFL)
       try Self.touch(try #require(Delivery(rawValue: name)), explains: false)
     }
-    #expect(!text(result).contains("FaultRuntime"))
+    #expect(!result.errors.contains("FaultRuntime"))
   }
 
   @Test("A runtime that explains its failures does not explain those of another one that does not")
@@ -97,6 +92,6 @@ struct LastWordsTests {
       #expect(region.load(fromByteOffset: 0, as: UInt8.self) == 0)
       try Self.touch(.sigbus, explains: false)
     }
-    #expect(!text(result).contains("FaultRuntime"))
+    #expect(!result.errors.contains("FaultRuntime"))
   }
 }

@@ -7,8 +7,6 @@ import Testing
 
 @testable import FaultRuntime
 
-private struct Broken: Error, Equatable {}
-
 /// Kernels by the features of their userfaultfd. The tests withhold the other features of the present kernel;
 /// `scripts/test-on-old-kernel` runs the same tests on a kernel that really lacks them.
 enum OldKernel: String, CaseIterable, CustomTestStringConvertible {
@@ -64,7 +62,7 @@ struct OldKernelTests {
         requestSize: RequestSize(preferred: pageBytes, largest: largest * pageBytes), permissions: asker.permissions
       ) { [self] request, page in
         asked.add(request)
-        if !isMended.load(ordering: .relaxed), request.range.contains(bad * pageBytes) { throw Broken() }
+        if !isMended.load(ordering: .relaxed), request.range.contains(bad * pageBytes) { throw Refused() }
         page.append(expectedBytes(request.range))
         return .filled
       }
@@ -188,13 +186,13 @@ struct OldKernelTests {
       [kernel = kernel.rawValue as String, mayBlock = (asker == .pool) as Bool] in
       let configuration = OldKernel(rawValue: kernel)!.configuration(.eventLoop)
       let region = try FaultRuntime(configuration).map(
-        ClosureProvider(permissions: mayBlock ? .standard : .onHandler) { _, _ in throw Broken() },
+        ClosureProvider(permissions: mayBlock ? .standard : .onHandler) { _, _ in throw Refused() },
         byteCount: pageBytes,
         options: RegionOptions(name: "old"))
       _ = region.access(0)
     }
-    let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
-    #expect(text.contains("region 'old', page at offset 0, provider ClosureProvider: Broken()"))
+    let text = result.errors
+    #expect(text.contains("region 'old', page at offset 0, provider ClosureProvider: Refused()"))
     #expect(text.contains("cannot poison a page (Linux 6.6 can)"))
     #expect(text.contains("PoisonFallback.keepWaiting"))
   }
@@ -235,7 +233,7 @@ struct OldKernelTests {
       source.provider(.faultingThread), byteCount: 3 * pageBytes)
     for _ in 0..<3 { #expect(region.access(pageBytes + 5) == .signal(SIGBUS)) }
     #expect(source.asked.all.map(\.offset) == [pageBytes, pageBytes, pageBytes])
-    #expect(region.failure(at: pageBytes)?.cause as? Broken == Broken())
+    #expect(region.failure(at: pageBytes)?.cause as? Refused == Refused())
     #expect(!region.isResident(pageBytes))
     source.mend()
     #expect(mismatches(in: region) == [])
@@ -261,7 +259,7 @@ struct OldKernelTests {
       let error = #expect(throws: FaultRuntimeError.self) { try call() }
       #expect(error?.code == .pageFailed)
       #expect(error?.failure?.offset == 5 * pageBytes)
-      #expect(error?.failure?.cause as? Broken == Broken())
+      #expect(error?.failure?.cause as? Refused == Refused())
     }
     #expect(!region.isResident(5 * pageBytes))
     source.mend()
@@ -311,7 +309,7 @@ struct OldKernelTests {
       _ = region.access(0)
       _exit(0)
     }
-    let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    let text = result.errors
     #expect(text.contains("region 'selfish', page at offset \(pageBytes)"))
     #expect(text.contains("Linux 6.6 can"))
   }
@@ -337,7 +335,7 @@ struct OldKernelTests {
       _ = read(address)
       _exit(0)
     }
-    let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    let text = result.errors
     #expect(text.contains("region 'left', page at offset 0"))
     #expect(text.contains("Linux 6.6 can"))
   }
@@ -399,7 +397,7 @@ struct OldKernelTests {
       _ = read(target.range.start)
       _exit(0)
     }
-    let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    let text = result.errors
     #expect(text.contains("region 'mine', page at offset 0"))
     #expect(text.contains("Linux 6.6 can"))
 

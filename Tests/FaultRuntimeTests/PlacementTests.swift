@@ -218,26 +218,6 @@ struct PlacementTests {
 
   private static let cpus = (0..<1024).filter { CPUSet.ofCaller().contains($0) }
 
-  private struct HandlerThread {
-    var name: String
-    var cpus: String
-    /// The policy as in sched_setscheduler(2).
-    var policy: Int
-  }
-
-  /// Returns the handler threads of this process whose names begin with `prefix`.
-  private static func threads(named prefix: String) -> [HandlerThread] {
-    directory("/proc/self/task").compactMap { task in
-      guard let name = lines("/proc/self/task/\(task)/comm").first, name.hasPrefix(prefix) else { return nil }
-      let status = lines("/proc/self/task/\(task)/status")
-      let cpus = status.first { $0.hasPrefix("Cpus_allowed_list:") }?.split(separator: "\t").last.map(String.init)
-      let fields = lines("/proc/self/task/\(task)/stat").first?.split(separator: ")").last?.split(separator: " ") ?? []
-      // The name is field 2, and the policy is field 41.
-      guard let cpus, fields.count > 38 else { return nil }
-      return HandlerThread(name: name, cpus: cpus, policy: Int(fields[38]) ?? -1)
-    }
-  }
-
   private static func runtime(_ placement: HandlerPlacement) throws -> FaultRuntime {
     var configuration = FaultRuntimeConfiguration(delivery: .eventLoop, placement: placement)
     // The handler follows on a busy machine too, because other tests keep this machine busy.
@@ -263,13 +243,13 @@ struct PlacementTests {
       for cpu in [Self.cpus[0], Self.cpus[1], Self.cpus[0]] {
         #expect(cts_run_on_cpu(CInt(cpu)) == 0)
         let arrived = try Self.touch(runtime) {
-          Self.threads(named: "fault-follower").contains { $0.cpus == String(cpu) && $0.policy == Self.idle }
+          runtimeThreads(named: "fault-follower").contains { $0.cpus == String(cpu) && $0.policy == Self.idle }
         }
         #expect(arrived)
       }
       #expect(runtime.statistics.handovers > 0)
       // The policy of the ordinary thread never changed.
-      let ordinary = Self.threads(named: "fault-handler")
+      let ordinary = runtimeThreads(named: "fault-handler")
       #expect(ordinary.map(\.policy) == [Int(SCHED_OTHER)])
     }
   }
@@ -294,24 +274,18 @@ struct PlacementTests {
   func spinning() async {
     await #expect(processExitsWith: .success) {
       let runtime = try Self.runtime(.spinning(.milliseconds(1)))
-      let everything = Self.threads(named: "fault-handler").first?.cpus ?? ""
+      let everything = runtimeThreads(named: "fault-handler").first?.cpus ?? ""
       for cpu in Self.cpus.prefix(2) {
         #expect(cts_run_on_cpu(CInt(cpu)) == 0)
         let left = try Self.touch(runtime) {
-          let cpus = Self.threads(named: "fault-handler").first?.cpus ?? ""
+          let cpus = runtimeThreads(named: "fault-handler").first?.cpus ?? ""
           return cpus != everything && !cpus.split(whereSeparator: { ",-".contains($0) }).contains(Substring("\(cpu)"))
         }
         #expect(left)
       }
-      #expect(Self.threads(named: "fault-follower").isEmpty)
+      #expect(runtimeThreads(named: "fault-follower").isEmpty)
       // The handler stops spinning after a while and sleeps.
-      #expect(
-        eventually {
-          directory("/proc/self/task").contains { task in
-            lines("/proc/self/task/\(task)/comm").first?.hasPrefix("fault-handler") == true
-              && lines("/proc/self/task/\(task)/stat").first?.contains(") S ") == true
-          }
-        })
+      #expect(eventually { runtimeThreads(named: "fault-handler").contains(where: \.isAsleep) })
     }
   }
 
@@ -323,7 +297,7 @@ struct PlacementTests {
         let runtime = try Self.runtime(placement)
         let region = try runtime.map(patternProvider(), byteCount: 200 * pageBytes)
         #expect(mismatches(in: region) == [])
-        #expect(Self.threads(named: "fault-").allSatisfy { $0.policy == SCHED_OTHER })
+        #expect(runtimeThreads().allSatisfy { $0.policy == SCHED_OTHER })
       }
     }
   }
@@ -416,10 +390,10 @@ struct PlacementTests {
         let region = try runtime.map(patternProvider(), byteCount: 40 * pageBytes)
         #expect(mismatches(in: region) == [])
         // Threads that have ended may still be visible for a moment.
-        #expect(eventually { Self.threads(named: "fault-handler").count == 1 })
-        #expect(eventually { Self.threads(named: "fault-follower").count == (Self.hasTwoCPUs ? 1 : 0) })
+        #expect(eventually { runtimeThreads(named: "fault-handler").count == 1 })
+        #expect(eventually { runtimeThreads(named: "fault-follower").count == (Self.hasTwoCPUs ? 1 : 0) })
       }
-      #expect(eventually { Self.threads(named: "fault-").isEmpty })
+      #expect(eventually { runtimeThreads().isEmpty })
     }
   }
 }

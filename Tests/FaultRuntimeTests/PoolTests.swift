@@ -5,32 +5,27 @@ import Testing
 
 @testable import FaultRuntime
 
-private struct Refused: Error, Equatable {}
-
 @Suite("Providers that may block", .timeLimit(.minutes(6)))
 struct PoolTests {
   /// A provider that records its requests, and holds those for which `isHeld` returns true until its gate opens.
   private final class Slow: Sendable {
     let gate = Gate()
-    private let log = Monitor<[Range<Int>]>([])
-    private let current = Atomic<Int>(0)
-    private let highest = Atomic<Int>(0)
+    private let log = Log<Range<Int>>()
+    private let inside = Occupancy()
 
     /// The pages of each request.
-    var requests: [Range<Int>] { log.withLock { $0 } }
-    var mostAtOnce: Int { highest.load(ordering: .relaxed) }
+    var requests: [Range<Int>] { log.all }
+    var mostAtOnce: Int { inside.most }
 
     func provider(
       largest: Int = 1, isHeld: @escaping @Sendable (Range<Int>) -> Bool = { _ in true },
       isBad: @escaping @Sendable (Int) -> Bool = { _ in false }
     ) -> ClosureProvider {
       ClosureProvider(requestSize: RequestSize(preferred: 1, largest: largest * pageBytes)) { [self] request, page in
-        let pages =
-          (request.range.lowerBound / pageBytes)..<((request.range.upperBound + pageBytes - 1) / pageBytes)
-        log.withLock { $0.append(pages) }
-        let now = current.wrappingAdd(1, ordering: .relaxed).newValue
-        highest.max(now, ordering: .relaxed)
-        defer { current.wrappingSubtract(1, ordering: .relaxed) }
+        let pages = request.pages
+        log.add(pages)
+        inside.enter()
+        defer { inside.leave() }
         if isHeld(pages) { gate.wait() }
         if pages.contains(where: isBad) { throw Refused() }
         page.append(expectedBytes(request.range))

@@ -7,8 +7,6 @@ import Testing
 
 @testable import FaultRuntime
 
-private struct Refused: Error, Equatable {}
-
 @Suite("Prefetch and populate", .timeLimit(.minutes(6)))
 struct PrefetchTests {
   private static let all: [Delivery] = [.eventLoop, .sigbus, .sigsegv]
@@ -307,7 +305,7 @@ struct PrefetchTests {
     let huge = Int(cuffd_huge_page_size())
     guard huge > 0, Host.features.contains(.move) else { return }
     let runtime = try runtime(delivery)
-    let box = RegionBox()
+    let box = Monitor<LazyRegion?>(nil)
     let other = Scratch(pages: 1)
     other.fill(0x55)
     let inTheWay = huge / pageBytes / 2
@@ -317,16 +315,16 @@ struct PrefetchTests {
       ) { request, page in
         // In the request for the last part of the first huge page, a page in the middle of it arrives in another way,
         // before the huge page can be moved.
-        if request.range.upperBound == huge, let region = box.region {
-          box.region = nil
+        if request.range.upperBound == huge, let region = box.withLock({ $0 }) {
+          box.withLock { $0 = nil }
           try region.fillBehindItsBack(inTheWay, from: other)
         }
         page.append(expectedBytes(request.range))
         return .filled
       }, byteCount: 3 * huge)
-    box.region = region
+    box.withLock { $0 = region }
     try region.populate()
-    #expect(box.region == nil)
+    #expect(box.withLock { $0 } == nil)
     #expect(hugeBytes(region) == 2 * huge)
     #expect(region.access(inTheWay * pageBytes) == .byte(0x55))
     for page in 0..<(3 * huge / pageBytes) where page != inTheWay {
@@ -337,9 +335,6 @@ struct PrefetchTests {
     #expect(runtime.statistics.faults == 0)
     #expect(runtime.statistics.bytesFilled == 3 * huge - pageBytes)
   }
-
-  // Safe to share: the test writes it before the prefetch, and then only the one thread that prefetches does.
-  private final class RegionBox: @unchecked Sendable { var region: LazyRegion? }
 
   @Test("Threads that touch a region while two others populate it read the right bytes", arguments: all)
   func touchedWhileShared(delivery: Delivery) throws {

@@ -6,8 +6,6 @@ import Testing
 
 @testable import FaultRuntime
 
-private struct Refused: Error, Equatable {}
-
 /// Passes on the answer of another provider for a range that begins elsewhere.
 private struct Sliced<Base: PageProvider>: PageProvider {
   let base: Base
@@ -152,10 +150,9 @@ struct ProviderTests {
 struct SerialProviderTests {
   /// Records how many threads call it at the same time.
   private final class Counted: Sendable {
-    private let current = Atomic<Int>(0)
-    private let highest = Atomic<Int>(0)
+    private let inside = Occupancy()
     let asked = Atomic<Int>(0)
-    var mostAtOnce: Int { highest.load(ordering: .relaxed) }
+    var mostAtOnce: Int { inside.most }
 
     func provider(
       _ permissions: ProviderPermissions, largest: Int = 1, before: @escaping @Sendable (PageRequest) -> Void = { _ in }
@@ -163,8 +160,8 @@ struct SerialProviderTests {
       ClosureProvider(
         requestSize: RequestSize(preferred: 1, largest: largest * pageBytes), permissions: permissions
       ) { [self] request, page in
-        highest.max(current.wrappingAdd(1, ordering: .relaxed).newValue, ordering: .relaxed)
-        defer { current.wrappingSubtract(1, ordering: .relaxed) }
+        inside.enter()
+        defer { inside.leave() }
         asked.wrappingAdd(1, ordering: .relaxed)
         before(request)
         for _ in 0..<50 { sched_yield() }

@@ -74,7 +74,7 @@ struct RetryTests {
     func asked(_ page: Int) -> Int { state.withLock { $0.asked[page] ?? 0 } }
 
     func answer(_ request: PageRequest, _ page: inout PageBuffer) throws -> PageContents {
-      let pages = (request.range.lowerBound / pageBytes)..<((request.range.upperBound + pageBytes - 1) / pageBytes)
+      let pages = request.pages
       let failed = state.withLock { state -> Int? in
         var failed: Int?
         for page in pages {

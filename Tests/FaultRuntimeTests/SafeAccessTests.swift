@@ -8,7 +8,6 @@ import Testing
 
 @Suite("Access without pointers", .timeLimit(.minutes(6)))
 struct SafeAccessTests {
-  private struct Broken: Error, Equatable {}
   private struct Bad: Error, Equatable {}
 
   /// Makes a region of eight pages of the pattern and five more bytes. The provider throws an error for the page
@@ -22,7 +21,7 @@ struct SafeAccessTests {
         requestSize: RequestSize(preferred: 1, largest: 1), permissions: .test(mayBlock: true, inFaultingThread: true)
       ) {
         request, page in
-        if let bad, request.range.contains(bad * pageBytes) { throw Broken() }
+        if let bad, request.range.contains(bad * pageBytes) { throw Refused() }
         page.append(request.range.lazy.map { expectedByte($0) })
         return .filled
       }, byteCount: 8 * pageBytes + 5, options: RegionOptions(access: access))
@@ -320,7 +319,7 @@ struct SafeAccessTests {
     let isBroken = Atomic<Bool>(true)
     let region = try FaultRuntime(FaultRuntimeConfiguration(delivery: .eventLoop)).map(
       ClosureProvider(requestSize: RequestSize(preferred: 1, largest: 1)) { _, _ in
-        if isBroken.load(ordering: .relaxed) { throw Broken() }
+        if isBroken.load(ordering: .relaxed) { throw Refused() }
         return .zero
       }, byteCount: 100 * pageBytes, options: RegionOptions(advice: .random))
     for page in 0..<100 {
@@ -328,10 +327,10 @@ struct SafeAccessTests {
     }
     #expect(region.failures.isEmpty)
     for page in 0..<100 {
-      region.core.report(Broken(), atPage: region.core.range.start + UInt(page * pageBytes), to: nil)
+      region.core.report(Refused(), atPage: region.core.range.start + UInt(page * pageBytes), to: nil)
     }
     #expect(region.failures.map(\.offset) == (0..<100).map { $0 * pageBytes })
-    for failure in region.failures { #expect(region.failure(at: failure.offset)?.cause is Broken) }
+    for failure in region.failures { #expect(region.failure(at: failure.offset)?.cause is Refused) }
     isBroken.store(false, ordering: .relaxed)
     try region.retry(0..<pageBytes)
     #expect(region.failure(at: 0) == nil)

@@ -60,16 +60,14 @@ struct SigsegvHelperTests {
 
   @Test("One that does not block is asked for one page at a time, by faults and prefetches alike")
   func oneAtATime() throws {
-    let inside = Atomic<Int>(0)
-    let most = Atomic<Int>(0)
+    let inside = Occupancy()
     let pages = 300
     let region = try runtime().map(
       ClosureProvider(requestSize: .singlePage, permissions: .onHandler) { request, page in
-        let now = inside.wrappingAdd(1, ordering: .relaxed).newValue
-        most.max(now, ordering: .relaxed)
+        inside.enter()
+        defer { inside.leave() }
         sched_yield()
         page.append(expectedBytes(request.range))
-        inside.wrappingSubtract(1, ordering: .relaxed)
         return .filled
       }, byteCount: pages * pageBytes)
     let wrong = Atomic<Int>(0)
@@ -84,7 +82,7 @@ struct SigsegvHelperTests {
     try region.populate()
     for thread in threads { #expect(thread.join()) }
     #expect(wrong.load(ordering: .relaxed) == 0)
-    #expect(most.load(ordering: .relaxed) == 1)
+    #expect(inside.most == 1)
   }
 
   @Test("Different pages of one that blocks are asked for at the same time")
@@ -104,8 +102,6 @@ struct SigsegvHelperTests {
     for thread in threads { #expect(thread.join()) }
     #expect(inside.load(ordering: .relaxed) == 2)
   }
-
-  private struct Refused: Error {}
 
   @Test("An error fails the page, its message is kept, and a retry cures it", arguments: [false, true])
   func failure(mayBlock: Bool) throws {

@@ -7,8 +7,6 @@ import Testing
 
 @testable import FaultRuntime
 
-private struct Unreadable: Error {}
-
 @Suite("Memory that is guarded by its protection", .timeLimit(.minutes(6)))
 struct SigsegvTests {
   private func runtime(
@@ -19,19 +17,10 @@ struct SigsegvTests {
     return try FaultRuntime(configuration)
   }
 
-  private final class Notes: Sendable {
-    private let list = Monitor<[String]>([])
-    func add(_ text: String) { list.withLock { $0.append(text) } }
-    var all: [String] { list.withLock { $0 } }
-  }
-
   /// Returns how many mappings the kernel has within the region.
   private func mappings(_ region: LazyRegion) -> Int {
     let range = region.core.range
-    return lines("/proc/self/maps").count { line in
-      guard let start = line.split(separator: "-").first.flatMap({ UInt($0, radix: 16) }) else { return false }
-      return range.contains(start)
-    }
+    return mappingStarts().count { range.contains($0) }
   }
 
   // MARK: What the program sees
@@ -108,7 +97,7 @@ struct SigsegvTests {
     let region = try runtime().map(
       ClosureProvider(requestSize: .singlePage, permissions: .inSignalHandler) { request, _ in
         requests.add(request)
-        throw Unreadable()
+        throw Refused()
       }, byteCount: pageBytes)
     for _ in 0..<3 { #expect(region.access(0) == .signal(SIGSEGV)) }
     #expect(requests.all.count == 1)
@@ -241,7 +230,7 @@ struct SigsegvTests {
 
   @Test("Scattered touches near the limit fill up to their neighbours, say so once, and read the right bytes")
   func scattered() throws {
-    let notes = Notes()
+    let notes = Log<String>()
     let runtime = try runtime(mappings: 40, onNotice: { notes.add($0) })
     let pages = 4096
     let region = try runtime.map(
@@ -309,7 +298,7 @@ struct SigsegvTests {
   /// Makes a provider with one page for each request that throws an error for the given pages.
   private static func failing(at pages: Set<Int>) -> ClosureProvider {
     ClosureProvider(requestSize: .singlePage, permissions: .inSignalHandler) { request, page in
-      if pages.contains(request.offset / pageBytes) { throw Unreadable() }
+      if pages.contains(request.offset / pageBytes) { throw Refused() }
       page.append(expectedBytes(request.range))
       return .filled
     }
@@ -346,10 +335,7 @@ struct SigsegvTests {
     /// Returns how many boundaries between mappings lie inside the reserve. Its ends are not counted, because they
     /// may be merged with neighbouring mappings.
     func boundaries() -> Int {
-      lines("/proc/self/maps").count { line in
-        guard let start = line.split(separator: "-").first.flatMap({ UInt($0, radix: 16) }) else { return false }
-        return start > reserve.range.start && start < reserve.range.end
-      }
+      mappingStarts().count { $0 > reserve.range.start && $0 < reserve.range.end }
     }
     let count = MappingReserve.seamCount
     #expect(boundaries() == 2 * count)
@@ -390,7 +376,7 @@ struct SigsegvTests {
         ClosureProvider(
           requestSize: RequestSize(preferred: 4 * pageBytes, largest: 4 * pageBytes), permissions: .inSignalHandler
         ) { request, page in
-          if (8..<12).contains(request.offset / pageBytes) { throw Unreadable() }
+          if (8..<12).contains(request.offset / pageBytes) { throw Refused() }
           page.append(repeating: 7, count: request.byteCount)
           return .filled
         }, byteCount: 16 * pageBytes)
@@ -435,7 +421,7 @@ struct SigsegvTests {
       }
       #expect(runtime.statistics.faults > 0)
     }
-    let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    let text = result.errors
     let said = text.split(separator: "\n").filter { $0.hasPrefix("FaultRuntime:") }
     #expect(said.count == 1)
     #expect(said.first?.contains("sigsegv") == true)

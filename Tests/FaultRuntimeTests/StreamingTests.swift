@@ -5,8 +5,6 @@ import Testing
 
 @testable import FaultRuntime
 
-private struct Refused: Error, Equatable {}
-
 @Suite("Streaming ahead of a sequential reader", .timeLimit(.minutes(6)))
 struct StreamingTests {
   private static let requestSize = RequestSize(preferred: 1, largest: 4 * pageBytes)

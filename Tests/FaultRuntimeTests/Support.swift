@@ -82,15 +82,11 @@ func expectedByte(_ offset: Int, seed: Int = 0) -> UInt8 {
 
 func expectedBytes(_ range: Range<Int>, seed: Int = 0) -> [UInt8] { range.map { expectedByte($0, seed: seed) } }
 
-/// Returns a provider of the bytes of `expectedByte`.
-func patternProvider(
-  seed: Int = 0, requestSize: RequestSize = .singlePage, mayBlock: Bool = false, inFaultingThread: Bool = false
-) -> ClosureProvider {
-  ClosureProvider(requestSize: requestSize, permissions: .test(mayBlock: mayBlock, inFaultingThread: inFaultingThread))
-  {
-    request, page in
+extension PageBuffer {
+  /// Appends the bytes of `expectedByte` to a buffer that has room for the request alone.
+  mutating func appendExpected(_ request: PageRequest, seed: Int = 0) {
     // A plain loop, because the sanitizers slow down everything else.
-    unsafe page.appendUnsafely { free in
+    unsafe appendUnsafely { free in
       var offset = request.offset
       for index in 0..<free.count {
         unsafe free[index] = expectedByte(offset, seed: seed)
@@ -98,6 +94,17 @@ func patternProvider(
       }
       return free.count
     }
+  }
+}
+
+/// Returns a provider of the bytes of `expectedByte`.
+func patternProvider(
+  seed: Int = 0, requestSize: RequestSize = .singlePage, mayBlock: Bool = false, inFaultingThread: Bool = false
+) -> ClosureProvider {
+  ClosureProvider(requestSize: requestSize, permissions: .test(mayBlock: mayBlock, inFaultingThread: inFaultingThread))
+  {
+    request, page in
+    page.appendExpected(request, seed: seed)
     return .filled
   }
 }
@@ -173,11 +180,22 @@ final class Scratch: Sendable {
   }
 }
 
-/// The requests that a provider received, in order.
-final class Requests: Sendable {
-  private let list = Monitor<[PageRequest]>([])
-  func add(_ request: PageRequest) { list.withLock { $0.append(request) } }
-  var all: [PageRequest] { list.withLock { $0 } }
+/// What threads reported, in order.
+final class Log<Element: Sendable>: Sendable {
+  private let list = Monitor<[Element]>([])
+  func add(_ element: Element) { list.withLock { $0.append(element) } }
+  var all: [Element] { list.withLock { $0 } }
+}
+
+/// The requests that a provider received.
+typealias Requests = Log<PageRequest>
+
+/// An error of a provider.
+struct Refused: Error, Equatable {}
+
+extension PageRequest {
+  /// The pages of which the request wants all bytes, or the first ones.
+  var pages: Range<Int> { (range.lowerBound / pageBytes)..<((range.upperBound + pageBytes - 1) / pageBytes) }
 }
 
 extension LazyRegion {

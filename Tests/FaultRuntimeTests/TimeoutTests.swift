@@ -6,17 +6,15 @@ import Testing
 
 @testable import FaultRuntime
 
-private struct Broken: Error {}
-
 @Suite(
   "Providers that do not return in time", .timeLimit(.minutes(6)),
   .enabled(if: Host.features.contains(.poison), SkipReason.poison))
 struct TimeoutTests {
-  private let failures = Monitor<[PageFailure]>([])
+  private let failures = Log<PageFailure>()
 
   private func runtime(threads: Int = 2) throws -> FaultRuntime {
     var configuration = FaultRuntimeConfiguration(
-      providerThreads: threads, onFailure: { [failures] failure in failures.withLock { $0.append(failure) } })
+      providerThreads: threads, onFailure: { [failures] in failures.add($0) })
     configuration.streamDistance = 0
     return try FaultRuntime(configuration)
   }
@@ -30,12 +28,8 @@ struct TimeoutTests {
       requestSize: RequestSize(preferred: largest * pageBytes, largest: largest * pageBytes), permissions: .inMemory
     ) { request, page in
       entered.add(request)
-      let pages = (request.range.lowerBound / pageBytes)..<((request.range.upperBound + pageBytes - 1) / pageBytes)
-      if pages.contains(where: stuck.contains) { gate.wait() }
-      unsafe page.appendUnsafely { free in
-        for index in 0..<free.count { unsafe free[index] = expectedByte(request.offset + index) }
-        return free.count
-      }
+      if request.pages.contains(where: stuck.contains) { gate.wait() }
+      page.appendExpected(request)
       return .filled
     }
   }
@@ -53,7 +47,7 @@ struct TimeoutTests {
     #expect(region.access(pageBytes + 3) == .signal(SIGBUS))
     #expect(comes(0..<pageBytes, of: region))
     #expect(comes((2 * pageBytes)..<(4 * pageBytes), of: region))
-    let failure = failures.withLock { $0.filter { $0.offset == pageBytes } }
+    let failure = failures.all.filter { $0.offset == pageBytes }
     #expect(failure.count == 1)
     #expect(failure.first?.cause as? ResolutionError == .timeoutExceeded(Self.timeout))
     #expect(region.failure(at: pageBytes)?.description.contains("did not answer within 0.5 seconds") == true)
@@ -196,9 +190,9 @@ struct TimeoutTests {
     var options = options
     options.retry = RetryPolicy(attempts: .max, firstBackoff: backoff, largestBackoff: backoff)
     let region = try runtime.map(
-      ClosureProvider { _, _ in throw Broken() }, byteCount: pageBytes, options: options)
+      ClosureProvider { _, _ in throw Refused() }, byteCount: pageBytes, options: options)
     #expect(region.access(0) == .signal(SIGBUS))
-    #expect(failures.withLock { $0.map { $0.cause as? ResolutionError } } == [.timeoutExceeded(Self.timeout)])
+    #expect(failures.all.map { $0.cause as? ResolutionError } == [.timeoutExceeded(Self.timeout)])
   }
 
   @Test("A prefetch fails with the same error, and a fault that waits for it too", arguments: [1, 4])

@@ -4,26 +4,13 @@ import Testing
 
 @testable import FaultRuntime
 
-private struct Refused: Error, Equatable {}
-
 @Suite("Requests that grow while accesses run on", .timeLimit(.minutes(6)))
 struct WideningTests {
-  /// The requests that a provider received, in pages.
-  private final class Requests: Sendable {
-    private let log = Monitor<[Range<Int>]>([])
-    var all: [Range<Int>] { log.withLock { $0 } }
-
-    func note(_ request: PageRequest) {
-      let pages = (request.range.lowerBound / pageBytes)..<((request.range.upperBound + pageBytes - 1) / pageBytes)
-      log.withLock { $0.append(pages) }
-    }
-  }
-
   /// Makes a region whose requests are recorded. The provider throws an error for pages for which `isBad` returns
   /// true.
   private func region(
     _ asker: Asker, pages: Int, largest: Int = 8, unit: Int = 1, advice: RegionOptions.Advice = .normal,
-    _ requests: Requests, isBad: @escaping @Sendable (Int) -> Bool = { _ in false }
+    _ requests: Log<Range<Int>>, isBad: @escaping @Sendable (Int) -> Bool = { _ in false }
   ) throws -> LazyRegion {
     var configuration = FaultRuntimeConfiguration(delivery: asker.delivery)
     configuration.streamDistance = 0
@@ -32,9 +19,8 @@ struct WideningTests {
       requestSize: RequestSize(preferred: unit * pageBytes, largest: largest * pageBytes),
       permissions: asker.permissions
     ) { request, page in
-      requests.note(request)
-      let pages = (request.range.lowerBound / pageBytes)..<((request.range.upperBound + pageBytes - 1) / pageBytes)
-      guard !pages.contains(where: isBad) else { throw Refused() }
+      requests.add(request.pages)
+      guard !request.pages.contains(where: isBad) else { throw Refused() }
       page.append(expectedBytes(request.range))
       return .filled
     }
@@ -47,7 +33,7 @@ struct WideningTests {
 
   @Test("From page to page: 1, 2, 4, up to the largest, and never past the end", arguments: Asker.allCases)
   func sequential(asker: Asker) throws {
-    let requests = Requests()
+    let requests = Log<Range<Int>>()
     let region = try region(asker, pages: 27, requests)
     touch(region, 0..<27)
     #expect(requests.all == [0..<1, 1..<3, 3..<7, 7..<15, 15..<23, 23..<27])
@@ -57,7 +43,7 @@ struct WideningTests {
 
   @Test("Here and there: one page each", arguments: Asker.allCases)
   func scattered(asker: Asker) throws {
-    let requests = Requests()
+    let requests = Log<Range<Int>>()
     let region = try region(asker, pages: 64, requests)
     let order = (0..<32).map { $0 * 37 % 64 }
     touch(region, order)
@@ -66,7 +52,7 @@ struct WideningTests {
 
   @Test("Accesses that stop running on make it small again", arguments: Asker.allCases)
   func shrinking(asker: Asker) throws {
-    let requests = Requests()
+    let requests = Log<Range<Int>>()
     let region = try region(asker, pages: 200, requests)
     touch(region, 0..<15)
     touch(region, [100, 50, 150])
@@ -78,7 +64,7 @@ struct WideningTests {
 
   @Test("Readers in several places each have a stream of their own", arguments: Asker.allCases)
   func interleaved(asker: Asker) throws {
-    let requests = Requests()
+    let requests = Log<Range<Int>>()
     let region = try region(asker, pages: 120, requests)
     for page in 0..<30 { touch(region, [page, 40 + page, 80 + page]) }
     #expect(requests.all.count { $0.count == 8 } >= 6)
@@ -86,7 +72,7 @@ struct WideningTests {
 
   @Test("A unit is the least and the step", arguments: Asker.allCases)
   func units(asker: Asker) throws {
-    let requests = Requests()
+    let requests = Log<Range<Int>>()
     let region = try region(asker, pages: 40, largest: 12, unit: 4, requests)
     touch(region, 0..<40)
     #expect(requests.all == [0..<4, 4..<12, 12..<20, 20..<28, 28..<36, 36..<40])
@@ -94,17 +80,17 @@ struct WideningTests {
 
   @Test("What the program knows about its accesses counts more", arguments: Asker.allCases)
   func advice(asker: Asker) throws {
-    let random = Requests()
+    let random = Log<Range<Int>>()
     touch(try region(asker, pages: 20, advice: .random, random), 0..<20)
     #expect(random.all == (0..<20).map { $0..<($0 + 1) })
-    let sequential = Requests()
+    let sequential = Log<Range<Int>>()
     touch(try region(asker, pages: 20, advice: .sequential, sequential), 0..<20)
     #expect(sequential.all == [0..<8, 8..<16, 16..<20])
   }
 
   @Test("Pages that are there keep their bytes, and end the growth", arguments: Asker.allCases)
   func present(asker: Asker) throws {
-    let requests = Requests()
+    let requests = Log<Range<Int>>()
     let region = try region(asker, pages: 200, requests)
     for page in [9, 11, 13] {
       #expect(write(7, to: region.address + UInt(page * pageBytes)) == .byte(7))
@@ -122,7 +108,7 @@ struct WideningTests {
 
   @Test("A bad page ahead fails nobody but those who touch it", arguments: Asker.allCases)
   func badPageAhead(asker: Asker) throws {
-    let requests = Requests()
+    let requests = Log<Range<Int>>()
     let region = try region(asker, pages: 40, requests) { $0 == 12 }
     touch(region, 0..<12)
     #expect(region.failures.isEmpty)

@@ -14,30 +14,7 @@ struct BenchTests {
     "pagesPerSecond", "ratioToKernel", "ratioToSigsegv",
   ]
 
-  private struct Outcome {
-    var code: Int32
-    var output: String
-    var errors: String
-  }
-
-  private func bench(_ arguments: String...) throws -> Outcome {
-    let process = Process()
-    process.executableURL = CommandTests.executable
-    process.arguments = ["bench"] + arguments
-    let output = Pipe()
-    let errors = Pipe()
-    process.standardOutput = output
-    process.standardError = errors
-    try process.run()
-    let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-    let errorText = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-    process.waitUntilExit()
-    return Outcome(code: process.terminationStatus, output: text, errors: errorText)
-  }
-
-  private func object(_ text: String) throws -> [String: Any] {
-    try #require(JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
-  }
+  private func bench(_ arguments: String...) throws -> ProcessOutcome { try DemoProcess.run(["bench"] + arguments) }
 
   /// Returns the names of all contenders that can run with the CPUs of this process.
   private func expectedNames(_ access: TouchAccess = .read) throws -> Set<String> {
@@ -53,7 +30,7 @@ struct BenchTests {
       "--pages", "100", "--rounds", "2", "--threads", "\(threads)", "--order", order, "--access", access, "--json")
     #expect(outcome.code == 0)
     #expect(outcome.errors == "", "no progress bar in a pipe")
-    let report = try object(outcome.output)
+    let report = try outcome.object()
     #expect(Set(report.keys) == ["machine", "pages", "rounds", "contenders", "leftOut", "warnings"])
     let machine = try #require(report["machine"] as? [String: Any])
     for key in ["processor", "kernel", "cpus", "allowedCPUs", "pageSize"] { #expect(machine[key] != nil) }
@@ -123,7 +100,7 @@ struct BenchTests {
     defer { try? CPUs.run(on: all) }
     let outcome = try bench("--pages", "64", "--rounds", "1", "--json")
     #expect(outcome.code == 0)
-    let report = try object(outcome.output)
+    let report = try outcome.object()
     let leftOut = try #require(report["leftOut"] as? [[String: String]])
     #expect(
       Set(leftOut.compactMap { $0["name"] }) == ["c-spin-1p", "event-loop-spinning-1p", "event-loop-spinning-wide"])
@@ -136,7 +113,7 @@ struct BenchTests {
   func growing(order: TouchOrder) throws {
     let outcome = try bench("--pages", "2048", "--rounds", "1", "--order", order.rawValue, "--json")
     #expect(outcome.code == 0, "\(outcome.errors)")
-    let contenders = try #require(object(outcome.output)["contenders"] as? [[String: Any]])
+    let contenders = try #require(outcome.object()["contenders"] as? [[String: Any]])
     var growing: Set<String> = []
     for contender in contenders {
       let name = try #require(contender["name"] as? String)
@@ -195,16 +172,9 @@ struct BenchTests {
       ["--order", "up"], ["--access", "execute"], ["extra"],
     ])
   func wrongUsage(arguments: [String]) throws {
-    let process = Process()
-    process.executableURL = CommandTests.executable
-    process.arguments = ["bench"] + arguments
-    let errors = Pipe()
-    process.standardError = errors
-    try process.run()
-    let text = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-    process.waitUntilExit()
-    #expect(process.terminationStatus == 2)
-    #expect(text.contains("Usage:"))
+    let outcome = try DemoProcess.run(["bench"] + arguments)
+    #expect(outcome.code == 2)
+    #expect(outcome.errors.contains("Usage:"))
   }
 
   @Test("More pages than memory holds, and a file that cannot be written, are one line and 1")
@@ -227,12 +197,12 @@ struct BenchTests {
     let result = await #expect(
       processExitsWith: .success, observing: [\.standardOutputContent, \.standardErrorContent]
     ) {
-      let descriptor = CommandTests.openExecutable()
+      let descriptor = DemoProcess.openExecutable()
       #expect(cts_hide_userfaultfd(EPERM) == 0)
-      CommandTests.become(descriptor, "bench", "--pages=64")
+      DemoProcess.become(descriptor, "bench", "--pages=64")
     }
-    let output = String(decoding: result?.standardOutputContent ?? [], as: UTF8.self)
-    let errors = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    let output = result.output
+    let errors = result.errors
     #expect(output.contains("\nsigsegv-1p "))
     #expect(output.contains("auto     took sigsegv: it needs no userfaultfd, and none can be had"))
     #expect(!errors.contains("FaultRuntime:"), "said once for a run, not for each contender")

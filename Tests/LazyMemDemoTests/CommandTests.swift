@@ -6,73 +6,6 @@ import Testing
 /// Tests the command as a user runs it: a process, its output, its exit code.
 @Suite("lazy-mem-demo", .timeLimit(.minutes(6)))
 struct CommandTests {
-  struct Outcome {
-    var code: Int32
-    var output: String
-    var errors: String
-  }
-
-  /// The executable that was built beside the tests.
-  static let executable = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
-    .deletingLastPathComponent().appendingPathComponent("lazy-mem-demo")
-
-  static func openExecutable() -> CInt { unsafe open(executable.path, O_RDONLY | O_CLOEXEC) }
-
-  /// Executes the command in this process, a child of the tests.
-  static func become(_ descriptor: CInt, _ first: String, _ second: String) {
-    unsafe cts_execute(descriptor, first, second)
-  }
-
-  private func run(_ arguments: String...) throws -> Outcome {
-    try run(arguments)
-  }
-
-  private func run(_ arguments: [String], whileRunning: (Process) throws -> Void = { _ in }) throws -> Outcome {
-    try Self.run(arguments, whileRunning: whileRunning)
-  }
-
-  static func run(_ arguments: [String], whileRunning: (Process) throws -> Void = { _ in }) throws -> Outcome {
-    let process = Process()
-    process.executableURL = executable
-    process.arguments = arguments
-    let output = Pipe()
-    let errors = Pipe()
-    process.standardOutput = output
-    process.standardError = errors
-    try process.run()
-    try whileRunning(process)
-    let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-    let errorText = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-    process.waitUntilExit()
-    let died = process.terminationReason == .uncaughtSignal
-    return Outcome(code: died ? -process.terminationStatus : process.terminationStatus, output: text, errors: errorText)
-  }
-
-  private func bytes(_ count: Int) -> [UInt8] {
-    var state: UInt64 = 88_172_645_463_325_252
-    return (0..<count).map { _ in
-      state ^= state << 13
-      state ^= state >> 7
-      state ^= state << 17
-      return UInt8(truncatingIfNeeded: state)
-    }
-  }
-
-  /// Returns the sum that the system's own tool computes.
-  private func sha256sum(_ path: String) throws -> String { try Self.sha256sum(path) }
-
-  static func sha256sum(_ path: String) throws -> String {
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-    process.arguments = ["sha256sum", path]
-    let output = Pipe()
-    process.standardOutput = output
-    try process.run()
-    let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-    process.waitUntilExit()
-    return String(text.prefix(64))
-  }
-
   private func oneLine(_ text: String) -> Bool {
     text.hasSuffix("\n") && text.dropLast().allSatisfy { $0 != "\n" }
   }
@@ -81,13 +14,12 @@ struct CommandTests {
     "The sum is that of the file, in each order, with several threads",
     arguments: ["sequential", "random"], [1, 4])
   func sum(order: String, threads: Int) throws {
-    let file = try TemporaryFile(bytes: bytes(300_001))
-    let outcome = try run(
+    let file = try TemporaryFile(bytes: arbitraryBytes(300_001))
+    let outcome = try DemoProcess.run(
       "map", file.path, "--order", order, "--threads", "\(threads)", "--delivery", "event-loop", "--json")
     #expect(outcome.code == 0)
     #expect(outcome.errors == "")
-    let report = try #require(
-      JSONSerialization.jsonObject(with: Data(outcome.output.utf8)) as? [String: Any])
+    let report = try outcome.object()
     #expect(
       Set(report.keys) == [
         "sha256", "bytes", "pages", "faults", "batches", "largestBatch", "bytesFilled", "wallSeconds",
@@ -117,17 +49,17 @@ struct CommandTests {
 
   @Test("Without arguments it maps its own executable, and prints for people")
   func withoutArguments() throws {
-    let outcome = try run()
+    let outcome = try DemoProcess.run()
     #expect(outcome.code == 0)
     #expect(outcome.errors == "", "no progress bar in a pipe")
-    #expect(outcome.output.contains("sha256      \(try sha256sum(Self.executable.path))"))
+    #expect(outcome.output.contains("sha256      \(try sha256sum(DemoProcess.executable.path))"))
     #expect(outcome.output.contains("delivery    sigbus"))
   }
 
   @Test(
     "Wrong usage is 2", arguments: [["--order", "sideways"], ["map", "--threads", "0"], ["--unknown"], ["a", "b"]])
   func wrongUsage(arguments: [String]) throws {
-    let outcome = try run(arguments)
+    let outcome = try DemoProcess.run(arguments)
     #expect(outcome.code == 2)
     #expect(outcome.output == "")
     #expect(outcome.errors.contains("Usage:"))
@@ -137,7 +69,7 @@ struct CommandTests {
   func largerThanMemory() throws {
     let file = try TemporaryFile()
     #expect(unsafe truncate(file.path, 8 << 40) == 0)
-    let outcome = try run(file.path)
+    let outcome = try DemoProcess.run(file.path)
     #expect(outcome.code == 1)
     #expect(outcome.output == "")
     #expect(outcome.errors.contains("bytes of memory are available"))
@@ -146,40 +78,28 @@ struct CommandTests {
 
   @Test("Output that cannot be written is an error")
   func fullOutput() throws {
-    let file = try TemporaryFile(bytes: bytes(10))
-    let process = Process()
-    process.executableURL = Self.executable
-    process.arguments = [file.path]
-    process.standardOutput = FileHandle(forWritingAtPath: "/dev/full")
-    let errors = Pipe()
-    process.standardError = errors
-    try process.run()
-    let text = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-    process.waitUntilExit()
-    #expect(process.terminationStatus == 1)
-    #expect(text == "lazy-mem-demo: cannot write to standard output\n")
+    let file = try TemporaryFile(bytes: arbitraryBytes(10))
+    let full = try #require(FileHandle(forWritingAtPath: "/dev/full"))
+    let outcome = try DemoProcess.run([file.path], output: full)
+    #expect(outcome.code == 1)
+    #expect(outcome.errors == "lazy-mem-demo: cannot write to standard output\n")
   }
 
   @Test("On a terminal there is a progress bar, and it is gone at the end")
   func progressBar() throws {
-    let file = try TemporaryFile(bytes: bytes(200_000))
+    let file = try TemporaryFile(bytes: arbitraryBytes(200_000))
     var side: CInt = -1
     let terminal = unsafe cts_open_terminal(&side)
     try #require(terminal >= 0)
-    let process = Process()
-    process.executableURL = Self.executable
-    process.arguments = [file.path, "--json"]
-    process.standardOutput = Pipe()
-    process.standardError = FileHandle(fileDescriptor: side, closeOnDealloc: false)
-    try process.run()
-    process.waitUntilExit()
+    let outcome = try DemoProcess.run(
+      [file.path, "--json"], errors: FileHandle(fileDescriptor: side, closeOnDealloc: false))
     // The output waits in the terminal, and no process writes any more.
     var text = [UInt8](repeating: 0, count: 16384)
     let count = unsafe Foundation.read(terminal, &text, text.count)
     close(side)
     close(terminal)
     let shown = String(decoding: text.prefix(max(0, count)), as: UTF8.self)
-    #expect(process.terminationStatus == 0)
+    #expect(outcome.code == 0)
     #expect(shown.contains("\rtouching ["))
     #expect(shown.contains("\rhashing [##############################] 100 %"))
     #expect(shown.hasSuffix("\r\u{1b}[K"))
@@ -187,7 +107,7 @@ struct CommandTests {
 
   @Test("Help is no error")
   func help() throws {
-    let outcome = try run("--help")
+    let outcome = try DemoProcess.run("--help")
     #expect(outcome.code == 0)
     #expect(outcome.output.contains("Exit codes:"))
   }
@@ -199,7 +119,7 @@ struct CommandTests {
       ("/no/such/file", "cannot open /no/such/file (ENOENT"), ("/tmp", "/tmp is not a regular file (EISDIR"),
       ("/dev/null", "/dev/null is not a regular file"), (empty.path, "is empty"),
     ] {
-      let outcome = try run(path)
+      let outcome = try DemoProcess.run(path)
       #expect(outcome.code == 1)
       #expect(outcome.output == "")
       #expect(outcome.errors.hasPrefix("lazy-mem-demo: "))
@@ -216,11 +136,11 @@ struct CommandTests {
     // up its rights.
     let result = await #expect(processExitsWith: .exitCode(1), observing: [\.standardErrorContent]) {
       [path = file.path as String] in
-      let descriptor = CommandTests.openExecutable()
+      let descriptor = DemoProcess.openExecutable()
       #expect(cts_become_nobody() == 0)
-      CommandTests.become(descriptor, "map", path)
+      DemoProcess.become(descriptor, "map", path)
     }
-    let errors = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    let errors = result.errors
     #expect(errors.contains("cannot open \(file.path) (EACCES"))
   }
 
@@ -229,9 +149,9 @@ struct CommandTests {
     let file = try TemporaryFile()
     // The file is large and sparse, so there is time to truncate it, and creating it writes nothing.
     #expect(unsafe truncate(file.path, 4 << 30) == 0)
-    let outcome = try run(["map", file.path, "--order", "random"]) { process in
+    let outcome = try DemoProcess.run(["map", file.path, "--order", "random"]) { process in
       // When the handler thread runs, the program has read the length of the file.
-      eventually { runtimeThreads(of: "\(process.processIdentifier)").contains { $0.hasPrefix("fault-handler") } }
+      eventually { !runtimeThreads(named: "fault-handler", of: "\(process.processIdentifier)").isEmpty }
       #expect(unsafe truncate(file.path, 0) == 0)
     }
     #expect(outcome.code == 1)
@@ -242,16 +162,16 @@ struct CommandTests {
 
   @Test("On a host without any userfaultfd the sum is right all the same, with one line that says why it is slow")
   func withoutUserfaultfd() async throws {
-    let file = try TemporaryFile(bytes: bytes(700_001))
+    let file = try TemporaryFile(bytes: arbitraryBytes(700_001))
     let result = await #expect(
       processExitsWith: .success, observing: [\.standardOutputContent, \.standardErrorContent]
     ) { [path = file.path as String] in
-      let descriptor = CommandTests.openExecutable()
+      let descriptor = DemoProcess.openExecutable()
       #expect(cts_hide_userfaultfd(EPERM) == 0)
-      CommandTests.become(descriptor, "map", path)
+      DemoProcess.become(descriptor, "map", path)
     }
-    let output = String(decoding: result?.standardOutputContent ?? [], as: UTF8.self)
-    let errors = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    let output = result.output
+    let errors = result.errors
     #expect(output.contains("sha256      \(try sha256sum(file.path))"))
     #expect(output.contains("delivery    sigsegv"))
     #expect(output.contains("descriptor  none"))
@@ -261,8 +181,8 @@ struct CommandTests {
 
   @Test("The delivery that needs no userfaultfd can be asked for", arguments: ["sequential", "random"])
   func protection(order: String) throws {
-    let file = try TemporaryFile(bytes: bytes(300_001))
-    let outcome = try run(["map", file.path, "--delivery", "sigsegv", "--order", order, "--threads", "4"])
+    let file = try TemporaryFile(bytes: arbitraryBytes(300_001))
+    let outcome = try DemoProcess.run(["map", file.path, "--delivery", "sigsegv", "--order", order, "--threads", "4"])
     #expect(outcome.code == 0)
     #expect(outcome.errors == "")
     #expect(outcome.output.contains("sha256      \(try sha256sum(file.path))"))
@@ -274,9 +194,9 @@ struct CommandTests {
     let result = await #expect(processExitsWith: .exitCode(3), observing: [\.standardErrorContent]) {
       [number = number as Int32] in
       #expect(cts_deny_userfaultfd(number) == 0)
-      CommandTests.become(CommandTests.openExecutable(), "--descriptor", "user-mode-only")
+      DemoProcess.become(DemoProcess.openExecutable(), "--descriptor", "user-mode-only")
     }
-    let errors = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    let errors = result.errors
     #expect(errors.contains("lazy-mem-demo: this host does not allow userfaultfd"))
     #expect(errors.contains("a seccomp filter answers userfaultfd(2) with \(number == EPERM ? "EPERM" : "ENOSYS")"))
   }

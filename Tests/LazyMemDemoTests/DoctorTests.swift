@@ -43,7 +43,7 @@ struct DoctorTests {
     var descriptors: [Descriptor]
     var auto: Auto
 
-    init(_ outcome: CommandTests.Outcome) throws {
+    init(_ outcome: ProcessOutcome) throws {
       self = try JSONDecoder().decode(Report.self, from: Data(outcome.output.utf8))
     }
 
@@ -61,7 +61,7 @@ struct DoctorTests {
     init(_ rights: LoweredRights) {
       let isCalledRoot = rights.user != .nobody
       let ownsNode = [.root, .rootWithoutCapabilities].contains(rights.user)
-      let mayHoldUpKernel = rights.user == .root || Self.setting == "1"
+      let mayHoldUpKernel = rights.user == .root || TestSupport.Host.allowsFullToAll
       let lacking = mayHoldUpKernel ? [] : isCalledRoot ? ["capability", "sysctl"] : ["sysctl", "capability"]
       switch rights.filter {
       case .none: (full, userModeOnly) = (lacking, [])
@@ -80,34 +80,10 @@ struct DoctorTests {
     }
     var kernelModeDescriptor: String? { full.isEmpty ? "full" : device.isEmpty ? "device" : nil }
 
-    private static let setting =
-      (try? String(contentsOfFile: "/proc/sys/vm/unprivileged_userfaultfd", encoding: .utf8))?.prefix(1) ?? "0"
     private static let deviceIsForEverybody: Bool = {
       var node = stat()
       return unsafe stat("/dev/userfaultfd", &node) == 0 && node.st_mode & 0o006 == 0o006
     }()
-  }
-
-  /// A file that every user may read, and its sum.
-  final class Sample: Sendable {
-    let path: String
-    let sum: String
-
-    init() throws {
-      let url = FileManager.default.temporaryDirectory.appendingPathComponent("lazy-mem-demo-\(UUID().uuidString)")
-      path = url.path
-      var state: UInt64 = 0x9e37_79b9_7f4a_7c15
-      try Data(
-        (0..<70_001).map { _ in
-          state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-          return UInt8(truncatingIfNeeded: state >> 56)
-        }
-      ).write(to: url)
-      try #require(unsafe chmod(path, 0o644) == 0)
-      sum = try CommandTests.sha256sum(path)
-    }
-
-    deinit { try? FileManager.default.removeItem(atPath: path) }
   }
 
   @Test(
@@ -199,7 +175,7 @@ struct DoctorTests {
 
   @Test("For people there is a line for each way, with what would open it")
   func text() throws {
-    let outcome = try CommandTests.run(["doctor"])
+    let outcome = try DemoProcess.run("doctor")
     #expect(outcome.errors == "")
     #expect(outcome.code == 0)
     for name in ["kernel", "full", "device", "user-mode-only", "device-user-mode-only", "user code", "system calls"] {
@@ -226,8 +202,8 @@ struct DoctorTests {
 
   @Test("Every object has all its keys, with null for what is not known")
   func keys() throws {
-    let outcome = try CommandTests.run(["doctor", "--json"])
-    let report = try #require(JSONSerialization.jsonObject(with: Data(outcome.output.utf8)) as? [String: Any])
+    let outcome = try DemoProcess.run("doctor", "--json")
+    let report = try outcome.object()
     #expect(
       Set(report.keys) == [
         "auto", "descriptors", "features", "isContainer", "isVirtualMachine", "kernel", "limits", "process", "warnings",

@@ -76,18 +76,18 @@ struct LoweredRights: Sendable, CustomTestStringConvertible {
     return launch
   }
 
-  func run(_ arguments: String...) async throws -> CommandTests.Outcome { try await Self.run(launch, arguments) }
+  func run(_ arguments: String...) async throws -> ProcessOutcome { try await Self.run(launch, arguments) }
 
   /// Runs the command and waits for its end on a thread of its own. There are so many cases that otherwise other
   /// tests would wait for a thread of the pool beyond their time limits.
-  static func run(_ launch: cts_launch, _ arguments: [String]) async throws -> CommandTests.Outcome {
+  static func run(_ launch: cts_launch, _ arguments: [String]) async throws -> ProcessOutcome {
     try await withCheckedThrowingContinuation { continuation in
       Thread.detachNewThread { continuation.resume(with: Result { try runAndWait(launch, arguments) }) }
     }
   }
 
-  private static func runAndWait(_ launch: cts_launch, _ arguments: [String]) throws -> CommandTests.Outcome {
-    let program = CommandTests.openExecutable()
+  private static func runAndWait(_ launch: cts_launch, _ arguments: [String]) throws -> ProcessOutcome {
+    let program = DemoProcess.openExecutable()
     // The output goes to files, because a pipe that is not read yet would block a child with much output.
     let files = try (output: TemporaryFile(), errors: TemporaryFile())
     let output = unsafe open(files.output.path, O_WRONLY | O_CLOEXEC)
@@ -104,6 +104,6 @@ struct LoweredRights: Sendable, CustomTestStringConvertible {
         }
       }
     }
-    return CommandTests.Outcome(code: code, output: try files.output.text(), errors: try files.errors.text())
+    return ProcessOutcome(code: code, output: try files.output.text(), errors: try files.errors.text())
   }
 }

@@ -44,16 +44,16 @@ struct SeccompTests {
     try JSONDecoder().decode(JSONValue.self, from: Data(text.utf8))
   }
 
-  private func merge(_ base: String) throws -> CommandTests.Outcome {
+  private func merge(_ base: String) throws -> ProcessOutcome {
     let file = try TemporaryFile(base)
-    return try CommandTests.run(["seccomp-profile", "--base", file.path])
+    return try DemoProcess.run("seccomp-profile", "--base", file.path)
   }
 
   @Test(
     "The committed files are what the command makes", .enabled(if: isReadable, SkipReason.root),
     arguments: [("user-mode-only.json", []), ("rule.json", ["--rule"])])
   func committed(name: String, arguments: [String]) throws {
-    let outcome = try CommandTests.run(["seccomp-profile"] + arguments)
+    let outcome = try DemoProcess.run(["seccomp-profile"] + arguments)
     #expect(outcome.code == 0)
     #expect(outcome.output == (try Self.committed(name)))
   }
@@ -92,7 +92,7 @@ struct SeccompTests {
     var launch = try Self.filter(try Self.committed(name))
     launch.user = cts_user(user)
     launch.no_new_privileges = true
-    let sample = try DoctorTests.Sample()
+    let sample = try Sample()
     let work = try await LoweredRights.run(launch, ["map", sample.path, "--json"])
     #expect(work.code == 0)
     #expect(work.output.contains("\"sha256\" : \"\(sample.sum)\""))
@@ -164,6 +164,6 @@ struct SeccompTests {
     #expect(outcome.output == "")
     #expect(outcome.errors.contains(reason))
     #expect(
-      try CommandTests.run(["seccomp-profile", "--base", "/no/such/file"]).errors.contains("cannot read /no/such/file"))
+      try DemoProcess.run("seccomp-profile", "--base", "/no/such/file").errors.contains("cannot read /no/such/file"))
   }
 }

@@ -7,42 +7,14 @@ import Testing
 /// Tests `lazy-mem-demo stress` as a process, with short runs and with runs that have a planted defect.
 @Suite("lazy-mem-demo stress", .timeLimit(.minutes(6)))
 struct StressTests {
-  private struct Outcome {
-    var code: Int32
-    var output: Data
-    var errors: String
-
-    func report() throws -> [String: Any] {
-      try #require(JSONSerialization.jsonObject(with: output) as? [String: Any])
-    }
-  }
-
-  private func stress(_ arguments: String...) throws -> Outcome {
-    let process = Process()
-    process.executableURL = CommandTests.executable
-    process.arguments = ["stress"] + arguments
-    // The messages go to a file, because a pipe that is not read yet would block a run with much output.
-    let errors = FileManager.default.temporaryDirectory.appendingPathComponent("stress-\(UUID().uuidString)")
-    _ = FileManager.default.createFile(atPath: errors.path, contents: nil)
-    defer { try? FileManager.default.removeItem(at: errors) }
-    let output = Pipe()
-    process.standardOutput = output
-    process.standardError = try FileHandle(forWritingTo: errors)
-    try process.run()
-    let data = output.fileHandleForReading.readDataToEndOfFile()
-    process.waitUntilExit()
-    let died = process.terminationReason == .uncaughtSignal
-    return Outcome(
-      code: died ? -process.terminationStatus : process.terminationStatus, output: data,
-      errors: try String(contentsOf: errors, encoding: .utf8))
-  }
+  private func stress(_ arguments: String...) throws -> ProcessOutcome { try DemoProcess.run(["stress"] + arguments) }
 
   @Test("Two seconds of everything at once, and no byte is wrong")
   func short() throws {
     let outcome = try stress("--seconds", "2", "--seed", "3", "--json")
     #expect(outcome.code == 0)
     #expect(outcome.errors == "seed 3\n")
-    let report = try outcome.report()
+    let report = try outcome.object()
     #expect(report["mismatches"] as? Int == 0)
     #expect(report["seed"] as? Int == 3)
     let operations = try #require(report["operations"] as? [String: Int])
@@ -63,7 +35,7 @@ struct StressTests {
     let counts = try ["4", "4", "5"].map { seed in
       let outcome = try stress("--operations", "150", "--threads", "3", "--seed", seed, "--json")
       #expect(outcome.code == 0)
-      return try #require(outcome.report()["operations"] as? [String: Int])
+      return try #require(outcome.object()["operations"] as? [String: Int])
     }
     #expect(counts[0].values.reduce(0, +) == 450)
     #expect(counts[0] == counts[1])
@@ -74,7 +46,7 @@ struct StressTests {
   func text() throws {
     let outcome = try stress("--operations", "20", "--threads", "2")
     #expect(outcome.code == 0)
-    let lines = String(decoding: outcome.output, as: UTF8.self).split(separator: "\n")
+    let lines = outcome.output.split(separator: "\n")
     #expect(lines.first?.hasPrefix("seed        ") == true)
     #expect(lines.last == "mismatches  0")
     #expect(outcome.errors == "")
@@ -87,10 +59,7 @@ struct StressTests {
       ["--operations", "0"], ["--patience", "-1"],
     ])
   func usage(arguments: [String]) throws {
-    let outcome =
-      arguments.count == 2
-      ? try stress(arguments[0], arguments[1])
-      : try stress(arguments[0], arguments[1], arguments[2], arguments[3])
+    let outcome = try DemoProcess.run(["stress"] + arguments)
     #expect(outcome.code == 2)
     #expect(outcome.errors.contains("Error"))
   }
@@ -102,7 +71,7 @@ struct StressTests {
       #expect(outcome.code == 1)
       #expect(outcome.errors.contains("mismatch: "))
       #expect(outcome.errors.contains("the byte at 0 is "))
-      #expect(try #require(try outcome.report()["mismatches"] as? Int) > 0)
+      #expect(try #require(try outcome.object()["mismatches"] as? Int) > 0)
     }
 
     @Test("A provider that never returns is a hang, and it is said who waits for what")

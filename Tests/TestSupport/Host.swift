@@ -9,6 +9,8 @@ package enum Host {
   package static let isSanitized = unsafe dlsym(nil, "__tsan_init") != nil || dlsym(nil, "__asan_init") != nil
   /// Whether this process may open the device.
   package static let device = unsafe access("/dev/userfaultfd", R_OK | W_OK) == 0
+  /// Whether a setting of the kernel allows every user a userfaultfd that serves system calls.
+  package static let allowsFullToAll = lines("/proc/sys/vm/unprivileged_userfaultfd").first == "1"
   /// The features that the kernel offers for a userfaultfd; empty if this process cannot have one.
   package static let features = HostReport().features.filter { $0.isAvailable == true }.reduce(
     into: UserfaultfdFeatures()
@@ -19,7 +21,7 @@ package enum Host {
   /// Returns whether the kernel's rules allow the descriptor. Does not ask the kernel for one.
   package static func shouldAllow(_ kind: DescriptorKind) -> Bool {
     switch kind {
-    case .full: hasPtraceCapability || lines("/proc/sys/vm/unprivileged_userfaultfd").first == "1"
+    case .full: hasPtraceCapability || allowsFullToAll
     case .device, .deviceUserModeOnly: device
     default: true
     }

@@ -37,8 +37,7 @@ package func directory(_ path: String) -> [String] {
   return names
 }
 
-/// Returns the names of the threads of a process that belong to a runtime.
-package func runtimeThreads(of process: String = "self") -> [String] {
-  let tasks = "/proc/\(process)/task"
-  return directory(tasks).flatMap { lines("\(tasks)/\($0)/comm") }.filter { $0.hasPrefix("fault-") }
+/// Returns the addresses at which the mappings of this process begin.
+package func mappingStarts() -> [UInt] {
+  lines("/proc/self/maps").compactMap { $0.split(separator: "-").first.flatMap { UInt($0, radix: 16) } }
 }

@@ -54,7 +54,7 @@ extension HostFacts {
     guard process.mayGainPtrace, process.noNewPrivileges != true else {
       return [
         HostRemedy(
-          action: "let whoever starts the program leave it the capability",
+          action: "start the program with the capability",
           command: "setpriv --inh-caps +sys_ptrace --ambient-caps +sys_ptrace \(program)", cost: .ptraceCost)
       ]
     }
@@ -69,7 +69,7 @@ extension HostFacts {
     return [
       HostRemedy(
         action: "let this user open the device", command: "setfacl -m u:\(user):rw \(Userfaultfd.devicePath)",
-        cost: "programs of this user may hold up the kernel in a fault; nobody else's may"),
+        cost: "programs of this user may hold up the kernel in a fault; those of other users may not"),
       HostRemedy(
         action: "let everybody open the device", command: "chmod 0666 \(Userfaultfd.devicePath)", cost: .everybodyCost),
     ]
@@ -103,7 +103,7 @@ extension HostRemedy {
   fileprivate static let containerDevice = HostRemedy(
     action: "give the container the device; no change of its seccomp profile is needed",
     command: "docker run --device \(Userfaultfd.devicePath) ...",
-    cost: "whoever may open it in the container may hold up the host's kernel in a fault")
+    cost: "a program that may open it in the container may hold up the host's kernel in a fault")
 
   fileprivate static let filterRule = HostRemedy(
     action: "allow the call in the seccomp profile, with UFFD_USER_MODE_ONLY and nothing else",
