@@ -416,6 +416,76 @@ struct RegionTableTests {
     #expect(removed == nil)
   }
 
+  /// A member of a table that is nothing but its addresses.
+  private final class Place: TableMember {
+    let range: AddressRange
+    var group: ObjectIdentifier { ObjectIdentifier(self) }
+
+    init(_ addresses: Range<UInt>) {
+      range = AddressRange(start: addresses.lowerBound, byteCount: addresses.count)
+    }
+  }
+
+  @Test("The gap around a range goes from the region in front of it to the region behind it")
+  func gaps() {
+    let table = RegionTable<Place>()
+    func gap(_ start: UInt, _ byteCount: Int) -> Range<UInt>? {
+      table.gap(around: AddressRange(start: start, byteCount: byteCount)).map { $0.start..<$0.end }
+    }
+    #expect(gap(0x1000, 1)?.lowerBound == 0)
+    let places = [Place(0x3000..<0x4000), Place(0x1000..<0x2000), Place(0x4000..<0x5000)]
+    for place in places { table.insert(place) }
+    for (start, byteCount) in [(0x10, 0x10), (0, 0x1000), (0xfff, 1)] as [(UInt, Int)] {
+      #expect(gap(start, byteCount) == 0..<0x1000)
+    }
+    for (start, byteCount) in [(0x2000, 0x1000), (0x2000, 1), (0x2fff, 1)] as [(UInt, Int)] {
+      #expect(gap(start, byteCount) == 0x2000..<0x3000)
+    }
+    #expect(gap(0x5000, 1)?.lowerBound == 0x5000)
+    #expect((gap(0x5000, 1)?.upperBound ?? 0) > 1 << 60)
+    // A byte in common with a region is enough, at either end of the region and in its middle.
+    let touching: [(UInt, Int)] = [
+      (0xfff, 2), (0x1000, 1), (0x1800, 8), (0x1fff, 1), (0x1fff, 2), (0x2fff, 2), (0x4fff, 9), (0x800, 0x8000),
+    ]
+    for (start, byteCount) in touching {
+      #expect(gap(start, byteCount) == nil)
+      #expect(table.intersects(AddressRange(start: start, byteCount: byteCount)))
+    }
+    table.remove(places[0])
+    #expect(gap(0x2800, 1) == 0x2000..<0x4000)
+    #expect(table.next(after: 0) == 0x1000)
+    #expect(table.next(after: 0x1000) == 0x4000)
+    #expect(table.next(after: 0x3fff) == 0x4000)
+    #expect(table.next(after: 0x4000) == nil)
+  }
+
+  @Test("A region that a reader may still see is not given up before the reader has left")
+  func writerWaits() {
+    let table = RegionTable<Place>()
+    let isReading = Atomic<Bool>(false)
+    for _ in 0..<20 {
+      let place = Place(0x1000..<0x2000)
+      table.insert(place)
+      let generation = table.generation
+      let isInside = Gate()
+      let reader = TestThread {
+        unsafe table.reading { _ in
+          isReading.store(true, ordering: .sequentiallyConsistent)
+          isInside.open()
+          eventually { table.generation != generation }
+          // These yields give a writer that does not wait the time to show itself.
+          for _ in 0..<1000 { sched_yield() }
+          isReading.store(false, ordering: .sequentiallyConsistent)
+        }
+      }
+      isInside.wait()
+      table.remove(place)
+      let wasReading = isReading.load(ordering: .sequentiallyConsistent)
+      #expect(!wasReading)
+      #expect(reader.join())
+    }
+  }
+
   @Test("A child that was forked while others were reading can change the table")
   func forkedWhileRead() throws {
     let table = RegionTable<Region>()

@@ -1,3 +1,4 @@
+import TestSupport
 import Testing
 
 @testable import FaultRuntime
@@ -131,6 +132,60 @@ struct PageBufferTests {
       var page = PageBuffer(byteCount: 64)
       page.append(Miscounted(bytes: [1, 2, 3], count: 4))
     }
+  }
+
+  @Test("A slice that has one byte too many traps, before a byte of it is copied")
+  func longSlice() async {
+    let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+      let bytes = [UInt8](repeating: 1, count: 100)
+      var page = PageBuffer(byteCount: 64)
+      page.append([9, 8])
+      page.append(bytes[10..<73])
+    }
+    #expect(result.errors.contains("PageBuffer: more bytes appended than the request wants"))
+  }
+
+  @Test("A function that says it wrote more bytes than there is room for traps, and so does one with a negative number")
+  func wrongNumber() async {
+    let long = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+      var page = PageBuffer(byteCount: 64)
+      page.append([9, 8])
+      unsafe page.appendUnsafely { free in free.count + 1 }
+    }
+    #expect(long.errors.contains("PageBuffer: wrote 63 of 62 bytes"))
+    let negative = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+      var page = PageBuffer(byteCount: 64)
+      page.append([9, 8])
+      unsafe page.appendUnsafely { _ in -1 }
+    }
+    #expect(negative.errors.contains("PageBuffer: wrote -1 of 62 bytes"))
+  }
+
+  @Test("A function writes behind what is there")
+  func function() {
+    var page = PageBuffer(byteCount: 64)
+    page.append([9, 8])
+    unsafe page.appendUnsafely { free in
+      unsafe free[0] = 7
+      unsafe free[1] = 6
+      return 2
+    }
+    #expect(contents(of: page) == [9, 8, 7, 6])
+    #expect(page.freeCapacity == 60)
+  }
+
+  @Test("A negative number of bytes traps")
+  func negative() async {
+    let answer = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+      var page = PageBuffer(byteCount: 64)
+      try page.append(PageRequest(offset: 0, byteCount: -1), from: ZeroProvider())
+    }
+    #expect(answer.errors.contains("PageBuffer: more bytes appended than the request wants"))
+    let repeated = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+      var page = PageBuffer(byteCount: 64)
+      page.append(repeating: 1, count: -1)
+    }
+    #expect(repeated.errors.contains("PageBuffer: more bytes appended than the request wants"))
   }
 
   @Test("Nothing fits into a full buffer, and nothing is not too much")

@@ -86,6 +86,38 @@ struct PoolTests {
     #expect(slow.requests.count == 3)
   }
 
+  @Test("Prefetches of several regions together leave a thread to faults")
+  func prefetchesLeaveThread() throws {
+    let runtime = try runtime(threads: 3)
+    let slow = Slow()
+    let regions = try (0..<3).map { _ in try runtime.map(slow.provider(), byteCount: pageBytes) }
+    let prefetchers = regions.map { region in TestThread { #expect(throws: Never.self) { try region.populate() } } }
+    let pool = try #require(regions[0].eventLoop).pool
+    #expect(eventually { slow.requests.count == 2 && pool.queuedPrefetches == 1 })
+    let other = try runtime.map(patternProvider(seed: 2, mayBlock: true), byteCount: 8 * pageBytes)
+    #expect(mismatches(in: other, seed: 2) == [])
+    #expect(slow.requests.count == 2)
+    slow.gate.open()
+    for thread in prefetchers { #expect(thread.join()) }
+    #expect(slow.requests.count == 3)
+  }
+
+  @Test("A pool that has stopped takes no more demand, so that it does not keep the region")
+  func demandAfterStop() throws {
+    let pool = ProviderPool(threadLimit: 1, ownThreads: OwnThreads())
+    let server = try SigsegvServer(
+      configuration: FaultRuntimeConfiguration(delivery: .sigsegv), pageSize: .ofHost(), pool: pool,
+      notices: Notices(hook: nil))
+    pool.stop(nanoseconds: 0)
+    weak var kept: Region?
+    do {
+      let region = try Region(testing: ZeroProvider(), byteCount: pageBytes)
+      kept = region
+      pool.submit(.demand(PoolRequest(), region, server))
+    }
+    #expect(kept == nil)
+  }
+
   @Test("However many threads wait for a page, it is asked for once")
   func onceForAll() throws {
     let runtime = try runtime()

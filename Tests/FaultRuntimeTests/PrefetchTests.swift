@@ -126,6 +126,45 @@ struct PrefetchTests {
     #expect(mismatches(in: region) == [6 * pageBytes])
   }
 
+  @Test("Pages that are there are not asked for again, also between pages that are missing", arguments: all)
+  func aroundPresent(delivery: Delivery) throws {
+    let runtime = try runtime(delivery)
+    let requests = Requests()
+    let region = try runtime.map(
+      ClosureProvider(
+        requestSize: RequestSize(preferred: 1, largest: 16 * pageBytes), permissions: .inSignalHandler
+      ) { request, page in
+        requests.add(request)
+        page.append(expectedBytes(request.range))
+        return .filled
+      }, byteCount: 20 * pageBytes, options: RegionOptions(advice: .random))
+    for page in [3, 9, 10] { #expect(region.access(page * pageBytes) == .byte(expectedByte(page * pageBytes))) }
+    #expect(requests.all.count == 3)
+    try region.populate()
+    let pages = requests.all.dropFirst(3).map { ($0.offset / pageBytes)..<($0.range.upperBound / pageBytes) }
+    #expect(pages == [0..<3, 4..<9, 11..<20])
+    #expect(mismatches(in: region) == [])
+  }
+
+  @Test("A step goes no further than to the next huge page that can be moved", arguments: [true, false])
+  func boundaries(isWritable: Bool) throws {
+    let huge = Int(cuffd_huge_page_size())
+    guard huge > 0, Host.features.contains(.move) else { return }
+    let region = try Region(
+      testing: ZeroProvider(), byteCount: 4 * huge - pageBytes,
+      options: RegionOptions(access: isWritable ? .readWrite : .readOnly))
+    let filler = BulkFiller(pageSize: .ofHost(), resolveTimeout: 0)
+    // Where no huge page follows, the step is limited by what one look at the pages shows.
+    let look = max(512 * pageBytes, huge)
+    let offsets = stride(from: 0, to: region.range.byteCount, by: huge / 4).flatMap { [$0, $0 + pageBytes] }
+    for offset in offsets where offset < region.range.byteCount {
+      let address = region.address(of: offset)
+      let next = offset + huge - Int(address % UInt(huge))
+      let isWhole = next + huge <= region.byteCount
+      #expect(filler.boundary(in: region, after: offset) == (isWritable && isWhole ? next : offset + look))
+    }
+  }
+
   @Test("Ranges that are not within the region, and regions that are closed", arguments: all)
   func badInput(delivery: Delivery) throws {
     let runtime = try runtime(delivery)

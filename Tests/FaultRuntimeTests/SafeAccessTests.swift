@@ -183,6 +183,21 @@ struct SafeAccessTests {
     }
   }
 
+  @Test("A value of which one byte is not within the region is not stored, and the message says so")
+  func storedOutside() async {
+    let behind = await #expect(processExitsWith: .exitCode(42), observing: [\.standardErrorContent]) {
+      let region = try Self.regionOfTrap()
+      region.store(UInt16(1), toByteOffset: region.byteCount - 1)
+    }
+    let before = await #expect(processExitsWith: .exitCode(42), observing: [\.standardErrorContent]) {
+      let region = try Self.regionOfTrap()
+      region.store(UInt8(1), toByteOffset: -1)
+    }
+    for result in [behind, before] {
+      #expect(result.errors.contains("LazyRegion: a value that is not within the region"))
+    }
+  }
+
   @Test("Writing to a read-only region traps, and so does any use after closing")
   func forbidden() async {
     await #expect(processExitsWith: .exitCode(42)) {

@@ -103,6 +103,62 @@ struct SigsegvHelperTests {
     #expect(inside.load(ordering: .relaxed) == 2)
   }
 
+  @Test("The thread that asks for one page at a time is there beside those of the configuration")
+  func threadsBesideSerial() throws {
+    let runtime = try runtime(providerThreads: 2)
+    let serial = try runtime.map(patternProvider(), byteCount: pageBytes)
+    #expect(serial.access(0) == .byte(expectedByte(0)))
+    let inside = Atomic<Int>(0)
+    let together = Atomic<Int>(0)
+    // One region alone gets one thread at most, so these are two.
+    let regions = try (0..<2).map { _ in
+      try runtime.map(
+        ClosureProvider(requestSize: .singlePage) { request, page in
+          inside.wrappingAdd(1, ordering: .relaxed)
+          // Neither thread continues before the other one has arrived.
+          if eventually({ inside.load(ordering: .relaxed) == 2 }) { together.wrappingAdd(1, ordering: .relaxed) }
+          page.append(expectedBytes(request.range))
+          return .filled
+        }, byteCount: pageBytes)
+    }
+    let threads = regions.map { region in TestThread { #expect(region.access(0).isByte) } }
+    for thread in threads { thread.join() }
+    let count = together.load(ordering: .relaxed)
+    #expect(count == 2)
+  }
+
+  @Test("A prefetch on the thread that asks for one page at a time takes no thread away from other prefetches")
+  func prefetchBesideSerial() throws {
+    let pool = ProviderPool(threadLimit: 2, ownThreads: OwnThreads())
+    let server = try SigsegvServer(
+      configuration: FaultRuntimeConfiguration(delivery: .sigsegv), pageSize: .ofHost(), pool: pool,
+      notices: Notices(hook: nil))
+    try pool.prepare(serially: true)
+    defer { pool.stop(nanoseconds: 5_000_000_000) }
+    let gate = Gate()
+    let (first, second) = (Requests(), Requests())
+    let serial = try Region(
+      testing: ClosureProvider(permissions: []) { request, _ in
+        first.add(request)
+        gate.wait()
+        return .zero
+      }, byteCount: pageBytes)
+    let other = try Region(
+      testing: ClosureProvider { request, _ in
+        second.add(request)
+        return .zero
+      }, byteCount: pageBytes)
+    try #require(server.asksSerially(serial) && !server.asksSerially(other))
+    // The memory of these regions is not registered, so the prefetches end with an error. They ask before that.
+    let jobs = [serial, other].map { PoolPrefetch($0, 0..<pageBytes) }
+    pool.submit(.prefetch(jobs[0], server))
+    #expect(eventually { first.all.count == 1 })
+    pool.submit(.prefetch(jobs[1], server))
+    #expect(eventually { second.all.count == 1 })
+    gate.open()
+    for job in jobs { #expect(job.done.wait(nanoseconds: 30_000_000_000)) }
+  }
+
   @Test("An error fails the page, its message is kept, and a retry cures it", arguments: [false, true])
   func failure(mayBlock: Bool) throws {
     let isMended = Atomic<Bool>(false)

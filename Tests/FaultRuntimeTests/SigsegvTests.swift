@@ -154,6 +154,49 @@ struct SigsegvTests {
     #expect(region.access(pageBytes) == .byte(expectedByte(pageBytes)))
   }
 
+  @Test("A forked child asks no provider for the memory that it does not have", arguments: [0, 1])
+  func forkedUnasked(page: Int) throws {
+    let parent = getpid()
+    let region = try runtime().map(
+      ClosureProvider(requestSize: .singlePage, permissions: .inSignalHandler) { request, page in
+        if getpid() != parent { _exit(101) }
+        page.append(expectedBytes(request.range))
+        return .filled
+      }, byteCount: 2 * pageBytes)
+    #expect(region.access(0) == .byte(expectedByte(0)))
+    // The child keeps the signal handlers, so that the fault comes to the runtime there.
+    let result = unsafe cts_forked(
+      { address in
+        alarm(20)
+        return read(UInt(bitPattern: address)) == .signal(SIGSEGV) ? 42 : 43
+      }, UnsafeMutableRawPointer(bitPattern: region.address + UInt(page * pageBytes))!)
+    #expect(result == 42)
+  }
+
+  @Test("A fault that comes after the access was taken away for good is not served, known or not")
+  func revoked() throws {
+    let requests = Requests()
+    let region = try runtime().map(
+      ClosureProvider(requestSize: .singlePage, permissions: .inSignalHandler) { request, page in
+        requests.add(request)
+        page.append(expectedBytes(request.range))
+        return .filled
+      }, byteCount: 2 * pageBytes)
+    #expect(region.access(0) == .byte(expectedByte(0)))
+    // Closing goes on by taking the region out of the table. A fault can come before that.
+    #expect(region.core.memory.revokeAccess())
+    let server = try #require(region.server as? SigsegvServer)
+    for page in 0..<2 {
+      let fault = PendingFault(page: region.address + UInt(page * pageBytes), isWrite: false)
+      guard case .somebodyElses = server.judge(fault, of: region.core) else {
+        Issue.record("page \(page) is served")
+        continue
+      }
+      #expect(region.access(page * pageBytes) == .signal(SIGSEGV))
+    }
+    #expect(requests.all.count == 1)
+  }
+
   #if DEBUG
     @Test("A page that can be used is known to be there, also while whoever opens it has not said so yet")
     func opening() throws {
