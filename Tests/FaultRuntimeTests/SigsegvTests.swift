@@ -348,7 +348,7 @@ struct SigsegvTests {
   }
 
   @Test(
-    "Where other code has used up the mappings, the first page of a region is served, and one among pages that cannot be had",
+    "Where other code has used up the mappings, a region's first page is served, and one among pages that fail",
     .enabled(if: !Host.isSanitized, SkipReason.sanitizer))
   func reserve() async {
     await #expect(processExitsWith: .success) {

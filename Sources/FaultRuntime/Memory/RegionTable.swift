@@ -29,8 +29,8 @@ final class RegionTable<Member: TableMember>: AddressTable, @unchecked Sendable 
   /// Adds a region. Its range must not overlap another region: memory of one region is never mapped over memory of
   /// another. Takes a lock. O(regions).
   ///
-  /// - Parameter isForManyThreads: whether callers use ``enterHandle(containing:)`` for this region, which needs handles
-  ///   for that.
+  /// - Parameter isForManyThreads: whether callers use ``enterHandle(containing:)`` for this region, which needs
+  ///   handles for that.
   func insert(_ member: Member, isForManyThreads: Bool = false) {
     let handles = unsafe isForManyThreads ? Self.makeHandles(of: member) : nil
     // The closure is `Sendable`, and a pointer is not, so the closure captures the address as a number.
