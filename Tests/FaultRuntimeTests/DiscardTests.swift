@@ -1,4 +1,5 @@
 import CUFFD
+import Glibc
 import Synchronization
 import TestSupport
 import Testing
@@ -110,6 +111,50 @@ struct DiscardTests {
     #expect(runs(after: 0..<8) == 0)
     #expect(mismatches(in: region) == [])
     #expect(memory.runs.withLock { $0 } == 1)
+  }
+
+  @Test("Threads that touch pages while they are given back always see what the provider gives", arguments: deliveries)
+  func touchedMeanwhile(delivery: Delivery) throws {
+    let region = try region(delivery)
+    let address = region.address
+    let isDone = Atomic<Bool>(false)
+    let wrong = Atomic<Int>(0)
+    let readers = (0..<2).map { _ in
+      TestThread {
+        while !isDone.load(ordering: .relaxed) {
+          for offset in stride(from: 0, to: Self.pageCount * pageBytes, by: pageBytes)
+          where TestSupport.read(address + UInt(offset)) != .byte(expectedByte(offset)) {
+            wrong.wrappingAdd(1, ordering: .relaxed)
+          }
+        }
+      }
+    }
+    for first in 0..<500 {
+      let part = (first % 4)..<(first % 4 + 1 + first % 5)
+      #expect(region.core.memory.discard(pages(part, of: region)) == nil)
+    }
+    isDone.store(true, ordering: .relaxed)
+    for reader in readers { #expect(reader.join()) }
+    #expect(wrong.load(ordering: .relaxed) == 0)
+  }
+
+  @Test("A thread waits for the end where giving back the page that it touches takes long")
+  func touchedLong() throws {
+    let region = try region(.sigsegv)
+    let memory = try #require(region.twin)
+    let server = try #require(region.server as? SigsegvServer)
+    #expect(region.access(pageBytes) == .byte(expectedByte(pageBytes)))
+    let page = pages(1..<2, of: region)
+    let reader = memory.runs.withLock { _ in
+      #expect(cuffd_protect_none(UInt64(page.start), page.byteCount) == 0)
+      let reader = Later { TestSupport.read(page.start) }
+      #expect(eventually { server.statistics.pagesAlreadyPresent >= 998 })
+      for _ in 0..<1000 { sched_yield() }
+      memory.setState(1, TwinMemory.PageState.absent)
+      return reader
+    }
+    #expect(try reader.result() == .byte(expectedByte(pageBytes)))
+    #expect(askedPages == [1, 1])
   }
 
   @Test("Around a hole that the program has made, every page that is left is given back, and the error is reported")

@@ -345,18 +345,24 @@ struct OldKernelTests {
     .enabled(if: !Host.isSanitized, SkipReason.sanitizer), arguments: OldKernel.withoutPoison)
   func leftBehindToTheEnd(kernel: OldKernel) async {
     await #expect(processExitsWith: .success) { [kernel = kernel.rawValue as String] in
+      var addresses: [UInt] = []
       do {
         var configuration = OldKernel(rawValue: kernel)!.configuration(.eventLoop)
         configuration.handlerThreads = 1
         let runtime = try FaultRuntime(configuration)
         let regions = try (0..<3).map { _ in try runtime.map(patternProvider(), byteCount: pageBytes) }
           .sorted { $0.address < $1.address }
+        addresses = regions.map { $0.address }
         #expect(cts_use_up_mappings() > 0)
         regions[1].close()
         try #require(regions[1].core.isLeftBehind)
         #expect(AddressSpace.ofThisProcess.regions.count == 3)
       }
       #expect(AddressSpace.ofThisProcess.regions.count == 0)
+      for address in addresses {
+        var note: UInt8 = 0
+        #expect(unsafe KernelErrno(returned: cuffd_residency(UInt64(address), pageBytes, &note)) == .noMemory)
+      }
     }
   }
 

@@ -9,8 +9,6 @@ protocol RegionServer: FaultServer {
   /// The most that one fault may bring, in bytes.
   var widestFault: Int { get }
 
-  var statistics: FaultStatistics { get }
-
   /// Maps memory of the kind that this delivery serves.
   ///
   /// - Parameters:

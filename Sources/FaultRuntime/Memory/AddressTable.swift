@@ -78,11 +78,12 @@ class AddressTable: @unchecked Sendable {
   final func intersects(_ range: AddressRange, group: ObjectIdentifier) -> Bool {
     guard range.byteCount > 0 else { return false }
     return unsafe reading { snapshot in
-      guard var entry = unsafe snapshot.pointee.last(startingAtOrBefore: range.last) else { return false }
-      let first = unsafe snapshot.pointee.entries
-      while unsafe entry >= first, unsafe entry.pointee.range.end > range.start {
-        if unsafe entry.pointee.group == group { return true }
-        unsafe entry -= 1
+      guard let last = unsafe snapshot.pointee.last(startingAtOrBefore: range.last) else { return false }
+      let entries = unsafe snapshot.pointee.entries
+      var index = unsafe last - entries
+      while index >= 0, unsafe entries[index].range.end > range.start {
+        if unsafe entries[index].group == group { return true }
+        index -= 1
       }
       return false
     }

@@ -27,7 +27,10 @@ final class AnonymousMemory: RegionMemory {
   deinit {
     // In a forked child the memory is not mapped, and other code may use the addresses.
     guard cuffd_process_id() == ownerProcess else { return }
-    for part in remains { _ = cuffd_unmap(UInt64(part.start), part.byteCount) }
+    for part in remains where cuffd_unmap(UInt64(part.start), part.byteCount) < 0 && isLeftBehind {
+      // At the limit of mappings. Were the descriptor closed, the memory that is left would read as zeros.
+      _ = unsafe Unmanaged.passRetained(userfaultfd)
+    }
   }
 
   /// The parts that still belong to the memory. Only these may be touched: other code may use the rest of `range`.
@@ -50,7 +53,8 @@ final class AnonymousMemory: RegionMemory {
     unsafe KernelErrno(returned: cuffd_page_states(UInt64(range.start), range.byteCount, notes))
   }
 
-  /// The kernel reads neither missing nor poisoned pages on behalf of another process, even if that is this one.
+  /// The kernel does not read a poisoned page (`process_vm_readv(2)`). Where the descriptor serves system calls, it
+  /// asks for a missing one.
   func copyIfPresent(_ page: AddressRange, to destination: UnsafeMutableRawPointer) -> Bool {
     let source = unsafe UnsafeRawPointer(bitPattern: page.start)!
     return unsafe cuffd_try_copy(destination, source, page.byteCount) == 0
@@ -125,7 +129,12 @@ final class AnonymousMemory: RegionMemory {
   /// With `UFFD_FEATURE_EVENT_REMOVE` the call waits until the handler has read the event (`MADV_DONTNEED`), so no
   /// handler thread may make it.
   func discard(_ range: AddressRange) -> KernelErrno? {
-    KernelErrno(returned: cuffd_discard(UInt64(range.start), range.byteCount))
+    var failure: KernelErrno?
+    for part in remains {
+      guard let own = part.intersection(range) else { continue }
+      failure = KernelErrno(returned: cuffd_discard(UInt64(own.start), own.byteCount)) ?? failure
+    }
+    return failure
   }
 
   var isLeftBehind: Bool { leftBehind.load(ordering: .acquiring) }

@@ -8,7 +8,7 @@ struct TableSnapshot {
     let group: ObjectIdentifier
     /// The member, which the table retains.
     let member: UnsafeRawPointer
-    /// One handle for each lane, or nil if the table has no handles.
+    /// One handle for each lane, or nil if the member has no handles.
     let handles: UnsafeMutablePointer<UnsafeRawPointer>?
   }
 

@@ -20,11 +20,12 @@ extension TwinMemory {
     let added = countRuns(around: pages) - before
     runs += added
     if added != 0 { budget.add(added) }
+    if added < 0 { reserve?.restore() }
     return failure
   }
 
-  /// Takes the access to pages away, and then their bytes. A thread that writes meanwhile asks for the page again, so
-  /// its write is not lost.
+  /// Takes the access to pages away, and then their bytes. A thread that touches a page meanwhile tries again until the
+  /// state of the page says that it is absent, or waits for the lock.
   private func close(_ pages: Range<Int>) -> KernelErrno? {
     let target = AddressRange(
       start: range.start &+ UInt(bitPattern: pages.lowerBound * pageSize.bytes),

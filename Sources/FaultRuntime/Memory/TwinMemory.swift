@@ -116,6 +116,10 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
     }
   }
 
+  /// Waits until no thread changes pages, and returns the state of the page at `address`. In a signal handler only,
+  /// where other signals are blocked.
+  func settledState(at address: UInt) -> UInt8 { runs.withLock { _ in state(at: address) } }
+
   /// Whether all access has been taken away for good.
   @inline(__always)
   var isRevoked: Bool { revoked.load(ordering: .acquiring) }

@@ -50,7 +50,7 @@ extension EventLoop: RegionServer {
 
   func close(_ region: Region) {
     // The handler poisons the pages of a closing region whose faults are still in its queue.
-    drain()
+    drain(nanoseconds: closeTimeout)
     if region.mayBlock, !pool.isOnPoolThread { inFlight.waitUntilNothing(of: region, nanoseconds: closeTimeout) }
     region.withdraw { table.remove(region) }
     if region.isLeftBehind { leftBehind.withLock { $0.append(region) } }

@@ -134,14 +134,14 @@ final class EventLoop: PoolServer, FillCounter {
   func regionBegins() { regions.wrappingAdd(1, ordering: .relaxed) }
   func regionEnded() { regions.wrappingSubtract(1, ordering: .relaxed) }
 
-  /// Waits until the handler has served all messages that are queued now, or until `closeTimeout` has passed. Does
-  /// nothing on a handler thread. Returns whether all messages have been served.
+  /// Waits until the handler has served all messages that are queued now, or until the time is up. Does nothing on a
+  /// handler thread. Returns whether all messages have been served.
   @discardableResult
-  func drain() -> Bool {
+  func drain(nanoseconds: UInt64) -> Bool {
     guard !isOnHandlerThread else { return false }
     let drained = OneShotEvent()
     ask { $0.drains.append(drained) }
-    return drained.wait(nanoseconds: closeTimeout)
+    return drained.wait(nanoseconds: nanoseconds)
   }
 
   /// Changes what is asked of the handler, and wakes it.
@@ -157,28 +157,32 @@ final class EventLoop: PoolServer, FillCounter {
     return sum
   }
 
-  /// Makes the threads end, without waiting for them. Every region has to be closed before.
-  func beginStopping() {
-    removeLeftBehind()
-    ask { $0.isStopping = true }
-  }
+  /// Whether the memory of closed regions could not be taken away.
+  var hasLeftBehind: Bool { leftBehind.withLock { !$0.isEmpty } }
 
   /// Unmaps the memory that closing could not take away. This waits until the handler has read the event that the
   /// kernel reports, so it has to happen while the handler serves, and on another thread.
-  private func removeLeftBehind() {
-    let regions = leftBehind.withLock { regions in
+  func removeLeftBehind(within timeout: SharedTimeout) {
+    // A mapping that loses an end is not divided, as one that loses its middle is, so this order costs no mapping.
+    var regions = leftBehind.withLock { regions in
       defer { regions = [] }
-      return regions
+      return regions.sorted { $0.range.start < $1.range.start }
     }
-    guard !regions.isEmpty else { return }
     for region in regions { table.remove(region) }
     // Draining also makes the handler drop its references, so that the last ones are dropped here.
-    guard drain() else {
-      // The handler is stuck, so the memory stays mapped until the process ends.
-      for region in regions { _ = unsafe Unmanaged.passRetained(region) }
-      return
+    let isDrained = drain(nanoseconds: timeout.remaining)
+    while !regions.isEmpty {
+      var region = regions.removeFirst()
+      events.forget(region)
+      if !isDrained || !isKnownUniquelyReferenced(&region) {
+        // A handler or a thread of the pool is stuck, so the memory stays mapped until the process ends.
+        _ = unsafe Unmanaged.passRetained(region)
+      }
     }
   }
+
+  /// Makes the threads end, without waiting for them. Every region has to be closed before.
+  func beginStopping() { ask { $0.isStopping = true } }
 
   /// Waits until the threads have ended, or until the time is up: a thread in a provider that does not return is left
   /// to itself, and ends when the provider returns.
@@ -190,6 +194,8 @@ final class EventLoop: PoolServer, FillCounter {
       thread.end(nanoseconds: timeout.remaining)
       index += 1
     }
+    // The regions hold this object.
+    events.forgetAll()
   }
 
   /// Returns the region of this handler whose memory is at `address` now, even if the program has moved it there.

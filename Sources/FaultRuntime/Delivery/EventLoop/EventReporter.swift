@@ -3,8 +3,8 @@
 struct EventReporter: Sendable {
   private let onEvent: (@Sendable (RegionEvent) -> Void)?
   private let table: RegionTable<Region>
-  /// The descriptor that reports the events. The program may do one thing to regions of several handlers, and each
-  /// handler gets an event about it.
+  /// The descriptor that reports the events. One call of the program can affect regions of several handlers, and the
+  /// kernel then reports an event on the descriptor of each.
   private let userfaultfd: SharedUserfaultfd
   /// The regions of which a part was moved.
   private let wanderers = Monitor<[Region]>([])
@@ -59,21 +59,32 @@ struct EventReporter: Sendable {
 
   func forget(_ region: Region) { wanderers.withLock { $0.removeAll { $0 === region } } }
 
+  func forgetAll() { wanderers.withLock { $0 = [] } }
+
   /// Returns the regions of this handler that have memory in a range. The kernel reports one mapping at a time, which
   /// may belong to several regions, because the kernel merges neighbouring mappings.
   private func regions(of range: AddressRange) -> [Region] {
     var found: [Region] = []
     var address = range.start
     while address < range.end {
-      if let region = table.region(containing: address) ?? moved(to: address)?.region {
-        if (region.memory as? AnonymousMemory)?.userfaultfd === userfaultfd { found.append(region) }
-        address = max(address + 1, region.range.contains(address) ? region.range.end : range.end)
+      if let region = table.region(containing: address) {
+        if isOwn(region) { found.append(region) }
+        address = region.range.end
       } else {
         guard let next = table.next(after: address), next < range.end else { break }
         address = next
       }
     }
+    // Memory that was moved may be anywhere, even in a hole of another region.
+    for region in wanderers.withLock({ $0 }) where !found.contains(where: { $0 === region }) {
+      let isHere = region.memory.parts.withLock { $0.moved.contains { $0.to.intersection(range) != nil } }
+      if isHere { found.append(region) }
+    }
     return found
+  }
+
+  private func isOwn(_ region: Region) -> Bool {
+    (region.memory as? AnonymousMemory)?.userfaultfd === userfaultfd
   }
 
   /// Reports an event for each region that has a part of `range`. `event` gets the region and the offsets of that part.

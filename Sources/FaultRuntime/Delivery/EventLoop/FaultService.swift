@@ -92,6 +92,8 @@ struct FaultService: ~Copyable {
       let fault = answerer.batch[index]
       guard let region = lookup.region(containing: fault.page), region.server === loop else {
         answerer.answerStray(fault.page)
+        // The region of another handler must not be kept alive here.
+        lookup.forget()
         index += 1
         continue
       }

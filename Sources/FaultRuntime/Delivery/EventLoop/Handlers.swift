@@ -83,7 +83,11 @@ final class Handlers: DeliveryService {
 
   private static func stop(_ loops: [EventLoop], within timeout: SharedTimeout) {
     // A handler that is stuck takes no time from the others, which end meanwhile.
-    for loop in loops { loop.beginStopping() }
+    for loop in loops where !loop.hasLeftBehind { loop.beginStopping() }
+    for loop in loops where loop.hasLeftBehind {
+      loop.removeLeftBehind(within: timeout)
+      loop.beginStopping()
+    }
     for loop in loops { loop.finishStopping(within: timeout) }
   }
 }

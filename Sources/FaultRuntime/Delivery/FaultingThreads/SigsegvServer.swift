@@ -49,7 +49,7 @@ final class SigsegvServer: FaultingThreadServer, PoolServer, DeliveryService {
   /// The size of a slot of staging memory. Faulting threads share these slots.
   var widestFault: Int { StagingPool.slotByteCount }
   var statistics: FaultStatistics { counters.statistics }
-  var lazyMemory: RegionGroup { SignalDispatcher.shared.served }
+  let lazyMemory = SignalDispatcher.shared.served
   var resolveTimeout: UInt64 { pooled.resolveTimeout }
 
   /// Whether the serial thread of the pool asks the provider: it must not run on the faulting thread, and it either
@@ -111,9 +111,17 @@ final class SigsegvServer: FaultingThreadServer, PoolServer, DeliveryService {
     case TwinMemory.PageState.absent: return .missing
     case TwinMemory.PageState.failed: return .somebodyElses
     default:
-      // Either another thread was faster, or the program has taken the access away itself. In the second case the
-      // access would fail again for ever, so the number of tries is limited.
-      guard cuffd_signal_repeats(UInt64(fault.page)) < Self.repeatLimit else { return .somebodyElses }
+      // Either another thread was faster, or the page is being given back, or the program has taken the access away
+      // itself. In the last case the access would fail again for ever, so the number of tries is limited.
+      let repeats = cuffd_signal_repeats(UInt64(fault.page))
+      guard repeats <= Self.repeatLimit else { return .somebodyElses }
+      if repeats == Self.repeatLimit {
+        switch memory.settledState(at: fault.page) {
+        case TwinMemory.PageState.absent: return .missing
+        case TwinMemory.PageState.failed: return .somebodyElses
+        default: break
+        }
+      }
       counters.countFault()
       counters.countRequests(-1)
       counters.countAlreadyPresent()
@@ -121,8 +129,9 @@ final class SigsegvServer: FaultingThreadServer, PoolServer, DeliveryService {
     }
   }
 
-  /// The number of faults of one thread in a row on a page that is open, after which the signal is passed on. Races
-  /// between threads cause fewer than ten.
+  /// The number of faults of one thread in a row on a page that is open, after which the thread waits once for changes
+  /// of the page that are going on. Every further signal in the row is passed on. Threads that fill the same page cause
+  /// fewer than ten.
   private static var repeatLimit: UInt32 { 1000 }
 
   func serve(_ fault: PendingFault, of region: Region, signal: CInt, askedAt outer: UInt) -> Bool {
