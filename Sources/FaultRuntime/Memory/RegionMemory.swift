@@ -30,8 +30,9 @@ protocol RegionMemory: AnyObject, Sendable {
   /// error if the kernel does not tell.
   func noteOccupied(_ range: AddressRange, in notes: UnsafeMutablePointer<UInt8>) -> KernelErrno?
 
-  /// Copies the page at `page` if it has its bytes in memory or swapped out. Returns false for a page that has failed. A
-  /// missing page may be asked for, so the caller first finds out whether the page is empty (``noteOccupied(_:in:)``).
+  /// Copies the page at `page` if it has its bytes in memory or swapped out. Returns false for a page that has failed.
+  /// A missing page may be asked for, so the caller first finds out whether the page is empty
+  /// (``noteOccupied(_:in:)``).
   @unsafe
   func copyIfPresent(_ page: AddressRange, to destination: UnsafeMutableRawPointer) -> Bool
 
