@@ -95,7 +95,69 @@ struct RegionPartsTests {
     events.handle(.remap(from: part, to: region.range.start, byteCount: UInt64(2 * pageBytes)))
   }
 
-  @Test("Events that make no sense are nobody's")
+  /// Two neighbouring regions of different descriptors, which one table has. The memory is not registered.
+  private struct Neighbours {
+    let table = RegionTable<Region>()
+    let regions: [Region]
+
+    init() throws {
+      let descriptors = try (0..<2).map { _ in
+        SharedUserfaultfd(try Userfaultfd.open(DescriptorKind.allCases, wanting: []))
+      }
+      let regions = try descriptors.map {
+        try Region(testing: ZeroProvider(), byteCount: 4 * pageBytes, userfaultfd: $0)
+      }
+      self.regions = regions.sorted { $0.range.start < $1.range.start }
+      for region in regions { table.insert(region) }
+    }
+
+    func reporter(_ index: Int, _ log: Log<RegionEvent>) -> EventReporter {
+      EventReporter(
+        table: table, userfaultfd: AnonymousMemory.of(regions[index]).userfaultfd, onEvent: { log.add($0) })
+    }
+
+    /// Undoes what the events claimed, because none of it happened.
+    func restore() {
+      for region in regions {
+        region.memory.parts.withLock { $0 = RegionParts(region.range) }
+        table.remove(region)
+      }
+    }
+  }
+
+  @Test("Each handler follows and reports what happens to its own regions, and no other's", arguments: [0, 1])
+  func ownRegions(index: Int) throws {
+    let neighbours = try Neighbours()
+    defer { neighbours.restore() }
+    let log = Log<RegionEvent>()
+    let (own, other) = (neighbours.regions[index], neighbours.regions[1 - index])
+    let (start, end) = (neighbours.regions[0].range.start, neighbours.regions[1].range.end)
+    neighbours.reporter(index, log).handle(.unmap(start: start, end: end))
+    #expect(log.all == [.unmapped(region: own.name, range: 0..<(4 * pageBytes))])
+    #expect(own.memory.parts.withLock { $0.ranges } == [])
+    #expect(other.memory.parts.withLock { $0.ranges } == [other.range])
+  }
+
+  @Test("Memory that was moved into a hole of another handler's region is followed there", arguments: [0, 1])
+  func movedIntoHole(index: Int) throws {
+    let neighbours = try Neighbours()
+    defer { neighbours.restore() }
+    let log = Log<RegionEvent>()
+    let (own, other) = (neighbours.regions[index], neighbours.regions[1 - index])
+    let events = neighbours.reporter(index, log)
+    let hole = AddressRange(start: other.range.start + UInt(pageBytes), byteCount: 2 * pageBytes)
+    events.handle(.remap(from: own.range.start, to: hole.start, byteCount: UInt64(hole.byteCount)))
+    let rest = own.range.dropping(hole.byteCount)
+    #expect(own.memory.parts.withLock { $0.ranges } == [rest, hole])
+    events.handle(.unmap(start: hole.start, end: hole.start + UInt(pageBytes)))
+    #expect(own.memory.parts.withLock { $0.ranges } == [rest, hole.dropping(pageBytes)])
+    events.handle(.unmap(start: hole.start, end: hole.end))
+    #expect(own.memory.parts.withLock { $0.ranges } == [rest])
+    #expect(events.moved(to: hole.start) == nil)
+    #expect(other.memory.parts.withLock { $0.ranges } == [other.range])
+  }
+
+  @Test("Events that make no sense concern no region")
   func nonsense() throws {
     let events = EventReporter(
       table: RegionTable<Region>(),

@@ -367,6 +367,39 @@ struct OldKernelTests {
   }
 
   @Test(
+    "Memory that closing could not take away stays where a thread of the pool still holds it, which must not wait for it",
+    .enabled(if: !Host.isSanitized, SkipReason.sanitizer), arguments: OldKernel.withoutPoison)
+  func leftBehindToStuckThread(kernel: OldKernel) async {
+    await #expect(processExitsWith: .success) { [kernel = kernel.rawValue as String] in
+      let gate = Gate()
+      do {
+        var configuration = OldKernel(rawValue: kernel)!.configuration(.eventLoop, poisonFallback: .keepWaiting)
+        configuration.handlerThreads = 1
+        configuration.closeTimeout = .milliseconds(100)
+        let runtime = try FaultRuntime(configuration)
+        let isAsked = Gate()
+        let regions = try (0..<3).map { _ in
+          try runtime.map(
+            ClosureProvider { _, _ in
+              isAsked.open()
+              gate.wait()
+              return .zero
+            }, byteCount: pageBytes)
+        }.sorted { $0.address < $1.address }
+        let address = regions[1].address
+        // This thread never gets its page.
+        _ = TestThread { _ = read(address) }
+        isAsked.wait()
+        #expect(cts_use_up_mappings() > 0)
+        regions[1].close()
+        try #require(regions[1].core.isLeftBehind)
+      }
+      gate.open()
+      #expect(eventually { runtimeThreads(named: "fault-pool").isEmpty })
+    }
+  }
+
+  @Test(
     "What does not come in time keeps waiting too, and its late answer is dropped", arguments: OldKernel.withoutPoison)
   func timeout(kernel: OldKernel) throws {
     let gate = Gate()

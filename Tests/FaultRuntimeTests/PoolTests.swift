@@ -105,9 +105,7 @@ struct PoolTests {
   @Test("A pool that has stopped takes no more demand, so that it does not keep the region")
   func demandAfterStop() throws {
     let pool = ProviderPool(threadLimit: 1, ownThreads: OwnThreads())
-    let server = try SigsegvServer(
-      configuration: FaultRuntimeConfiguration(delivery: .sigsegv), pageSize: .ofHost(), pool: pool,
-      notices: Notices(hook: nil))
+    let server = try SigsegvServer(testing: pool)
     pool.stop(nanoseconds: 0)
     weak var kept: Region?
     do {

@@ -25,6 +25,15 @@ extension Region {
   }
 }
 
+extension SigsegvServer {
+  /// Creates a server that belongs to no runtime, for tests of a pool.
+  convenience init(testing pool: ProviderPool) throws {
+    try self.init(
+      configuration: FaultRuntimeConfiguration(delivery: .sigsegv), pageSize: .ofHost(), pool: pool,
+      notices: Notices(hook: nil))
+  }
+}
+
 extension LazyRegion {
   /// The handler that serves this region; nil for another delivery.
   var eventLoop: EventLoop? { server as? EventLoop }

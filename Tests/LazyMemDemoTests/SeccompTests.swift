@@ -154,7 +154,8 @@ struct SeccompTests {
         "allows userfaultfd already"
       ),
       (
-        #"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["userfaultfd"], "action": "SCMP_ACT_ALLOW", "args": [{}]}]}"#,
+        #"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["userfaultfd"], "#
+          + #""action": "SCMP_ACT_ALLOW", "args": [{}]}]}"#,
         "conditions already"
       ),
     ])

@@ -1,5 +1,8 @@
 /// What a runtime has for one delivery: the servers of its regions, and the threads behind them.
 protocol DeliveryService: AnyObject, Sendable {
+  /// The delivery; never `auto`.
+  var delivery: Delivery { get }
+
   /// The kind of the userfaultfd; nil where there is none.
   var descriptor: DescriptorKind? { get }
 

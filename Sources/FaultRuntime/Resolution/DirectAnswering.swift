@@ -72,29 +72,36 @@ struct DirectAnswering: Sendable {
 
 /// Puts pages in place on a thread that reads no messages. This policy waits if the kernel needs something else
 /// first.
+@safe
 private struct DirectPlacing: PlacingPolicy {
-  private let answering: DirectAnswering
+  // The reference is not counted, because a count would make all faulting threads write to one place in memory. The
+  // `DirectAnswering` that makes the policy outlives it, and keeps the counters alive.
+  private let counters: Unmanaged<SharedCounters>
+  private let wakes: Bool
   let effort: PlacingEffort
   private var patience: Patience
 
   @inline(__always)
   init(_ answering: DirectAnswering, _ effort: PlacingEffort) {
-    self.answering = answering
+    unsafe counters = .passUnretained(answering.counters)
+    wakes = answering.wakes
     self.effort = effort
     patience = Patience(nanoseconds: answering.resolveTimeout)
   }
 
   @inline(__always)
-  func countBytesFilled(_ amount: Int) { answering.counters.countBytesFilled(amount) }
+  func countBytesFilled(_ amount: Int) {
+    unsafe counters._withUnsafeGuaranteedRef { $0.countBytesFilled(amount) }
+  }
 
   func foundPresent(_ page: AddressRange, _ run: borrowing FaultRun) {
-    answering.counters.countAlreadyPresent()
-    if answering.wakes { run.region.memory.wake(page) }
+    unsafe counters._withUnsafeGuaranteedRef { $0.countAlreadyPresent() }
+    if wakes { run.region.memory.wake(page) }
   }
 
   mutating func triesAgain() -> Bool {
     let lasts = patience.lasts()
-    if lasts, patience.isFirst { answering.counters.countDeferral() }
+    if lasts, patience.isFirst { unsafe counters._withUnsafeGuaranteedRef { $0.countDeferral() } }
     return lasts
   }
 
@@ -102,7 +109,7 @@ private struct DirectPlacing: PlacingPolicy {
 
   /// Wakes the waiting threads, which then meet what is mapped there now.
   func foundGone(_ rest: AddressRange, _ run: borrowing FaultRun) {
-    if answering.wakes { run.region.memory.wake(rest) }
+    if wakes { run.region.memory.wake(rest) }
   }
 }
 

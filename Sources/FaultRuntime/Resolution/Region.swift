@@ -27,7 +27,6 @@ final class Region: TableMember {
   let streams = AccessStreams()
   let memory: any RegionMemory
   let name: String
-  let group: ObjectIdentifier
   /// Whether the provider is asked on a thread of the pool.
   let mayBlock: Bool
   /// Whether several threads may ask the provider at the same time.
@@ -80,7 +79,6 @@ final class Region: TableMember {
     self.byteCount = byteCount
     self.pageSize = pageSize
     self.server = server
-    group = server.group
     requestUnit = unit
     largestRequest = largest / unit * unit
     widestRequest = max(unit, min(largest, widestFault) / unit * unit)
@@ -89,6 +87,8 @@ final class Region: TableMember {
     self.explainsFailures = explainsFailures
     provide = { request, buffer in try provider.page(request, into: &buffer) }
   }
+
+  var group: ObjectIdentifier { server.group }
 
   private let ownerProcess = cuffd_process_id()
 

@@ -1,7 +1,5 @@
 /// The services of the deliveries that the regions of a runtime may get.
 struct DeliveryServices: Sendable {
-  private let byDelivery: [Delivery: any DeliveryService]
-
   /// All services, never none. Where there are several, the first one belongs to the delivery that serves every
   /// provider.
   let all: [any DeliveryService]
@@ -14,29 +12,28 @@ struct DeliveryServices: Sendable {
   init(
     _ configuration: FaultRuntimeConfiguration, pageSize: PageSize, pool: ProviderPool
   ) throws(FaultRuntimeError) {
-    var services: [(delivery: Delivery, service: any DeliveryService)] = []
+    var services: [any DeliveryService] = []
+    let wanted = configuration.wantedDeliveries
     var missing: FaultRuntimeError?
     do throws(FaultRuntimeError) {
-      // The service that takes the longest to start comes last, so that nothing has to be stopped after an error.
-      for delivery in configuration.wantedDeliveries.sorted(by: { $0 != .eventLoop && $1 == .eventLoop }) {
-        let service = try Self.service(delivery, configuration, pageSize: pageSize, pool: pool)
-        services.insert((delivery, service), at: 0)
+      // The event loop comes last, because it is the only service that would have to be stopped after an error.
+      for delivery in [Delivery.sigbus, .sigsegv, .eventLoop] where wanted.contains(delivery) {
+        services.insert(try Self.service(delivery, configuration, pageSize: pageSize, pool: pool), at: 0)
       }
     } catch {
       guard configuration.doesWithoutDescriptor, error.isOfHost else { throw error }
-      services = [(.sigsegv, try Self.service(.sigsegv, configuration, pageSize: pageSize, pool: pool))]
+      services = [try Self.service(.sigsegv, configuration, pageSize: pageSize, pool: pool)]
       missing = error
       Notices(hook: configuration.onNotice).say(
         "\(error.message); regions are served by sigsegv, the slowest delivery; \(error.advice ?? "")")
     }
     missingDescriptor = missing
-    all = services.map { $0.service }
-    byDelivery = Dictionary(uniqueKeysWithValues: services.map { ($0.delivery, $0.service) })
+    all = services
   }
 
   /// The service of a delivery that `auto` or the configuration has chosen for a region.
   subscript(_ delivery: Delivery) -> any DeliveryService {
-    guard let service = byDelivery[delivery] else {
+    guard let service = all.first(where: { $0.delivery == delivery }) else {
       preconditionFailure("FaultRuntime: a region gets \(delivery), for which the runtime has no service")
     }
     return service

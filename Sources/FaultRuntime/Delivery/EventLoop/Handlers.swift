@@ -41,6 +41,7 @@ final class Handlers: DeliveryService {
 
   var all: [EventLoop] { state.withLock { $0.loops } }
 
+  var delivery: Delivery { .eventLoop }
   var descriptor: DescriptorKind? { all[0].descriptor }
   var availableFeatures: UserfaultfdFeatures { all[0].uffd.available }
 
