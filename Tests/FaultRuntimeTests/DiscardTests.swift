@@ -157,6 +157,24 @@ struct DiscardTests {
     #expect(askedPages == [1, 1])
   }
 
+  @Test("What the program has mapped in the place of pages stays when the pages around it are given back")
+  func replaced() throws {
+    let region = try region(.eventLoop)
+    #expect(mismatches(in: region) == [])
+    let place = pages(3..<4, of: region)
+    let start = unsafe UnsafeMutableRawPointer(bitPattern: place.start)
+    let flags = MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS
+    let taken = unsafe mmap(start, pageBytes, PROT_READ | PROT_WRITE, flags, -1, 0)
+    try #require(UInt(bitPattern: taken) == place.start)
+    #expect(write(77, to: place.start) == .byte(77))
+    #expect(eventually { region.core.memory.parts.withLock { $0.ranges.count == 2 } })
+    #expect(region.core.memory.discard(pages(1..<6, of: region)) == nil)
+    #expect(TestSupport.read(place.start) == .byte(77))
+    for page in [1, 2, 4, 5] { #expect(region.access(page * pageBytes) == .byte(expectedByte(page * pageBytes))) }
+    #expect(askedPages.suffix(4) == [1, 2, 4, 5])
+    #expect(cuffd_unmap(UInt64(place.start), pageBytes) == 0)
+  }
+
   @Test("Around a hole that the program has made, every page that is left is given back, and the error is reported")
   func hole() throws {
     let region = try region(.sigsegv)
