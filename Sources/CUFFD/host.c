@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -179,6 +181,34 @@ void cuffd_monitor_destroy(cuffd_monitor *monitor) {
   free(monitor);
 }
 
+struct cuffd_event {
+  _Atomic uint32_t is_announced;
+};
+
+cuffd_event *cuffd_event_create(void) { return calloc(1, sizeof(cuffd_event)); }
+
+void cuffd_event_announce(cuffd_event *event) {
+  atomic_store(&event->is_announced, 1);
+  syscall(SYS_futex, &event->is_announced, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, INT32_MAX, NULL, NULL, 0);
+}
+
+bool cuffd_event_wait(cuffd_event *event, uint64_t timeout_nanoseconds) {
+  uint64_t start = cuffd_monotonic_nanoseconds(), passed = 0;
+  while (atomic_load(&event->is_announced) == 0) {
+    uint64_t left = timeout_nanoseconds - passed;
+    struct timespec time = {.tv_sec = (time_t)(left / 1000000000u), .tv_nsec = (long)(left % 1000000000u)};
+    // A time that is too long for the kernel means no limit.
+    bool is_endless = left > (uint64_t)INT64_MAX;
+    syscall(
+        SYS_futex, &event->is_announced, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, is_endless ? NULL : &time, NULL, 0);
+    passed = cuffd_monotonic_nanoseconds() - start;
+    if (passed >= timeout_nanoseconds) return atomic_load(&event->is_announced) != 0;
+  }
+  return true;
+}
+
+void cuffd_event_destroy(cuffd_event *event) { free(event); }
+
 int cuffd_file_open(const char *path) {
   // O_NONBLOCK keeps the call from waiting without end when `path` is a FIFO without a writer. Regular files ignore it.
   int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -207,6 +237,22 @@ int cuffd_map_anonymous(size_t length, bool writable, void **address) {
   if (mapped == MAP_FAILED) return -errno;
   *address = mapped;
   return 0;
+}
+
+int cuffd_at_fork(void (*before)(void), void (*in_parent)(void), void (*in_child)(void)) {
+  return -pthread_atfork(before, in_parent, in_child);
+}
+
+int cuffd_map_guard(uint64_t address, size_t length) {
+  enum { FIXED_NOREPLACE = 0x100000 };  // older headers do not have it
+  void *place = (void *)(uintptr_t)address;
+  void *mapped =
+      mmap(place, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | FIXED_NOREPLACE, -1, 0);
+  if (mapped == MAP_FAILED) return -errno;
+  if (mapped == place) return 0;
+  // Kernels before 4.17 take the address for a wish.
+  munmap(mapped, length);
+  return -EEXIST;
 }
 
 // Maps memory at an aligned address. It maps more than is needed, and unmaps what lies around the aligned part.
@@ -362,7 +408,36 @@ const void *cuffd_zeros(void) {
 
 size_t cuffd_page_size(void) { return (size_t)sysconf(_SC_PAGESIZE); }
 
-int64_t cuffd_process_id(void) { return getpid(); }
+// The number of this address space. It lies in a page that the kernel fills with zeros in a forked child, so that a
+// child is told from its parent without a system call. A process id would not do: a child of vfork(2) has another one
+// and the same memory, and the first processes of two PID namespaces have the same one and different memory.
+static _Atomic uint64_t *_Atomic space_page;
+static _Atomic uint64_t space_without_page;
+static _Atomic uint64_t latest_space;
+
+static void forget_space(void) { atomic_store(&space_without_page, 0); }
+
+static void __attribute__((constructor)) make_space_page(void) {
+  size_t size = cuffd_page_size();
+  void *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (page != MAP_FAILED && madvise(page, size, MADV_WIPEONFORK) == 0) {
+    atomic_store(&space_page, page);
+    return;
+  }
+  // Kernels before 4.14 and some sandboxes do not know the advice. There fork(3) of the C library is noticed.
+  if (page != MAP_FAILED) munmap(page, size);
+  pthread_atfork(NULL, NULL, forget_space);
+}
+
+uint64_t cuffd_address_space(void) {
+  _Atomic uint64_t *page = atomic_load_explicit(&space_page, memory_order_relaxed);
+  _Atomic uint64_t *number = page != NULL ? page : &space_without_page;
+  uint64_t known = atomic_load_explicit(number, memory_order_relaxed);
+  if (known != 0) return known;
+  // The child has a copy of the latest number, so it gets one that no process above it has.
+  uint64_t next = atomic_fetch_add(&latest_space, 1) + 1;
+  return atomic_compare_exchange_strong(number, &known, next) ? next : known;
+}
 
 uint32_t cuffd_thread_id(void) { return (uint32_t)syscall(SYS_gettid); }
 

@@ -1,86 +1,31 @@
 #define _GNU_SOURCE
-#include "cuffd_signals.h"
+#include "signal_internal.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <ucontext.h>
 #include <unistd.h>
 
 // Code that holds the lock below writes these, and the handlers read them. Once they are set, they never change.
-static _Atomic(cuffd_fault_server) server;
-static _Atomic(cuffd_fault_explainer) explainer;
+static _Atomic(bool (*)(void *, const struct cuffd_fault *)) serve;
+static _Atomic(void (*)(void *, int, uint64_t)) explain;
+static _Atomic(void (*)(void *, const void *, const struct cuffd_loan *, unsigned)) let_go;
 static _Atomic(void *) context;
 static _Atomic uint64_t page_mask;
 
 _Static_assert(CUFFD_SIGBUS == SIGBUS && CUFFD_SIGSEGV == SIGSEGV, "signals moved");
-_Static_assert(sizeof(struct cuffd_signal_mask) >= sizeof(sigset_t), "a set of signals does not fit");
-
-// The actions that our handler has replaced, the newest last: the action from before our first installation, and each
-// action that the program has installed in place of our handler since then. A handler may be reading an entry, so an
-// entry is written before the count includes it, and never changes afterwards.
-enum { TAKEOVERS = 16 };
-static struct predecessors {
-  struct sigaction takeovers[TAKEOVERS];
-  _Atomic bool spent[TAKEOVERS];  // whether an action with SA_RESETHAND has been called
-  bool backtraces[TAKEOVERS];     // whether the action only reports where a program crashed
-  _Atomic unsigned takeover_count;
-} sigbus, sigsegv;
-
-static struct predecessors *predecessors_of(int number) { return number == SIGSEGV ? &sigsegv : &sigbus; }
+_Static_assert(sizeof(((struct cuffd_signal_mask *)0)->words) >= sizeof(sigset_t), "a set of signals does not fit");
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-
-// While action `k` of the list handles a signal, the si_errno of the signal is this value plus `k`. The kernel sets
-// it to 0 for a fault. A handler that has replaced ours may call ours in turn. Our handler then sees from this mark
-// that it has to go on to the next older action, and the signal does not go round in circles. The mark is in the
-// memory of the signal itself, so it stays right even if a handler leaves by siglongjmp.
-enum { WITH_PREDECESSOR = 0x46520000 };
-
-// The faults that this thread is answering, the latest one last. There may be several, because a provider that runs
-// in the handler may touch lazy memory itself.
-enum { NESTED = 16 };
-struct answering {
-  uint64_t page;
-  uintptr_t stack;  // an address on the stack of the handler
-  bool is_alternate;
-};
-static _Thread_local struct {
-  struct answering faults[NESTED];
-  unsigned count;
-} answering __attribute__((tls_model("initial-exec")));
+static bool is_prepared;
 
 // The page that this thread has found in place when it came to answer a fault, and how many times in a row.
-static _Thread_local struct {
+static CUFFD_THREAD_LOCAL struct {
   uint64_t page;
   unsigned count;
-} repeats __attribute__((tls_model("initial-exec")));
-
-// Adds a fault to those that this thread is answering, and returns 0. If the thread is already answering a fault of
-// the same page, the answer would have to wait for itself. In this case, and if the thread is answering too many
-// faults, the function adds nothing and returns the page of the latest fault.
-static uint64_t begin_answer(uint64_t page, const ucontext_t *state) {
-  struct answering own = {page, (uintptr_t)__builtin_frame_address(0), !(state->uc_stack.ss_flags & SS_DISABLE)};
-  // This drops the faults whose handlers were left by siglongjmp. The frame of a handler that is still running lies
-  // at a higher address on the same stack, or on the normal stack if this handler runs on the alternate one.
-  while (answering.count > 0) {
-    const struct answering *last = &answering.faults[answering.count - 1];
-    bool is_live = last->is_alternate == own.is_alternate ? last->stack > own.stack : own.is_alternate;
-    if (is_live) break;
-    answering.count--;
-  }
-  for (unsigned i = 0; i < answering.count; i++) {
-    if (answering.faults[i].page == page) return answering.faults[answering.count - 1].page;
-  }
-  if (answering.count == NESTED) return answering.faults[NESTED - 1].page;
-  answering.faults[answering.count++] = own;
-  return 0;
-}
+} repeats;
 
 // Returns whether the access was a write; false if the architecture does not tell.
 static bool was_write(const ucontext_t *state) {
@@ -100,61 +45,28 @@ static bool was_write(const ucontext_t *state) {
 #endif
 }
 
-// Restores the default action and raises the signal again, with its original information for the core file.
-static void die(int number, siginfo_t *info) {
-  struct sigaction action;
-  memset(&action, 0, sizeof action);
-  action.sa_handler = SIG_DFL;
-  sigaction(number, &action, NULL);
-  syscall(SYS_rt_tgsigqueueinfo, getpid(), (pid_t)syscall(SYS_gettid), number, info);
+// Returns whether the signal came without information about the fault, although the registers say that it is a fault.
+// This happens if the program has put our handler back with signal(2), which does not know SA_SIGINFO.
+static bool lacks_information(int number, const siginfo_t *info, const ucontext_t *state) {
+#if defined(__x86_64__)
+  enum { PAGE_FAULT = 14 };
+  if (state->uc_mcontext.gregs[REG_TRAPNO] != PAGE_FAULT) return false;
+  // The registers keep the numbers of an earlier fault, so a signal that was sent says so by its code.
+  if (info->si_signo == number && info->si_code <= 0) return false;
+  return info->si_signo != number || (uintptr_t)info->si_addr != (uintptr_t)state->uc_mcontext.gregs[REG_CR2];
+#else
+  (void)state;
+  return info->si_signo != number;
+#endif
 }
 
-static void explain(int number, const siginfo_t *info) {
-  cuffd_fault_explainer call = atomic_load(&explainer);
+void cuffd_explain(int number, const siginfo_t *info) {
+  void (*call)(void *, int, uint64_t) = atomic_load(&explain);
   if (call != NULL && info->si_code > 0) call(atomic_load(&context), number, (uint64_t)(uintptr_t)info->si_addr);
 }
 
-static void pass_on(int number, siginfo_t *info, void *state) {
-  struct predecessors *own = predecessors_of(number);
-  bool from_kernel = info->si_code > 0;
-  int mark = info->si_errno;
-  bool returned = mark >= WITH_PREDECESSOR && mark < WITH_PREDECESSOR + TAKEOVERS;
-  unsigned newer = returned ? (unsigned)(mark - WITH_PREDECESSOR) : atomic_load(&own->takeover_count);
-  if (newer == 0) {
-    if (mark == 0) explain(number, info);
-    die(number, info);
-    return;
-  }
-  unsigned index = newer - 1;
-  const struct sigaction *before = &own->takeovers[index];
-  bool has_info = (before->sa_flags & SA_SIGINFO) != 0;
-  if (!has_info && before->sa_handler == SIG_IGN) {
-    // A fault that the kernel raises cannot be ignored. Without a handler it ends the program.
-    if (!from_kernel) return;
-    explain(number, info);
-    die(number, info);
-    return;
-  }
-  if ((!has_info && before->sa_handler == SIG_DFL) || atomic_load(&own->spent[index])) {
-    explain(number, info);
-    die(number, info);
-    return;
-  }
-  if (own->backtraces[index]) explain(number, info);
-  if ((unsigned)before->sa_flags & (unsigned)SA_RESETHAND) atomic_store(&own->spent[index], true);
-  // Calls the handler as the kernel would: with its own mask, and with the signal blocked unless SA_NODEFER is set.
-  sigset_t mask = before->sa_mask, outer;
-  if (!(before->sa_flags & SA_NODEFER)) sigaddset(&mask, number);
-  sigorset(&mask, &mask, &((const ucontext_t *)state)->uc_sigmask);
-  pthread_sigmask(SIG_SETMASK, &mask, &outer);
-  info->si_errno = WITH_PREDECESSOR + (int)index;
-  if (has_info) {
-    before->sa_sigaction(number, info, state);
-  } else {
-    before->sa_handler(number);
-  }
-  info->si_errno = mark;
-  pthread_sigmask(SIG_SETMASK, &outer, NULL);
+void cuffd_let_go(const void *region, const struct cuffd_loan *loans, unsigned loan_count) {
+  atomic_load(&let_go)(atomic_load(&context), region, loans, loan_count);
 }
 
 static void keep_faults(sigset_t *set) {
@@ -165,16 +77,46 @@ static void keep_faults(sigset_t *set) {
   sigdelset(set, SIGTRAP);
 }
 
+// The action that all links share. While a fault is answered, all signals except those of faults are blocked.
+static struct sigaction complete_action(void) {
+  struct sigaction action;
+  memset(&action, 0, sizeof action);
+  // SA_NODEFER: a provider may touch other lazy memory. SA_ONSTACK: the stack of the thread may be lazy memory, and
+  // the thread may have an alternate stack for this case.
+  action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
+  sigfillset(&action.sa_mask);
+  keep_faults(&action.sa_mask);
+  // sigfillset(3) leaves out the two signals of the C library. The first one cancels threads, and a thread that is
+  // cancelled in the middle of an answer would never let go of what it holds. The second one has to arrive: setuid(2)
+  // waits until every thread has handled it.
+  enum { CANCELLATION = 32 };
+  uint64_t words[sizeof action.sa_mask / sizeof(uint64_t)];
+  memcpy(words, &action.sa_mask, sizeof action.sa_mask);
+  words[0] |= (uint64_t)1 << (CANCELLATION - 1);
+  memcpy(&action.sa_mask, words, sizeof action.sa_mask);
+  return action;
+}
+
 // Returns whether the cause of the signal may be a page that is not there.
 static bool is_of_page(const siginfo_t *info) {
-  if (info->si_errno != 0) return false;
   // BUS_ADRERR is a missing page of a userfaultfd. A poisoned page (BUS_MCEERR_AR) has been answered already.
   if (info->si_signo == SIGBUS) return info->si_code == BUS_ADRERR;
   // gVisor reports memory without access as not mapped. A general protection fault has another code and no address.
   return info->si_code == SEGV_ACCERR || info->si_code == SEGV_MAPERR;
 }
 
-static void on_fault(int number, siginfo_t *info, void *state) {
+static bool serve_fault(int number, const siginfo_t *info, const ucontext_t *state, const struct cuffd_place *now) {
+  bool (*call)(void *, const struct cuffd_fault *) = atomic_load(&serve);
+  if (call == NULL) return false;
+  struct cuffd_fault fault = {
+      .number = number, .is_write = was_write(state), .address = (uint64_t)(uintptr_t)info->si_addr};
+  fault.answer = cuffd_answer_begin(fault.address & atomic_load(&page_mask), now, &fault);
+  bool is_served = call(atomic_load(&context), &fault);
+  if (fault.answer != NULL) cuffd_answer_end(fault.answer);
+  return is_served;
+}
+
+static void on_fault(unsigned link, int number, siginfo_t *info, void *state) {
   int saved = errno;
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)
@@ -189,71 +131,41 @@ static void on_fault(int number, siginfo_t *info, void *state) {
   pthread_sigmask(SIG_UNBLOCK, &faults, NULL);
 #endif
 #endif
-  bool served = false;
-  if (is_of_page(info)) {
-    cuffd_fault_server call = atomic_load(&server);
-    if (call != NULL) {
-      uint64_t address = (uint64_t)(uintptr_t)info->si_addr;
-      uint64_t outer = begin_answer(address & atomic_load(&page_mask), state);
-      // `begin_answer` may have dropped faults, so the count from before that call would be wrong here.
-      unsigned own = answering.count;
-      served = call(atomic_load(&context), number, address, was_write(state), outer);
-      answering.count = outer == 0 ? own - 1 : own;
-    }
+  const ucontext_t *registers = state;
+  if (lacks_information(number, info, registers) && cuffd_chain_repair(link, number)) {
+    // The access is repeated, and its signal then comes with all information.
+    errno = saved;
+    return;
   }
+  struct cuffd_place now = cuffd_place_of((uintptr_t)__builtin_frame_address(0), &registers->uc_stack);
+  // A handler to which this signal was passed on may call us in turn. The page was asked for before.
+  bool is_served =
+      is_of_page(info) && !cuffd_is_passed_on(info, &now) && serve_fault(number, info, registers, &now);
   errno = saved;
-  if (!served) pass_on(number, info, state);
+  if (!is_served) cuffd_pass_on(link, number, info, state);
   errno = saved;
 }
 
-// Returns whether an action is the handler of Swift's runtime, which only reports where the program crashed.
-static bool is_backtracer(const struct sigaction *action) {
-  Dl_info info;
-  const void *handler = (action->sa_flags & SA_SIGINFO) != 0 ? (const void *)action->sa_sigaction
-                                                             : (const void *)action->sa_handler;
-  return handler != NULL && dladdr(handler, &info) != 0 && info.dli_fname != NULL &&
-         strstr(info.dli_fname, "libswiftCore.so") != NULL;
-}
-
-int cuffd_signal_install(
-    int number, cuffd_fault_server new_server, cuffd_fault_explainer new_explainer, void *new_context) {
-  struct predecessors *own = predecessors_of(number);
-  struct sigaction action, current;
-  memset(&action, 0, sizeof action);
-  action.sa_sigaction = on_fault;
-  // SA_NODEFER: a provider may touch other lazy memory. SA_ONSTACK: the stack of the thread may be lazy memory, and
-  // the thread may have an alternate stack for this case.
-  action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
-  // While a fault is answered, all signals except those of faults are blocked.
-  sigfillset(&action.sa_mask);
-  keep_faults(&action.sa_mask);
-
-  int result = 0;
+int cuffd_signal_install(int number, const struct cuffd_fault_calls *calls) {
+  struct sigaction action = complete_action();
   pthread_mutex_lock(&lock);
-  atomic_store(&page_mask, ~((uint64_t)sysconf(_SC_PAGESIZE) - 1));
-  atomic_store(&context, new_context);
-  atomic_store(&explainer, new_explainer);
-  atomic_store(&server, new_server);
-  if (sigaction(number, NULL, &current) < 0) {
-    result = -errno;
-  } else if (!(current.sa_flags & SA_SIGINFO) || current.sa_sigaction != on_fault) {
-    unsigned count = atomic_load(&own->takeover_count);
-    // The program may replace our handler with the same handler again and again, for which one entry is enough.
-    bool known = count > 0 && own->takeovers[count - 1].sa_sigaction == current.sa_sigaction;
-    if (!known && count == TAKEOVERS) {
-      result = -EBUSY;
-    } else {
-      if (!known) {
-        own->takeovers[count] = current;
-        own->backtraces[count] = is_backtracer(&current);
-        atomic_store(&own->takeover_count, count + 1);
-      }
-      if (sigaction(number, &action, NULL) < 0) result = -errno;
-    }
+  int result = is_prepared ? 0 : cuffd_answers_prepare();
+  if (result == 0) {
+    is_prepared = true;
+    atomic_store(&page_mask, ~((uint64_t)sysconf(_SC_PAGESIZE) - 1));
+    atomic_store(&context, calls->context);
+    atomic_store(&explain, calls->explain);
+    atomic_store(&let_go, calls->let_go);
+    atomic_store(&serve, calls->serve);
+    result = cuffd_chain_install(number, &action, on_fault);
   }
   pthread_mutex_unlock(&lock);
   return result;
 }
+
+void cuffd_signals_lock_for_fork(void) { pthread_mutex_lock(&lock); }
+
+void cuffd_signals_unlock_after_fork(void) { pthread_mutex_unlock(&lock); }
 
 unsigned cuffd_signal_repeats(uint64_t page) {
   repeats.count = repeats.page == page ? repeats.count + 1 : 1;
@@ -265,12 +177,14 @@ void cuffd_signals_hold(struct cuffd_signal_mask *before) {
   sigset_t all, outer;
   sigfillset(&all);
   keep_faults(&all);
+  before->cancellation = cuffd_cancellation_off();
   pthread_sigmask(SIG_BLOCK, &all, &outer);
-  memcpy(before, &outer, sizeof outer);
+  memcpy(before->words, &outer, sizeof outer);
 }
 
 void cuffd_signals_release(const struct cuffd_signal_mask *before) {
   sigset_t outer;
-  memcpy(&outer, before, sizeof outer);
+  memcpy(&outer, before->words, sizeof outer);
   pthread_sigmask(SIG_SETMASK, &outer, NULL);
+  cuffd_cancellation_restore(before->cancellation);
 }

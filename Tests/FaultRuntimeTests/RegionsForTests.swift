@@ -3,7 +3,7 @@
 /// A server that serves nothing, for regions that no delivery knows.
 final class NoServer: FaultServer {
   var group: ObjectIdentifier { ObjectIdentifier(self) }
-  func serve(_ fault: PendingFault, of region: Region, signal: CInt, askedAt outer: UInt) -> Bool { false }
+  func serve(_ fault: PendingFault, of region: Region, signal: CInt, _ nesting: FaultNesting) -> Bool { false }
 }
 
 extension Region {

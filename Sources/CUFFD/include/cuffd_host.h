@@ -66,6 +66,16 @@ void cuffd_monitor_announce(cuffd_monitor *monitor);
 void cuffd_monitor_announce_to_one(cuffd_monitor *monitor);
 void cuffd_monitor_destroy(cuffd_monitor *monitor);
 
+// An event that is announced once (futex(2)). It has no lock, so all of this is safe in a signal handler, except that
+// an event is created and destroyed.
+typedef struct cuffd_event cuffd_event;
+
+cuffd_event *_Nullable cuffd_event_create(void);
+void cuffd_event_announce(cuffd_event *event);
+// Waits for the announcement. Returns false if it does not come in time. No cancellation point.
+bool cuffd_event_wait(cuffd_event *event, uint64_t timeout_nanoseconds);
+void cuffd_event_destroy(cuffd_event *event);
+
 // The facts about a file that the file provider needs.
 struct cuffd_file_facts {
   int64_t size;
@@ -79,6 +89,13 @@ int cuffd_file_open(const char *path);
 int cuffd_file_facts_of(int fd, struct cuffd_file_facts *facts);
 // Calls pread(2), again after each EINTR. Returns the number of bytes or -errno.
 int64_t cuffd_file_pread(int fd, void *buffer, size_t count, int64_t offset);
+
+// Calls the functions around each fork(3) of the process: before it, then in the parent and in the child. Called once.
+// Returns 0 or -errno.
+int cuffd_at_fork(void (*before)(void), void (*in_parent)(void), void (*in_child)(void));
+
+// Maps memory without access over a range, unless something is mapped there. Returns 0 or -errno.
+int cuffd_map_guard(uint64_t address, size_t length);
 
 // Maps anonymous private memory for the runtime itself, which reserves no swap. Returns 0 or -errno.
 int cuffd_map_anonymous(size_t length, bool writable, void *_Nullable *_Nonnull address);
@@ -133,7 +150,11 @@ int cuffd_write_error(const void *text, size_t length);
 const void *cuffd_zeros(void);
 
 size_t cuffd_page_size(void);
-int64_t cuffd_process_id(void);
+
+// Returns a number for the memory of this process. A forked child gets another number, and a child of vfork(2), which
+// uses the memory of its parent, the same one. Costs no system call. Safe in a signal handler.
+CUFFD_NO_LOCKS uint64_t cuffd_address_space(void);
+
 // gettid(2).
 uint32_t cuffd_thread_id(void);
 // Returns 1 if a thread of this process sleeps in a fault of a userfaultfd, 0 if it does not, or -errno if /proc does

@@ -1,13 +1,16 @@
 // SIGBUS and SIGSEGV, which the kernel raises in a thread that touches a page which is not there. This file declares
-// how our handler is installed, and how it passes signals that are not ours on to the handler that was there before.
-// A process has one action for each signal, so the state in signals.c is global.
+// how our handler is installed, how it passes signals that are not ours on to the handler that was there before, and
+// what a thread holds while it answers a fault. A process has one action for each signal, so the state is global.
 #ifndef CUFFD_SIGNALS_H
 #define CUFFD_SIGNALS_H
 
 #include "cuffd_platform.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+
+#include "cuffd_attributes.h"
 
 #pragma clang assume_nonnull begin
 
@@ -15,30 +18,73 @@
 #define CUFFD_SIGBUS 7
 #define CUFFD_SIGSEGV 11
 
-// Answers the fault at `address`, which raised the signal `number`. Returns false if the fault is not ours or cannot
-// be answered; the signal is then passed on.
-//
-// `outer` is usually 0. If the thread is already answering a fault of the same page, or answers too many faults at
-// once, `outer` is the page of the latest fault that the thread is answering. The server then has to fail the page
-// instead of asking for it, because the answers would never end.
-typedef bool (*cuffd_fault_server)(void *context, int number, uint64_t address, bool is_write, uint64_t outer);
+// Memory that the answer to a fault uses meanwhile: a slot of a pool, or a mapping.
+struct cuffd_loan {
+  const void *_Nullable pool;  // the owner of the slot; NULL for a mapping
+  uint64_t start;              // the number of the slot, or the address of the mapping
+  uint64_t length;             // the length of the mapping
+};
 
-// Writes to standard error what is known of the page at `address`, before the program ends because of that page.
-typedef void (*cuffd_fault_explainer)(void *context, int number, uint64_t address);
+// What a thread holds while it answers a fault. A handler of the program may leave the answer by siglongjmp, and a
+// provider may end the thread. The runtime then lets go of these things at the thread's next fault, or at its end.
+struct cuffd_answer;
 
-// Installs our handler for the signal `number` for the rest of the process, with `server` for its faults. The handler
-// passes signals that are not ours on to the action that was there before. A further call installs our handler again
-// if the program has replaced it in the meantime. There is one server for all signals, and `context` is never
-// released. Takes a lock. Returns 0 or -errno: -EBUSY if our handler was replaced too many times.
-int cuffd_signal_install(int number, cuffd_fault_server server, cuffd_fault_explainer explainer, void *context);
+struct cuffd_fault {
+  int number;  // the signal
+  bool is_write;
+  uint64_t address;
+  // Usually 0. If the thread is already answering a fault of the same page, or answers too many faults at once, this
+  // is the page of the latest fault that the thread is answering. The server then has to fail the page instead of
+  // asking for it, because the answers would never end, or the stack would.
+  uint64_t outer;
+  // How many faults the thread is answering, if they are too many; otherwise 0.
+  unsigned too_many;
+  // Where the server notes what it holds; NULL if it must not ask.
+  struct cuffd_answer *_Nullable answer;
+};
+
+// What our handler calls. `context` is never released.
+struct cuffd_fault_calls {
+  void *context;
+  // Answers a fault. Returns false if the fault is not ours or cannot be answered; the signal is then passed on.
+  bool (*serve)(void *context, const struct cuffd_fault *fault);
+  // Writes to standard error what is known of the page at `address`, before the program ends because of that page.
+  void (*explain)(void *context, int number, uint64_t address);
+  // Lets go of what an answer held that was left without a return.
+  void (*let_go)(void *context, const void *_Nullable region, const struct cuffd_loan *loans, unsigned loan_count);
+};
+
+// Installs our handler for the signal `number` for the rest of the process. The handler passes signals that are not
+// ours on to the action that was there before. A further call installs our handler again if the program has replaced
+// it in the meantime. Takes a lock. Returns 0 or -errno.
+int cuffd_signal_install(int number, const struct cuffd_fault_calls *calls);
+
+// The lock that the installation takes, for the time of a fork.
+void cuffd_signals_lock_for_fork(void);
+void cuffd_signals_unlock_after_fork(void);
+
+// Notes the region that an answer holds, or NULL when it holds none any more.
+void cuffd_answer_set_region(struct cuffd_answer *answer, const void *_Nullable region);
+
+// Notes memory that the latest answer of the calling thread uses. Returns the answer, or NULL if the thread is not
+// answering a fault or the answer has no room for the note.
+CUFFD_NO_LOCKS struct cuffd_answer *_Nullable cuffd_answer_borrow(struct cuffd_loan loan);
+
+// Notes that an answer does not use the memory any more that it has borrowed last.
+CUFFD_NO_LOCKS void cuffd_answer_return(struct cuffd_answer *answer);
+
+// Lets go of what the calling thread holds of answers that were left without a return.
+void cuffd_answers_clean_up(void);
 
 // Returns how many times in a row the calling thread has called this for `page`, including this call.
 unsigned cuffd_signal_repeats(uint64_t page);
 
-// The first function blocks every signal except those of faults on the calling thread, and the second one restores the
-// mask from before. No handler that interrupts the thread in between can fault on memory whose lock the thread holds.
+// The first function blocks every signal except those of faults on the calling thread and switches its cancellation
+// off. The second one restores both. No handler that interrupts the thread in between can fault on memory whose lock
+// the thread holds, and the thread cannot end while it holds the lock.
 struct cuffd_signal_mask {
   uint64_t words[16];
+  int cancellation;
 };
 void cuffd_signals_hold(struct cuffd_signal_mask *before);
 void cuffd_signals_release(const struct cuffd_signal_mask *before);

@@ -4,6 +4,9 @@ internal import CUFFD
 ///
 /// Runtimes have to know the regions of one another: a new region must not land in a hole that the program has made in
 /// another one, and a signal does not say whose memory its address is.
+///
+/// A forked child inherits none of the memory of regions. At the places of the regions it gets memory without access,
+/// so that nothing else is mapped there: a pointer into a region must not show the child its own memory.
 final class AddressSpace: Sendable {
   /// The address space of this process.
   static let ofThisProcess = AddressSpace()
@@ -14,7 +17,7 @@ final class AddressSpace: Sendable {
   /// mappings of an address space.
   let mappings = MappingBudget()
 
-  private init() {}
+  private init() { prepareForFork() }
 
   /// Maps anonymous memory that belongs to no region, as
   /// ``AddressRange/reservedForRegion(byteCount:alignment:isWritable:isTaken:)`` does.
@@ -23,5 +26,33 @@ final class AddressSpace: Sendable {
   ) throws(HostCallError) -> AddressRange {
     try AddressRange.reservedForRegion(
       byteCount: byteCount, alignment: alignment, isWritable: isWritable, isTaken: { regions.intersects($0) })
+  }
+
+  // MARK: Fork
+
+  /// Has `fork(3)` wait for the locks that all runtimes of the process share, because in the child no thread would
+  /// ever release them.
+  private func prepareForFork() {
+    // Without memory for the registration, a fork goes on as if there were no runtime.
+    _ = cuffd_at_fork(
+      {
+        let space = AddressSpace.ofThisProcess
+        space.regions.lockForFork()
+        space.mappings.lockForFork()
+        cuffd_signals_lock_for_fork()
+      },
+      {
+        let space = AddressSpace.ofThisProcess
+        cuffd_signals_unlock_after_fork()
+        space.mappings.unlockAfterFork()
+        space.regions.unlockAfterFork()
+      },
+      {
+        let space = AddressSpace.ofThisProcess
+        for range in space.regions.ranges { _ = cuffd_map_guard(UInt64(range.start), range.byteCount) }
+        cuffd_signals_unlock_after_fork()
+        space.mappings.unlockAfterFork()
+        space.regions.unlockAfterFork()
+      })
   }
 }

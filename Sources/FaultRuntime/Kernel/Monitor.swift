@@ -12,11 +12,11 @@ final class Monitor<Value: ~Copyable>: @unchecked Sendable {
   private let holdsSignals: Bool
   private var value: Value
 
-  /// - Parameter holdsSignals: whether a thread of the program blocks its signals while it holds the lock. This is
-  ///   necessary for a lock that is needed to answer a fault: a signal handler of the program may touch lazy memory,
-  ///   and must not need a lock that is held by the very thread that it interrupts. The runtime's own threads block
-  ///   these signals at all times.
-  init(_ value: consuming sending Value, holdsSignals: Bool = false) {
+  /// - Parameter holdsSignals: whether a thread of the program blocks its signals, and cannot be cancelled, while it
+  ///   holds the lock. A signal handler of the program may touch lazy memory. It must not need a lock that is held by
+  ///   the very thread that it interrupts, not even by way of another thread. The runtime's own threads block these
+  ///   signals at all times. Where this is false, the callers do the same themselves.
+  init(_ value: consuming sending Value, holdsSignals: Bool = true) {
     self.holdsSignals = holdsSignals
     guard let created = unsafe cuffd_monitor_create() else {
       fatalError("FaultRuntime: no memory for a lock of a few bytes")
@@ -42,15 +42,29 @@ final class Monitor<Value: ~Copyable>: @unchecked Sendable {
     return body(&value)
   }
 
+  /// Takes the lock until ``leave()``, for the time of a fork.
+  func enter() { unsafe cuffd_monitor_enter(monitor) }
+
+  func leave() { unsafe cuffd_monitor_leave(monitor) }
+
   /// Wakes all threads that wait in ``wait(nanoseconds:for:)``, so that they check the value again.
-  func announce() { unsafe cuffd_monitor_announce(monitor) }
+  func announce() {
+    if holdsSignals, cuffd_thread_role() == 0 { return holdingSignals { unsafe cuffd_monitor_announce(monitor) } }
+    unsafe cuffd_monitor_announce(monitor)
+  }
 
   /// Wakes one of the threads that wait in ``wait(nanoseconds:for:)``. This is enough if any of them can use the new
   /// value.
-  func announceToOne() { unsafe cuffd_monitor_announce_to_one(monitor) }
+  func announceToOne() {
+    if holdsSignals, cuffd_thread_role() == 0 {
+      return holdingSignals { unsafe cuffd_monitor_announce_to_one(monitor) }
+    }
+    unsafe cuffd_monitor_announce_to_one(monitor)
+  }
 
   /// Runs `body` with the lock held, at once and again after each announcement, until it returns a result. The lock
-  /// is free while the thread sleeps. Returns nil if there is no result within `nanoseconds`.
+  /// is free while the thread sleeps. Returns nil if there is no result within `nanoseconds`. A thread of the program
+  /// gets no signals meanwhile, so a wait that may be long is made of short ones, or uses ``OneShotEvent``.
   func wait<Result>(nanoseconds: UInt64 = .max, for body: (inout Value) -> Result?) -> Result? {
     if holdsSignals, cuffd_thread_role() == 0 { return holdingSignals { lockedWait(nanoseconds, body) } }
     return lockedWait(nanoseconds, body)

@@ -44,7 +44,7 @@ class AddressTable: @unchecked Sendable {
   /// Sorted by address. This array retains the members; the snapshot only points to them.
   private final let entries = Monitor<[Entry]>([])
   /// The process whose threads the counters of the readers count.
-  private final let ownerProcess = Atomic(cuffd_process_id())
+  private final let ownerProcess = Atomic(cuffd_address_space())
 
   init() {
     unsafe current = Atomic(TableSnapshot.allocate(count: 0))
@@ -113,6 +113,30 @@ class AddressTable: @unchecked Sendable {
     }
   }
 
+  // MARK: Fork
+
+  /// Takes the lock for the time of a fork.
+  final func lockForFork() { entries.enter() }
+
+  /// Releases the lock, in the parent and in the child.
+  final func unlockAfterFork() { entries.leave() }
+
+  /// The ranges of all regions, in order. Neighbours without a gap are one range. Takes no lock.
+  final var ranges: [AddressRange] {
+    unsafe reading { snapshot in
+      var ranges: [AddressRange] = []
+      for index in unsafe 0..<snapshot.pointee.count {
+        let range = unsafe snapshot.pointee.entries[index].range
+        if let last = ranges.last, last.end == range.start {
+          ranges[ranges.count - 1] = AddressRange(start: last.start, byteCount: last.byteCount + range.byteCount)
+        } else {
+          ranges.append(range)
+        }
+      }
+      return ranges
+    }
+  }
+
   // MARK: For the typed table
 
   /// Runs `body` with the current snapshot, which is not freed before `body` has returned.
@@ -159,7 +183,7 @@ class AddressTable: @unchecked Sendable {
   /// Resets the counters on the first change in a forked child. The threads of the parent do not exist in the child,
   /// so threads that were reading during the fork would never count themselves out.
   private final func forgetParentsReaders() {
-    let process = cuffd_process_id()
+    let process = cuffd_address_space()
     guard ownerProcess.exchange(process, ordering: .relaxed) != process else { return }
     for lane in 0..<Lane.count {
       readers[lane].even.store(0, ordering: .sequentiallyConsistent)

@@ -13,7 +13,7 @@ final class AnonymousMemory: RegionMemory {
   private let pageSize: PageSize
   let userfaultfd: SharedUserfaultfd
   private let leftBehind = Atomic<Bool>(false)
-  private let ownerProcess = cuffd_process_id()
+  private let ownerProcess = cuffd_address_space()
 
   /// Takes over `range`, which was reserved for this memory. The delivery that serves the faults registers it.
   init(_ range: AddressRange, isWritable: Bool, pageSize: PageSize, userfaultfd: SharedUserfaultfd) {
@@ -26,7 +26,7 @@ final class AnonymousMemory: RegionMemory {
 
   deinit {
     // In a forked child the memory is not mapped, and other code may use the addresses.
-    guard cuffd_process_id() == ownerProcess else { return }
+    guard cuffd_address_space() == ownerProcess else { return }
     for part in remains where cuffd_unmap(UInt64(part.start), part.byteCount) < 0 && isLeftBehind {
       // At the limit of mappings. Were the descriptor closed, the memory that is left would read as zeros.
       _ = unsafe Unmanaged.passRetained(userfaultfd)

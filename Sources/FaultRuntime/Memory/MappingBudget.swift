@@ -10,7 +10,7 @@ final class MappingBudget: Sendable {
   /// program needs mappings as well, for its threads and its own memory.
   private let limit: Int
   private let used = Atomic<Int>(0)
-  private let ownerProcess = Atomic(cuffd_process_id())
+  private let ownerProcess = Atomic(cuffd_address_space())
   private let kept = Monitor<MappingReserve?>(nil)
 
   /// - Parameter limit: the number of mappings; half of `vm.max_map_count` if it is nil.
@@ -39,7 +39,13 @@ final class MappingBudget: Sendable {
 
   /// Resets the count on the first call in a forked child, in which the regions of its parent are not mapped.
   func forgetParents() {
-    let process = cuffd_process_id()
+    let process = cuffd_address_space()
     if ownerProcess.exchange(process, ordering: .relaxed) != process { used.store(0, ordering: .relaxed) }
   }
+
+  /// Takes the lock for the time of a fork.
+  func lockForFork() { kept.enter() }
+
+  /// Releases the lock, in the parent and in the child.
+  func unlockAfterFork() { kept.leave() }
 }

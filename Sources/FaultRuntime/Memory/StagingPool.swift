@@ -36,11 +36,28 @@ final class StagingPool: Sendable {
     _ byteCount: Int, _ body: (UnsafeMutableRawBufferPointer) throws -> Result
   ) throws -> Result {
     guard byteCount <= Self.slotByteCount, let slot = take() else { return unsafe try withOwnMapping(byteCount, body) }
+    let answer = unsafe cuffd_answer_borrow(
+      cuffd_loan(pool: Unmanaged.passUnretained(self).toOpaque(), start: UInt64(slot), length: 0))
     defer {
-      lanes[slot / Self.slotsInLane].used.bitwiseAnd(~(1 << UInt64(slot % Self.slotsInLane)), ordering: .releasing)
+      if let answer = unsafe answer { unsafe cuffd_answer_return(answer) }
+      giveBack(slot)
     }
     let start = unsafe UnsafeMutableRawPointer(bitPattern: base + UInt(slot * Self.slotByteCount))
     return unsafe try body(UnsafeMutableRawBufferPointer(start: start, count: byteCount))
+  }
+
+  @inline(__always)
+  private func giveBack(_ slot: Int) {
+    lanes[slot / Self.slotsInLane].used.bitwiseAnd(~(1 << UInt64(slot % Self.slotsInLane)), ordering: .releasing)
+  }
+
+  /// Takes back memory whose user was left by `siglongjmp`, or ended with its thread.
+  static func takeBack(_ loan: cuffd_loan) {
+    guard let pool = unsafe loan.pool else {
+      _ = unsafe cuffd_unmap(loan.start, Int(loan.length))
+      return
+    }
+    unsafe Unmanaged<StagingPool>.fromOpaque(pool)._withUnsafeGuaranteedRef { unsafe $0.giveBack(Int(loan.start)) }
   }
 
   @_noLocks @_noAllocation
@@ -83,7 +100,12 @@ final class StagingPool: Sendable {
     guard unsafe cuffd_map_anonymous(byteCount, true, &mapped) == 0 else {
       throw ResolutionError.refused(.noMemory)
     }
-    defer { _ = cuffd_unmap(UInt64(UInt(bitPattern: mapped)), byteCount) }
+    let start = UInt64(UInt(bitPattern: mapped))
+    let answer = unsafe cuffd_answer_borrow(cuffd_loan(pool: nil, start: start, length: UInt64(byteCount)))
+    defer {
+      if let answer = unsafe answer { unsafe cuffd_answer_return(answer) }
+      _ = cuffd_unmap(start, byteCount)
+    }
     return unsafe try body(UnsafeMutableRawBufferPointer(start: mapped, count: byteCount))
   }
 }

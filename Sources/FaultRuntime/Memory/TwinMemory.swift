@@ -36,10 +36,10 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
   let pageCount: Int
   /// The number of runs of open pages. A run is a sequence of open pages without a gap. The lock of this value is the
   /// lock that the description of the type means.
-  let runs = Monitor(0)
+  let runs = Monitor(0, holdsSignals: false)
   /// Whether all access has been taken away for good. Only the thread that holds the lock changes this.
   private let revoked = Atomic<Bool>(false)
-  private let ownerProcess = cuffd_process_id()
+  private let ownerProcess = cuffd_address_space()
   #if DEBUG
     /// For tests. This is called when pages have been opened but their states do not say so yet.
     let afterOpening = Monitor<(@Sendable () -> Void)?>(nil)
@@ -73,7 +73,7 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
   deinit {
     // A forked child has a copy of the states, but neither of the two mappings of the memfd.
     _ = unsafe cuffd_unmap(UInt64(UInt(bitPattern: states)), pageCount)
-    guard cuffd_process_id() == ownerProcess else { return }
+    guard cuffd_address_space() == ownerProcess else { return }
     budget.add(-runs.withLock { $0 })
     _ = cuffd_unmap(UInt64(twin), range.byteCount)
     _ = cuffd_unmap(UInt64(range.start), range.byteCount)
@@ -126,7 +126,7 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
 
   /// Whether this process made the memory. In a forked child the memory is not mapped, and other code may use the
   /// addresses.
-  var isInOwnerProcess: Bool { cuffd_process_id() == ownerProcess }
+  var isInOwnerProcess: Bool { cuffd_address_space() == ownerProcess }
 
   func noteResident(_ part: AddressRange, in notes: UnsafeMutablePointer<UInt8>) -> KernelErrno? {
     let first = index(of: part.start)

@@ -12,7 +12,7 @@ public struct ResolutionError: Error, Hashable, Sendable {
   public struct Code: Hashable, Sendable {
     fileprivate enum Name: String {
       case answerTooShort, answerTooLong, lentLazyMemory, refused, resolveTimedOut, regionClosed, timeoutExceeded
-      case memoryMoved, deadlock
+      case memoryMoved, deadlock, nestedTooDeeply
     }
     fileprivate let name: Name
 
@@ -55,6 +55,10 @@ public struct ResolutionError: Error, Hashable, Sendable {
     /// The wait for the page would never end, because the thread that has to produce the page waits for it, directly
     /// or through other threads. ``ResolutionError/deadlock`` names both ends of the wait.
     public static let deadlock = Code(name: .deadlock)
+
+    /// Providers that run on the faulting thread have touched lazy memory of one another, and the thread would answer
+    /// more faults at once than the runtime permits. ``ResolutionError/nestedFaultCount`` says how many it answers.
+    public static let nestedTooDeeply = Code(name: .nestedTooDeeply)
   }
 
   enum Reason: Hashable {
@@ -67,6 +71,7 @@ public struct ResolutionError: Error, Hashable, Sendable {
     case timeoutExceeded(Duration)
     case memoryMoved
     case deadlock(SelfDeadlock)
+    case nestedTooDeeply(Int)
   }
 
   /// The module switches over this value, so the compiler finds every place that a new failure concerns.
@@ -116,6 +121,11 @@ extension ResolutionError {
 
   /// Creates an error with the code `deadlock` and the two ends of the wait.
   public static func deadlock(_ ends: SelfDeadlock) -> ResolutionError { ResolutionError(.deadlock(ends)) }
+
+  /// Creates an error with the code `nestedTooDeeply` and the number of faults that the thread is answering.
+  public static func nestedTooDeeply(_ faultCount: Int) -> ResolutionError {
+    ResolutionError(.nestedTooDeeply(faultCount))
+  }
 }
 
 extension ResolutionError {
@@ -131,6 +141,7 @@ extension ResolutionError {
     case .timeoutExceeded: .timeoutExceeded
     case .memoryMoved: .memoryMoved
     case .deadlock: .deadlock
+    case .nestedTooDeeply: .nestedTooDeeply
     }
   }
 
@@ -160,6 +171,9 @@ extension ResolutionError {
 
   /// The two ends of the wait, for the code `deadlock`. For other codes it is nil.
   public var deadlock: SelfDeadlock? { if case .deadlock(let ends) = reason { ends } else { nil } }
+
+  /// The number of faults that the thread is answering, for the code `nestedTooDeeply`. For other codes it is nil.
+  public var nestedFaultCount: Int? { if case .nestedTooDeeply(let count) = reason { count } else { nil } }
 }
 
 extension ResolutionError.Code: CustomStringConvertible {
@@ -198,6 +212,11 @@ extension ResolutionError: CustomStringConvertible {
       "the program has moved the memory away (mremap); a region is served where it was mapped only"
     case .deadlock(let deadlock):
       "\(deadlock); a provider must not touch lazy memory that needs the thread it runs on"
+    case .nestedTooDeeply(let count):
+      """
+      the thread is answering \(count) faults already, each from the provider of another one; copy what the provider \
+      needs before, or permit no signal handler
+      """
     }
   }
 }

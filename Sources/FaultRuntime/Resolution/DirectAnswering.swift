@@ -70,6 +70,9 @@ struct DirectAnswering: Sendable {
   }
 }
 
+/// The memory at a page belongs to the region no more, and the signal is about what is mapped there now.
+struct ForeignMemoryError: Error {}
+
 /// Puts pages in place on a thread that reads no messages. This policy waits if the kernel needs something else
 /// first.
 @safe
@@ -107,9 +110,12 @@ private struct DirectPlacing: PlacingPolicy {
 
   func putOff(_ rest: AddressRange, _ run: borrowing FaultRun) throws { throw ResolutionError.resolveTimedOut }
 
-  /// Wakes the waiting threads, which then meet what is mapped there now.
-  func foundGone(_ rest: AddressRange, _ run: borrowing FaultRun) {
-    if wakes { run.region.memory.wake(rest) }
+  /// Wakes the waiting threads, which then meet what is mapped there now. A thread that serves its own fault touches
+  /// the page again. If it gets the same signal again, the signal comes from what is mapped there now.
+  func foundGone(_ rest: AddressRange, _ run: borrowing FaultRun) throws {
+    if wakes { return run.region.memory.wake(rest) }
+    let isAgain = effort.contains(.inSignalHandler) && cuffd_signal_repeats(UInt64(rest.start)) > 1
+    if isAgain { throw ForeignMemoryError() }
   }
 }
 

@@ -7,9 +7,8 @@ protocol FaultServer: AnyObject, Sendable {
   ///
   /// - Parameters:
   ///   - signal: the number of the signal.
-  ///   - outer: if a provider was asked on this thread and has touched the page, the address for which it was asked;
-  ///     otherwise 0.
+  ///   - nesting: what the thread is answering already.
   /// - Returns: false where the signal is not about a missing page of the region. It then goes to the handler that the
   ///   process had before.
-  func serve(_ fault: PendingFault, of region: Region, signal: CInt, askedAt outer: UInt) -> Bool
+  func serve(_ fault: PendingFault, of region: Region, signal: CInt, _ nesting: FaultNesting) -> Bool
 }

@@ -90,11 +90,11 @@ final class Region: TableMember {
 
   var group: ObjectIdentifier { server.group }
 
-  private let ownerProcess = cuffd_process_id()
+  private let ownerProcess = cuffd_address_space()
 
   /// Whether this process made the region. In a forked child the descriptor still acts on the parent's memory, and
   /// the mapping is not there.
-  var isInOwnerProcess: Bool { cuffd_process_id() == ownerProcess }
+  var isInOwnerProcess: Bool { cuffd_address_space() == ownerProcess }
 
   var isWritable: Bool { memory.isWritable }
 

@@ -14,7 +14,7 @@ final class Engine: Sendable {
 
   private let nextRegion = Atomic<Int>(0)
   private let openRegions = Atomic<Int>(0)
-  private let ownerProcess = cuffd_process_id()
+  private let ownerProcess = cuffd_address_space()
 
   init(_ configuration: FaultRuntimeConfiguration) throws(FaultRuntimeError) {
     try configuration.validate()
@@ -45,7 +45,7 @@ final class Engine: Sendable {
   ) throws(FaultRuntimeError) -> LazyRegion {
     // In a forked child the descriptor still acts on the memory of the parent: registering the child's region would
     // take pages away from the parent.
-    guard cuffd_process_id() == ownerProcess else { throw .forkedChild() }
+    guard cuffd_address_space() == ownerProcess else { throw .forkedChild() }
     let number = nextRegion.wrappingAdd(1, ordering: .relaxed).oldValue
     let name = options.name ?? "region \(number)"
     let delivery = try delivery(for: provider, options: options, name: name)

@@ -9,7 +9,7 @@ extension EventLoop: RegionServer {
   var group: ObjectIdentifier { lazyMemory.id }
 
   /// Always false: the faults of an event loop are messages, and its pages raise a signal only after they have failed.
-  func serve(_ fault: PendingFault, of region: Region, signal: CInt, askedAt outer: UInt) -> Bool { false }
+  func serve(_ fault: PendingFault, of region: Region, signal: CInt, _ nesting: FaultNesting) -> Bool { false }
 
   func makeMemory(
     byteCount: Int, alignment: Int, isWritable: Bool, pageSize: PageSize

@@ -47,22 +47,22 @@ extension FaultingThreadServer {
 
   /// The body of `serve`, which each server has compiled for itself.
   @inline(__always)
-  func serveHere(_ fault: PendingFault, of region: Region, signal number: CInt, askedAt outer: UInt) -> Bool {
+  func serveHere(_ fault: PendingFault, of region: Region, signal number: CInt, _ nesting: FaultNesting) -> Bool {
     guard number == signal else { return false }
     switch judge(fault, of: region) {
     case .somebodyElses: return false
     case .isThere: return true
     case .missing: break
     }
-    return outer == 0 ? answer(fault, of: region) : fail(fault.page, of: region, touchedFrom: outer)
+    return nesting.permitsAnswer ? answer(fault, of: region) : fail(fault.page, of: region, nesting)
   }
 
-  /// Fails a page because a provider that was asked for the page at `outer` has touched the failing page on the same
-  /// thread.
+  /// Fails a page because a provider that is asked on this thread has touched it, and answering it would never end.
   @inline(never)
-  private func fail(_ page: UInt, of region: Region, touchedFrom outer: UInt) -> Bool {
-    guard let asked = AddressSpace.ofThisProcess.regions.region(containing: outer) else { return false }
-    let start = asked.offset(of: outer)
+  private func fail(_ page: UInt, of region: Region, _ nesting: FaultNesting) -> Bool {
+    if nesting.tooMany > 0 { return fail(page, of: region, ResolutionError.nestedTooDeeply(nesting.tooMany)) }
+    guard let asked = AddressSpace.ofThisProcess.regions.region(containing: nesting.outerPage) else { return false }
+    let start = asked.offset(of: nesting.outerPage)
     let deadlock = SelfDeadlock(
       region: asked.name, range: start..<(start + asked.pageSize.bytes), touchedRegion: region.name,
       touchedOffset: region.offset(of: page))
@@ -92,6 +92,8 @@ extension FaultingThreadServer {
     do {
       try answer(run, fault)
       return true
+    } catch is ForeignMemoryError {
+      return false
     } catch {
       return narrow(run, fault, error)
     }

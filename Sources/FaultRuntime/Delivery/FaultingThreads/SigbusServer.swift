@@ -88,13 +88,15 @@ final class SigbusServer: FaultingThreadServer, DeliveryService {
 
   // MARK: Service, in the signal handler
 
-  /// Always `missing`. Where the kernel tells a poisoned page from a missing one, signals for poisoned pages never
-  /// come here.
+  /// Where the kernel tells a poisoned page from a missing one, signals for poisoned pages never come here. In a forked
+  /// child the descriptor would put pages into the memory of the parent.
   @inline(__always)
-  func judge(_ fault: PendingFault, of region: Region) -> FaultVerdict { .missing }
+  func judge(_ fault: PendingFault, of region: Region) -> FaultVerdict {
+    region.isInOwnerProcess ? .missing : .somebodyElses
+  }
 
-  func serve(_ fault: PendingFault, of region: Region, signal: CInt, askedAt outer: UInt) -> Bool {
-    serveHere(fault, of: region, signal: signal, askedAt: outer)
+  func serve(_ fault: PendingFault, of region: Region, signal: CInt, _ nesting: FaultNesting) -> Bool {
+    serveHere(fault, of: region, signal: signal, nesting)
   }
 
   func fail(_ page: UInt, of region: Region, _ error: any Error) -> Bool {

@@ -15,19 +15,24 @@ final class SignalDispatcher: Sendable {
 
   /// Makes this dispatcher the first handler of a signal, if it is not that already. Takes a lock.
   func install(_ number: CInt) throws(HostCallError) {
-    let context = unsafe Unmanaged.passUnretained(self).toOpaque()
-    let result = unsafe cuffd_signal_install(
-      number,
-      { context, number, address, isWrite, outer in
+    var calls = unsafe cuffd_fault_calls(
+      context: Unmanaged.passUnretained(self).toOpaque(),
+      serve: { context, fault in
         unsafe Unmanaged<SignalDispatcher>.fromOpaque(context)._withUnsafeGuaranteedRef {
-          $0.serve(number, UInt(address), isWrite: isWrite, outer: UInt(outer))
+          unsafe $0.serve(fault.pointee)
         }
       },
-      { context, number, address in
+      explain: { context, number, address in
         unsafe Unmanaged<SignalDispatcher>.fromOpaque(context)._withUnsafeGuaranteedRef {
           $0.lastWords(number, UInt(address))
         }
-      }, context)
+      },
+      let_go: { _, handle, loans, loanCount in
+        // The memory comes first, because the handle keeps the pool alive.
+        for index in 0..<Int(loanCount) { unsafe StagingPool.takeBack(loans[index]) }
+        if let handle = unsafe handle { unsafe TableHandle<Region>.leave(.fromOpaque(handle)) }
+      })
+    let result = unsafe cuffd_signal_install(number, &calls)
     if let errno = KernelErrno(returned: result) { throw HostCallError(call: "sigaction", errno: errno) }
   }
 
@@ -42,15 +47,24 @@ final class SignalDispatcher: Sendable {
 
   /// Serves a fault in the signal handler, on the thread that faulted. Returns false where the signal is not about a
   /// missing page of a region.
-  private func serve(_ number: CInt, _ address: UInt, isWrite: Bool, outer: UInt) -> Bool {
+  private func serve(_ fault: cuffd_fault) -> Bool {
+    let address = unsafe UInt(fault.address)
     // Regions that are not served in signal handlers have no handle.
     guard let handle = unsafe regions.enterHandle(containing: address) else { return false }
-    defer { unsafe TableHandle.leave(handle) }
+    // A handler of the program may leave this function by `siglongjmp`. The answer has a note of the handle for that
+    // case.
+    if let answer = unsafe fault.answer { unsafe cuffd_answer_set_region(answer, handle.toOpaque()) }
+    defer {
+      if let answer = unsafe fault.answer { unsafe cuffd_answer_set_region(answer, nil) }
+      unsafe TableHandle.leave(handle)
+    }
     return unsafe handle._withUnsafeGuaranteedRef { handle in
       // The handle keeps the region alive, and the region keeps the server alive. No reference is counted.
       unsafe handle.member._withUnsafeGuaranteedRef { region in
-        let fault = PendingFault(page: region.pageSize.pageStart(of: address), isWrite: isWrite)
-        return region.server.serve(fault, of: region, signal: number, askedAt: outer)
+        let page = region.pageSize.pageStart(of: address)
+        let nesting = unsafe FaultNesting(outerPage: UInt(fault.outer), tooMany: Int(fault.too_many))
+        return unsafe region.server.serve(
+          PendingFault(page: page, isWrite: fault.is_write), of: region, signal: fault.number, nesting)
       }
     }
   }

@@ -134,8 +134,8 @@ final class SigsegvServer: FaultingThreadServer, PoolServer, DeliveryService {
   /// fewer than ten.
   private static var repeatLimit: UInt32 { 1000 }
 
-  func serve(_ fault: PendingFault, of region: Region, signal: CInt, askedAt outer: UInt) -> Bool {
-    serveHere(fault, of: region, signal: signal, askedAt: outer)
+  func serve(_ fault: PendingFault, of region: Region, signal: CInt, _ nesting: FaultNesting) -> Bool {
+    serveHere(fault, of: region, signal: signal, nesting)
   }
 
   func fail(_ page: UInt, of region: Region, _ error: any Error) -> Bool { pooled.fail(page, of: region, error) }

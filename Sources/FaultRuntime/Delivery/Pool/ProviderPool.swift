@@ -14,7 +14,7 @@ internal import CUFFD
 /// `threadLimit` and does nothing else.
 final class ProviderPool: Sendable {
   private let threadLimit: Int
-  private let state = Monitor(State(), holdsSignals: true)
+  private let state = Monitor(State())
 
   private struct State {
     var demand: [PoolTask] = []

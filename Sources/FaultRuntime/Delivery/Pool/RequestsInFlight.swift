@@ -75,7 +75,7 @@ final class RequestsInFlight: Sendable {
 
   /// - Parameter premade: the number of requests that are made at the start. While no more than these are under way,
   ///   beginning a request allocates nothing. Further requests are made when they are needed.
-  init(premade: Int = 8) { state = Monitor(State(premade: premade), holdsSignals: true) }
+  init(premade: Int = 8) { state = Monitor(State(premade: premade)) }
 
   /// Takes in the faults of a run. A fault on a page that is being fetched is added to the request for that page. The
   /// other faults become new requests.

@@ -1,0 +1,79 @@
+// What the files about signals share: signals.c (the handler), chain.c (the handlers of others) and answering.c (the
+// faults that a thread is answering).
+#ifndef CUFFD_SIGNAL_INTERNAL_H
+#define CUFFD_SIGNAL_INTERNAL_H
+
+#include "cuffd_signals.h"
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <ucontext.h>
+
+// Signal handlers read these variables, so their storage must not be allocated at the first access.
+#define CUFFD_THREAD_LOCAL _Thread_local __attribute__((tls_model("initial-exec")))
+
+// Where a signal handler runs: an address in its frame, and the lowest address of the alternate stack that the frame
+// is on. On another stack `low` is 0.
+struct cuffd_place {
+  uintptr_t frame, low;
+};
+
+static inline struct cuffd_place cuffd_place_of(uintptr_t frame, const stack_t *alternate) {
+  uintptr_t low = (uintptr_t)alternate->ss_sp;
+  bool is_on_it = !(alternate->ss_flags & SS_DISABLE) && frame >= low && frame - low < alternate->ss_size;
+  return (struct cuffd_place){frame, is_on_it ? low : 0};
+}
+
+// Returns whether the handler that ran at `earlier` is still running, now that another one runs at `now` on the same
+// thread. If it is not, it was left by siglongjmp or by the end of the thread. The frame of a handler that is still
+// running lies at a higher address on the same stack, or on the normal stack if `now` is on the alternate one.
+static inline bool cuffd_still_runs(const struct cuffd_place *earlier, const struct cuffd_place *now) {
+  if (earlier->low == 0 && now->low != 0) return true;
+  return now->frame >= earlier->low && now->frame < earlier->frame;
+}
+
+// chain.c
+
+// Our handler for one place in the chain. `link` tells the places apart: a handler of the program that puts back the
+// action that it has replaced puts back the place, and the signal then goes to the handlers before that place only.
+typedef void (*cuffd_entry)(unsigned link, int number, siginfo_t *info, void *state);
+
+// Passes a signal on to the action that was there before, as the kernel would have done.
+void cuffd_pass_on(unsigned link, int number, siginfo_t *info, void *state);
+
+// Puts our complete action back if the program has installed the handler of this link again without SA_SIGINFO.
+// Returns false if that is not so.
+bool cuffd_chain_repair(unsigned link, int number);
+
+// Returns whether this signal has come back to us from a handler to which we have passed it on.
+bool cuffd_is_passed_on(const siginfo_t *info, const struct cuffd_place *now);
+
+// Installs our handler as cuffd_signal_install does. `prepared` is our action without the handler.
+int cuffd_chain_install(int number, const struct sigaction *prepared, cuffd_entry entry);
+
+// Writes to standard error what is known of the page that the signal is about.
+void cuffd_explain(int number, const siginfo_t *info);
+
+// answering.c
+
+// Removes the faults whose handlers were left without a return, and lets go of what they held.
+void cuffd_answers_drop_left(const struct cuffd_place *now);
+
+// Makes sure that what this thread holds is let go of when the thread ends. Called once for the process.
+int cuffd_answers_prepare(void);
+
+// Begins the answer to a fault of this thread: fills in `fault`, of which the caller has set the page. Returns the
+// answer, or NULL where nothing may be asked, as the fault then says.
+struct cuffd_answer *cuffd_answer_begin(uint64_t page, const struct cuffd_place *now, struct cuffd_fault *fault);
+void cuffd_answer_end(struct cuffd_answer *answer);
+
+// Switches off the cancellation of this thread, and returns whether it was on before the oldest fault that the thread
+// is answering.
+int cuffd_cancellation_off(void);
+void cuffd_cancellation_restore(int state);
+
+// The state of cancellation outside of all faults that the thread is answering; `state` if there are none.
+int cuffd_cancellation_outside(int state);
+
+#endif
