@@ -74,13 +74,13 @@ struct InThreadSignalTests {
     let thread = TestThread {
       #expect(cts_run_on_cpu(cuffd_current_cpu()) == 0)
       for _ in 0..<200 {
-        try? unsafe pool.withBytes(pageBytes) { outer in
-          let first = UInt(bitPattern: outer.baseAddress)
-          try unsafe pool.withBytes(pageBytes) { inner in
-            let second = UInt(bitPattern: inner.baseAddress)
-            slots.withLock { $0 += [first, second] }
-          }
+        guard let outer = try? unsafe pool.borrow(pageBytes), let inner = try? unsafe pool.borrow(pageBytes) else {
+          return
         }
+        let addresses = unsafe [outer, inner].map { unsafe UInt(bitPattern: $0.bytes.baseAddress) }
+        slots.withLock { $0 += addresses }
+        unsafe pool.giveBack(inner)
+        unsafe pool.giveBack(outer)
       }
     }
     #expect(thread.join())

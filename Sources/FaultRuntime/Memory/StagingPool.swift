@@ -29,21 +29,37 @@ final class StagingPool: Sendable {
     _ = cuffd_unmap(UInt64(base), Self.slotCount * Self.slotByteCount)
   }
 
-  /// Runs `body` with `byteCount` bytes, which contain arbitrary data. Throws `ResolutionError.refused(.noMemory)` if
-  /// there is no memory for them, and what `body` throws.
+  /// Memory that a thread has borrowed.
+  @unsafe
+  struct Loan {
+    let bytes: UnsafeMutableRawBufferPointer
+    /// The number of the slot; -1 for a mapping.
+    fileprivate let slot: Int
+    /// The answer that has a note of this memory, in case that its handler is left without a return.
+    fileprivate let answer: OpaquePointer?
+  }
+
+  /// Lends `byteCount` bytes, which contain arbitrary data. The caller gives them back with ``giveBack(_:)``. This is
+  /// no function that takes a closure, because the closure would count references to what it captures, and the count
+  /// would never go down again if a handler of the program left it by `siglongjmp`.
+  ///
+  /// - Throws: `ResolutionError.refused(.noMemory)` if there is no memory.
   @inline(__always)
-  func withBytes<Result>(
-    _ byteCount: Int, _ body: (UnsafeMutableRawBufferPointer) throws -> Result
-  ) throws -> Result {
-    guard byteCount <= Self.slotByteCount, let slot = take() else { return unsafe try withOwnMapping(byteCount, body) }
+  func borrow(_ byteCount: Int) throws(ResolutionError) -> Loan {
+    guard byteCount <= Self.slotByteCount, let slot = take() else { return unsafe try borrowMapping(byteCount) }
     let answer = unsafe cuffd_answer_borrow(
       cuffd_loan(pool: Unmanaged.passUnretained(self).toOpaque(), start: UInt64(slot), length: 0))
-    defer {
-      if let answer = unsafe answer { unsafe cuffd_answer_return(answer) }
-      giveBack(slot)
-    }
     let start = unsafe UnsafeMutableRawPointer(bitPattern: base + UInt(slot * Self.slotByteCount))
-    return unsafe try body(UnsafeMutableRawBufferPointer(start: start, count: byteCount))
+    return unsafe Loan(
+      bytes: UnsafeMutableRawBufferPointer(start: start, count: byteCount), slot: slot, answer: answer)
+  }
+
+  @inline(__always)
+  func giveBack(_ loan: Loan) {
+    if let answer = unsafe loan.answer { unsafe cuffd_answer_return(answer) }
+    if unsafe loan.slot >= 0 { return unsafe giveBack(loan.slot) }
+    let bytes = unsafe loan.bytes
+    _ = cuffd_unmap(UInt64(UInt(bitPattern: bytes.baseAddress)), bytes.count)
   }
 
   @inline(__always)
@@ -93,19 +109,13 @@ final class StagingPool: Sendable {
 
   /// Maps memory for one request that is larger than a slot, or that finds all slots in use. This costs two system
   /// calls, but the caller never waits for another thread, which may be waiting for the caller.
-  private func withOwnMapping<Result>(
-    _ byteCount: Int, _ body: (UnsafeMutableRawBufferPointer) throws -> Result
-  ) throws -> Result {
+  @inline(never)
+  private func borrowMapping(_ byteCount: Int) throws(ResolutionError) -> Loan {
     var mapped: UnsafeMutableRawPointer?
-    guard unsafe cuffd_map_anonymous(byteCount, true, &mapped) == 0 else {
-      throw ResolutionError.refused(.noMemory)
-    }
+    guard unsafe cuffd_map_anonymous(byteCount, true, &mapped) == 0 else { throw .refused(.noMemory) }
     let start = UInt64(UInt(bitPattern: mapped))
     let answer = unsafe cuffd_answer_borrow(cuffd_loan(pool: nil, start: start, length: UInt64(byteCount)))
-    defer {
-      if let answer = unsafe answer { unsafe cuffd_answer_return(answer) }
-      _ = cuffd_unmap(start, byteCount)
-    }
-    return unsafe try body(UnsafeMutableRawBufferPointer(start: mapped, count: byteCount))
+    return unsafe Loan(
+      bytes: UnsafeMutableRawBufferPointer(start: mapped, count: byteCount), slot: -1, answer: answer)
   }
 }

@@ -18,7 +18,7 @@ final class Region: TableMember {
   let widestRequest: Int
   /// The exact length, in bytes.
   let byteCount: Int
-  let provide: @Sendable (PageRequest, inout PageBuffer) throws -> PageContents
+  private let provider: Unmanaged<ProviderReference>
   let server: any FaultServer
   private let closing = Atomic<Bool>(false)
   let advice: RegionOptions.Advice
@@ -85,7 +85,15 @@ final class Region: TableMember {
     mayBeAskedConcurrently = provider.permissions.contains(.concurrentRequests)
     mayRunInFaultingThread = provider.mayRunInFaultingThread
     self.explainsFailures = explainsFailures
-    provide = { request, buffer in try provider.page(request, into: &buffer) }
+    unsafe self.provider = .passRetained(TypedProviderReference(provider))
+  }
+
+  deinit { unsafe provider.release() }
+
+  /// Asks the provider. No reference is counted.
+  @inline(__always)
+  func provide(_ request: PageRequest, _ buffer: inout PageBuffer) throws -> PageContents {
+    try unsafe provider._withUnsafeGuaranteedRef { try $0.page(request, into: &buffer) }
   }
 
   var group: ObjectIdentifier { server.group }

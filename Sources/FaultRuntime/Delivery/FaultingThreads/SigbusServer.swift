@@ -105,11 +105,11 @@ final class SigbusServer: FaultingThreadServer, DeliveryService {
 
   @inline(__always)
   func answer(_ run: borrowing FaultRun, _ fault: PendingFault) throws {
-    try unsafe staging.withBytes(run.end - run.start) { stage in
-      // Lent lazy memory is not forbidden here: copying from it gets EFAULT, or another thread serves the fault.
-      _ = unsafe try answering.answer(
-        run, lastWanted: run.region.offset(of: fault.page), isWrite: fault.isWrite, stage: stage, forbidden: nil,
-        effort: .inSignalHandler, in: AnonymousMemory.of(run.region))
-    }
+    let stage = unsafe try staging.borrow(run.end - run.start)
+    defer { unsafe staging.giveBack(stage) }
+    // Lent lazy memory is not forbidden here: copying from it gets EFAULT, or another thread serves the fault.
+    _ = unsafe try answering.answer(
+      run, lastWanted: run.region.offset(of: fault.page), isWrite: fault.isWrite, stage: stage.bytes, forbidden: nil,
+      effort: .inSignalHandler, in: AnonymousMemory.of(run.region))
   }
 }

@@ -143,10 +143,11 @@ final class SigsegvServer: FaultingThreadServer, PoolServer, DeliveryService {
   @inline(__always)
   func answer(_ run: borrowing FaultRun, _ fault: PendingFault) throws {
     guard run.region.mayRunInFaultingThread || asksOnThisThread(run.region) else { return try waitForPool(run, fault) }
-    try unsafe staging.withBytes(run.end - run.start) { stage in
-      _ = unsafe try answer(
-        run, lastWanted: run.region.offset(of: fault.page), isWrite: fault.isWrite, stage: stage, nil, .inSignalHandler)
-    }
+    let stage = unsafe try staging.borrow(run.end - run.start)
+    defer { unsafe staging.giveBack(stage) }
+    _ = unsafe try answer(
+      run, lastWanted: run.region.offset(of: fault.page), isWrite: fault.isWrite, stage: stage.bytes, nil,
+      .inSignalHandler)
   }
 
   // MARK: Providers that must not run in the signal handler
@@ -235,9 +236,9 @@ final class SigsegvServer: FaultingThreadServer, PoolServer, DeliveryService {
       let piece = gap.isBefore ? start..<(start + length) : (end - length)..<end
       let part = FaultRun(region: region, from: piece.lowerBound, to: piece.upperBound)
       counters.countRequests()
-      let filled = try? unsafe staging.withBytes(length) { stage in
-        unsafe try put(part, part.end - pageSize.bytes, false, stage, nil, effort)
-      }
+      guard let stage = try? unsafe staging.borrow(length) else { return false }
+      defer { unsafe staging.giveBack(stage) }
+      let filled = try? unsafe put(part, part.end - pageSize.bytes, false, stage.bytes, nil, effort)
       guard filled != nil else { return false }
       if gap.isBefore { start += length } else { end -= length }
     }

@@ -1,0 +1,21 @@
+/// The provider of a region, without its type.
+///
+/// A region calls its provider through this class and not through a closure, because a call of a closure counts a
+/// reference to what the closure has captured. All faulting threads would write to that count, and it would never go
+/// down again if a handler of the program left the call by `siglongjmp`.
+class ProviderReference: @unchecked Sendable {
+  // Safe to share: the subclass has one field, which is Sendable and never changes.
+  func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
+    fatalError("FaultRuntime: a provider reference without a provider")
+  }
+}
+
+final class TypedProviderReference<Provider: PageProvider>: ProviderReference, @unchecked Sendable {
+  private let provider: Provider
+
+  init(_ provider: Provider) { self.provider = provider }
+
+  override func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
+    try provider.page(request, into: &page)
+  }
+}
