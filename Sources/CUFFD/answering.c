@@ -10,7 +10,7 @@
 enum {
   LOANS = 2,
   NEAR = 2,         // the answers for which every thread has room
-  BLOCK = 16 << 10  // the size of the memory that a thread gets for more answers
+  BLOCK = 4 << 10  // the size of the memory that a thread gets for more answers
 };
 
 struct cuffd_answer {

@@ -53,37 +53,19 @@ static unsigned link_of(const struct sigaction *action) {
   return link;
 }
 
-// The calls of older handlers that are under way on this thread, the latest one last.
-enum { CALLS = 8 };
-struct call {
-  struct cuffd_place place;
-  const siginfo_t *info;
-  unsigned link;
-  int number;
-};
-static CUFFD_THREAD_LOCAL struct {
-  struct call calls[CALLS];
-  unsigned count;
-} passing;
+// While the action of link `k` handles a signal, the si_errno of the signal is this value plus `k`. The kernel sets it to
+// 0. A handler to which we have passed the signal on may call ours in turn. This mark tells ours to go on to the older
+// links, so the signal does not go round in circles. The mark is in the memory of the signal itself, and a handler that
+// leaves by siglongjmp leaves no mark on the thread.
+enum { WITH_LINK = 0x46520000 };
 
-static void drop_left(const struct cuffd_place *now) {
-  while (passing.count > 0 && !cuffd_still_runs(&passing.calls[passing.count - 1].place, now)) passing.count--;
+bool cuffd_is_passed_on(const siginfo_t *info) {
+  return info->si_errno >= WITH_LINK && info->si_errno < WITH_LINK + LINKS;
 }
 
-bool cuffd_is_passed_on(const siginfo_t *info, const struct cuffd_place *now) {
-  drop_left(now);
-  for (unsigned i = 0; i < passing.count; i++) {
-    if (passing.calls[i].info == info && passing.calls[i].number == info->si_signo) return true;
-  }
-  return false;
-}
-
-static bool is_being_called(unsigned link, int number) {
-  for (unsigned i = 0; i < passing.count; i++) {
-    if (passing.calls[i].link == link && passing.calls[i].number == number) return true;
-  }
-  return false;
-}
+// The link whose handler has just returned on this thread, plus one, while the signals are unblocked that were blocked
+// for it. If the handler has raised its signal again, the signal comes now, and goes to the older links.
+static CUFFD_THREAD_LOCAL unsigned returned_from;
 
 // The latest fault that this thread has passed on. A handler that neither mends the cause nor puts another handler in
 // its place gets the same fault again at once, and would get it for ever.
@@ -154,15 +136,21 @@ static void die(int number, siginfo_t *info) {
 void cuffd_pass_on(unsigned link, int number, siginfo_t *info, void *state) {
   struct chain *own = chain_of(number);
   const ucontext_t *context = state;
-  struct cuffd_place now = cuffd_place_of((uintptr_t)__builtin_frame_address(0), &context->uc_stack);
-  drop_left(&now);
   bool is_fault = info->si_code > 0;
-  unsigned newer = link + 1;
-  unsigned skipped = is_fault && passing.count == 0 ? skipped_links(info, context) : 0;
-  newer = skipped < newer ? newer - skipped : 0;
-  // A handler that raises the signal again, or that calls its predecessor, does not get the signal a second time.
-  while (newer > 0 && is_being_called(newer - 1, number)) newer--;
-  if (newer == 0 || passing.count == CALLS) {
+  int mark = info->si_errno;
+  // The links below `newer` are older than the handlers that have had this signal.
+  unsigned newer = link + 1, others = newer;
+  if (cuffd_is_passed_on(info)) {
+    others = (unsigned)(mark - WITH_LINK);
+  } else if (!is_fault && returned_from > 0) {
+    others = returned_from - 1;
+    returned_from = 0;
+  } else if (is_fault) {
+    unsigned skipped = skipped_links(info, context);
+    others = skipped < newer ? newer - skipped : 0;
+  }
+  if (others < newer) newer = others;
+  if (newer == 0) {
     die(number, info);
     return;
   }
@@ -178,8 +166,6 @@ void cuffd_pass_on(unsigned link, int number, siginfo_t *info, void *state) {
   }
   if (before->backtraces) cuffd_explain(number, info);
   if ((unsigned)before->action.sa_flags & (unsigned)SA_RESETHAND) atomic_store(&own->spent[index], true);
-  passing.calls[passing.count] = (struct call){now, info, index, number};
-  unsigned own_call = ++passing.count;
   // Calls the handler as the kernel would: with its own mask, with the signal blocked unless SA_NODEFER is set, and
   // with the cancellation of the thread as it was where the thread faulted.
   sigset_t mask = before->action.sa_mask, outer;
@@ -188,15 +174,17 @@ void cuffd_pass_on(unsigned link, int number, siginfo_t *info, void *state) {
   int cancellation = cuffd_cancellation_off();
   pthread_sigmask(SIG_SETMASK, &mask, &outer);
   cuffd_cancellation_restore(cuffd_cancellation_outside(cancellation));
+  info->si_errno = WITH_LINK + (int)index;
   if (has_info) {
     before->action.sa_sigaction(number, info, state);
   } else {
     before->action.sa_handler(number);
   }
-  // If the handler has raised the signal again while it was blocked, the signal comes here.
+  info->si_errno = mark;
+  returned_from = newer;
   pthread_sigmask(SIG_SETMASK, &outer, NULL);
+  returned_from = 0;
   cuffd_cancellation_restore(cancellation);
-  passing.count = own_call - 1;
 }
 
 // Returns whether an action is the handler of Swift's runtime, which only reports where the program crashed.

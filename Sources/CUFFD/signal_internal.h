@@ -47,7 +47,7 @@ void cuffd_pass_on(unsigned link, int number, siginfo_t *info, void *state);
 bool cuffd_chain_repair(unsigned link, int number);
 
 // Returns whether this signal has come back to us from a handler to which we have passed it on.
-bool cuffd_is_passed_on(const siginfo_t *info, const struct cuffd_place *now);
+bool cuffd_is_passed_on(const siginfo_t *info);
 
 // Installs our handler as cuffd_signal_install does. `prepared` is our action without the handler.
 int cuffd_chain_install(int number, const struct sigaction *prepared, cuffd_entry entry);
