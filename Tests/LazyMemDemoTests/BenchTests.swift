@@ -168,7 +168,8 @@ struct BenchTests {
   @Test(
     "Wrong usage is 2",
     arguments: [
-      ["--pages", "0"], ["--rounds", "0"], ["--threads", "257"], ["--pages", "1", "--threads", "2"],
+      ["--pages", "0"], ["--pages", "-1"], ["--pages", "64", "--size", "64k"], ["--rounds", "0"], ["--threads", "257"],
+      ["--pages", "1", "--threads", "2"],
       ["--order", "up"], ["--access", "execute"], ["extra"],
     ])
   func wrongUsage(arguments: [String]) throws {
@@ -180,7 +181,7 @@ struct BenchTests {
   @Test("More pages than memory holds, and a file that cannot be written, are one line and 1")
   func failures() throws {
     for (arguments, reason) in [
-      (["--pages", "2147483647"], "are available; ask for fewer"),
+      (["--pages", "2147483647"], "bytes) are available; ask for fewer"),
       (["--html", "/no/such/directory/page.html"], "cannot write /no/such/directory/page.html (ENOENT"),
     ] {
       let outcome = try bench(arguments[0], arguments[1])
