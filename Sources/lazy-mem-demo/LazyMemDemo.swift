@@ -54,12 +54,13 @@ struct LazyMemDemo: ParsableCommand {
   private static func endParsing(_ error: any Error, _ arguments: [String]) -> Never {
     let text = fullMessage(for: error)
     guard exitCode(for: error) == .success else {
-      Diagnostics.write(ArgumentAdvice.quoting(arguments, in: text) + "\n")
+      let layout = TextLayout(columns: Terminal.columns(of: STDERR_FILENO))
+      Diagnostics.write(layout.wrappedUsage(ArgumentAdvice.quoting(arguments, in: text)) + "\n")
       Glibc.exit(ProcessExit.wrongUsage.rawValue)
     }
     // A request for help is not an error, and help that cannot be written is one.
     do {
-      try Output.printLine(text)
+      try Output.printLine(TextLayout().wrappedUsage(text))
       try Output.finish()
     } catch {
       Diagnostics.fail(error.message, .workFailed)

@@ -159,6 +159,14 @@ struct BenchTests {
       #expect(page.contains("\">\(name)</div>"), "the rounds of \(name)")
       #expect(outcome.output.contains("\n\(name) "), "\(name) in the table")
     }
+    // In a narrow window each row is by itself, with its dots below its name, as wide as the window.
+    let rows = page.components(separatedBy: "<div class=\"row\">").dropFirst()
+    #expect(rows.count == (try expectedNames().count) + 1)
+    #expect(rows.allSatisfy { $0.contains("<svg class=\"dots\"") })
+    #expect(page.contains(".plot .dots { grid-column: 1 / -1; grid-row: 2; }"))
+    // The headings do not make the columns wider than their numbers, so the last column is within the page.
+    #expect(page.contains("<th scope=\"col\">pages/<wbr>second</th>"))
+    #expect(page.contains("thead th { color: var(--soft); font-weight: 600; white-space: normal;"))
     #expect(page.contains("<div class=\"title\">auto took sigbus</div>"))
     #expect(page.contains("<div class=\"title\">fastest: "))
     #expect(page.contains("fewer than 5 rounds"), "warnings are on the page")

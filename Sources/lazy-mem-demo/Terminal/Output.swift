@@ -44,8 +44,12 @@ enum Diagnostics {
     Glibc.exit(code.rawValue)
   }
 
-  /// Writes a message as one line, whatever names are in it.
-  static func say(_ message: String) { writeUnchanged("lazy-mem-demo: \(VisibleText.line(message))\n") }
+  /// Writes a message as one line, whatever names are in it. On a terminal, the line is broken between words.
+  static func say(_ message: String) {
+    let line = "lazy-mem-demo: \(VisibleText.line(message))"
+    let layout = TextLayout(columns: Terminal.columns(of: STDERR_FILENO))
+    writeUnchanged((isatty(STDERR_FILENO) == 1 ? layout.wrapped(line) : line) + "\n")
+  }
 
   /// Ends the process from a thread that must not run exit handlers.
   static func failImmediately(_ message: String) -> Never {

@@ -32,6 +32,15 @@ struct TextLayout {
   /// Returns a text in lines, of which all but the first are indented.
   func wrapped(_ text: String) -> String { wrapped(text, indent: 2).joined(separator: "\n") }
 
+  /// Returns the parser's text with those lines broken that the parser leaves as long as they are. Other lines, such as
+  /// those of a completion script, stay as they are.
+  func wrappedUsage(_ text: String) -> String {
+    text.split(separator: "\n", omittingEmptySubsequences: false).map { line in
+      let isLong = ["USAGE: ", "Usage: ", "Error: ", "Help: "].contains { line.hasPrefix($0) } && line.count > columns
+      return isLong ? wrapped(String(line)) : String(line)
+    }.joined(separator: "\n")
+  }
+
   /// Returns a name and a text beside it, or below it where the name leaves too little room.
   func entry(_ name: String, _ text: String, indent: Int = 0, width: Int) -> [String] {
     let start = Self.padded(String(repeating: " ", count: indent) + name, width)
