@@ -54,13 +54,13 @@ struct LazyMemDemo: ParsableCommand {
   private static func endParsing(_ error: any Error, _ arguments: [String]) -> Never {
     let text = fullMessage(for: error)
     guard exitCode(for: error) == .success else {
-      let layout = TextLayout(columns: Terminal.columns(of: STDERR_FILENO))
-      Diagnostics.write(layout.wrappedUsage(ArgumentAdvice.quoting(arguments, in: text)) + "\n")
+      let quoting = ArgumentAdvice.quoting(arguments, in: text)
+      Diagnostics.write(TextLayout.usage(quoting, for: STDERR_FILENO) + "\n")
       Glibc.exit(ProcessExit.wrongUsage.rawValue)
     }
     // A request for help is not an error, and help that cannot be written is one.
     do {
-      try Output.printLine(TextLayout().wrappedUsage(text))
+      try Output.printLine(TextLayout.usage(text, for: STDOUT_FILENO))
       try Output.finish()
     } catch {
       Diagnostics.fail(error.message, .workFailed)

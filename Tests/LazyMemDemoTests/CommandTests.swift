@@ -165,6 +165,7 @@ struct CommandTests {
     for (path, reason) in [
       ("/no/such/file", "cannot open /no/such/file (ENOENT"), ("/tmp", "/tmp is not a regular file but a directory"),
       ("/dev/null", "/dev/null is not a regular file but a device"), (empty.path, "is empty"),
+      ("/proc/self/mem", "the kernel gives no size for /proc/self/mem"),
       ("/proc/version", "the kernel gives no size for /proc/version, as for most files of /proc"),
       ("/sys/kernel/mm/transparent_hugepage/enabled", "and it has less, as files of /sys do"),
     ] {

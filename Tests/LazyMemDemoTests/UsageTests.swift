@@ -13,7 +13,8 @@ struct UsageTests {
       ["map", "--threads", "-1"], ["--threads", "-1"], ["--threads=-1"], ["--threads", "257"],
       ["--threads", "99999999999999999999"], ["--touch", "-1k"], ["--touch", "0"], ["bench", "--threads", "-1"],
       ["bench", "--pages", "-5"], ["bench", "--pages", "99999999999"], ["bench", "--rounds", "-1"],
-      ["bench", "--size", "-1"], ["stress", "--threads", "-1"], ["stress", "--seconds", "-1"],
+      ["bench", "--size", "-1"], ["bench", "--size", "9E"], ["stress", "--threads", "-1"],
+      ["stress", "--seconds", "-1"],
       ["stress", "--seconds", "nan"], ["stress", "--operations", "-1"], ["stress", "--seed", "-1"],
       ["stress", "--patience", "-1"],
     ])

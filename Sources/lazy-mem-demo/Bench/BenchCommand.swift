@@ -65,8 +65,11 @@ struct BenchCommand: ParsableCommand {
     guard size == nil || pageArgument == nil else {
       throw ValidationError("--pages and --size are two ways to say how much: give one.")
     }
-    guard pages >= threads, pages <= Int(Int32.max) else {
-      throw ValidationError("Each thread needs a page, and there are at most \(Int32.max): not \(pages).")
+    guard pages >= threads else {
+      throw ValidationError("\(threads) threads need a page each, and there are only \(pages) pages.")
+    }
+    guard pages <= Int(Int32.max) else {
+      throw ValidationError("--size is out of range: it is \(pages) pages, and at most \(Int32.max) are possible.")
     }
   }
 

@@ -36,6 +36,17 @@ enum MappableFile {
     }
   }
 
+  /// Whether the kernel makes the content of a file when it is read: whether it is on the same file system as one of
+  /// the folders where such files are.
+  private static func isOfKernel(_ descriptor: CInt) -> Bool {
+    var facts = stat()
+    guard unsafe fstat(descriptor, &facts) == 0 else { return false }
+    return ["/proc", "/sys", "/sys/kernel/debug", "/sys/kernel/tracing", "/sys/fs/cgroup"].contains { folder in
+      var other = stat()
+      return unsafe stat(folder, &other) == 0 && other.st_dev == facts.st_dev
+    }
+  }
+
   /// Compares the length with what can be read. Files of `/proc` have content and the length 0, and files of `/sys`
   /// have the length of a page and less content.
   private static func checkContent(_ name: FileName, _ byteCount: Int) throws(CommandFailure) {
@@ -44,8 +55,9 @@ enum MappableFile {
     defer { close(descriptor) }
     var byte: UInt8 = 0
     let advice = "so it cannot be mapped; map a copy (cat < FILE > COPY)"
-    let hasContent = unsafe pread(descriptor, &byte, 1, 0) > 0
     guard byteCount > 0 else {
+      // A file of the kernel is not read, because some lose what was read, such as `/proc/kmsg`.
+      let hasContent = unsafe isOfKernel(descriptor) || pread(descriptor, &byte, 1, 0) > 0
       throw CommandFailure(
         message: hasContent
           ? "the kernel gives no size for \(name.text), as for most files of /proc, \(advice)"

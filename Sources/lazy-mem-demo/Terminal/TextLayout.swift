@@ -1,3 +1,5 @@
+import Glibc
+
 /// Text in lines that fit a terminal. Lines are broken between words only. A word that is longer than a line, such as
 /// the name of a file, stays whole.
 struct TextLayout {
@@ -32,9 +34,13 @@ struct TextLayout {
   /// Returns a text in lines, of which all but the first are indented.
   func wrapped(_ text: String) -> String { wrapped(text, indent: 2).joined(separator: "\n") }
 
-  /// Returns the parser's text with those lines broken that the parser leaves as long as they are. Other lines, such as
-  /// those of a completion script, stay as they are.
-  func wrappedUsage(_ text: String) -> String {
+  /// Returns the parser's text for a descriptor. On a terminal, those lines are broken that the parser leaves as long as
+  /// they are. Other lines, such as those of a completion script, stay as they are.
+  static func usage(_ text: String, for descriptor: CInt) -> String {
+    isatty(descriptor) == 1 ? TextLayout(columns: Terminal.columns(of: descriptor)).wrappedUsage(text) : text
+  }
+
+  private func wrappedUsage(_ text: String) -> String {
     text.split(separator: "\n", omittingEmptySubsequences: false).map { line in
       let isLong = ["USAGE: ", "Usage: ", "Error: ", "Help: "].contains { line.hasPrefix($0) } && line.count > columns
       return isLong ? wrapped(String(line)) : String(line)
