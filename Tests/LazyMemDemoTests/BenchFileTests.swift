@@ -69,6 +69,18 @@ struct BenchFileTests {
     #expect(try FileManager.default.destinationOfSymbolicLink(atPath: file("link")) == "page.html")
   }
 
+  @Test("A file that has a second name keeps it")
+  func linked() throws {
+    defer { try? FileManager.default.removeItem(at: folder) }
+    try Data(repeating: 0x78, count: 4 << 20).write(to: folder.appendingPathComponent("first"))
+    try FileManager.default.linkItem(atPath: file("first"), toPath: file("second"))
+    #expect(try DemoProcess.run(Self.short + [file("second")]).code == 0)
+    #expect(try content("first") == (try content("second")))
+    #expect(try content("first").hasPrefix("<!DOCTYPE html>"))
+    #expect(try content("first").hasSuffix("</html>\n"))
+    #expect(try names() == ["first", "second"])
+  }
+
   @Test("Standard output takes the page behind the report", arguments: ["/dev/stdout", "out"])
   func standardOutput(name: String) throws {
     defer { try? FileManager.default.removeItem(at: folder) }

@@ -4,8 +4,8 @@ import Glibc
 /// A file that is written at the end of the work, and whose writability is known from the start.
 ///
 /// Until the end nothing is at its place that was not there before, also if the program is interrupted: the content is
-/// written to a file beside it, which then takes its place. Devices and pipes, and files that a shell has opened, are
-/// written where they are.
+/// written to a file beside it, which then takes its place. Devices and pipes, files that a shell has opened, and files
+/// that have other names or another owner are written where they are.
 struct OutputFile: ~Copyable {
   private let name: FileName
   /// The file itself, for names that are symbolic links.
@@ -23,7 +23,7 @@ struct OutputFile: ~Copyable {
     if isThere, let standard = Self.standardDescriptor(facts) {
       // A second description of the same file would begin at its start and overwrite the report.
       descriptor = fcntl(standard, F_DUPFD_CLOEXEC, 3)
-    } else if isThere, facts.st_mode & S_IFMT != S_IFREG || Self.belongsToDescriptor(name) {
+    } else if isThere, Self.mustStay(facts) || Self.belongsToDescriptor(name) {
       descriptor = Self.open(place)
     } else if isThere, unsafe place.withCString({ unsafe access($0, W_OK) }) != 0 {
       descriptor = -1
@@ -75,6 +75,10 @@ struct OutputFile: ~Copyable {
     // What is shared with standard output already has the report in it.
     if lseek(descriptor, 0, SEEK_CUR) == 0 { _ = ftruncate(descriptor, 0) }
     if let errno = writeAll(text, to: descriptor) { throw Self.failure(name, errno) }
+    // Some file systems report only now that bytes were lost. What is no file cannot do this.
+    if fsync(descriptor) != 0, ![EINVAL, EROFS].contains(errno) {
+      throw Self.failure(name, KernelErrno(rawValue: errno))
+    }
   }
 
   private static func failure(_ name: FileName, _ errno: KernelErrno) -> CommandFailure {
@@ -103,6 +107,11 @@ struct OutputFile: ~Copyable {
       return unsafe fstat(descriptor, &other) == 0 && other.st_dev == facts.st_dev && other.st_ino == facts.st_ino
         && facts.st_mode & S_IFMT == S_IFREG
     }
+  }
+
+  /// Whether another file in its place would not be the same: it would lose its other names, or its owner.
+  private static func mustStay(_ facts: stat) -> Bool {
+    facts.st_mode & S_IFMT != S_IFREG || facts.st_nlink != 1 || facts.st_uid != geteuid()
   }
 
   /// Whether the name means a descriptor of a process, whose file must stay the one that it is.
