@@ -11,33 +11,61 @@ struct LazyMemDemo: ParsableCommand {
     discussion: """
       Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 the host does not allow userfaultfd.
       """,
+    version: version,
     subcommands: [
       MapCommand.self, BenchCommand.self, StressCommand.self, DoctorCommand.self, SeccompProfileCommand.self,
     ],
     defaultSubcommand: MapCommand.self
   )
 
+  /// The version of the library and of this command, as CHANGELOG.md has it; "-dev" until it is released.
+  static let version = "0.1.0-dev"
+
   static func main() {
+    StandardDescriptors.openClosedOnes()
+    let arguments = ArgumentBytes.ofThisProcess
     do {
-      var command = try parseAsRoot()
+      try ArgumentAdvice.check(arguments)
+      var command = try parseAsRoot(arguments)
+      try StandardDescriptors.checkOutput()
       try command.run()
-    } catch let error as CommandFailure {
-      Diagnostics.fail(error.message, .workFailed)
-    } catch let error as FaultRuntimeError {
-      Diagnostics.fail(
-        error.description, error.code == .userfaultfdUnavailable ? .hostForbids : .workFailed)
-    } catch let error as FileProviderError {
-      Diagnostics.fail(error.description, .workFailed)
+      try Output.finish()
     } catch {
-      let text = fullMessage(for: error)
-      // A request for help is not an error.
-      guard exitCode(for: error) != .success else {
-        print(text)
-        return
-      }
-      Diagnostics.write(text + "\n")
+      end(error, arguments)
+    }
+  }
+
+  private static func end(_ error: any Error, _ arguments: [String]) -> Never {
+    switch error {
+    case let error as CommandFailure:
+      Diagnostics.fail(error.message, .workFailed)
+    case let error as UsageFailure:
+      Diagnostics.fail(error.message, .wrongUsage)
+    case let error as FaultRuntimeError:
+      Diagnostics.fail(error.description, error.code == .userfaultfdUnavailable ? .hostForbids : .workFailed)
+    case let error as FileProviderError:
+      Diagnostics.fail(error.description, .workFailed)
+    default:
+      endParsing(error, arguments)
+    }
+  }
+
+  /// Ends the command with what the parser says: help, the version, or what is wrong with the arguments.
+  private static func endParsing(_ error: any Error, _ arguments: [String]) -> Never {
+    let text = fullMessage(for: error)
+    guard exitCode(for: error) == .success else {
+      let quoting = ArgumentAdvice.quoting(arguments, in: text)
+      Diagnostics.write(TextLayout.usage(quoting, for: STDERR_FILENO) + "\n")
       Glibc.exit(ProcessExit.wrongUsage.rawValue)
     }
+    // A request for help is not an error, and help that cannot be written is one.
+    do {
+      try Output.printLine(TextLayout.usage(text, for: STDOUT_FILENO))
+      try Output.finish()
+    } catch {
+      Diagnostics.fail(error.message, .workFailed)
+    }
+    Glibc.exit(0)
   }
 }
 
@@ -46,44 +74,4 @@ enum ProcessExit: CInt {
   case workFailed = 1
   case wrongUsage = 2
   case hostForbids = 3
-}
-
-/// A failure of the work that has no better type.
-struct CommandFailure: Error {
-  var message: String
-}
-
-/// Messages on standard error.
-enum Diagnostics {
-  static func write(_ text: String) { _ = writeAll(text, to: STDERR_FILENO) }
-
-  static func fail(_ message: String, _ code: ProcessExit) -> Never {
-    write("lazy-mem-demo: \(message)\n")
-    Glibc.exit(code.rawValue)
-  }
-
-  /// Ends the process from a thread that must not run exit handlers.
-  static func failImmediately(_ message: String) -> Never {
-    ProgressBar.erase()
-    write("lazy-mem-demo: \(message)\n")
-    _exit(ProcessExit.workFailed.rawValue)
-  }
-}
-
-/// Writes all of `text`. Returns false if a write fails.
-func writeAll(_ text: String, to descriptor: CInt) -> Bool {
-  var rest = Array(text.utf8)[...]
-  while !rest.isEmpty {
-    let written = unsafe rest.withUnsafeBytes { unsafe Glibc.write(descriptor, $0.baseAddress, $0.count) }
-    guard written > 0 else { return false }
-    rest = rest.dropFirst(written)
-  }
-  return true
-}
-
-/// Prints a line. Throws an error if that fails, because a full disk must not look like success.
-func printLine(_ text: String) throws(CommandFailure) {
-  guard writeAll(text + "\n", to: STDOUT_FILENO) else {
-    throw CommandFailure(message: "cannot write to standard output")
-  }
 }

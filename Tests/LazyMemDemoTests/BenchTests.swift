@@ -159,6 +159,14 @@ struct BenchTests {
       #expect(page.contains("\">\(name)</div>"), "the rounds of \(name)")
       #expect(outcome.output.contains("\n\(name) "), "\(name) in the table")
     }
+    // In a narrow window each row is by itself, with its dots below its name, as wide as the window.
+    let rows = page.components(separatedBy: "<div class=\"row\">").dropFirst()
+    #expect(rows.count == (try expectedNames().count) + 1)
+    #expect(rows.allSatisfy { $0.contains("<svg class=\"dots\"") })
+    #expect(page.contains(".plot .dots { grid-column: 1 / -1; grid-row: 2; }"))
+    // The headings do not make the columns wider than their numbers, so the last column is within the page.
+    #expect(page.contains("<th scope=\"col\">pages/<wbr>second</th>"))
+    #expect(page.contains("thead th { color: var(--soft); font-weight: 600; white-space: normal;"))
     #expect(page.contains("<div class=\"title\">auto took sigbus</div>"))
     #expect(page.contains("<div class=\"title\">fastest: "))
     #expect(page.contains("fewer than 5 rounds"), "warnings are on the page")
@@ -168,7 +176,8 @@ struct BenchTests {
   @Test(
     "Wrong usage is 2",
     arguments: [
-      ["--pages", "0"], ["--rounds", "0"], ["--threads", "257"], ["--pages", "1", "--threads", "2"],
+      ["--pages", "0"], ["--pages", "-1"], ["--pages", "64", "--size", "64k"], ["--rounds", "0"], ["--threads", "257"],
+      ["--pages", "1", "--threads", "2"],
       ["--order", "up"], ["--access", "execute"], ["extra"],
     ])
   func wrongUsage(arguments: [String]) throws {
@@ -180,7 +189,7 @@ struct BenchTests {
   @Test("More pages than memory holds, and a file that cannot be written, are one line and 1")
   func failures() throws {
     for (arguments, reason) in [
-      (["--pages", "2147483647"], "are available; ask for fewer"),
+      (["--pages", "2147483647"], "bytes) are available; ask for fewer"),
       (["--html", "/no/such/directory/page.html"], "cannot write /no/such/directory/page.html (ENOENT"),
     ] {
       let outcome = try bench(arguments[0], arguments[1])

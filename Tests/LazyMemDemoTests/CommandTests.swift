@@ -22,11 +22,12 @@ struct CommandTests {
     let report = try outcome.object()
     #expect(
       Set(report.keys) == [
-        "sha256", "bytes", "pages", "faults", "batches", "largestBatch", "bytesFilled", "wallSeconds",
+        "sha256", "bytes", "bytesTouched", "pages", "faults", "batches", "largestBatch", "bytesFilled", "wallSeconds",
         "latencyNanoseconds", "delivery", "descriptor",
       ])
     #expect(report["sha256"] as? String == (try sha256sum(file.path)))
     #expect(report["bytes"] as? Int == 300_001)
+    #expect(report["bytesTouched"] as? Int == 300_001)
     let pageSize = Int(sysconf(Int32(_SC_PAGESIZE)))
     let pages = (300_001 + pageSize - 1) / pageSize
     #expect(report["pages"] as? Int == pages)
@@ -72,17 +73,70 @@ struct CommandTests {
     let outcome = try DemoProcess.run(file.path)
     #expect(outcome.code == 1)
     #expect(outcome.output == "")
-    #expect(outcome.errors.contains("bytes of memory are available"))
+    #expect(outcome.errors.contains("has 8 TiB (8,796,093,022,208 bytes), and only "))
+    #expect(outcome.errors.contains("bytes) of memory are available; touch a part of it, for example --touch "))
     #expect(oneLine(outcome.errors))
   }
 
-  @Test("Output that cannot be written is an error")
-  func fullOutput() throws {
-    let file = try TemporaryFile(bytes: arbitraryBytes(10))
-    let full = try #require(FileHandle(forWritingAtPath: "/dev/full"))
-    let outcome = try DemoProcess.run([file.path], output: full)
-    #expect(outcome.code == 1)
-    #expect(outcome.errors == "lazy-mem-demo: cannot write to standard output\n")
+  @Test("Of a file larger than memory a part can be touched", arguments: [1, 3])
+  func part(threads: Int) throws {
+    let file = try TemporaryFile(bytes: arbitraryBytes(300_001))
+    #expect(unsafe truncate(file.path, 8 << 40) == 0)
+    let arguments = ["map", file.path, "--touch", "256KiB", "--threads", "\(threads)", "--json"]
+    let pages = (256 << 10) / Int(sysconf(Int32(_SC_PAGESIZE)))
+    let report = try DemoProcess.run(arguments).object()
+    #expect(report["pages"] as? Int == pages)
+    #expect(report["bytes"] as? Int == 8 << 40)
+    #expect(report["bytesTouched"] as? Int == 256 << 10)
+    let beginning = try TemporaryFile(bytes: Array(arbitraryBytes(300_001).prefix(256 << 10)))
+    #expect(report["sha256"] as? String == (try sha256sum(beginning.path)))
+
+    // Pages from all over the file have no sum.
+    let random = try DemoProcess.run(arguments + ["--order", "random"]).object()
+    #expect(random["pages"] as? Int == pages)
+    #expect(random["faults"] as? Int == pages)
+    #expect(random["sha256"] == nil)
+
+    let text = try DemoProcess.run(Array(arguments.dropLast()))
+    #expect(text.output.contains("size        8 TiB (8,796,093,022,208 bytes)\n"))
+    #expect(text.output.contains("touched     256 KiB (262,144 bytes) of it"))
+  }
+
+  @Test("A part that is larger than the file is the whole file, and one that ends within a page is whole pages")
+  func roundedPart() throws {
+    let file = try TemporaryFile(bytes: arbitraryBytes(10_001))
+    for (part, bytes) in [("1TiB", 10_001), ("1", Int(sysconf(Int32(_SC_PAGESIZE)))), ("10001", 10_001)] {
+      let report = try DemoProcess.run(file.path, "--touch", part, "--json").object()
+      #expect(report["bytesTouched"] as? Int == bytes)
+      #expect((report["sha256"] as? String == (try sha256sum(file.path))) == (bytes == 10_001))
+    }
+  }
+
+  @Test("What is no regular file is said to be what it is")
+  func otherFiles() throws {
+    let pipe = FileManager.default.temporaryDirectory.appendingPathComponent("pipe-\(UUID().uuidString)").path
+    try #require(unsafe mkfifo(pipe, 0o600) == 0)
+    defer { unsafe unlink(pipe) }
+    #expect(
+      try DemoProcess.run(pipe).errors.hasSuffix("is not a regular file but a pipe: only regular files can be mapped\n")
+    )
+    let socket = FileManager.default.temporaryDirectory.appendingPathComponent("socket-\(UUID().uuidString.prefix(8))")
+      .path
+    let descriptor = Foundation.socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+    defer {
+      close(descriptor)
+      unsafe unlink(socket)
+    }
+    var address = sockaddr_un()
+    address.sun_family = sa_family_t(AF_UNIX)
+    unsafe withUnsafeMutableBytes(of: &address.sun_path) { unsafe $0.copyBytes(from: socket.utf8) }
+    let bound = unsafe withUnsafePointer(to: &address) { address in
+      unsafe address.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        unsafe bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+      }
+    }
+    try #require(bound == 0)
+    #expect(try DemoProcess.run(socket).errors.contains("is not a regular file but a socket"))
   }
 
   @Test("On a terminal there is a progress bar, and it is gone at the end")
@@ -105,19 +159,15 @@ struct CommandTests {
     #expect(shown.hasSuffix("\r\u{1b}[K"))
   }
 
-  @Test("Help is no error")
-  func help() throws {
-    let outcome = try DemoProcess.run("--help")
-    #expect(outcome.code == 0)
-    #expect(outcome.output.contains("Exit codes:"))
-  }
-
   @Test("A file that cannot be mapped is one line and 1")
   func badFiles() throws {
     let empty = try TemporaryFile()
     for (path, reason) in [
-      ("/no/such/file", "cannot open /no/such/file (ENOENT"), ("/tmp", "/tmp is not a regular file (EISDIR"),
-      ("/dev/null", "/dev/null is not a regular file"), (empty.path, "is empty"),
+      ("/no/such/file", "cannot open /no/such/file (ENOENT"), ("/tmp", "/tmp is not a regular file but a directory"),
+      ("/dev/null", "/dev/null is not a regular file but a device"), (empty.path, "is empty"),
+      ("/proc/self/mem", "the kernel gives no size for /proc/self/mem"),
+      ("/proc/version", "the kernel gives no size for /proc/version, as for most files of /proc"),
+      ("/sys/kernel/mm/transparent_hugepage/enabled", "and it has less, as files of /sys do"),
     ] {
       let outcome = try DemoProcess.run(path)
       #expect(outcome.code == 1)

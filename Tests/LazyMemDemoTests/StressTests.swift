@@ -1,8 +1,16 @@
+import CTestSupport
 import Foundation
 import TestSupport
 import Testing
 
 @testable import lazy_mem_demo
+
+private enum ThreadCount {
+  /// Returns how many threads a process has.
+  static func of(_ process: Int32) throws -> Int {
+    try FileManager.default.contentsOfDirectory(atPath: "/proc/\(process)/task").count
+  }
+}
 
 /// Tests `lazy-mem-demo stress` as a process, with short runs and with runs that have a planted defect.
 @Suite("lazy-mem-demo stress", .timeLimit(.minutes(6)))
@@ -50,6 +58,76 @@ struct StressTests {
     #expect(lines.first?.hasPrefix("seed        ") == true)
     #expect(lines.last == "mismatches  0")
     #expect(outcome.errors == "")
+  }
+
+  @Test(
+    "A signal ends the run with the report of what it has done", arguments: [SIGINT, SIGTERM, SIGHUP], [true, false])
+  func interrupted(number: Int32, json: Bool) throws {
+    let arguments = ["stress", "--seconds", "3600", "--threads", "2"] + (json ? ["--json"] : [])
+    let outcome = try DemoProcess.run(arguments) { process in
+      // The threads are started after the signals have been blocked.
+      eventually { (try? ThreadCount.of(process.processIdentifier)) ?? 0 > 8 }
+      kill(process.processIdentifier, number)
+    }
+    #expect(outcome.code == -number, "a shell knows why it ended")
+    let name = number == SIGINT ? "SIGINT" : number == SIGTERM ? "SIGTERM" : "SIGHUP"
+    if json {
+      #expect(try outcome.object()["interruptedBy"] as? String == name)
+    } else {
+      #expect(outcome.output.contains(" s, 2 threads, ended by \(name)\n"))
+      #expect(outcome.output.hasSuffix("mismatches  0\n"))
+    }
+  }
+
+  @Test("On a terminal it says how far it is, and the line is gone at the end")
+  func progress() throws {
+    var side: CInt = -1
+    let terminal = unsafe cts_open_terminal(&side)
+    try #require(terminal >= 0)
+    let outcome = try DemoProcess.run(
+      ["stress", "--operations", "400", "--threads", "2", "--json"],
+      errors: FileHandle(fileDescriptor: side, closeOnDealloc: false))
+    // The output waits in the terminal, and no process writes any more.
+    var text = [UInt8](repeating: 0, count: 16384)
+    let count = unsafe Foundation.read(terminal, &text, text.count)
+    close(side)
+    close(terminal)
+    let shown = String(decoding: text.prefix(max(0, count)), as: UTF8.self)
+    #expect(outcome.code == 0)
+    #expect(shown.contains(" operations, 0 mismatches\u{1b}[K"))
+  }
+
+  @Test(
+    "A limit on threads is one line that says so, and no mismatch",
+    .enabled(if: TestSupport.Host.isRoot, SkipReason.root))
+  func threadLimit() async throws {
+    let result = await #expect(processExitsWith: .exitCode(1), observing: [\.standardErrorContent]) {
+      let descriptor = DemoProcess.openExecutable()
+      #expect(cts_become_nobody() == 0)
+      var limit = rlimit(rlim_cur: 3, rlim_max: 3)
+      #expect(unsafe setrlimit(__rlimit_resource_t(__RLIMIT_NPROC.rawValue), &limit) == 0)
+      DemoProcess.become(descriptor, "stress", "--operations=50")
+    }
+    let errors = result.errors
+    #expect(errors.contains("(EAGAIN: Resource temporarily unavailable): a limit on threads; raise RLIMIT_NPROC"))
+    #expect(!errors.contains("mismatch"))
+  }
+
+  @Test("A limit on descriptors that is met on the way is counted by itself", arguments: [26, 28, 30, 32])
+  func descriptorLimit(count: Int) throws {
+    let outcome = try ProcessOutcome(
+      of: URL(fileURLWithPath: "/bin/sh"),
+      [
+        "-c", "ulimit -n \(count); exec \"$0\" stress --operations 300 --threads 4 --seed 3",
+        DemoProcess.executable.path,
+      ])
+    #expect(outcome.code == 0 || outcome.code == 1)
+    #expect(!outcome.errors.contains("mismatch"))
+    if outcome.code == 1, outcome.output.contains("\nmismatches") {
+      #expect(outcome.output.contains("\nrefused by a limit of this process: "))
+      #expect(outcome.output.hasSuffix("\nmismatches  0\n"))
+      #expect(outcome.errors.contains("no byte was wrong"))
+    }
   }
 
   @Test(

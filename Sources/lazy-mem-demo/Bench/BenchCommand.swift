@@ -23,10 +23,19 @@ struct BenchCommand: ParsableCommand {
       """
   )
 
-  @Option(help: "How many pages each contender fills in each round.")
-  var pages = 8192
+  @Option(
+    name: .customLong("pages"), parsing: .unconditional,
+    help: "How many pages each contender fills in each round (default: 8192).",
+    // Page numbers are stored in 32 bits.
+    transform: NumberArgument.whole(1...Int(Int32.max)))
+  var pageArgument: Int?
 
-  @Option(help: "How many threads touch pages, each its share of them (1 to 256).")
+  @Option(parsing: .unconditional, help: "The same as a size, such as 64MiB.", transform: NumberArgument.bytes)
+  var size: ByteCount?
+
+  @Option(
+    parsing: .unconditional, help: "How many threads touch pages, each its share of them (1 to 256; default: 1).",
+    transform: NumberArgument.whole(1...256))
   var threads = 1
 
   @Option(help: "The order in which the pages are touched.")
@@ -35,27 +44,38 @@ struct BenchCommand: ParsableCommand {
   @Option(help: "Whether a touch loads or stores.")
   var access: TouchAccess = .read
 
-  @Option(help: "How many rounds to run (1 to 1000).")
+  @Option(
+    parsing: .unconditional, help: "How many rounds to run (1 to 1000; default: 5).",
+    transform: NumberArgument.whole(1...1000))
   var rounds = 5
 
   @Flag(help: "Print one JSON object on standard output.")
   var json = false
 
   @Option(help: ArgumentHelp("Write a page with the distributions as curves, for a browser.", valueName: "file"))
-  var html: String?
+  var html: FileName?
+
+  /// How many pages each contender fills.
+  var pages: Int {
+    let pageSize = sysconf(CInt(_SC_PAGESIZE))
+    return size.map { ($0.bytes - 1) / pageSize + 1 } ?? pageArgument ?? 8192
+  }
 
   func validate() throws {
-    guard (1...256).contains(threads) else { throw ValidationError("--threads is from 1 to 256, not \(threads).") }
-    // Page numbers are stored in 32 bits.
-    guard (threads...Int(Int32.max)).contains(pages) else {
-      throw ValidationError("--pages is from 1, and at least one for each thread, to \(Int32.max), not \(pages).")
+    guard size == nil || pageArgument == nil else {
+      throw ValidationError("--pages and --size are two ways to say how much: give one.")
     }
-    guard (1...1000).contains(rounds) else { throw ValidationError("--rounds is from 1 to 1000, not \(rounds).") }
+    guard pages >= threads else {
+      throw ValidationError("\(threads) threads need a page each, and there are only \(pages) pages.")
+    }
+    guard pages <= Int(Int32.max) else {
+      throw ValidationError("--size is out of range: it is \(pages) pages, and at most \(Int32.max) are possible.")
+    }
   }
 
   func run() throws {
-    // The file is opened now, so that an error shows before the measurement and not after it.
-    let output = try html.map { path throws(CommandFailure) in try OutputFile(path) }
+    // Whether the file can be written shows before the measurement and not after it.
+    let output = try html.map { name throws(CommandFailure) in try OutputFile(name) }
     let cpus = try CPUs.allowed()
     let machine = BenchMachine(allowedCPUs: cpus)
     try touchFreeMemory(machine.pageSize)
@@ -76,8 +96,13 @@ struct BenchCommand: ParsableCommand {
 
     let use = CPUUse.now().since(before)
     let report = BenchReport(session, self, machine, others: use.others, host: use.host)
+    // The report is printed first, so that a file that cannot be written does not lose it; and the file is written
+    // even if the report could not be.
+    let printing = Result {
+      if json { try Output.printJSON(try report.json()) } else { try Output.printLine(report.text()) }
+    }
     try output?.write(report.page())
-    try printLine(json ? try report.json() : report.text())
+    try printing.get()
   }
 
   /// Refuses more pages than memory can hold. Otherwise touches free memory, so that the host of a virtual machine
@@ -88,31 +113,10 @@ struct BenchCommand: ParsableCommand {
     guard let available = AvailableMemory.byteCount() else { return }
     guard needed <= available else {
       throw CommandFailure(
-        message: "\(pages) pages need \(needed) bytes of memory, and only \(available) are available; ask for fewer")
+        message: "\(pages) pages need \(ByteCount(needed).text) of memory, and only \(ByteCount(available).text) are "
+          + "available; ask for fewer")
     }
     creference_touch_free_memory(min(max(needed, 512 << 20), available / 4))
-  }
-}
-
-/// A file that is written at the end, and whose writability is known from the start.
-private struct OutputFile: ~Copyable {
-  private let path: String
-  private let descriptor: CInt
-
-  init(_ path: String) throws(CommandFailure) {
-    self.path = path
-    descriptor = unsafe open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o666)
-    guard descriptor >= 0 else {
-      throw CommandFailure(message: "cannot write \(path) (\(KernelErrno(rawValue: errno)))")
-    }
-  }
-
-  deinit { close(descriptor) }
-
-  func write(_ text: String) throws(CommandFailure) {
-    // Truncating fails for a file that is not regular, where it is not needed.
-    _ = ftruncate(descriptor, 0)
-    guard writeAll(text, to: descriptor) else { throw CommandFailure(message: "cannot write \(path)") }
   }
 }
 

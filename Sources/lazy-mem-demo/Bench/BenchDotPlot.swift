@@ -45,7 +45,7 @@ struct TimeScale {
 }
 
 /// A plot with one line for each contender and a dot for each round. It is a grid of HTML, so that its text keeps its
-/// size in a narrow window.
+/// size in a narrow window. There the dots of a contender are below its name and its numbers, and have all the width.
 struct BenchDotPlot {
   let groups: [(title: String, rows: [BenchReport.Row])]
 
@@ -60,8 +60,9 @@ struct BenchDotPlot {
     return """
       <div class="plot">
       <svg class="back" aria-hidden="true">\(scale.grid)\(yardsticks(rows, scale))</svg>
-      <div class="head"></div><svg class="dots" aria-hidden="true">\(yardstickNames(rows, scale))</svg>
-      <div class="head">us/page</div><div class="head">x kernel</div><div class="head">x sigsegv</div>
+      <div class="row"><div class="name"></div>\
+      <svg class="dots" aria-hidden="true">\(yardstickNames(rows, scale))</svg>
+      <div class="head">us/page</div><div class="head">x kernel</div><div class="head">x sigsegv</div></div>
       \(sections.joined(separator: "\n"))
       </div>
       """
@@ -77,12 +78,12 @@ struct BenchDotPlot {
     let about = "\(contender.name): \(contender.about)"
     let isChosen = contender.name == BenchContender.defaultChoice
     return """
-      <div class="name\(isChosen ? " chosen" : "")" title="\(escaped(about))">\(escaped(contender.name))</div>\
+      <div class="row"><div class="name\(isChosen ? " chosen" : "")" title="\(escaped(about))">\(escaped(contender.name))</div>\
       <svg class="dots" role="img" aria-label="\(escaped(about))">\
       \(row.rounds.map { dot($0, "one", radius: "3") }.joined())\
       \(dot(row.nanosecondsPerPage, "middle", radius: "5"))</svg>\
       <div>\(shortMicroseconds(row.nanosecondsPerPage))</div>\
-      <div>\(ratio(row.ratioToKernel))</div><div>\(ratio(row.ratioToSigsegv))</div>
+      <div>\(ratio(row.ratioToKernel))</div><div>\(ratio(row.ratioToSigsegv))</div></div>
       """
   }
 

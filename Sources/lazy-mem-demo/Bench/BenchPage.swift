@@ -129,7 +129,9 @@ extension BenchReport {
 
   private var numbers: String {
     let columns = Self.columns
-    let head = columns.map { "<th scope=\"col\">\(escaped($0.title))</th>" }.joined() + "<th scope=\"col\">pinned</th>"
+    // A heading such as "pages/second" can be broken, so that no column is wider than its numbers.
+    let titles = columns.map { escaped($0.title).replacing("/", with: "/<wbr>") } + ["pinned"]
+    let head = titles.map { "<th scope=\"col\">\($0)</th>" }.joined()
     let body = groups.map { group in
       "<tr class=\"group\"><th colspan=\"\(columns.count + 1)\">\(escaped(group.title))</th></tr>\n"
         + group.rows.map { row in

@@ -44,6 +44,7 @@ extension BenchReport {
     .plot { position: relative; display: grid; grid-template-columns: max-content minmax(0, 1fr) repeat(3, max-content);
       column-gap: 14px; align-items: center; padding-bottom: 26px; font-size: 13px; text-align: right;
       font-variant-numeric: tabular-nums; }
+    .plot .row { display: contents; }
     .plot svg { display: block; width: 100%; overflow: visible; }
     .plot .back { position: absolute; grid-column: 2 / 3; grid-row: 1; top: 22px; left: 0; height: calc(100% - 48px); }
     .plot .dots { position: relative; height: 22px; }
@@ -79,9 +80,10 @@ extension BenchReport {
     .about { color: var(--soft); }
     .scroll { overflow-x: auto; }
     table { border-collapse: collapse; width: 100%; font-size: 13px; font-variant-numeric: tabular-nums; }
-    th, td { padding: 5px 8px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--rule); }
+    th, td { padding: 5px 6px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--rule); }
     th:first-child, th:last-child, td:last-child { text-align: left; }
-    thead th { color: var(--soft); font-weight: 600; }
+    thead th { color: var(--soft); font-weight: 600; white-space: normal; vertical-align: bottom; }
+    td:last-child { white-space: normal; min-width: 90px; }
     tbody th { font-weight: 400; font-family: ui-monospace, "DejaVu Sans Mono", monospace; }
     tbody th svg { width: 20px; height: 10px; margin-right: 8px; vertical-align: baseline; }
     tbody tr:hover { background: var(--faint); }
@@ -92,9 +94,16 @@ extension BenchReport {
       main { padding: 18px 10px 40px; }
       section { padding: 14px 12px; }
       .machine { grid-template-columns: minmax(0, 1fr); }
-      .plot { column-gap: 8px; font-size: 12px; }
-      .plot .name { font-size: 11px; }
-      .plot .head { font-size: 11px; }
+      .plot { display: block; font-size: 12px; }
+      .plot .row { display: grid; grid-template-columns: minmax(0, 1fr) 48px 50px 54px; position: relative; }
+      .plot .row > div, .plot .group span { background: var(--panel); min-height: 18px; }
+      .plot .name { text-align: left; font-size: 11px; }
+      .plot .head { font-size: 11px; white-space: nowrap; }
+      .plot .dots { grid-column: 1 / -1; grid-row: 2; }
+      .plot .back { top: 40px; height: calc(100% - 66px); }
+      .scroll th:first-child { position: sticky; left: 0; background: var(--panel); }
+      tbody th svg { display: none; }
+      table { font-size: 12px; }
       .tick.between { display: none; }
       svg.curves { height: 330px; }
     }

@@ -51,63 +51,28 @@ extension BenchReport {
 
   /// Returns the machine first, then the meaning of the names and the table, and what to remember last, beside the
   /// prompt.
-  func text() -> String {
+  func text(_ layout: TextLayout = TextLayout()) -> String {
     var parts = [
-      Self.aligned(machine.rows.map { [$0.0, $0.1] }, leftAligned: [0, 1]).joined(separator: "\n"),
-      Self.aligned(
-        groups.flatMap(\.rows).map { [$0.contender.name, $0.contender.about] }, leftAligned: [0, 1]
-      ).joined(separator: "\n"),
-      notes.map { Self.wrapped($0) }.joined(separator: "\n"),
-      table,
+      layout.list(machine.rows),
+      layout.list(groups.flatMap(\.rows).map { ($0.contender.name, $0.contender.about) }),
+      notes.map { layout.wrapped($0) }.joined(separator: "\n"),
+      layout.table(table),
     ]
     if !leftOut.isEmpty {
-      parts.append(leftOut.map { Self.wrapped("left out: \($0.name): \($0.reason)") }.joined(separator: "\n"))
+      parts.append(leftOut.map { layout.wrapped("left out: \($0.name): \($0.reason)") }.joined(separator: "\n"))
     }
-    parts.append(Self.wrapped(summary))
-    parts.append(Self.aligned(takeAway.map { [$0.0, $0.1] }, leftAligned: [0, 1]).joined(separator: "\n"))
+    parts.append(layout.wrapped(summary))
+    parts.append(layout.list(takeAway))
     parts.append(
       warnings.isEmpty
-        ? "the machine looks quiet" : warnings.map { Self.wrapped("WARNING: \($0)") }.joined(separator: "\n"))
+        ? "the machine looks quiet" : warnings.map { layout.wrapped("WARNING: \($0)") }.joined(separator: "\n"))
     return parts.joined(separator: "\n\n")
   }
 
-  private var table: String {
-    let groups = groups
-    let heads = [Self.columns.map(\.head.0), Self.columns.map(\.head.1)]
-    let cells = groups.flatMap { $0.rows.map { row in Self.columns.map { $0.cell(row) } } }
-    let lines = Self.aligned(heads + cells, leftAligned: [0])
-    var result = Array(lines.prefix(heads.count))
-    var next = heads.count
-    for group in groups {
-      result += ["", "-- \(group.title)"] + lines[next..<(next + group.rows.count)]
-      next += group.rows.count
-    }
-    return result.joined(separator: "\n")
-  }
-
-  private static func aligned(_ rows: [[String]], leftAligned: Set<Int>) -> [String] {
-    let widths = (0..<(rows.map(\.count).max() ?? 0)).map { column in rows.map { $0[column].count }.max() ?? 0 }
-    return rows.map { row in
-      let line = row.enumerated().map { column, cell in
-        let padding = String(repeating: " ", count: widths[column] - cell.count)
-        return leftAligned.contains(column) ? cell + padding : padding + cell
-      }.joined(separator: "  ")
-      return String(line.reversed().drop { $0 == " " }.reversed())
-    }
-  }
-
-  /// Breaks a text into lines of at most 100 columns, between words. Each line but the first is indented.
-  private static func wrapped(_ text: String) -> String {
-    var lines: [String] = []
-    var line = ""
-    for word in text.split(separator: " ") {
-      if !line.isEmpty, line.count + 1 + word.count > 100 {
-        lines.append(line)
-        line = " "
-      }
-      line += (line.isEmpty ? "" : " ") + word
-    }
-    return (lines + [line]).joined(separator: "\n")
+  private var table: TextLayout.Table {
+    TextLayout.Table(
+      heads: [Self.columns.map(\.head.0), Self.columns.map(\.head.1)],
+      groups: groups.map { group in (group.title, group.rows.map { row in Self.columns.map { $0.cell(row) } }) })
   }
 }
 

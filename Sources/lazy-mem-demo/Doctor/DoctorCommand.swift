@@ -19,7 +19,11 @@ struct DoctorCommand: ParsableCommand {
 
   func run() throws {
     let report = HostReport()
-    try printLine(json ? try DoctorDocument(report).json() : DoctorText(report).text)
+    if json {
+      try Output.printJSON(try DoctorDocument(report).json())
+    } else {
+      try Output.printLine(DoctorText(report).text)
+    }
     if !report.autoWorks { Glibc.exit(ProcessExit.workFailed.rawValue) }
   }
 }

@@ -1,14 +1,17 @@
 import FaultRuntime
 
-/// The report as text for people. Each way that is closed is shown with what would open it. The conclusion comes
-/// last, beside the prompt.
+/// The report as text for people. The verdict comes first. Each way that is closed is shown with what would open it.
 struct DoctorText {
   private var report: HostReport
+  private var layout: TextLayout
 
-  init(_ report: HostReport) { self.report = report }
+  init(_ report: HostReport, _ layout: TextLayout = TextLayout()) {
+    self.report = report
+    self.layout = layout
+  }
 
   var text: String {
-    [table(host), ways, features, table(limits), conclusion].joined(separator: "\n\n")
+    [verdict, table(host), ways, features, table(limits)].joined(separator: "\n\n")
   }
 
   private var host: [(String, String)] {
@@ -67,26 +70,28 @@ struct DoctorText {
 
   private var limits: [(String, String)] {
     let known = report.limits
-    func shown(_ value: Int?, _ unit: String = "") -> String { value.map { "\($0)\(unit)" } ?? "no limit told" }
-    let cgroup = known.cgroupByteCount.map { "\($0) bytes, \(shown(known.cgroupUsedByteCount)) used" }
+    func shown(_ value: Int?) -> String { value.map { "\($0)" } ?? "no limit told" }
+    func size(_ value: Int?) -> String { value.map { ByteCount($0).text } ?? "no limit told" }
+    let cgroup = known.cgroupByteCount.map { "\(ByteCount($0).text), \(size(known.cgroupUsedByteCount)) used" }
     return [
       ("mappings", shown(known.mappings)),
       ("open files", shown(known.openFiles)),
-      ("address space", shown(known.addressSpaceByteCount, " bytes")),
+      ("address space", size(known.addressSpaceByteCount)),
       ("cgroup", cgroup ?? "no limit told"),
-      ("huge pages", "\(shown(known.freeHugePages)) free of \(shown(known.hugePageByteCount)) bytes"),
+      ("huge pages", "\(shown(known.freeHugePages)) free, of \(size(known.hugePageByteCount)) each"),
       (
         "transparent",
-        "\(known.transparentHugePages ?? "none"), of \(shown(known.transparentHugePageByteCount)) bytes"
+        "\(known.transparentHugePages ?? "none"), of \(size(known.transparentHugePageByteCount))"
       ),
     ]
   }
 
-  private var conclusion: String {
-    var lines = report.warnings.map { "WARNING: \($0)" }
+  /// What works here and what the library uses, before the details.
+  private var verdict: String {
+    var lines = [report.autoWorks ? "auto works here" : "auto does not work here"]
     lines += wrapped("user code", sentence(report.userModeFaults), indent: 0)
     lines += wrapped("system calls", sentence(report.kernelModeFaults), indent: 0)
-    lines.append(report.autoWorks ? "auto works here" : "auto does not work here")
+    lines += report.warnings.map { layout.wrapped("WARNING: \($0)") }
     return lines.joined(separator: "\n")
   }
 
@@ -101,25 +106,10 @@ struct DoctorText {
     rows.flatMap { wrapped($0.0, $0.1, indent: 0) }.joined(separator: "\n")
   }
 
-  /// Breaks a text into lines of at most 100 columns, between words. Each line but the first is indented.
+  /// Returns a name and a text beside it.
   private func wrapped(_ name: String, _ text: String, indent: Int = 4) -> [String] {
-    let start = indent == 0 ? 15 : 14
-    var lines: [String] = []
-    var line = padded(String(repeating: " ", count: indent) + name, start)
-    var isEmpty = true
-    for word in text.split(separator: " ") {
-      if !isEmpty, line.count + 1 + word.count > 100 {
-        lines.append(line)
-        line = String(repeating: " ", count: start)
-        isEmpty = true
-      }
-      line += (isEmpty ? "" : " ") + word
-      isEmpty = false
-    }
-    return lines + [line]
+    layout.entry(name, text, indent: indent, width: indent == 0 ? 15 : 14)
   }
 
-  private func padded(_ text: String, _ width: Int) -> String {
-    text + String(repeating: " ", count: max(1, width - text.count))
-  }
+  private func padded(_ text: String, _ width: Int) -> String { TextLayout.padded(text, width) }
 }

@@ -45,6 +45,10 @@ final class StressRegistry: Sendable {
       tally.mismatch("\(doing): \(failure) for \(model.plan.name)")
       return
     }
+    if let limit = StressLimit.name(ofCause: failure.cause) {
+      tally.limit("\(doing), \(limit)")
+      return
+    }
     let isAllowed =
       switch failure.cause {
       case let error as StressError:

@@ -13,10 +13,14 @@ struct StressReport: Encodable {
   var kernelTroubles: [String: Int]?
   /// The failures that the model allows.
   var failures: [String: Int]
+  /// What could not be done because of a limit of the process.
+  var limits: [String: Int]
+  /// The signal that ended the run before its time.
+  var interruptedBy: String?
   var mismatches: Int
   var firstMismatches: [String]
 
-  init(_ run: StressRun, seconds: Double, kernelTroubles: [String: Int]?) {
+  init(_ run: StressRun, seconds: Double, kernelTroubles: [String: Int]?, interruptedBy: String?) {
     seed = run.settings.seed
     threads = run.settings.threads
     self.seconds = seconds
@@ -25,6 +29,8 @@ struct StressReport: Encodable {
     providerTroubles = run.tally.troublesMade
     self.kernelTroubles = kernelTroubles
     failures = run.tally.failuresSeen
+    limits = run.tally.limitsMet
+    self.interruptedBy = interruptedBy
     (mismatches, firstMismatches) = run.tally.mismatches
   }
 
@@ -35,7 +41,8 @@ struct StressReport: Encodable {
   }
 
   func text() -> String {
-    var lines = ["time        \(fixed(seconds, 1)) s, \(threads) \(threads == 1 ? "thread" : "threads")"]
+    let end = interruptedBy.map { ", ended by \($0)" } ?? ""
+    var lines = ["time        \(fixed(seconds, 1)) s, \(threads) \(threads == 1 ? "thread" : "threads")\(end)"]
     lines += Self.section("operations", operations)
     lines += Self.section("answers of providers", answers)
     lines += Self.section("faults injected into providers", providerTroubles)
@@ -45,6 +52,7 @@ struct StressReport: Encodable {
       lines.append("faults injected into the kernel's answers: none, this is a release build")
     }
     lines += Self.section("failures seen, all of them allowed", failures)
+    if !limits.isEmpty { lines += Self.section("refused by a limit of this process", limits) }
     lines.append("mismatches  \(mismatches)")
     return lines.joined(separator: "\n")
   }

@@ -32,6 +32,7 @@ final class StressRun: Sendable {
   private let slots: StressLock<[Slot]>
   private let runtimes: StressLock<[FaultRuntime]>
   private let isOver = Atomic<Bool>(false)
+  private let finishedThreads = Atomic<Int>(0)
 
   /// The number is small, so that threads often use the same region.
   static let slotCount = 6
@@ -86,7 +87,7 @@ final class StressRun: Sendable {
       }
       if closesByHand { old.close() }
     } catch {
-      tally.mismatch("reopen: \(error)")
+      note(error, "reopen")
     }
   }
 
@@ -101,34 +102,65 @@ final class StressRun: Sendable {
       }
       withExtendedLifetime(old) {}
     } catch {
-      tally.mismatch("newRuntime: \(error)")
+      note(error, "newRuntime")
+    }
+  }
+
+  /// Counts a region or a runtime that could not be made. Where a limit of the process is the reason, nothing is wrong
+  /// with any byte.
+  private func note(_ error: any Error, _ doing: String) {
+    if let limit = StressLimit.name(of: error) {
+      tally.limit("\(doing), \(limit)")
+    } else {
+      tally.mismatch("\(doing): \(error)")
     }
   }
 
   /// Runs the threads to their end, checks every byte once more, and closes everything.
-  func run() throws {
+  ///
+  /// - Returns: The signal that ended the run before its time, if one did.
+  func run(_ signals: StopSignals, progress: () -> Void) throws -> CInt? {
     let watching = try StressThread { [watch, registry] in watch.run(registry) }
+    defer {
+      watch.stop()
+      watching.join()
+    }
     var threads: [StressThread] = []
-    for number in 0..<settings.threads {
-      threads.append(
-        try StressThread { [self] in
-          var worker = StressWorker(self, number: number)
-          var done = 0
-          while !isDone, settings.operations.map({ done < $0 }) ?? true {
-            worker.step()
-            done += 1
-          }
-        })
-    }
-    if let seconds = settings.seconds {
-      let end = monotonicSeconds() + seconds
-      while monotonicSeconds() < end { usleep(20_000) }
+    do {
+      for number in 0..<settings.threads { threads.append(try StressThread { [self] in work(number) }) }
+    } catch {
       isOver.store(true, ordering: .relaxed)
+      for thread in threads { thread.join() }
+      throw error
     }
+    let number = wait(signals, progress)
     for thread in threads { thread.join() }
     finish()
-    watch.stop()
-    watching.join()
+    return number
+  }
+
+  private func work(_ number: Int) {
+    var worker = StressWorker(self, number: number)
+    var done = 0
+    while !isDone, settings.operations.map({ done < $0 }) ?? true {
+      worker.step()
+      done += 1
+    }
+    finishedThreads.add(1, ordering: .relaxed)
+  }
+
+  /// Waits until the time is up, the operations are done, or a signal ends the run.
+  private func wait(_ signals: StopSignals, _ progress: () -> Void) -> CInt? {
+    let end = settings.seconds.map { monotonicSeconds() + $0 } ?? .infinity
+    defer { isOver.store(true, ordering: .relaxed) }
+    while monotonicSeconds() < end, finishedThreads.load(ordering: .relaxed) < settings.threads {
+      if let number = signals.wait(milliseconds: 20) {
+        signals.release()
+        return number
+      }
+      progress()
+    }
+    return nil
   }
 
   /// Checks every page. No other thread uses the regions any more, so every byte is known exactly.
@@ -169,7 +201,9 @@ final class StressThread {
       }, start.toOpaque())
     guard result == 0 else {
       unsafe start.release()
-      throw CommandFailure(message: "cannot start a thread: \(unsafe String(cString: strerror(result)))")
+      let reason = KernelErrno(rawValue: result)
+      throw CommandFailure(
+        message: "cannot start a thread (\(reason): \(reason.explanation))" + StressLimit.advice(for: reason))
     }
   }
 

@@ -56,6 +56,7 @@ final class StressTally: Sendable {
 
   private struct Notes {
     var failures: [String: Int] = [:]
+    var limits: [String: Int] = [:]
     var mismatches: [String] = []
   }
 
@@ -68,6 +69,9 @@ final class StressTally: Sendable {
 
   /// Counts a failure that is allowed.
   func failure(_ kind: String) { notes.withLock { $0.failures[kind, default: 0] += 1 } }
+
+  /// Counts what could not be done because of a limit of the process.
+  func limit(_ kind: String) { notes.withLock { $0.limits[kind, default: 0] += 1 } }
 
   /// Records something that must not happen.
   func mismatch(_ text: String) {
@@ -86,6 +90,10 @@ final class StressTally: Sendable {
   }
 
   var failuresSeen: [String: Int] { notes.withLock { $0.failures } }
+
+  var limitsMet: [String: Int] { notes.withLock { $0.limits } }
+
+  var operationCount: Int { StressOperation.allCases.reduce(0) { $0 + Int(operations.load($1.rawValue)) } }
 
   var operationsDone: [String: Int] {
     Dictionary(

@@ -6,27 +6,34 @@ import Synchronization
 /// What the touching threads measured.
 struct TouchResult {
   var pages: Int
+  /// How many bytes of the file are in these pages.
+  var byteCount: Int
   var seconds: Double
   var latency: Histogram<UInt32>
 }
 
-/// Touches every page of a region once, with a number of threads.
+/// Touches pages of a region once each, with a number of threads.
 final class PageToucher: Sendable {
   private let region: LazyRegion
   private let order: TouchOrder
   private let threadCount: Int
+  /// The pages of the region, and how many of them are touched.
   private let pageCount: Int
+  private let touchCount: Int
   private let touched = Atomic<Int>(0)
   /// Receives a sum of the loaded bytes, so that the compiler cannot remove the loads.
   private let sink = Atomic<UInt8>(0)
   /// The time of the last touch, in monotonic nanoseconds.
   private let lastTouch = Atomic<UInt64>(0)
 
-  init(region: LazyRegion, order: TouchOrder, threadCount: Int) {
+  /// - Parameter byteCount: How much of the region to touch, in whole pages: its beginning, or with the order `random`
+  ///   as many pages from all over the region.
+  init(region: LazyRegion, order: TouchOrder, threadCount: Int, byteCount: Int) {
     self.region = region
     self.order = order
     self.threadCount = threadCount
-    pageCount = (region.byteCount + region.pageSize - 1) / region.pageSize
+    pageCount = (region.byteCount - 1) / region.pageSize + 1
+    touchCount = min(pageCount, (byteCount - 1) / region.pageSize + 1)
   }
 
   /// Runs the threads to their end, and reports the progress about every 10 ms.
@@ -36,15 +43,17 @@ final class PageToucher: Sendable {
     for index in 0..<threadCount {
       threads.append(try TouchThread { [self] in touchShare(of: index) })
     }
-    while touched.load(ordering: .relaxed) < pageCount {
-      progress(Double(touched.load(ordering: .relaxed)) / Double(pageCount))
+    while touched.load(ordering: .relaxed) < touchCount {
+      progress(Double(touched.load(ordering: .relaxed)) / Double(touchCount))
       usleep(10_000)
     }
     progress(1)
     var latency = Self.emptyHistogram()
     for thread in threads { latency.add(thread.join()) }
     let seconds = Double(lastTouch.load(ordering: .relaxed) - start) / 1e9
-    return TouchResult(pages: pageCount, seconds: seconds, latency: latency)
+    return TouchResult(
+      pages: touchCount, byteCount: min(region.byteCount, touchCount * region.pageSize), seconds: seconds,
+      latency: latency)
   }
 
   private func touchShare(of index: Int) -> Histogram<UInt32> {
@@ -55,8 +64,8 @@ final class PageToucher: Sendable {
     let pageSize = region.pageSize
     // In sequential order, each thread touches a range of its own. In random order, each thread touches every n-th
     // page of one permutation.
-    let first = order == .sequential ? pageCount * index / threadCount : index
-    let end = order == .sequential ? pageCount * (index + 1) / threadCount : pageCount
+    let first = order == .sequential ? touchCount * index / threadCount : index
+    let end = order == .sequential ? touchCount * (index + 1) / threadCount : touchCount
     let step = order == .sequential ? 1 : threadCount
 
     var pending = 0

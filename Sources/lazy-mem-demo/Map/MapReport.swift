@@ -13,8 +13,10 @@ struct MapReport: Encodable {
   }
 
   var path: String
-  var sha256: String
+  /// The sum of the touched bytes; nil if they are not the beginning of the file.
+  var sha256: String?
   var bytes: Int
+  var bytesTouched: Int
   var pages: Int
   var faults: Int
   var batches: Int
@@ -28,17 +30,18 @@ struct MapReport: Encodable {
   var descriptor: String
 
   private enum CodingKeys: String, CodingKey {
-    case sha256, bytes, pages, faults, batches, largestBatch, bytesFilled, wallSeconds, latencyNanoseconds
-    case delivery, descriptor
+    case sha256, bytes, bytesTouched, pages, faults, batches, largestBatch, bytesFilled, wallSeconds
+    case latencyNanoseconds, delivery, descriptor
   }
 
   init(
-    path: String, sum: String, region: LazyRegion, touch: TouchResult, command: MapCommand, runtime: FaultRuntime
+    path: String, sum: String?, region: LazyRegion, touch: TouchResult, command: MapCommand, runtime: FaultRuntime
   ) {
     let statistics = runtime.statistics
     self.path = path
     sha256 = sum
     bytes = region.byteCount
+    bytesTouched = touch.byteCount
     pages = touch.pages
     faults = statistics.faults
     batches = statistics.batches
@@ -64,27 +67,32 @@ struct MapReport: Encodable {
     return String(decoding: try encoder.encode(self), as: UTF8.self)
   }
 
-  func text() -> String {
+  func text(_ layout: TextLayout = TextLayout()) -> String {
     let latency = latencyNanoseconds
-    let rows = [
-      ("file", path),
-      ("sha256", sha256),
-      ("bytes", "\(bytes)"),
+    let part = "\(ByteCount(bytesTouched).text) of it" + (sha256 == nil ? "" : ", which are those of the sum")
+    var rows = [
+      ("file", TextLayout.unbroken(path)),
+      ("sha256", sha256 ?? "none, because pages from all over the file were touched"),
+      ("size", ByteCount(bytes).text),
+    ]
+    if bytesTouched < bytes { rows.append(("touched", part)) }
+    rows += [
       ("pages", "\(pages) touched in \(order) order by \(threads) \(threads == 1 ? "thread" : "threads")"),
       ("faults", "\(faults) in \(batches) batches, the largest of \(largestBatch)"),
-      ("filled", "\(bytesFilled) bytes"),
-      ("time", "\(fixed(wallSeconds, 3)) s, \(fixed(Double(bytes) / 1e6 / max(wallSeconds, 1e-9), 0)) MB/s"),
+      ("filled", ByteCount(bytesFilled).text),
+      ("time", "\(fixed(wallSeconds, 3)) s, \(fixed(Double(bytesTouched) / 1e6 / max(wallSeconds, 1e-9), 0)) MB/s"),
       (
         "latency",
-        "p50 \(microseconds(latency.p50))  p90 \(microseconds(latency.p90))  p99 \(microseconds(latency.p99))  "
-          + "p99.9 \(microseconds(latency.p999))  max \(microseconds(latency.max))"
+        [
+          ("p50", latency.p50), ("p90", latency.p90), ("p99", latency.p99), ("p99.9", latency.p999),
+          ("max", latency.max),
+        ].map { TextLayout.unbroken("\($0.0) \(microseconds($0.1)) ") }.joined(separator: " ")
       ),
       ("delivery", delivery),
       ("descriptor", descriptor),
     ]
-    return rows.map { name, value in
-      name + String(repeating: " ", count: 12 - name.count) + value
-    }.joined(separator: "\n")
+    return rows.map { layout.wrapped($0.1, start: TextLayout.padded($0.0, 12), indent: 12).joined(separator: "\n") }
+      .joined(separator: "\n")
   }
 }
 
