@@ -1,10 +1,10 @@
 import Glibc
 import Synchronization
 
-/// Polls until `condition` holds, for at most half a minute. Returns whether it holds.
+/// Polls until `condition` holds, for at most half a minute unless `seconds` says otherwise. Returns whether it holds.
 @discardableResult
-package func eventually(_ condition: () throws -> Bool) rethrows -> Bool {
-  let deadline = ContinuousClock.now + .seconds(30)
+package func eventually(seconds: Int = 30, _ condition: () throws -> Bool) rethrows -> Bool {
+  let deadline = ContinuousClock.now + .seconds(seconds)
   while try !condition() {
     if ContinuousClock.now > deadline { return false }
     sched_yield()

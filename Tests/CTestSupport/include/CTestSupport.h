@@ -9,6 +9,7 @@
 #include "CTestDeny.h"
 #include "CTestLaunch.h"
 #include "CTestMemory.h"
+#include "CTestNeighbours.h"
 
 #pragma clang assume_nonnull begin
 

@@ -1,0 +1,60 @@
+// Code that a program has beside the library: crash reporters, threads that are cancelled, timers whose handlers touch
+// memory, and children of every kind.
+#ifndef CTEST_NEIGHBOURS_H
+#define CTEST_NEIGHBOURS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#pragma clang assume_nonnull begin
+
+// What a crash reporter does after its report.
+enum cts_reporter {
+  CTS_RESTORES,         // puts back the action that it has replaced, and returns
+  CTS_RAISES,           // puts back the action that it has replaced, unblocks the signal and raises it
+  CTS_RAISES_BLOCKED,   // raises the signal while it is blocked, and returns
+  CTS_ONLY_RETURNS,     // returns
+  CTS_RESTORES_HANDLER, // puts back only the function, with signal(2), and returns
+};
+
+// Installs a crash reporter for a signal. A process has one. It ends the process with the status 99 if it is called
+// more than `limit` times.
+int cts_report_crashes(int number, enum cts_reporter kind, int limit);
+int cts_report_count(void);
+
+// Installs an action that nobody else has: `variant` is a number of signals that it blocks, up to 40. Returns 0 or
+// -errno.
+int cts_take_variant(int number, int variant);
+
+// Reads a byte, which may end the process.
+uint8_t cts_load(uintptr_t address);
+
+// A thread that reads a byte of each page of a range, and can be cancelled at any instruction or, if `is_asynchronous`
+// is not set, only where POSIX permits it.
+struct cts_walker;
+struct cts_walker *cts_start_walker(uintptr_t address, size_t length, bool is_asynchronous);
+// Cancels the thread after `pages` pages of its way, or before the first one if `pages` is 0, and waits for its end.
+// Returns the number of pages that it has read.
+size_t cts_cancel_walker(struct cts_walker *walker, size_t pages);
+
+// Has SIGPROF interrupt the calling thread every `microseconds` of real time, with a handler that reads a byte of the
+// next page of a range. 0 stops it. Returns 0 or -errno.
+int cts_touch_by_timer(uintptr_t address, size_t length, unsigned microseconds);
+long cts_timer_touches(void);
+// How many of these bytes were not what the page's number says: page k begins with the byte k % 251 + 1.
+long cts_timer_mistakes(void);
+
+// Reads a byte in a child of vfork(2). Returns the byte, or minus the signal that ended the child.
+int cts_read_in_vfork(uintptr_t address);
+
+// Calls `body` in a child that is the first process of a PID namespace. Returns what cts_forked returns, or -1000 -
+// errno if there is no namespace to be had.
+int cts_as_first_process(int (*body)(void *context), void *context);
+
+// Maps one page of an empty file at an address. Its touch raises a SIGBUS. Returns 0 or -errno.
+int cts_map_behind_end_of_file(uintptr_t address);
+
+#pragma clang assume_nonnull end
+
+#endif

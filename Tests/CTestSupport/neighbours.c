@@ -1,0 +1,178 @@
+#define _GNU_SOURCE
+#include "CTestNeighbours.h"
+#include "CTestSupport.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static struct sigaction replaced;
+static enum cts_reporter reporter;
+static atomic_int reports;
+static int most_reports;
+
+static void report(int number, siginfo_t *info, void *state) {
+  (void)info;
+  (void)state;
+  if (++reports > most_reports) _exit(99);
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, number);
+  switch (reporter) {
+  case CTS_RESTORES: sigaction(number, &replaced, NULL); break;
+  case CTS_RAISES:
+    sigaction(number, &replaced, NULL);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    raise(number);
+    break;
+  case CTS_RAISES_BLOCKED: raise(number); break;
+  case CTS_ONLY_RETURNS: break;
+  case CTS_RESTORES_HANDLER: signal(number, (void (*)(int))(void (*)(void))replaced.sa_sigaction); break;
+  }
+}
+
+int cts_report_crashes(int number, enum cts_reporter kind, int limit) {
+  reporter = kind;
+  most_reports = limit;
+  struct sigaction action = {.sa_flags = SA_SIGINFO | SA_ONSTACK};
+  action.sa_sigaction = report;
+  return sigaction(number, &action, &replaced) < 0 ? -errno : 0;
+}
+
+int cts_report_count(void) { return reports; }
+
+static void ignore_signal(int number) { (void)number; }
+
+int cts_take_variant(int number, int variant) {
+  struct sigaction action = {.sa_handler = ignore_signal};
+  for (int also = 0; also < variant; also++) sigaddset(&action.sa_mask, SIGRTMIN - 32 + also % 20 + 10);
+  // The flags tell variants apart whose masks are the same.
+  if (variant & 1) action.sa_flags |= SA_RESTART;
+  if (variant & 2) action.sa_flags |= SA_NODEFER;
+  if (variant & 4) action.sa_flags |= SA_NOCLDSTOP;
+  if (variant & 8) action.sa_flags |= SA_ONSTACK;
+  if (variant & 16) action.sa_flags |= SA_NOCLDWAIT;
+  return sigaction(number, &action, NULL) < 0 ? -errno : 0;
+}
+
+uint8_t cts_load(uintptr_t address) { return *(volatile uint8_t *)address; }
+
+struct cts_walker {
+  pthread_t thread;
+  uintptr_t address;
+  size_t length;
+  bool is_asynchronous;
+  atomic_bool may_go;
+  atomic_size_t done;
+};
+
+static void *walk(void *context) {
+  struct cts_walker *walker = context;
+  int before;
+  if (walker->is_asynchronous) pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &before);
+  while (!walker->may_go) {
+  }
+  size_t page = (size_t)sysconf(_SC_PAGESIZE);
+  for (size_t at = 0; at < walker->length; at += page) {
+    cts_load(walker->address + at);
+    walker->done++;
+  }
+  return NULL;
+}
+
+struct cts_walker *cts_start_walker(uintptr_t address, size_t length, bool is_asynchronous) {
+  struct cts_walker *walker = calloc(1, sizeof *walker);
+  walker->address = address;
+  walker->length = length;
+  walker->is_asynchronous = is_asynchronous;
+  if (pthread_create(&walker->thread, NULL, walk, walker) != 0) abort();
+  return walker;
+}
+
+size_t cts_cancel_walker(struct cts_walker *walker, size_t pages) {
+  if (pages == 0) {
+    pthread_cancel(walker->thread);
+    walker->may_go = true;
+  } else {
+    walker->may_go = true;
+    while (walker->done < pages) {
+    }
+    pthread_cancel(walker->thread);
+  }
+  pthread_join(walker->thread, NULL);
+  size_t done = walker->done;
+  free(walker);
+  return done;
+}
+
+static uintptr_t touched;
+static size_t touched_pages, touched_page_size;
+static atomic_long touches, mistakes;
+static timer_t touch_timer;
+
+static void touch_next(int number) {
+  (void)number;
+  int saved = errno;
+  size_t page = (size_t)(touches++) % touched_pages;
+  if (cts_load(touched + page * touched_page_size) != page % 251 + 1) mistakes++;
+  errno = saved;
+}
+
+int cts_touch_by_timer(uintptr_t address, size_t length, unsigned microseconds) {
+  if (microseconds == 0) return timer_delete(touch_timer) < 0 ? -errno : 0;
+  touched = address;
+  touched_page_size = (size_t)sysconf(_SC_PAGESIZE);
+  touched_pages = length / touched_page_size;
+  struct sigaction action = {.sa_handler = touch_next, .sa_flags = SA_RESTART};
+  if (sigaction(SIGPROF, &action, NULL) < 0) return -errno;
+  struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGPROF};
+  event._sigev_un._tid = cts_thread_id();
+  if (timer_create(CLOCK_MONOTONIC, &event, &touch_timer) < 0) return -errno;
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGPROF);
+  pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+  struct timespec period = {.tv_sec = microseconds / 1000000, .tv_nsec = (long)(microseconds % 1000000) * 1000};
+  struct itimerspec times = {period, period};
+  return timer_settime(touch_timer, 0, &times, NULL) < 0 ? -errno : 0;
+}
+
+long cts_timer_touches(void) { return touches; }
+long cts_timer_mistakes(void) { return mistakes; }
+
+int cts_read_in_vfork(uintptr_t address) {
+  static volatile int value;
+  value = -1;
+  pid_t child = vfork();
+  if (child == 0) {
+    value = cts_load(address);
+    _exit(0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFSIGNALED(status) ? -WTERMSIG(status) : value;
+}
+
+int cts_as_first_process(int (*body)(void *context), void *context) {
+  if (unshare(CLONE_NEWPID) < 0) return -1000 - errno;
+  return cts_forked(body, context);
+}
+
+int cts_map_behind_end_of_file(uintptr_t address) {
+  int fd = memfd_create("empty", MFD_CLOEXEC);
+  if (fd < 0) return -errno;
+  size_t page = (size_t)sysconf(_SC_PAGESIZE);
+  void *mapped = mmap((void *)address, page, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0);
+  int error = errno;
+  close(fd);
+  return mapped == MAP_FAILED ? -error : 0;
+}

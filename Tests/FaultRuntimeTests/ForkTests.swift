@@ -1,0 +1,95 @@
+import CTestSupport
+import CUFFD
+import Glibc
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import FaultRuntime
+
+@Suite("Forked children", .timeLimit(.minutes(6)))
+struct ForkTests {
+  static let deliveries: [Delivery] = [.eventLoop, .sigbus, .sigsegv]
+
+  @Test("No memory of a child lands where a region of its parent is", arguments: deliveries)
+  func gap(delivery: Delivery) async {
+    await #expect(processExitsWith: .success) { [name = delivery.rawValue as String] in
+      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: Delivery(rawValue: name)!))
+      let region = try runtime.map(patternProvider(inFaultingThread: true), byteCount: 4096 * pageBytes)
+      #expect(region.access(0) == .byte(expectedByte(0)))
+      let result = unsafe cts_forked(
+        { context in
+          alarm(20)
+          let start = UInt(bitPattern: context)
+          // More memory than any other gap has takes the place of the region if that is free.
+          for size in [4096, 4095, 1024, 64, 1] {
+            for _ in 0..<32 {
+              let memory = unsafe mmap(
+                nil, size * pageBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+              let address = UInt(bitPattern: memory)
+              if address < start + UInt(4096 * pageBytes), address + UInt(size * pageBytes) > start { return 1 }
+            }
+          }
+          for page in stride(from: 0, to: 4096, by: 64)
+          where TestSupport.read(start + UInt(page * pageBytes)) != .signal(SIGSEGV) { return 2 }
+          return 0
+        }, UnsafeMutableRawPointer(bitPattern: region.address)!)
+      #expect(result == 0)
+    }
+  }
+
+  @Test("A child makes a runtime of its own while its parent opens and closes regions", arguments: deliveries)
+  func childOfBusyParent(delivery: Delivery) async {
+    await #expect(processExitsWith: .success) { [name = delivery.rawValue as String] in
+      let delivery = Delivery(rawValue: name)!
+      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))
+      let isOver = Atomic(false)
+      nonisolated(unsafe) let over = unsafe withUnsafePointer(to: isOver) { unsafe $0 }
+      let churn = TestThread {
+        while unsafe !over.pointee.load(ordering: .relaxed) {
+          guard let region = try? runtime.map(patternProvider(inFaultingThread: true), byteCount: 8 * pageBytes) else {
+            return
+          }
+          _ = region.access(0)
+          region.close()
+        }
+      }
+      let index = Self.deliveries.firstIndex(of: delivery)!
+      for _ in 0..<150 {
+        let result = unsafe cts_forked(
+          { context in
+            alarm(20)
+            let delivery = Self.deliveries[Int(bitPattern: context) - 1]
+            guard let runtime = try? FaultRuntime(FaultRuntimeConfiguration(delivery: delivery)),
+              let region = try? runtime.map(patternProvider(seed: 1, inFaultingThread: true), byteCount: 4 * pageBytes)
+            else { return 1 }
+            return region.access(pageBytes) == .byte(expectedByte(pageBytes, seed: 1)) ? 0 : 2
+          }, UnsafeMutableRawPointer(bitPattern: index + 1)!)
+        #expect(result == 0)
+        if result != 0 { break }
+      }
+      isOver.store(true, ordering: .relaxed)
+      #expect(churn.join())
+    }
+  }
+
+  @Test("The memory of a child has a number of its own, and a child of vfork has the number of its parent")
+  func addressSpace() async {
+    await #expect(processExitsWith: .success) {
+      let own = cuffd_address_space()
+      #expect(own != 0)
+      #expect(cuffd_address_space() == own)
+      #expect(Self.childHasNumberOfItsOwn() == 0)
+      // The first processes of two namespaces have the same process id.
+      #expect(unsafe cts_as_first_process({ _ in Self.childHasNumberOfItsOwn() }, Self.anything) == 0)
+    }
+  }
+
+  private static var anything: UnsafeMutableRawPointer { unsafe UnsafeMutableRawPointer(bitPattern: 1)! }
+
+  private static func childHasNumberOfItsOwn() -> CInt {
+    unsafe cts_forked(
+      { context in cuffd_address_space() == UInt64(UInt(bitPattern: context)) ? 1 : 0 },
+      UnsafeMutableRawPointer(bitPattern: UInt(cuffd_address_space()))!)
+  }
+}
