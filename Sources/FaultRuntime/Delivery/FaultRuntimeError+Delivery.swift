@@ -45,7 +45,10 @@ extension FaultRuntimeError {
   }
 
   static func cannotStart(_ error: HostCallError) -> Self {
-    Self(.cannotStart, "cannot start to serve faults: \(error.call) failed", errno: error.errno)
+    let cause = error.shortage ?? MemoryFacts.ofThisProcess().shortage(mapping: 0, error.errno)
+    return Self(
+      .cannotStart, "cannot start to serve faults: \(error.call) failed", errno: error.errno,
+      advice: cause.map { "\($0)" })
   }
 
   static func cannotKeepCPUsAwake(_ error: HostCallError) -> Self {

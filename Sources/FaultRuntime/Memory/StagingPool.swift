@@ -19,9 +19,13 @@ final class StagingPool: Sendable {
     let used = Atomic<UInt64>(0)
   }
 
-  init?() {
+  init() throws(HostCallError) {
     var mapped: UnsafeMutableRawPointer?
-    guard unsafe cuffd_map_anonymous(Self.slotCount * Self.slotByteCount, true, &mapped) == 0 else { return nil }
+    let byteCount = Self.slotCount * Self.slotByteCount
+    if let errno = unsafe KernelErrno(returned: cuffd_map_anonymous(byteCount, true, &mapped)) {
+      throw HostCallError(
+        call: "mmap", errno: errno, shortage: MemoryFacts.ofThisProcess().shortage(mapping: byteCount, errno))
+    }
     base = UInt(bitPattern: mapped)
   }
 
@@ -29,8 +33,8 @@ final class StagingPool: Sendable {
     _ = cuffd_unmap(UInt64(base), Self.slotCount * Self.slotByteCount)
   }
 
-  /// Runs `body` with `byteCount` bytes, which contain arbitrary data. Throws `ResolutionError.refused(.noMemory)` if
-  /// there is no memory for them, and what `body` throws.
+  /// Runs `body` with `byteCount` bytes, which contain arbitrary data. Throws a ``ResolutionError`` with the code
+  /// `refused` if there is no memory for them, and what `body` throws.
   @inline(__always)
   func withBytes<Result>(
     _ byteCount: Int, _ body: (UnsafeMutableRawBufferPointer) throws -> Result
@@ -81,7 +85,7 @@ final class StagingPool: Sendable {
   ) throws -> Result {
     var mapped: UnsafeMutableRawPointer?
     guard unsafe cuffd_map_anonymous(byteCount, true, &mapped) == 0 else {
-      throw ResolutionError.refused(.noMemory)
+      throw ResolutionError.noBuffer(of: byteCount)
     }
     defer { _ = cuffd_unmap(UInt64(UInt(bitPattern: mapped)), byteCount) }
     return unsafe try body(UnsafeMutableRawBufferPointer(start: mapped, count: byteCount))
