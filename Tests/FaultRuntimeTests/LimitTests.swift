@@ -273,7 +273,9 @@ struct LimitTests {
     #expect(!facts.locksMappings)
   }
 
-  @Test("Locked mappings are noticed", .enabled(if: Host.isRoot, SkipReason.root))
+  @Test(
+    "Locked mappings are noticed", .enabled(if: Host.isRoot, SkipReason.root),
+    .enabled(if: !Host.isSanitized, SkipReason.sanitizer))
   func locks() async {
     await #expect(processExitsWith: .success) {
       #expect(cts_lock_future_memory() == 0)
