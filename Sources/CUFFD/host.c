@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -258,7 +259,10 @@ int cuffd_map_guard(uint64_t address, size_t length) {
 // Maps memory at an aligned address. It maps more than is needed, and unmaps what lies around the aligned part.
 static void *map_aligned(size_t length, size_t alignment) {
   size_t extra = alignment > (size_t)sysconf(_SC_PAGESIZE) ? alignment : 0;
-  if (length > SIZE_MAX - extra) return MAP_FAILED;
+  if (length > SIZE_MAX - extra) {
+    errno = ENOMEM;
+    return MAP_FAILED;
+  }
   char *mapped = mmap(NULL, length + extra, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapped == MAP_FAILED || extra == 0) return mapped;
   size_t before = (alignment - (uintptr_t)mapped % alignment) % alignment;
@@ -271,7 +275,8 @@ int cuffd_map_lazy(size_t length, size_t alignment, bool writable, void **addres
   // The memory is without access at first, because after mlockall(MCL_FUTURE) the kernel would fill an accessible
   // mapping with zeros at once.
   void *mapped = map_aligned(length, alignment);
-  if (mapped == MAP_FAILED) return -ENOMEM;
+  // Not every refusal is ENOMEM: where mlockall(MCL_FUTURE) meets RLIMIT_MEMLOCK, it is EAGAIN.
+  if (mapped == MAP_FAILED) return -errno;
   // MADV_DONTFORK: no thread would serve the faults of a forked child, which would read zeros.
   if (munlock(mapped, length) < 0 || madvise(mapped, length, MADV_DONTFORK) < 0 ||
       mprotect(mapped, length, writable ? PROT_READ | PROT_WRITE : PROT_READ) < 0) {
@@ -386,6 +391,25 @@ int cuffd_page_states(uint64_t address, size_t length, unsigned char *states) {
   }
   close(fd);
   return result;
+}
+
+int cuffd_page_states_without_file(uint64_t address, size_t length, bool may_be_swapped, unsigned char *states) {
+  if (mincore((void *)(uintptr_t)address, length, states) < 0) return -errno;
+  size_t page_size = cuffd_page_size(), count = length / page_size;
+  for (size_t i = 0; i < count; i++) {
+    states[i] &= 1;
+    if (states[i] != 0 || !may_be_swapped) continue;
+    char byte;
+    int result = cuffd_try_copy(&byte, (const void *)(uintptr_t)(address + i * page_size), 1);
+    if (result == 0) states[i] = 1;
+    else if (result != -EFAULT) return result;
+  }
+  return 0;
+}
+
+bool cuffd_host_has_swap(void) {
+  struct sysinfo info;
+  return sysinfo(&info) < 0 || info.totalswap > 0;
 }
 
 int cuffd_write_error(const void *text, size_t length) {

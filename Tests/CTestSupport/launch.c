@@ -144,21 +144,48 @@ static void become(enum cts_user user) {
   }
 }
 
+static int end_of(pid_t child) {
+  int status = 0;
+  while (waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+static void own_mounts(int namespaces) {
+  if (unshare(CLONE_NEWNS | namespaces) < 0) give_up("unshare");
+  if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) give_up("mount private");
+}
+
+// Returns in the first process of the new PID namespace. The calling process waits for that one, and ends as it does.
+static void enter_container(void) {
+  own_mounts(CLONE_NEWPID);
+  pid_t first = fork();
+  if (first < 0) give_up("fork");
+  if (first > 0) {
+    int end = end_of(first);
+    _exit(end < 0 ? 128 - end : end);
+  }
+  if (mount("proc", "/proc", "proc", 0, NULL) < 0) give_up("mount /proc");
+}
+
+static void leave_file(void) {
+  own_mounts(0);
+  if (mount("none", "/run", "tmpfs", 0, "mode=755") < 0) give_up("mount /run");
+  int fd = open("/run/.containerenv", O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+  if (fd < 0) give_up("/run/.containerenv");
+  close(fd);
+}
+
 // Runs in the child. The filter is installed before the rights are dropped, because without no_new_privs it needs
 // rights.
 static void lower(const struct cts_launch *launch) {
   struct rlimit no_core = {0, 0};
   setrlimit(RLIMIT_CORE, &no_core);
+  if (launch->container == CTS_CONTAINER_NAMESPACES) enter_container();
+  if (launch->container == CTS_CONTAINER_FILE) leave_file();
   if (launch->device != CTS_DEVICE_SAME) replace_device(launch->device);
   if (launch->no_new_privileges && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) give_up("no_new_privs");
   install_filter(launch);
   become(launch->user);
-}
-
-static int end_of(pid_t child) {
-  int status = 0;
-  while (waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
 int cts_launch(

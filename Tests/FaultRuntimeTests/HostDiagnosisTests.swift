@@ -241,17 +241,6 @@ struct HostDiagnosisTests {
     #expect(commands(facts, .missingCapability, .full) == ["setcap cap_sys_ptrace+ep /usr/bin/program"])
     let odd = host { $0.process.executable = "/opt/a b/it's" }
     #expect(commands(odd, .missingCapability, .full) == ["setcap cap_sys_ptrace+ep '/opt/a b/it'\\''s'"])
-    let contained = host { $0.isContainer = true }
-    #expect(commands(contained, .deviceMissing, .device) == ["docker run --device /dev/userfaultfd ..."])
-    #expect(commands(contained, .missingCapability, .full) == ["docker run --cap-add SYS_PTRACE --user 0 ..."])
-    let containedRoot = host {
-      $0.isContainer = true
-      $0.process.effectiveUser = 0
-    }
-    #expect(commands(containedRoot, .missingCapability, .full) == ["docker run --cap-add SYS_PTRACE ..."])
-    #expect(commands(contained, .seccompFilter, .full) == ["docker run --device /dev/userfaultfd ..."])
-    #expect(commands(contained, .seccompFilter, .userModeOnly)[0]?.contains("--security-opt seccomp=") == true)
-    #expect(commands(contained, .gVisor, .full) == ["docker run --runtime runc ..."])
   }
 
   @Test("setcap is not advised where it does nothing, or makes the program fail to start")

@@ -68,7 +68,7 @@ struct InThreadSignalTests {
 
   @Test("Staging memory is used again, and never by two at a time")
   func stagingPool() throws {
-    let pool = try #require(StagingPool())
+    let pool = try StagingPool()
     let slots = Monitor<[UInt]>([])
     // The thread stays on one CPU, because each CPU has slots of its own.
     let thread = TestThread {

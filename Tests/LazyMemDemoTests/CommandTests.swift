@@ -226,7 +226,7 @@ struct CommandTests {
     #expect(output.contains("delivery    sigsegv"))
     #expect(output.contains("descriptor  none"))
     #expect(oneLine(errors))
-    #expect(errors.contains("this host does not allow userfaultfd") && errors.contains("sigsegv"))
+    #expect(errors.contains("a seccomp filter answers userfaultfd(2)") && errors.contains("sigsegv"))
   }
 
   @Test("The delivery that needs no userfaultfd can be asked for", arguments: ["sequential", "random"])

@@ -39,6 +39,7 @@ struct DoctorTests {
       var userModeFaults: Pick
       var kernelModeFaults: Pick
     }
+    var isContainer: Bool
     var process: Process
     var descriptors: [Descriptor]
     var auto: Auto
@@ -171,6 +172,42 @@ struct DoctorTests {
     #expect(try Report(outcome).process.user == 0)
     if !Expected(rights).device.isEmpty { #expect(outcome.output.contains("setfacl -m u:65534:rw /dev/userfaultfd")) }
     if !Expected(rights).full.isEmpty { #expect(outcome.output.contains("counts in the initial user namespace only")) }
+  }
+
+  @Test(
+    "In namespaces as those of a container the remedies are options of the engine, and auto's line is short",
+    .enabled(if: TestSupport.Host.isRoot, SkipReason.root), arguments: [LoweredRights.User.root, .nobody])
+  func container(user: LoweredRights.User) async throws {
+    let rights = LoweredRights(user: user, filter: .notPermitted, device: .missing, container: .namespaces)
+    let outcome = try await rights.run("doctor", "--json")
+    let report = try Report(outcome)
+    #expect(report.isContainer)
+    #expect(outcome.code == 0)
+    let commands = report.descriptors.flatMap(\.findings).flatMap(\.remedies).compactMap(\.command)
+    #expect(commands.contains { $0.contains("--device /dev/userfaultfd") })
+    #expect(commands.contains { $0.contains("--security-opt seccomp=") })
+    for word in ["mknod", "systemctl", "setcap"] { #expect(!commands.contains { $0.contains(word) }, "\(commands)") }
+    let sample = try Sample()
+    let work = try await rights.run("map", sample.path, "--json")
+    #expect(work.code == 0)
+    #expect(work.output.contains("\"sha256\" : \"\(sample.sum)\""))
+    #expect(work.errors.split(separator: "\n").count == 1)
+    #expect(work.errors.count <= 241, "\(work.errors)")
+    #expect(work.errors.contains("remedy: ") && work.errors.contains("lazy-mem-demo doctor"))
+  }
+
+  @Test(
+    "A file that an engine has left is no container", .enabled(if: TestSupport.Host.isRoot, SkipReason.root))
+  func leftFile() async throws {
+    // The tests themselves may run in a container.
+    let plain = try await Report(LoweredRights().run("doctor", "--json"))
+    let withFile = try await Report(LoweredRights(device: .missing, container: .file).run("doctor", "--json"))
+    #expect(withFile.isContainer == plain.isContainer)
+    let namespace = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/ns/pid")
+    let mounts = try String(contentsOfFile: "/proc/self/mountinfo", encoding: .utf8)
+    // Every engine gives a container one or the other.
+    let isMachine = namespace == "pid:[4026531836]" && !mounts.contains(" /etc/hostname ")
+    #expect(!isMachine || !plain.isContainer)
   }
 
   @Test("For people there is a line for each way, with what would open it")

@@ -17,10 +17,15 @@ struct LoweredRights: Sendable, CustomTestStringConvertible {
     case ofTheMachine, forEverybody, missing
   }
 
+  enum Container: String {
+    case none, namespaces, file
+  }
+
   var user = User.root
   var filter = Filter.none
   var device = Device.ofTheMachine
   var noNewPrivileges = false
+  var container = Container.none
 
   /// All combinations, except those with a filter that kills, because a program cannot continue after that.
   static let all: [LoweredRights] = users.flatMap { user in
@@ -73,6 +78,12 @@ struct LoweredRights: Sendable, CustomTestStringConvertible {
       case .missing: CTS_DEVICE_MISSING
       }
     launch.no_new_privileges = noNewPrivileges
+    launch.container =
+      switch container {
+      case .none: CTS_CONTAINER_NONE
+      case .namespaces: CTS_CONTAINER_NAMESPACES
+      case .file: CTS_CONTAINER_FILE
+      }
     return launch
   }
 

@@ -137,6 +137,26 @@ struct SeccompTests {
       ])
   }
 
+  @Test("A rule in the old form, whose name is one string, is seen as well")
+  func oldForm() throws {
+    let outcome = try merge(
+      """
+      {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
+        {"name": "read", "action": "SCMP_ACT_ALLOW", "args": []},
+        {"name": "userfaultfd", "action": "SCMP_ACT_ERRNO", "args": []},
+        {"name": "userfaultfd", "names": ["bdflush"], "action": "SCMP_ACT_ERRNO"},
+        {"name": "bdflush", "names": ["userfaultfd"], "action": "SCMP_ACT_ERRNO"},
+        {"name": "", "names": ["userfaultfd"], "action": "SCMP_ACT_KILL"}]}
+      """)
+    #expect(outcome.code == 0)
+    #expect(
+      try decoded(outcome.output)["syscalls"]?.list == [
+        .object(["name": .string("read"), "action": .string("SCMP_ACT_ALLOW"), "args": .array([])]),
+        .object(["names": .array([.string("bdflush")]), "action": .string("SCMP_ACT_ERRNO")]),
+        .object(["name": .string("bdflush"), "action": .string("SCMP_ACT_ERRNO")]), SeccompProfile.allowingRule,
+      ])
+  }
+
   @Test("Where everything is allowed by default, the call is forbidden without the flag")
   func allowedByDefault() throws {
     let outcome = try merge(
@@ -156,6 +176,15 @@ struct SeccompTests {
       (
         #"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["userfaultfd"], "#
           + #""action": "SCMP_ACT_ALLOW", "args": [{}]}]}"#,
+        "conditions already"
+      ),
+      (
+        #"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"name": "userfaultfd", "action": "SCMP_ACT_LOG"}]}"#,
+        "allows userfaultfd already"
+      ),
+      (
+        #"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"name": "userfaultfd", "#
+          + #""action": "SCMP_ACT_ERRNO", "args": [{}]}]}"#,
         "conditions already"
       ),
     ])

@@ -12,6 +12,7 @@ package enum SkipReason {
   package static let kernelModeFaults: Comment = "SKIP-KERNEL-MODE: needs a userfaultfd that serves system calls"
   package static let minorShmem: Comment = "SKIP-MINOR-SHMEM: needs minor faults on shared memory (Linux 5.14)"
   package static let move: Comment = "SKIP-MOVE: needs UFFDIO_MOVE (Linux 6.8)"
+  package static let noSwap: Comment = "SKIP-SWAP: needs a host without swap"
   package static let pagemapScan: Comment = "SKIP-PAGEMAP-SCAN: needs PAGEMAP_SCAN (Linux 6.7)"
   package static let pin: Comment = "SKIP-PIN: needs io_uring to pin a page"
   package static let poison: Comment = "SKIP-POISON: needs UFFDIO_POISON (Linux 6.6)"

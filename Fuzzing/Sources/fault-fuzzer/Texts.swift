@@ -46,6 +46,13 @@ private func checkHostTexts(_ text: String) {
   require(CgroupFolder.limit(text) ?? 0 >= 0, "a limit below zero")
   if let version = KernelVersion(release: text) { require(version.major >= 0 && version.minor >= 0, "\(version)") }
   if let word = HostLimits.chosen(text) { require(text.contains("[\(word)]"), "nobody chose \(word)") }
+  var host = HostFacts()
+  host.containing.processNamespace = ContainerFacts.processNamespace(text)
+  host.containing.processNumbers = ContainerFacts.processNumbers(text)
+  host.containing.variable = ContainerFacts.variable("container", in: text)
+  host.containing.cgroups = ContainerFacts.cgroups(text)
+  host.containing.mounts = MountFacts(text)
+  require(host.container?.evidence.isEmpty != true, "a container without evidence")
   _ = (HostFacts.MiscDevice(text), HostFacts.hypervisorFlag(text), HostLimits.meminfo("Hugepagesize", text))
 }
 

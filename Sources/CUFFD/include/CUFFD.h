@@ -9,6 +9,7 @@
 #include "cuffd_calls.h"
 #include "cuffd_facts.h"
 #include "cuffd_host.h"
+#include "cuffd_limits.h"
 #include "cuffd_placement.h"
 #include "cuffd_signals.h"
 #include "cuffd_trouble.h"

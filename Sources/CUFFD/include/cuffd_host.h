@@ -130,6 +130,14 @@ int cuffd_is_resident(uint64_t page);
 // page, a page that was swapped out, or a marker such as poison. Returns 0 or -errno.
 int cuffd_page_states(uint64_t address, size_t length, unsigned char *states);
 
+// Does the same without a file, for a process that cannot open one. A poisoned page counts as empty. If
+// `may_be_swapped` is true, the kernel tries to read each page that is not in memory, and asks for a missing one if the
+// userfaultfd serves system calls.
+int cuffd_page_states_without_file(uint64_t address, size_t length, bool may_be_swapped, unsigned char *states);
+
+// Whether the host has swap, so that a page of a program may be neither in memory nor missing.
+bool cuffd_host_has_swap(void);
+
 // Returns whether all of a range is mapped, as mincore(2) says. The memory may not be readable all the same.
 bool cuffd_is_mapped(uint64_t address, size_t length);
 

@@ -1,28 +1,32 @@
 /// Errors that come up while a delivery is chosen and made ready.
 extension FaultRuntimeError {
   static func unavailable(_ error: Userfaultfd.Unavailable) -> Self {
-    let tried = error.refusals.map { "\($0.kind.rawValue): \($0.errno)" }.joined(separator: ", ")
+    unavailable(HostFacts.ofThisHost(after: error.refusals), error.refusals)
+  }
+
+  /// Makes the error of a host with these facts, which has refused these ways.
+  static func unavailable(_ facts: HostFacts, _ refusals: [Userfaultfd.Refusal]) -> Self {
+    let tried = refusals.map { "\($0.kind.rawValue): \($0.errno)" }.joined(separator: ", ")
     return Self(
       .userfaultfdUnavailable,
       "this host does not allow userfaultfd (\(tried))",
       // The error has an errno only for a cause within this process. Without one, the host is the cause, and the
       // runtime may do without a userfaultfd.
-      errno: error.refusals.first { $0.errno == .tooManyOpenFiles }?.errno,
-      advice: advice(for: error.refusals)
+      errno: refusals.first { $0.errno == .tooManyOpenFiles }?.errno,
+      advice: advice(facts, refusals), brief: brief(facts, refusals)
     )
   }
 
   /// Returns advice: why the first way that was tried is closed, and the least that would open it; then the same for
-  /// the other ways, as far as that is new.
-  private static func advice(for refusals: [Userfaultfd.Refusal]) -> String {
-    let facts = HostFacts.ofThisHost(after: refusals)
+  /// the other ways, as far as they are closed for another cause.
+  private static func advice(_ facts: HostFacts, _ refusals: [Userfaultfd.Refusal]) -> String {
     var said: [String] = []
+    var causes: Set<HostCause> = []
     for refusal in refusals {
-      guard let cause = facts.causes(of: refusal.kind).first else { continue }
+      guard let cause = facts.causes(of: refusal.kind).first, causes.insert(cause).inserted else { continue }
       let remedy = facts.remedies(for: cause, of: refusal.kind).first
       let help = remedy.map { "; to \($0.action)" + ($0.command.map { ": \($0)" } ?? "") } ?? ""
-      let line = facts.explanation(of: cause, for: refusal.kind) + help
-      if !said.contains(line) { said.append(line) }
+      said.append(facts.explanation(of: cause, for: refusal.kind) + help)
     }
     // A program that asked for a descriptor which serves system calls may be able to do without that. The advice
     // makes sense only where the call itself is not forbidden.
@@ -32,8 +36,19 @@ extension FaultRuntimeError {
     return said.joined(separator: "; ")
   }
 
+  /// Returns the cause and the remedy of the first way that was tried, for a notice of one line.
+  private static func brief(
+    _ facts: HostFacts, _ refusals: [Userfaultfd.Refusal]
+  ) -> (cause: String, remedy: String?)? {
+    guard let kind = refusals.first?.kind, let cause = facts.causes(of: kind).first else { return nil }
+    return (facts.explanation(of: cause, for: kind), facts.remedies(for: cause, of: kind).first?.brief)
+  }
+
   static func cannotStart(_ error: HostCallError) -> Self {
-    Self(.cannotStart, "cannot start to serve faults: \(error.call) failed", errno: error.errno)
+    let cause = error.shortage ?? MemoryFacts.ofThisProcess().shortage(mapping: 0, error.errno)
+    return Self(
+      .cannotStart, "cannot start to serve faults: \(error.call) failed", errno: error.errno,
+      advice: cause.map { "\($0)" })
   }
 
   static func cannotKeepCPUsAwake(_ error: HostCallError) -> Self {

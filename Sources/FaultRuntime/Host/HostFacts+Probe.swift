@@ -50,10 +50,7 @@ extension HostFacts {
       facts.node = Node(mode: node.mode, user: node.user, group: node.group, isAccessible: node.is_accessible)
     }
     facts.process = .ofThisProcess()
-    facts.isContainer = [
-      "/.dockerenv", "/run/.containerenv", "/run/systemd/container", "/var/run/secrets/kubernetes.io",
-    ]
-    .contains(where: HostFile.exists)
+    facts.containing = .ofThisProcess()
     facts.isVirtualMachine = virtualMachine()
     return facts
   }
@@ -100,6 +97,28 @@ extension ProcessFacts {
     if let status = HostFile.text("/proc/self/status") { facts.read(status: status) }
     facts.userMap = HostFile.text("/proc/self/uid_map").flatMap { UserMap($0) }
     facts.executable = HostFile.target("/proc/self/exe")
+    return facts
+  }
+}
+
+extension ContainerFacts {
+  fileprivate static func ofThisProcess() -> ContainerFacts {
+    var facts = ContainerFacts()
+    facts.processNamespace = HostFile.target("/proc/self/ns/pid").map(processNamespace) ?? .notTold
+    facts.processNumbers = HostFile.text("/proc/self/status").flatMap(processNumbers)
+    // Only a process with rights over process 1 may look at these two.
+    if let own = HostFile.target("/proc/self/ns/mnt"), let first = HostFile.target("/proc/1/ns/mnt") {
+      facts.sharesMountsWithInit = own == first
+    }
+    facts.variableOfInit = HostFile.text("/proc/1/environ").flatMap { variable("container", in: $0) }
+    if let environment = HostFile.text("/proc/self/environ") {
+      facts.variable = variable("container", in: environment)
+      facts.hasKubernetesService = variable("KUBERNETES_SERVICE_HOST", in: environment) != nil
+    }
+    facts.systemdSays = HostFile.text("/run/systemd/container")?.split(separator: "\n").first.map { String($0) }
+    facts.markers = Set(markerFiles.filter(HostFile.exists))
+    facts.cgroups = HostFile.text("/proc/self/cgroup").map { cgroups($0) } ?? []
+    facts.mounts = MountFacts(HostFile.text("/proc/self/mountinfo") ?? "")
     return facts
   }
 }

@@ -42,7 +42,7 @@ struct HostFacts: Hashable, Sendable {
   }
 
   var process = ProcessFacts()
-  var isContainer = false
+  var containing = ContainerFacts()
   var isVirtualMachine: Bool?
   var limits = HostLimits()
 }

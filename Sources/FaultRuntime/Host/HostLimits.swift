@@ -41,7 +41,8 @@ public struct HostLimits: Hashable, Sendable {
 extension HostLimits {
   /// The limits that a program is likely to meet, each with its effect, in one line.
   ///
-  /// The bounds suit a program with a few regions: a region takes one mapping, and a handler three descriptors.
+  /// The bounds suit a program with a few regions: a region takes one mapping, with `sigsegv` three, and a handler
+  /// three descriptors.
   var warnings: [String] {
     var warnings: [String] = []
     if let mappings, mappings < 65530 {

@@ -6,48 +6,53 @@ public struct HostRemedy: Hashable, Sendable {
   public let command: String?
   /// The cost of the step, in security or otherwise, in one line.
   public let cost: String
+  /// The step in a few words, for a notice that has one line for everything.
+  let brief: String
+
+  init(action: String, command: String?, cost: String, brief: String? = nil) {
+    self.action = action
+    self.command = command
+    self.cost = cost
+    self.brief = brief ?? command ?? action
+  }
 }
 
 extension HostFacts {
   /// Returns what would help against `cause` for `kind`, the smallest step first.
   func remedies(for cause: HostCause, of kind: DescriptorKind) -> [HostRemedy] {
     switch cause.kind {
-    case .unprivilegedSetting: [.unprivilegedSetting]
+    case .unprivilegedSetting: [isContainer ? .unprivilegedSettingOfHost : .unprivilegedSetting]
     case .missingCapability: capabilityRemedies
     case .devicePermissions: permissionRemedies
-    case .deviceMissing: isContainer ? [.containerDevice] : [nodeRemedy]
-    case .deviceControl: [.containerDevice]
-    case .seccompFilter: kind.servesKernelModeFaults ? [fullFilterRemedy] : [.filterRule]
+    case .deviceMissing: [container?.engine.deviceRemedy ?? nodeRemedy]
+    case .deviceControl: [container?.engine.deviceRemedy ?? .unitDevice]
+    case .seccompFilter: filterRemedies(for: kind)
     case .kernelConfiguration:
       [HostRemedy(action: "boot a kernel that was built with CONFIG_USERFAULTFD=y", command: nil, cost: .kernelCost)]
     case .kernelTooOld:
       [HostRemedy(action: "boot Linux \(kind.firstKernel) or later", command: nil, cost: .kernelCost)]
-    case .gVisor: [.otherRuntime]
-    case .securityModule:
-      [
-        HostRemedy(
-          action: "allow it in the policy of the security module, or mount the device's folder without nodev",
-          command: nil,
-          cost: "as much as the policy then allows")
-      ]
+    case .gVisor: [(container?.engine ?? .unknown).otherRuntimeRemedy]
+    case .securityModule: (container.map { [$0.engine.securityModuleRemedy] } ?? []) + [.securityPolicy]
     case .openFiles:
-      [HostRemedy(action: "raise the limit of open files", command: "ulimit -n 4096", cost: "none worth mentioning")]
+      attempts[kind] == .refused(.tooManyOpenFilesInSystem)
+        ? [.openFilesOfSystem] : [container?.engine.openFilesRemedy ?? .openFiles]
     case .unknown: []
     }
+  }
+
+  private func filterRemedies(for kind: DescriptorKind) -> [HostRemedy] {
+    if let engine = container?.engine {
+      return kind.servesKernelModeFaults ? [engine.deviceRemedy] : [engine.filterRemedy, engine.deviceRemedy]
+    }
+    // The filter may be that of a container all the same, of which this process sees nothing.
+    return kind.servesKernelModeFaults
+      ? [.unitFilter] : [.unitFilter, ContainerEngine.unknown.filterRemedy]
   }
 
   private var capabilityRemedies: [HostRemedy] {
     // The kernel asks in the initial namespace, so that a right which is given inside another one does not count.
     guard process.isInInitialUserNamespace else { return [] }
-    if isContainer {
-      // A container gives added capabilities to its root user only.
-      let user = process.effectiveUser == 0 ? "" : " --user 0"
-      return [
-        HostRemedy(
-          action: "give the container the capability\(user.isEmpty ? "" : ", and run as its root")",
-          command: "docker run --cap-add SYS_PTRACE\(user) ...", cost: .ptraceCost)
-      ]
-    }
+    if let engine = container?.engine { return [engine.capabilityRemedy(isRoot: process.effectiveUser == 0)] }
     let program = process.executable.map(shellWord) ?? "PROGRAM"
     // After `no_new_privs`, the capabilities of a file have no effect. Beyond the bounding set, they make `execve(2)`
     // fail.
@@ -65,13 +70,17 @@ extension HostFacts {
   }
 
   private var permissionRemedies: [HostRemedy] {
+    // In a rootless container the node is the host's own, whose rights can be changed for the user outside.
+    if let engine = container?.engine, process.isInInitialUserNamespace { return engine.permissionRemedies }
     let user = process.userMap?.outside(process.effectiveUser) ?? process.effectiveUser
+    let place = isContainer ? "on the host, " : ""
     return [
       HostRemedy(
-        action: "let this user open the device", command: "setfacl -m u:\(user):rw \(Userfaultfd.devicePath)",
+        action: place + "let this user open the device", command: "setfacl -m u:\(user):rw \(Userfaultfd.devicePath)",
         cost: "programs of this user may hold up the kernel in a fault; those of other users may not"),
       HostRemedy(
-        action: "let everybody open the device", command: "chmod 0666 \(Userfaultfd.devicePath)", cost: .everybodyCost),
+        action: place + "let everybody open the device", command: "chmod 0666 \(Userfaultfd.devicePath)",
+        cost: .everybodyCost),
     ]
   }
 
@@ -84,15 +93,6 @@ extension HostFacts {
       action: "make the node", command: "mknod -m 0600 \(Userfaultfd.devicePath) c 10 \(minor)",
       cost: "none by itself: its rights say who may open it")
   }
-
-  private var fullFilterRemedy: HostRemedy {
-    isContainer
-      ? .containerDevice
-      : HostRemedy(
-        action: "allow userfaultfd(2) with any flags in the filter",
-        command: "systemctl edit UNIT  # SystemCallFilter=userfaultfd",
-        cost: "the filter no longer keeps the program from holding up the kernel; what rights it needs stays")
-  }
 }
 
 extension HostRemedy {
@@ -100,29 +100,41 @@ extension HostRemedy {
     action: "let everybody have a descriptor that serves system calls",
     command: "sysctl -w vm.unprivileged_userfaultfd=1", cost: .everybodyCost)
 
-  fileprivate static let containerDevice = HostRemedy(
-    action: "give the container the device; no change of its seccomp profile is needed",
-    command: "docker run --device \(Userfaultfd.devicePath) ...",
-    cost: "a program that may open it in the container may hold up the host's kernel in a fault")
+  fileprivate static let unprivilegedSettingOfHost = HostRemedy(
+    action: "on the host, let everybody have a descriptor that serves system calls",
+    command: "sysctl -w vm.unprivileged_userfaultfd=1", cost: .everybodyCost)
 
-  fileprivate static let filterRule = HostRemedy(
-    action: "allow the call in the seccomp profile, with UFFD_USER_MODE_ONLY and nothing else",
-    command: """
-      lazy-mem-demo seccomp-profile --base BASE.json > PROFILE.json && \
-      docker run --security-opt seccomp=PROFILE.json ...
-      """,
-    cost: "programs may stop threads of their own in their own code, never in the kernel")
+  fileprivate static let unitFilter = HostRemedy(
+    action: "allow userfaultfd(2) with any flags in the filter of the systemd unit",
+    command: "systemctl edit UNIT  # SystemCallFilter=userfaultfd", cost: .callCost)
 
-  fileprivate static let otherRuntime = HostRemedy(
-    action: "run the container on the host's kernel", command: "docker run --runtime runc ...",
-    cost: "only the host's kernel then keeps the container from the host")
+  fileprivate static let unitDevice = HostRemedy(
+    action: "let the systemd unit open the device",
+    command: "systemctl edit UNIT  # DeviceAllow=\(Userfaultfd.devicePath) rw",
+    cost: "programs of the unit that may open it may hold up the kernel in a fault")
+
+  fileprivate static let securityPolicy = HostRemedy(
+    action: "allow it in the policy of the security module, or mount the device's folder without nodev", command: nil,
+    cost: "as much as the policy then allows")
+
+  fileprivate static let openFiles = HostRemedy(
+    action: "raise the limit of open files", command: "ulimit -n 4096", cost: "none worth mentioning")
+
+  fileprivate static let openFilesOfSystem = HostRemedy(
+    action: "raise the system's limit of open files", command: "sysctl -w fs.file-max=1000000",
+    cost: "programs may use more of the kernel's memory")
 }
 
 extension String {
-  fileprivate static let everybodyCost =
+  static let everybodyCost =
     "every program on the machine may hold up the kernel in a fault, which helps attacks on it"
-  fileprivate static let ptraceCost =
+  static let ptraceCost =
     "the program may also read and change every other program that is not better protected"
+  static let deviceCost =
+    "a program that may open it in the container may hold up the host's kernel in a fault"
+  static let ruleCost = "programs may stop threads of their own in their own code, never in the kernel"
+  static let callCost =
+    "the filter no longer keeps the program from holding up the kernel; what rights it needs stays"
   fileprivate static let kernelCost = "none by itself: who may use it is decided as on any other kernel"
 }
 

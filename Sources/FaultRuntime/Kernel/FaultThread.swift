@@ -20,7 +20,9 @@ struct FaultThread: Sendable {
     )
     if let errno = KernelErrno(returned: result) {
       unsafe start.release()
-      throw HostCallError(call: "pthread_create", errno: errno)
+      // The C library says EAGAIN as well where there is no memory for the stack.
+      let shortage = MemoryFacts.ofThisProcess().shortage(mapping: stackByteCount, .noMemory)
+      throw HostCallError(call: "pthread_create", errno: errno, shortage: shortage == .unknown ? .threads : shortage)
     }
     self.thread = thread
   }

@@ -50,7 +50,20 @@ final class AnonymousMemory: RegionMemory {
   }
 
   func noteOccupied(_ range: AddressRange, in notes: UnsafeMutablePointer<UInt8>) -> KernelErrno? {
-    unsafe KernelErrno(returned: cuffd_page_states(UInt64(range.start), range.byteCount, notes))
+    guard
+      let errno = unsafe KernelErrno(returned: cuffd_page_states(UInt64(range.start), range.byteCount, notes))
+    else { return nil }
+    // The process has no descriptor left for `/proc/self/pagemap`, or no `/proc`, or may not read its own file there.
+    return unsafe noteOccupiedWithoutFile(range, mayBeSwapped: cuffd_host_has_swap(), in: notes) == nil ? nil : errno
+  }
+
+  /// Does the same as ``noteOccupied(_:in:)`` without a file. A page that failed counts as empty. Where the host has
+  /// swap and the descriptor serves system calls, missing pages are asked for and become resident.
+  func noteOccupiedWithoutFile(
+    _ range: AddressRange, mayBeSwapped: Bool, in notes: UnsafeMutablePointer<UInt8>
+  ) -> KernelErrno? {
+    unsafe KernelErrno(
+      returned: cuffd_page_states_without_file(UInt64(range.start), range.byteCount, mayBeSwapped, notes))
   }
 
   /// The kernel does not read a poisoned page (`process_vm_readv(2)`). Where the descriptor serves system calls, it

@@ -19,9 +19,13 @@ final class StagingPool: Sendable {
     let used = Atomic<UInt64>(0)
   }
 
-  init?() {
+  init() throws(HostCallError) {
     var mapped: UnsafeMutableRawPointer?
-    guard unsafe cuffd_map_anonymous(Self.slotCount * Self.slotByteCount, true, &mapped) == 0 else { return nil }
+    let byteCount = Self.slotCount * Self.slotByteCount
+    if let errno = unsafe KernelErrno(returned: cuffd_map_anonymous(byteCount, true, &mapped)) {
+      throw HostCallError(
+        call: "mmap", errno: errno, shortage: MemoryFacts.ofThisProcess().shortage(mapping: byteCount, errno))
+    }
     base = UInt(bitPattern: mapped)
   }
 
@@ -43,7 +47,7 @@ final class StagingPool: Sendable {
   /// no function that takes a closure, because the closure would count references to what it captures, and the count
   /// would never go down again if a handler of the program left it by `siglongjmp`.
   ///
-  /// - Throws: `ResolutionError.refused(.noMemory)` if there is no memory.
+  /// - Throws: a ``ResolutionError`` with the code `refused` if there is no memory.
   @inline(__always)
   func borrow(_ byteCount: Int) throws(ResolutionError) -> Loan {
     guard byteCount <= Self.slotByteCount, let slot = take() else { return unsafe try borrowMapping(byteCount) }
@@ -112,7 +116,7 @@ final class StagingPool: Sendable {
   @inline(never)
   private func borrowMapping(_ byteCount: Int) throws(ResolutionError) -> Loan {
     var mapped: UnsafeMutableRawPointer?
-    guard unsafe cuffd_map_anonymous(byteCount, true, &mapped) == 0 else { throw .refused(.noMemory) }
+    guard unsafe cuffd_map_anonymous(byteCount, true, &mapped) == 0 else { throw .noBuffer(of: byteCount) }
     let start = UInt64(UInt(bitPattern: mapped))
     let answer = unsafe cuffd_answer_borrow(cuffd_loan(pool: nil, start: start, length: UInt64(byteCount)))
     return unsafe Loan(

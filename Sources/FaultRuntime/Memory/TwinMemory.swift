@@ -53,21 +53,23 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
     parts = Monitor(RegionParts(range))
     self.pageSize = pageSize
     self.budget = budget
+    try budget.addRegion()
     reserve = budget.reserve(pageSize: pageSize)
     pageCount = range.byteCount / pageSize.bytes
     var notes: UnsafeMutableRawPointer?
     if let errno = unsafe KernelErrno(returned: cuffd_map_anonymous(pageCount, true, &notes)) {
+      budget.removeRegion()
       throw HostCallError(call: "mmap", errno: errno)
     }
     var mapped: UnsafeMutableRawPointer?
     if let errno = unsafe KernelErrno(returned: cuffd_twin_map(UInt64(range.start), range.byteCount, &mapped)) {
       _ = cuffd_unmap(UInt64(UInt(bitPattern: notes)), pageCount)
+      budget.removeRegion()
       throw HostCallError(call: "memfd_create", errno: errno)
     }
     twin = UInt(bitPattern: mapped)
     // The memory contains zeros, which are valid atomics with the value zero.
     unsafe states = notes!.bindMemory(to: Atomic<UInt8>.self, capacity: pageCount)
-    budget.forgetParents()
   }
 
   deinit {
@@ -77,6 +79,7 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
     budget.add(-runs.withLock { $0 })
     _ = cuffd_unmap(UInt64(twin), range.byteCount)
     _ = cuffd_unmap(UInt64(range.start), range.byteCount)
+    budget.removeRegion()
   }
 
   var failureSignal: CInt { CUFFD_SIGSEGV }
@@ -180,7 +183,8 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
         // `mprotect(2)` may have opened some of the pages before it failed. The program must not see zeros there, so
         // the bytes are removed only if all pages could be closed again.
         if cuffd_protect_none(UInt64(target.start), target.byteCount) >= 0 { removePages(target) }
-        return .fail(errno)
+        // Opening pages needs no memory. What it may lack is mappings.
+        return errno == .noMemory ? .failForMappings : .fail(errno)
       }
       return length == count ? .done : .goOn(completed: target.byteCount)
     }

@@ -71,10 +71,15 @@ public struct FaultRuntimeError: Error, Sendable {
   /// The page that failed, for the code `pageFailed`. For other codes it is nil.
   public let failure: PageFailure?
 
+  /// The cause and what helps in a few words, where the runtime may go on without what has failed, and says so.
+  let brief: (cause: String, remedy: String?)?
+
   init(
-    _ code: Code, _ message: String, errno: KernelErrno? = nil, advice: String? = nil, failure: PageFailure? = nil
+    _ code: Code, _ message: String, errno: KernelErrno? = nil, advice: String? = nil, failure: PageFailure? = nil,
+    brief: (cause: String, remedy: String?)? = nil
   ) {
     self.failure = failure
+    self.brief = brief
     self.code = code
     self.message = message
     self.errno = errno

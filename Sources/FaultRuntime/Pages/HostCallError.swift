@@ -2,4 +2,6 @@
 struct HostCallError: Error, Hashable, Sendable {
   var call: String
   var errno: KernelErrno
+  /// Which limit is the cause, where that is known already.
+  var shortage: MemoryShortage?
 }

@@ -30,7 +30,8 @@ public struct ResolutionError: Error, Hashable, Sendable {
 
     /// The kernel refused the page. ``ResolutionError/errno`` says why:
     ///
-    /// - `ENOMEM`: memory is used up, or the limit of a memory cgroup was reached.
+    /// - `ENOMEM`: memory is used up, the limit of a memory cgroup was reached, or the process has no mapping left. The
+    ///   description says which one it is, as far as that can be told.
     /// - `EFAULT`: the memory that the provider lent cannot be read.
     /// - `EINVAL`: the memory that the provider lent is at an address where no program can have memory, or the fault
     ///   is of a kind that the runtime does not serve.
@@ -77,7 +78,26 @@ public struct ResolutionError: Error, Hashable, Sendable {
   /// The module switches over this value, so the compiler finds every place that a new failure concerns.
   let reason: Reason
 
-  private init(_ reason: Reason) { self.reason = reason }
+  /// What the kernel had too little of, where the runtime knows it.
+  private let lack: Lack?
+
+  private enum Lack: Hashable {
+    case mappings
+    case buffer(MemoryShortage)
+  }
+
+  private init(_ reason: Reason, lack: Lack? = nil) {
+    self.reason = reason
+    self.lack = lack
+  }
+
+  // What was lacking is only for the text. Programs compare errors with those that they make themselves.
+
+  /// Whether both are the same failure.
+  public static func == (left: ResolutionError, right: ResolutionError) -> Bool { left.reason == right.reason }
+
+  /// Hashes the failure.
+  public func hash(into hasher: inout Hasher) { hasher.combine(reason) }
 }
 
 extension ResolutionError {
@@ -104,6 +124,14 @@ extension ResolutionError {
 
   /// Creates an error with the code `refused` and the kernel's reason.
   public static func refused(_ errno: KernelErrno) -> ResolutionError { ResolutionError(.refused(errno)) }
+
+  /// An error with the code `refused`: the process has as many mappings as it may, so the page cannot be opened.
+  static var outOfMappings: ResolutionError { ResolutionError(.refused(.noMemory), lack: .mappings) }
+
+  /// Creates an error with the code `refused`: there is no memory in which an answer could be assembled.
+  static func noBuffer(_ shortage: MemoryShortage) -> ResolutionError {
+    ResolutionError(.refused(.noMemory), lack: .buffer(shortage))
+  }
 
   /// An error with the code `resolveTimedOut`.
   public static var resolveTimedOut: ResolutionError { ResolutionError(.resolveTimedOut) }
@@ -192,7 +220,7 @@ extension ResolutionError: CustomStringConvertible {
     case .lentLazyMemory:
       "the provider lent lazy memory of the same runtime; copy from it on another thread first"
     case .refused(.noMemory):
-      "the kernel has no memory for the page (ENOMEM); look at the memory cgroup's limit"
+      lackText
     case .refused(.badAddress):
       "the memory that the provider lent cannot be read (EFAULT); it has to stay mapped while the region is open"
     case .refused(.invalidArgument):
@@ -217,6 +245,23 @@ extension ResolutionError: CustomStringConvertible {
       the thread is answering \(count) faults already, each from the provider of another one; copy what the provider \
       needs before, or permit no signal handler
       """
+    }
+  }
+}
+
+extension ResolutionError {
+  /// The text about a lack of memory.
+  private var lackText: String {
+    switch lack {
+    case .mappings:
+      """
+      the process has as many mappings as it may (ENOMEM), so the page cannot be opened; map fewer, larger regions, \
+      use larger requests, or raise vm.max_map_count
+      """
+    case .buffer(let shortage):
+      "there is no memory to assemble the page in (ENOMEM): \(shortage)"
+    case nil:
+      "the kernel has no memory for the page (ENOMEM); look at the memory cgroup's limit, and at the machine's memory"
     }
   }
 }

@@ -28,6 +28,9 @@ enum ResolutionStep: Hashable, Sendable {
   /// The range cannot be resolved. The accesses of the waiting threads must fail.
   case fail(KernelErrno)
 
+  /// The range cannot be resolved because the process has as many mappings as it may.
+  case failForMappings
+
   /// The request itself was wrong, which is a defect of the runtime.
   case misuse(KernelErrno)
 

@@ -162,7 +162,7 @@ struct BulkFiller: ~Copyable {
     _ run: borrowing FaultRun, forbidden: RegionGroup?, _ permit: AnswerPermit?, counting counter: some FillCounter
   ) throws {
     guard let stage = unsafe staging.bytes(run.end - run.start, pageSize: pageSize) else {
-      throw ResolutionError.refused(.noMemory)
+      throw ResolutionError.noBuffer(of: run.end - run.start)
     }
     permit?.ask()
     let answer = unsafe try run.ask(

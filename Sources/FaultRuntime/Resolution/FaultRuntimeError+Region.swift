@@ -43,16 +43,21 @@ extension FaultRuntimeError {
       advice: "a request has at most \(Region.largestRequestLimit) bytes")
   }
 
-  static func cannotMap(_ name: String, _ byteCount: Int, _ errno: KernelErrno) -> Self {
-    Self(
+  /// - Parameter shortage: the limit that is the cause; nil if it has to be looked up.
+  static func cannotMap(
+    _ name: String, _ byteCount: Int, _ errno: KernelErrno, _ shortage: MemoryShortage? = nil
+  ) -> Self {
+    let cause = shortage ?? MemoryFacts.ofThisProcess().shortage(mapping: byteCount, errno)
+    return Self(
       .cannotMap, "cannot map \(byteCount) bytes for region '\(name)'", errno: errno,
-      advice: errno == .noMemory
-        ? "the address space is used up, or RLIMIT_AS, vm.max_map_count or vm.overcommit_memory=2 forbids it" : nil)
+      advice: cause.map { "\($0)" })
   }
 
   static func cannotRegister(_ region: Region, _ errno: KernelErrno) -> Self {
-    Self(
+    // Registering needs no address space. It may divide a mapping, as the only thing that a limit can forbid.
+    let cause = MemoryFacts.ofThisProcess().shortage(mapping: 0, errno)
+    return Self(
       .cannotRegister, "cannot register \(region.byteCount) bytes of region '\(region.name)' with userfaultfd",
-      errno: errno, advice: errno == .noMemory ? "vm.max_map_count is reached; map fewer, larger regions" : nil)
+      errno: errno, advice: cause.map { "\($0)" })
   }
 }

@@ -102,6 +102,8 @@ extension PlacingPolicy where Self: ~Copyable {
       throw ResolutionError.refused(.fileExists)
     case .fail(let errno):
       throw ResolutionError.refused(errno)
+    case .failForMappings:
+      throw ResolutionError.outOfMappings
     case .done, .goOn, .copyInstead, .misuse:
       fatalError("FaultRuntime: resolving \(rest.byteCount) bytes at \(rest.start) ended in \(step)")
     }

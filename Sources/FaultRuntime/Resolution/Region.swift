@@ -56,7 +56,7 @@ final class Region: TableMember {
     makeMemory: (Int) throws(HostCallError) -> any RegionMemory
   ) throws(FaultRuntimeError) {
     guard byteCount > 0 else { throw .emptyRegion(name: name, byteCount: byteCount) }
-    guard let mapped = pageSize.roundUp(byteCount) else { throw .cannotMap(name, byteCount, .noMemory) }
+    guard let mapped = pageSize.roundUp(byteCount) else { throw .cannotMap(name, byteCount, .noMemory, .addresses) }
     let size = provider.requestSize
     guard let unit = pageSize.roundUp(size.preferred), let largest = pageSize.roundUp(size.largest) else {
       throw .requestTooLarge(name: name, byteCount: size.largest)
@@ -65,7 +65,7 @@ final class Region: TableMember {
     do throws(HostCallError) {
       memory = try makeMemory(mapped)
     } catch {
-      throw .cannotMap(name, byteCount, error.errno)
+      throw .cannotMap(name, byteCount, error.errno, error.shortage)
     }
     range = memory.range
     advice = options.advice

@@ -58,6 +58,15 @@ extension AutomaticDelivery {
     .choice(DeliveryChoice(delivery: delivery, reason: reason))
   }
 
+  /// Returns the line that tells of a runtime without a userfaultfd: one cause, one remedy, and where the rest is.
+  static func notice(of error: FaultRuntimeError) -> String {
+    let remedy = error.brief?.remedy.map { "; remedy: \($0)" } ?? ""
+    return """
+      \(error.brief?.cause ?? error.message), so regions get sigsegv, the slowest delivery\(remedy); more: \
+      lazy-mem-demo doctor
+      """
+  }
+
   /// Returns the deliveries that regions of a runtime with a userfaultfd may get. The runtime has to be ready for all
   /// of them.
   static func deliveries(needsSystemCalls: Bool) -> Set<Delivery> {

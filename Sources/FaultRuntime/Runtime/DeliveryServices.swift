@@ -24,8 +24,7 @@ struct DeliveryServices: Sendable {
       guard configuration.doesWithoutDescriptor, error.isOfHost else { throw error }
       services = [try Self.service(.sigsegv, configuration, pageSize: pageSize, pool: pool)]
       missing = error
-      Notices(hook: configuration.onNotice).say(
-        "\(error.message); regions are served by sigsegv, the slowest delivery; \(error.advice ?? "")")
+      Notices(hook: configuration.onNotice).say(AutomaticDelivery.notice(of: error))
     }
     missingDescriptor = missing
     all = services

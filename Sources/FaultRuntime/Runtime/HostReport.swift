@@ -43,8 +43,11 @@ public struct HostReport: Hashable, Sendable {
   /// Whether the host is a virtual machine, as far as its hypervisor shows itself; nil where the processor cannot
   /// say. On a virtual machine it takes longer to wake a thread on another CPU; ``HandlerPlacement`` avoids that.
   public let isVirtualMachine: Bool?
-  /// Whether the process seems to run in a container.
+  /// Whether the process runs in a container, as far as its namespaces, cgroups and mounts show.
   public let isContainer: Bool
+  /// What shows that the process runs in a container, each in a few words, such as `a PID namespace of its own`;
+  /// empty where ``isContainer`` is false.
+  public let containerEvidence: [String]
   /// The number of the process's effective user.
   public let user: UInt32
   /// Whether the process has `CAP_SYS_PTRACE` in the initial user namespace, which is the one that counts for
@@ -85,7 +88,9 @@ public struct HostReport: Hashable, Sendable {
     pageSize = facts.pageByteCount
     isGVisor = facts.isGVisor
     isVirtualMachine = facts.isVirtualMachine
-    isContainer = facts.isContainer
+    let container = facts.container
+    isContainer = container != nil
+    containerEvidence = container?.evidence ?? []
     user = facts.process.effectiveUser
     hasPtraceCapability = facts.process.hasPtrace
     hasSeccompFilter = facts.process.seccompMode.map { $0 == 2 }

@@ -75,7 +75,7 @@ struct SeccompProfile: Equatable {
     var rules: [JSONValue] = []
     var wasForbidden = false
     for rule in document["syscalls"]?.list ?? [] {
-      guard let names = rule["names"]?.list, names.contains(.string(Self.call)) else {
+      guard Self.isAboutTheCall(rule) else {
         rules.append(rule)
         continue
       }
@@ -87,14 +87,29 @@ struct SeccompProfile: Equatable {
         throw CommandFailure(message: "the base allows userfaultfd already")
       }
       wasForbidden = true
-      var rest = rule
-      rest["names"] = .array(names.filter { $0 != .string(Self.call) })
-      if names.count > 1 { rules.append(rest) }
+      if let rest = Self.withoutTheCall(rule) { rules.append(rest) }
     }
     if allowsByDefault && !wasForbidden { throw CommandFailure(message: "the base allows userfaultfd already") }
     var profile = self
     profile.document["syscalls"] = .array(rules + [allowsByDefault ? Self.forbiddingRule : Self.allowingRule])
     return profile
+  }
+
+  /// Whether a rule names the call. Old profiles have a rule for each call, whose `name` is one string, and engines
+  /// still read them.
+  private static func isAboutTheCall(_ rule: JSONValue) -> Bool {
+    rule["name"] == .string(call) || rule["names"]?.list?.contains(.string(call)) == true
+  }
+
+  /// Returns what is left of a rule where the call is taken out of it; nil where it was about no other call.
+  private static func withoutTheCall(_ rule: JSONValue) -> JSONValue? {
+    var rest = rule
+    if rule["name"] == .string(call) { rest["name"] = nil }
+    let others = (rule["names"]?.list ?? []).filter { $0 != .string(call) }
+    // Engines take an empty text, and a list without any name, for a key that is not there.
+    if rule["names"] != nil { rest["names"] = others.isEmpty ? nil : .array(others) }
+    let isEmpty = others.isEmpty && rest["name"]?.text?.isEmpty ?? true
+    return isEmpty ? nil : rest
   }
 
   /// `SCMP_ACT_LOG` lets the call through as well.

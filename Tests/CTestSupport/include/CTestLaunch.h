@@ -30,6 +30,12 @@ enum cts_device {
   CTS_DEVICE_MISSING,  // a mount namespace whose /dev has no such node
 };
 
+enum cts_container {
+  CTS_CONTAINER_NONE,
+  CTS_CONTAINER_NAMESPACES,  // a PID namespace and a mount namespace, with a /proc of its own, as every engine makes
+  CTS_CONTAINER_FILE,        // no container, but the file that podman puts into containers
+};
+
 // The rule of a profile for userfaultfd(2). If `allows` is true, the call is allowed if `argument & mask == datum`,
 // and fails with EPERM otherwise. If `allows` is false, it is the other way round.
 struct cts_rule {
@@ -45,6 +51,7 @@ struct cts_launch {
   struct cts_rule rule;
   bool no_new_privileges;
   enum cts_device device;
+  enum cts_container container;
 };
 
 // Starts the program behind the descriptor `program`. `arguments` ends with NULL and does not begin with the

@@ -105,7 +105,7 @@ struct FaultAnswerer: ~Copyable {
   @inline(__always)
   private mutating func answer(_ run: borrowing FaultRun) throws {
     guard let stage = unsafe staging.bytes(run.end - run.start, pageSize: pageSize) else {
-      throw ResolutionError.refused(.noMemory)
+      throw ResolutionError.noBuffer(of: run.end - run.start)
     }
     loop.counters.countRequest()
     loop.note(run.range)

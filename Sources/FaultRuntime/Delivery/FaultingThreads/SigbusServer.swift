@@ -23,10 +23,11 @@ final class SigbusServer: FaultingThreadServer, DeliveryService {
     guard userfaultfd.uffd.enabled.contains(.sigbus) else {
       throw .featureMissing("UFFD_FEATURE_SIGBUS", since: "4.14")
     }
-    guard let staging = StagingPool() else {
-      throw .cannotStart(HostCallError(call: "mmap", errno: .noMemory))
+    do {
+      staging = try StagingPool()
+    } catch {
+      throw .cannotStart(error)
     }
-    self.staging = staging
     self.pageSize = pageSize
     answering = DirectAnswering(
       counters: counters, reporter: FailureReporter(configuration),

@@ -29,10 +29,11 @@ final class SigsegvServer: FaultingThreadServer, PoolServer, DeliveryService {
   init(
     configuration: FaultRuntimeConfiguration, pageSize: PageSize, pool: ProviderPool, notices: Notices
   ) throws(FaultRuntimeError) {
-    guard let staging = StagingPool() else {
-      throw .cannotStart(HostCallError(call: "mmap", errno: .noMemory))
+    do {
+      staging = try StagingPool()
+    } catch {
+      throw .cannotStart(error)
     }
-    self.staging = staging
     self.pageSize = pageSize
     self.pool = pool
     self.notices = notices

@@ -43,7 +43,7 @@ final class PeekJob: @unchecked Sendable {
   private func ask(_ staging: inout StagingBuffer, _ forbidden: RegionGroup?) throws {
     guard !region.isClosing else { throw ResolutionError.regionClosed }
     guard let stage = unsafe staging.bytes(range.count, pageSize: region.pageSize) else {
-      throw ResolutionError.refused(.noMemory)
+      throw ResolutionError.noBuffer(of: range.count)
     }
     let run = FaultRun(region: region, from: range.lowerBound, to: range.upperBound)
     let answer = unsafe try run.ask(

@@ -68,7 +68,7 @@ struct PoolWorker: ~Copyable {
     _ run: borrowing FaultRun, lastWanted: Int, isWrite: Bool, _ request: PoolRequest, _ server: any PoolServer
   ) throws -> Int {
     guard let stage = unsafe request.staging.bytes(run.end - run.start, pageSize: run.region.pageSize) else {
-      throw ResolutionError.refused(.noMemory)
+      throw ResolutionError.noBuffer(of: run.end - run.start)
     }
     server.pooled.counters.countRequests()
     return unsafe try server.answerOnPool(
