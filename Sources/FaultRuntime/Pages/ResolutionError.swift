@@ -12,7 +12,7 @@ public struct ResolutionError: Error, Hashable, Sendable {
   public struct Code: Hashable, Sendable {
     fileprivate enum Name: String {
       case answerTooShort, answerTooLong, lentLazyMemory, refused, resolveTimedOut, regionClosed, timeoutExceeded
-      case memoryMoved, deadlock
+      case memoryMoved, deadlock, providerStuck
     }
     fileprivate let name: Name
 
@@ -55,6 +55,11 @@ public struct ResolutionError: Error, Hashable, Sendable {
     /// The wait for the page would never end, because the thread that has to produce the page waits for it, directly
     /// or through other threads. ``ResolutionError/deadlock`` names both ends of the wait.
     public static let deadlock = Code(name: .deadlock)
+
+    /// Too many calls of the provider have been given up after the timeout of the region, and have not returned. The
+    /// provider was not called for this page. ``ResolutionError/stuckCallCount`` says how many calls these are. The
+    /// provider is called again when some of them have returned.
+    public static let providerStuck = Code(name: .providerStuck)
   }
 
   enum Reason: Hashable {
@@ -67,6 +72,7 @@ public struct ResolutionError: Error, Hashable, Sendable {
     case timeoutExceeded(Duration)
     case memoryMoved
     case deadlock(SelfDeadlock)
+    case providerStuck(Int)
   }
 
   /// The module switches over this value, so the compiler finds every place that a new failure concerns.
@@ -116,6 +122,9 @@ extension ResolutionError {
 
   /// Creates an error with the code `deadlock` and the two ends of the wait.
   public static func deadlock(_ ends: SelfDeadlock) -> ResolutionError { ResolutionError(.deadlock(ends)) }
+
+  /// Creates an error with the code `providerStuck` and the number of calls that have not returned.
+  public static func providerStuck(callCount: Int) -> ResolutionError { ResolutionError(.providerStuck(callCount)) }
 }
 
 extension ResolutionError {
@@ -131,6 +140,7 @@ extension ResolutionError {
     case .timeoutExceeded: .timeoutExceeded
     case .memoryMoved: .memoryMoved
     case .deadlock: .deadlock
+    case .providerStuck: .providerStuck
     }
   }
 
@@ -160,6 +170,9 @@ extension ResolutionError {
 
   /// The two ends of the wait, for the code `deadlock`. For other codes it is nil.
   public var deadlock: SelfDeadlock? { if case .deadlock(let ends) = reason { ends } else { nil } }
+
+  /// The number of calls that have not returned, for the code `providerStuck`. For other codes it is nil.
+  public var stuckCallCount: Int? { if case .providerStuck(let count) = reason { count } else { nil } }
 }
 
 extension ResolutionError.Code: CustomStringConvertible {
@@ -198,6 +211,11 @@ extension ResolutionError: CustomStringConvertible {
       "the program has moved the memory away (mremap); a region is served where it was mapped only"
     case .deadlock(let deadlock):
       "\(deadlock); a provider must not touch lazy memory that needs the thread it runs on"
+    case .providerStuck(let count):
+      """
+      \(count) \(count == 1 ? "call" : "calls") of this provider \(count == 1 ? "has" : "have") not returned since the \
+      region's timeout, so it is not called again before one does
+      """
     }
   }
 }
