@@ -59,8 +59,9 @@ struct PoolState {
   private(set) var givenUp = 0
   private var idle = (shared: 0, serial: 0)
 
-  /// The number of calls that were given up from which on a region gets no thread. If no thread can be started in place
-  /// of one that does not return, this is a single call, so that no region gets the remaining threads one after another.
+  /// The number of calls that were given up from which on a region gets no thread. If no thread can be started in
+  /// place of one that does not return, this is a single call, so that no region gets the remaining threads one after
+  /// another.
   var bound: Int { isShort || givenUp >= PoolLimits.givenUpInAll ? 1 : PoolLimits.givenUp }
 
   /// Reserves room for the requests of many threads at once, so that faults allocate nothing.
