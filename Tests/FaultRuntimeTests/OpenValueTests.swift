@@ -67,7 +67,7 @@ struct OpenValueTests {
       (.answerTooLong(produced: 3, wanted: 2), .answerTooLong),
       (.lentLazyMemory, .lentLazyMemory), (.refused(.noMemory), .refused), (.resolveTimedOut, .resolveTimedOut),
       (.regionClosed, .regionClosed), (.timeoutExceeded(.seconds(1)), .timeoutExceeded),
-      (.memoryMoved, .memoryMoved), (.deadlock(ends), .deadlock),
+      (.memoryMoved, .memoryMoved), (.deadlock(ends), .deadlock), (.providerStuck(callCount: 2), .providerStuck),
     ]
     #expect(Set(all.map(\.1)).count == all.count)
     for (error, code) in all {
@@ -77,12 +77,15 @@ struct OpenValueTests {
       #expect((error.wantedByteCount != nil) == (code == .answerTooShort || code == .answerTooLong))
       #expect((error.timeout != nil) == (code == .timeoutExceeded))
       #expect((error.deadlock != nil) == (code == .deadlock))
+      #expect((error.stuckCallCount != nil) == (code == .providerStuck))
     }
     #expect(ResolutionError.answerTooShort(produced: 1, wanted: 2).producedByteCount == 1)
     #expect(ResolutionError.answerTooLong(produced: 3, wanted: 2).wantedByteCount == 2)
     #expect(ResolutionError.refused(.noMemory).errno == .noMemory)
     #expect(ResolutionError.timeoutExceeded(.seconds(1)).timeout == .seconds(1))
     #expect(ResolutionError.deadlock(ends).deadlock == ends)
+    #expect(ResolutionError.providerStuck(callCount: 1).stuckCallCount == 1)
+    #expect(ResolutionError.providerStuck(callCount: 1).description.hasPrefix("1 call of this provider has not"))
     #expect("\(ResolutionError.Code.refused)" == "refused")
     #expect("\(FaultRuntimeError.Code.regionClosed)" == "regionClosed")
     #expect("\(FileProviderError.Code.invalidPath)" == "invalidPath")

@@ -34,12 +34,14 @@ struct PoolTests {
     }
   }
 
-  /// Makes a runtime that does not stream ahead.
+  /// Makes a runtime that does not stream ahead, and whose pool takes every call for a prompt one, however long it
+  /// lasts. `StuckProviderTests` are about the others.
   private func runtime(threads: Int = 4, closeTimeout: Duration = .seconds(5)) throws -> FaultRuntime {
     var configuration = FaultRuntimeConfiguration(
       delivery: .eventLoop, providerThreads: threads, closeTimeout: closeTimeout)
     configuration.streamDistance = 0
     configuration.handlerThreads = 1
+    configuration.providerPatience = .max
     return try FaultRuntime(configuration)
   }
 
@@ -104,7 +106,7 @@ struct PoolTests {
 
   @Test("A pool that has stopped takes no more demand, so that it does not keep the region")
   func demandAfterStop() throws {
-    let pool = ProviderPool(threadLimit: 1, ownThreads: OwnThreads())
+    let pool = ProviderPool(limits: PoolLimits(threads: 1), ownThreads: OwnThreads())
     let server = try SigsegvServer(testing: pool)
     pool.stop(nanoseconds: 0)
     weak var kept: Region?

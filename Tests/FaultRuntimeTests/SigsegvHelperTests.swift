@@ -129,7 +129,7 @@ struct SigsegvHelperTests {
 
   @Test("A prefetch on the thread that asks for one page at a time takes no thread away from other prefetches")
   func prefetchBesideSerial() throws {
-    let pool = ProviderPool(threadLimit: 2, ownThreads: OwnThreads())
+    let pool = ProviderPool(limits: PoolLimits(threads: 2), ownThreads: OwnThreads())
     let server = try SigsegvServer(testing: pool)
     try pool.prepare(serially: true)
     defer { pool.stop(nanoseconds: 5_000_000_000) }

@@ -5,6 +5,7 @@
 #include "cuffd_platform.h"
 
 #include "cuffd_abi.h"
+#include "cuffd_asking.h"
 #include "cuffd_bulk.h"
 #include "cuffd_calls.h"
 #include "cuffd_facts.h"
@@ -14,5 +15,6 @@
 #include "cuffd_signals.h"
 #include "cuffd_trouble.h"
 #include "cuffd_twin.h"
+#include "cuffd_waiting.h"
 
 #endif

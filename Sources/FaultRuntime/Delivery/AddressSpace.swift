@@ -39,11 +39,13 @@ final class AddressSpace: Sendable {
         let space = AddressSpace.ofThisProcess
         space.regions.lockForFork()
         space.mappings.lockForFork()
+        SoleAsker.lockForFork()
         cuffd_signals_lock_for_fork()
       },
       {
         let space = AddressSpace.ofThisProcess
         cuffd_signals_unlock_after_fork()
+        SoleAsker.unlockAfterFork()
         space.mappings.unlockAfterFork()
         space.regions.unlockAfterFork()
       },
@@ -51,6 +53,7 @@ final class AddressSpace: Sendable {
         let space = AddressSpace.ofThisProcess
         for range in space.regions.ranges { _ = cuffd_map_guard(UInt64(range.start), range.byteCount) }
         cuffd_signals_unlock_after_fork()
+        SoleAsker.unlockAfterFork()
         space.mappings.unlockAfterFork()
         space.regions.unlockAfterFork()
       })

@@ -51,18 +51,23 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// `sigsegv` the pool asks the providers that may not run on the faulting thread. The runtime starts the threads
   /// when the first such region is mapped.
   ///
-  /// One region never occupies all threads, so a slow provider does not hold up the faults of other regions: where
-  /// there are two or more threads, at most `providerThreads - 1` of them work for one region at the same time, for
-  /// its faults and its prefetches together. Faults go before prefetches, and all prefetches together occupy at most
-  /// `providerThreads - 1` threads. If there is only one thread, each request waits until the one before it has
-  /// ended.
+  /// One region never occupies all threads: where there are two or more threads, at most `providerThreads - 1` of them
+  /// work for one region at the same time, for its faults and its prefetches together. Faults go before prefetches, and
+  /// all prefetches together occupy at most `providerThreads - 1` threads. If there is only one thread, it does
+  /// everything.
+  ///
+  /// Providers that do not return, or not soon, do not hold up other regions, however many they are. When calls have
+  /// lasted for 0.1 s, a region that has no thread gets one that is started for it. When they have lasted for 5 s, they
+  /// do not count as occupied threads any more. Such threads end when they are not needed any more.
   ///
   /// A provider without ``ProviderPermissions/concurrentRequests`` is asked by one thread of the pool at a time for
-  /// each region. With `sigsegv`, a single serial thread asks all of these providers, and also those that permit the
-  /// handler thread but not the faulting thread. The pool has the serial thread in addition to this number.
+  /// each region. With `sigsegv`, a serial thread asks all of these providers, and also those that permit the handler
+  /// thread but not the faulting thread. The pool has the serial thread in addition to this number, and one more for
+  /// each call that holds up a serial thread for longer than 0.1 s.
   ///
-  /// The pool grows by up to 64 more threads, to replace threads whose provider has exceeded the timeout of its
-  /// region, and where threads of the pool wait in faults themselves.
+  /// So the pool has at most this many threads for calls that return at once; up to 64 more where threads of the pool
+  /// wait in faults themselves; and those in calls that last. The last are at most `providerThreads - 1` for each
+  /// region, though at least one, and up to 64 more for each region whose provider has exceeded the region's timeout.
   public var providerThreads: Int
 
   /// The CPU on which the handler threads of the event loop run. The default is ``HandlerPlacement/automatic``. The
@@ -168,6 +173,9 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// How often a resolution that gets `EAGAIN` is tried again at once. The thread whose event was read has to run
   /// before a resolution can succeed, which takes up to a tenth of a millisecond on another CPU of a virtual machine.
   var immediateRetries = 256
+
+  /// How long a call of a provider on the pool may last before it holds up no other region any more, in nanoseconds.
+  var providerPatience: UInt64 = 100_000_000
 
   /// How far a handler fills pages ahead of a sequential reader without another fault, in bytes.
   var streamDistance = 2 << 20

@@ -5,15 +5,15 @@ internal import Synchronization
 /// event loop looks up the thread of every fault here, so that it notices when a thread that serves faults has
 /// faulted itself.
 final class OwnThreads: Sendable {
-  private static let capacity = 256
-  private let numbers = InlineArray<256, Atomic<UInt32>> { _ in Atomic(0) }
+  private static let capacity = 1024
+  private let numbers = InlineArray<1024, Atomic<UInt32>> { _ in Atomic(0) }
   private let used = Atomic<Int>(0)
   /// The number of listed threads. Its lock also protects all changes of the list.
   private let count = Monitor(0)
   private let lowest = Atomic<UInt32>(.max)
   private let highest = Atomic<UInt32>(0)
 
-  /// Adds the calling thread. If 256 threads are listed already, this does nothing, and faults of the calling thread
+  /// Adds the calling thread. If 1024 threads are listed already, this does nothing, and faults of the calling thread
   /// are taken for those of a thread of the program.
   func addCaller() {
     let number = cuffd_thread_id()

@@ -53,7 +53,8 @@ public struct FaultRuntimeError: Error, Sendable {
     public static let rangeOutOfBounds = Code(kind: .rangeOutOfBounds)
     /// The region was closed, before the call or during it.
     public static let regionClosed = Code(kind: .regionClosed)
-    /// A provider or a hook asked for pages on a thread of the runtime that would have to produce them itself.
+    /// A provider or a hook asked for pages on a thread of the runtime that would have to produce them itself, or a
+    /// provider asked for pages of its own region.
     public static let prefetchFromProvider = Code(kind: .prefetchFromProvider)
     /// A page could not be produced. ``FaultRuntimeError/failure`` says which one and why.
     public static let pageFailed = Code(kind: .pageFailed)

@@ -12,7 +12,7 @@ public struct ResolutionError: Error, Hashable, Sendable {
   public struct Code: Hashable, Sendable {
     fileprivate enum Name: String {
       case answerTooShort, answerTooLong, lentLazyMemory, refused, resolveTimedOut, regionClosed, timeoutExceeded
-      case memoryMoved, deadlock, nestedTooDeeply
+      case memoryMoved, deadlock, nestedTooDeeply, providerStuck
     }
     fileprivate let name: Name
 
@@ -60,6 +60,11 @@ public struct ResolutionError: Error, Hashable, Sendable {
     /// Providers that run on the faulting thread have touched lazy memory of one another, and the thread would answer
     /// more faults at once than the runtime permits. ``ResolutionError/nestedFaultCount`` says how many it answers.
     public static let nestedTooDeeply = Code(name: .nestedTooDeeply)
+
+    /// Too many calls of the provider have been given up after the timeout of the region, and have not returned. The
+    /// provider was not called for this page. ``ResolutionError/stuckCallCount`` says how many calls these are. The
+    /// provider is called again when some of them have returned.
+    public static let providerStuck = Code(name: .providerStuck)
   }
 
   enum Reason: Hashable {
@@ -73,6 +78,7 @@ public struct ResolutionError: Error, Hashable, Sendable {
     case memoryMoved
     case deadlock(SelfDeadlock)
     case nestedTooDeeply(Int)
+    case providerStuck(Int)
   }
 
   /// The module switches over this value, so the compiler finds every place that a new failure concerns.
@@ -154,6 +160,9 @@ extension ResolutionError {
   public static func nestedTooDeeply(_ faultCount: Int) -> ResolutionError {
     ResolutionError(.nestedTooDeeply(faultCount))
   }
+
+  /// Creates an error with the code `providerStuck` and the number of calls that have not returned.
+  public static func providerStuck(callCount: Int) -> ResolutionError { ResolutionError(.providerStuck(callCount)) }
 }
 
 extension ResolutionError {
@@ -170,6 +179,7 @@ extension ResolutionError {
     case .memoryMoved: .memoryMoved
     case .deadlock: .deadlock
     case .nestedTooDeeply: .nestedTooDeeply
+    case .providerStuck: .providerStuck
     }
   }
 
@@ -202,6 +212,9 @@ extension ResolutionError {
 
   /// The number of faults that the thread is answering, for the code `nestedTooDeeply`. For other codes it is nil.
   public var nestedFaultCount: Int? { if case .nestedTooDeeply(let count) = reason { count } else { nil } }
+
+  /// The number of calls that have not returned, for the code `providerStuck`. For other codes it is nil.
+  public var stuckCallCount: Int? { if case .providerStuck(let count) = reason { count } else { nil } }
 }
 
 extension ResolutionError.Code: CustomStringConvertible {
@@ -244,6 +257,11 @@ extension ResolutionError: CustomStringConvertible {
       """
       the thread is answering \(count) faults already, each from the provider of another one; copy what the provider \
       needs before, or permit no signal handler
+      """
+    case .providerStuck(let count):
+      """
+      \(count) \(count == 1 ? "call" : "calls") of this provider \(count == 1 ? "has" : "have") not returned since the \
+      region's timeout, so it is not called again before one does
       """
     }
   }

@@ -13,10 +13,13 @@ final class AnswerPermit: Sendable {
   private let phase = Atomic<Int>(Phase.asking)
   private let since = Atomic<UInt64>(0)
 
-  /// Makes the permit ready for a new question. No other thread may hold the permit during this call. If `expires` is
-  /// true, the time limit starts now.
-  func renew(expires: Bool) {
-    since.store(expires ? cuffd_monotonic_nanoseconds() : 0, ordering: .relaxed)
+  /// Makes the permit ready for a new question. No other thread may hold the permit during this call.
+  ///
+  /// - Parameters:
+  ///   - expires: whether the question has a time limit.
+  ///   - start: the time from which the limit counts, in monotonic nanoseconds; 0 for now.
+  func renew(expires: Bool, since start: UInt64 = 0) {
+    since.store(!expires ? 0 : start != 0 ? start : cuffd_monotonic_nanoseconds(), ordering: .relaxed)
     phase.store(Phase.asking, ordering: .releasing)
   }
 

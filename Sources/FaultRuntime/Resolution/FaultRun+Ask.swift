@@ -17,7 +17,12 @@ extension FaultRun {
     let range = range
     let staged = UnsafeRawPointer(stage.baseAddress!)
     var buffer = unsafe PageBuffer(borrowing: stage.baseAddress!, byteCount: request.byteCount)
-    let contents = try region.provide(request, &buffer)
+    let contents: PageContents
+    do {
+      let before = cuffd_asking_begin(UInt64(region.range.start))
+      defer { cuffd_asking_end(before) }
+      contents = try region.provide(request, &buffer)
+    }
 
     switch unsafe contents.source {
     case .filled:

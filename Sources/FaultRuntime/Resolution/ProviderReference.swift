@@ -19,3 +19,18 @@ final class TypedProviderReference<Provider: PageProvider>: ProviderReference, @
     try provider.page(request, into: &page)
   }
 }
+
+/// A provider that several threads want to ask, but only one at a time may.
+final class SoleProviderReference<Provider: PageProvider>: ProviderReference, @unchecked Sendable {
+  private let provider: Provider
+  private let sole: SoleAsker
+
+  init(_ provider: Provider, _ sole: SoleAsker) {
+    self.provider = provider
+    self.sole = sole
+  }
+
+  override func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
+    try sole.ask(request) { try provider.page(request, into: &page) }
+  }
+}

@@ -35,6 +35,8 @@ final class Region: TableMember {
   let mayRunInFaultingThread: Bool
   /// Whether a message explains the end of a program that dies of a failed page of this region.
   let explainsFailures: Bool
+  /// The calls that the pool makes for this region.
+  let calls = ProviderCalls()
   let failures = FailureLog()
   let pins = RegionPins()
   /// The provider's name, for messages.
@@ -49,10 +51,12 @@ final class Region: TableMember {
 
   /// - Parameters:
   ///   - widestFault: the most that one fault may bring, in bytes, because of where it is served.
+  ///   - isAskedAnywhere: whether any thread that faults may have to ask the provider, so that the region has to see to
+  ///     it that only one does.
   ///   - makeMemory: maps the memory, whose length is given in bytes, in whole pages.
   init<Provider: PageProvider>(
     provider: Provider, byteCount: Int, options: RegionOptions, name: String, pageSize: PageSize,
-    server: any FaultServer, widestFault: Int = .max, explainsFailures: Bool = true,
+    server: any FaultServer, widestFault: Int = .max, explainsFailures: Bool = true, isAskedAnywhere: Bool = false,
     makeMemory: (Int) throws(HostCallError) -> any RegionMemory
   ) throws(FaultRuntimeError) {
     guard byteCount > 0 else { throw .emptyRegion(name: name, byteCount: byteCount) }
@@ -85,7 +89,11 @@ final class Region: TableMember {
     mayBeAskedConcurrently = provider.permissions.contains(.concurrentRequests)
     mayRunInFaultingThread = provider.mayRunInFaultingThread
     self.explainsFailures = explainsFailures
-    unsafe self.provider = .passRetained(TypedProviderReference(provider))
+    let isAskedSerially =
+      isAskedAnywhere && !mayRunInFaultingThread && !(mayBlock && mayBeAskedConcurrently)
+    unsafe self.provider = .passRetained(
+      isAskedSerially
+        ? SoleProviderReference(provider, SoleAsker(region: name)) : TypedProviderReference(provider))
   }
 
   deinit { unsafe provider.release() }
@@ -97,6 +105,9 @@ final class Region: TableMember {
   }
 
   var group: ObjectIdentifier { server.group }
+
+  /// Whether the calling thread is asking the provider of this region.
+  var isAskedByCaller: Bool { cuffd_asking_includes(UInt64(range.start)) }
 
   private let ownerProcess = cuffd_address_space()
 

@@ -54,13 +54,18 @@ public struct RegionOptions: Hashable, Sendable {
 
   /// How long a page may take, from the reading of its fault to the provider's answer, including all attempts and the
   /// waits between them; nil means that there is no limit. A value that is not positive counts as one nanosecond.
-  /// When the time is up, the page fails, and a later answer of the provider is dropped. For a prefetch, this is the
-  /// limit for each of its requests.
+  /// When the time is up, the page fails, and a later answer of the provider is dropped. Waiting for a thread counts.
+  ///
+  /// For `prefetch`, `populate`, `read` and the like, and for `forEachPiece`, this is the limit for each of their
+  /// requests: the first one counts from the call, and each further one from the end of the one before. So a call ends
+  /// when nothing has come for so long, and a call for a large range may last longer.
   ///
   /// The runtime looks for overdue pages at intervals of a quarter of the timeout, though at least a millisecond and at
   /// most half a second, so a page may fail that much later. A timeout needs another thread than the one that waits, so
   /// only the event loop can serve such a region, and the provider is asked on threads of the pool. A call that does
-  /// not return keeps its thread, and another thread takes the place of that thread, for up to 64 such calls.
+  /// not return keeps its thread, and another thread takes the place of that thread. When 64 such calls of a region
+  /// have not returned, its further pages fail at once (``ResolutionError/Code/providerStuck``), until one of the calls
+  /// returns; one such call is enough where there are 256 in the runtime, or where no further thread can be started.
   public var timeout: Duration?
 
   /// Creates options. By default the runtime makes up a name, the memory can be read and written, requests adapt to

@@ -20,7 +20,9 @@ final class Engine: Sendable {
     try configuration.validate()
     self.configuration = configuration
     latencyHold = try Self.holdLatency(configuration)
-    pool = ProviderPool(threadLimit: configuration.providerThreads, ownThreads: OwnThreads())
+    pool = ProviderPool(
+      limits: PoolLimits(threads: configuration.providerThreads, patience: configuration.providerPatience),
+      ownThreads: OwnThreads())
     services = try DeliveryServices(configuration, pageSize: pageSize, pool: pool)
   }
 
@@ -54,7 +56,8 @@ final class Engine: Sendable {
     do throws(FaultRuntimeError) {
       let region = try Region(
         provider: provider, byteCount: byteCount, options: options, name: name, pageSize: pageSize, server: server,
-        widestFault: server.widestFault, explainsFailures: configuration.explainsFailures
+        widestFault: server.widestFault, explainsFailures: configuration.explainsFailures,
+        isAskedAnywhere: server.delivery == .sigsegv
       ) { mapped throws(HostCallError) in
         try server.makeMemory(
           byteCount: mapped,

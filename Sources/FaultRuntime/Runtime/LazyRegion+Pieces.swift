@@ -16,10 +16,11 @@ extension LazyRegion {
   /// at that moment, the provider is asked twice. There is no counterpart for writing, because written pages have to
   /// be resident: call `read(2)` with a buffer of your own, and then ``write(_:at:)-(RawSpan,_)``.
   ///
-  /// The method blocks as long as the provider takes, and no longer than the region's timeout for each request. It
-  /// allocates one buffer, and takes locks. It may be called from any thread of the program, but not in a signal
-  /// handler. From a provider or a hook, it is an error on the region's handler thread, and on a thread of the pool
-  /// (with `sigsegv`, only where the pool would have to do the work).
+  /// The method blocks as long as the provider takes, and no longer than the region's timeout for each request, with
+  /// the wait for a thread. It allocates one buffer, and takes locks. It may be called from any thread of the program,
+  /// but not in a signal handler. From a provider or a hook, it is an error on the region's handler thread, and on a
+  /// thread of the pool (with `sigsegv`, only where the pool would have to do the work). Where the region's provider
+  /// would have to be asked from inside a call of its own, it is an error on every thread.
   ///
   /// - Parameters:
   ///   - range: offsets in bytes, within `0..<byteCount`. An empty range does nothing.

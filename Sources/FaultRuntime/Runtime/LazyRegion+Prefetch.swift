@@ -22,17 +22,18 @@ extension LazyRegion {
   /// calling thread does the work, a thread is started for the time of the call. The pool does not share a prefetch
   /// between threads.
   ///
-  /// The method blocks as long as the provider takes, and takes locks. It may be called from any thread of the
+  /// The method blocks as long as the provider takes, though no longer than the region's timeout for each request,
+  /// which counts from the call or from the request before. It takes locks. It may be called from any thread of the
   /// program's own, but not in a signal handler. From a provider or a hook, it is an error on a thread of the runtime
-  /// that would have to do the work.
+  /// that would have to do the work. Inside a call of the region's own provider it is an error on every thread.
   ///
   /// - Parameter range: offsets in bytes, within `0..<byteCount`. An empty range does nothing.
   /// - Throws: ``FaultRuntimeError`` with the code
   ///   - `rangeOutOfBounds` where the range is not within the region;
   ///   - `regionClosed` where the region was closed before the call or during it;
   ///   - `forkedChild` in a forked child;
-  ///   - `prefetchFromProvider` on the region's handler thread, and on a thread of the pool where the pool would do
-  ///     the work;
+  ///   - `prefetchFromProvider` inside a call of the region's own provider, on the region's handler thread, and on a
+  ///     thread of the pool where the pool would do the work;
   ///   - `pageFailed` where a page cannot be produced, or the program has unmapped or moved a part of the range;
   ///     ``FaultRuntimeError/failure`` says which page and why. Pages before that one are resident. The page itself
   ///     is not poisoned, and is requested again when it is touched.
@@ -59,6 +60,8 @@ extension LazyRegion {
 
   /// Fills pages, given as offsets.
   func fill(_ pages: Range<Int>) throws(FaultRuntimeError) {
+    // The provider would be asked from inside its own call, and might do the same again, without end.
+    guard !core.isAskedByCaller else { throw .prefetchFromProvider(core) }
     guard let failure = try server.prefetch(core, pages) else { return }
     if core.isClosing { throw .regionClosed(core) }
     throw .pageFailed(core.failure(failure.cause, atPage: failure.page))

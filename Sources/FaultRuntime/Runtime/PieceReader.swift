@@ -120,6 +120,7 @@ struct PieceReader: ~Copyable {
   /// Makes one request for a part of the buffer.
   private func ask(_ range: Range<Int>, _ part: Range<Int>) throws(FaultRuntimeError) {
     let core = region.core
+    guard !core.isAskedByCaller else { throw .prefetchFromProvider(core) }
     let job = unsafe PeekJob(
       core, (range.lowerBound + part.lowerBound)..<(range.lowerBound + part.upperBound),
       into: UnsafeMutableRawBufferPointer(rebasing: buffer[part]))

@@ -215,9 +215,12 @@ final class EventLoop: PoolServer, FillCounter {
     return statistics.batches &+ statistics.requests
   }
 
-  /// Whether the serving thread sleeps in a fault. If the kernel does not say, the value is true, because the thread
+  /// Whether the serving thread sleeps until a message is read that only it would read: in a fault, or in a system call
+  /// that changes lazy memory, such as `madvise(2)`. If the kernel does not say, the value is true, because the thread
   /// may be sleeping in one.
-  var waitsInFault: Bool { cuffd_thread_waits_in_fault(servingThread) != 0 }
+  var waitsForMessage: Bool {
+    cuffd_thread_waits_in_fault(servingThread) != 0 || cuffd_thread_waits_for_event(servingThread) == 1
+  }
 
   /// The region and the range that the serving thread asked a provider for last; nil if the region has ended.
   var asking: (region: Region, range: Range<Int>)? {

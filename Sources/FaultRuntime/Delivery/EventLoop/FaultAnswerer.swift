@@ -156,6 +156,15 @@ struct FaultAnswerer: ~Copyable {
     fail(fault, of: region, ResolutionError.refused(.invalidArgument))
   }
 
+  /// Fails a page that cannot be asked for, unless it has come since its fault was read.
+  mutating func refuse(_ fault: PendingFault, of region: Region, _ error: ResolutionError) {
+    if region.memory.isThere(fault.page) {
+      wake(AddressRange(start: fault.page, byteCount: pageSize.bytes))
+    } else {
+      fail(fault, of: region, error)
+    }
+  }
+
   /// Reports why a page cannot be produced, and makes accesses to it fail.
   mutating func fail(_ fault: PendingFault, of region: Region, _ error: any Error) {
     if region.hasBeenServed(fault.page) {

@@ -118,6 +118,10 @@ struct FaultService: ~Copyable {
 
   /// Gives a run to the pool. Where accesses run on, the pool also prefetches the pages behind the run.
   private mutating func hand(_ run: borrowing FaultRun) {
+    if let refusal = loop.pool.refusal(of: run.region) {
+      for index in run.faults { answerer.refuse(answerer.batch[index], of: run.region, refusal) }
+      return
+    }
     var deadlocks: [(page: UInt, ends: SelfDeadlock)] = []
     loop.inFlight.admit(
       run, answerer.batch,

@@ -40,6 +40,12 @@ final class PeekJob: @unchecked Sendable {
     done.signal()
   }
 
+  /// Ends the job with an error, in place of asking the provider.
+  func refuse(_ error: any Error) {
+    failure = error
+    done.signal()
+  }
+
   private func ask(_ staging: inout StagingBuffer, _ forbidden: RegionGroup?) throws {
     guard !region.isClosing else { throw ResolutionError.regionClosed }
     guard let stage = unsafe staging.bytes(range.count, pageSize: region.pageSize) else {

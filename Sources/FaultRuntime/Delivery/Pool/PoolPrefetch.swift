@@ -1,3 +1,4 @@
+internal import CUFFD
 internal import Synchronization
 
 /// A range that the pool fills between faults, one step at a time. The prefetch is submitted again only when a step
@@ -9,9 +10,10 @@ final class PoolPrefetch: @unchecked Sendable {
   fileprivate(set) var offset: Int
   fileprivate(set) var failure: BulkFiller.Failure?
   let done = OneShotEvent()
-  /// The time at which the prefetch was submitted last, in monotonic nanoseconds; 0 where its region has no timeout.
-  /// The lock of the pool protects it.
-  var waitingSince: UInt64 = 0
+  /// The time from which the timeout of the region counts for the current step, in monotonic nanoseconds: the time at
+  /// which the prefetch was asked for, or at which its last step ended. It is 0 where no thread waits for the prefetch,
+  /// and where the region has no timeout. Like `offset`, it is handed on from one step to the next.
+  private(set) var askedAt: UInt64 = 0
 
   private let currentEnd: Atomic<Int>
   private let isActive: Atomic<Bool>
@@ -25,6 +27,7 @@ final class PoolPrefetch: @unchecked Sendable {
     currentEnd = Atomic(range.upperBound)
     isActive = Atomic(true)
     isSpeculative = false
+    beginStep()
   }
 
   /// Makes a prefetch of pages that a sequential reader may touch next. Its range is empty until `goOn` is called.
@@ -37,6 +40,14 @@ final class PoolPrefetch: @unchecked Sendable {
   }
 
   var end: Int { currentEnd.load(ordering: .relaxed) }
+
+  private func beginStep() {
+    askedAt = isSpeculative || region.timeout == 0 ? 0 : cuffd_monotonic_nanoseconds()
+  }
+
+  /// Whether the current step has taken longer than the region's timeout, whether it waits for a thread, for another
+  /// request or for the provider.
+  func isOverdue(at now: UInt64) -> Bool { askedAt != 0 && now > askedAt && now - askedAt > region.timeout }
 
   /// Sets the end of the range to `end`. If the prefetch has ended, it begins again at `start`; otherwise it goes on
   /// from where it is. Returns whether the caller has to submit it.
@@ -76,7 +87,10 @@ final class PoolPrefetch: @unchecked Sendable {
         region.streams.move(goingOnAt: start / region.requestUnit, to: reached / region.requestUnit)
       }
       offset = reached
-      return hasEnded ? .ended(reached) : .goesOn(reached)
+      guard !hasEnded else { return .ended(reached) }
+      // The kernel may have put off the pages, which is no progress.
+      if reached > start { beginStep() }
+      return .goesOn(reached)
     } catch {
       guard !(error.cause is WithdrawnError), (try? permit.beginPlacing()) != nil else { return .withdrawn }
       end(with: error)
@@ -103,6 +117,7 @@ final class PoolPrefetch: @unchecked Sendable {
     if offset < limit {
       end(with: BulkFiller.Failure(cause: cause, page: region.address(of: offset)))
     } else if !hasEnded {
+      beginStep()
       return true
     }
     done.signal()

@@ -40,6 +40,11 @@ extension PoolServer {
   func prefetchOnPool(_ region: Region, _ range: Range<Int>) throws(FaultRuntimeError) -> BulkFiller.Failure? {
     // If threads of the pool could wait here, all of them might, and none would be left to do the work.
     guard !pool.isOnPoolThread else { throw .prefetchFromProvider(region) }
+    if let refusal = pool.refusal(of: region) {
+      let pages = stride(from: range.lowerBound, to: range.upperBound, by: region.pageSize.bytes)
+      let missing = pages.lazy.map { region.address(of: $0) }.first { !region.memory.isThere($0) }
+      return missing.map { BulkFiller.Failure(cause: refusal, page: $0) }
+    }
     let job = PoolPrefetch(region, range)
     pool.submit(.prefetch(job, self))
     while !job.done.wait(nanoseconds: 5_000_000_000) {}
@@ -50,6 +55,10 @@ extension PoolServer {
   /// answer did not come in time.
   func peekOnPool(_ job: PeekJob) throws(FaultRuntimeError) -> Bool {
     guard !pool.isOnPoolThread else { throw .prefetchFromProvider(job.region) }
+    if let refusal = pool.refusal(of: job.region) {
+      job.refuse(refusal)
+      return true
+    }
     pool.submit(.peek(job, self))
     let hasAnswered = job.wait()
     if !hasAnswered { pool.giveUp(job) }
@@ -68,17 +77,23 @@ extension PoolServer {
   /// started in place of those that are stuck.
   func giveUpOverdue() {
     for overdue in inFlight.withdrawOverdue() {
-      let error = ResolutionError.timeoutExceeded(.nanoseconds(Int64(clamping: overdue.region.timeout)))
-      for page in Set(overdue.pages).sorted() { pooled.fail(page, of: overdue.region, error) }
-      // This comes before the job is submitted again. Otherwise the pool could take the thread that goes on with the
-      // job for the one that is stuck.
+      let error = ResolutionError.timeoutExceeded(of: overdue.region)
+      for page in overdue.pages { pooled.fail(page, of: overdue.region, error) }
       pool.giveUp(overdue.request)
-      if let job = overdue.job, job.giveUp(error, at: overdue.request.end) { pool.submit(.prefetch(job, self)) }
+      if let job = overdue.job { giveUp(job, at: overdue.request.end, self) }
       for job in overdue.followers { pool.submit(.prefetch(job, self)) }
     }
-    for overdue in pool.withdrawOverdue() {
-      let error = ResolutionError.timeoutExceeded(.nanoseconds(Int64(clamping: overdue.job.region.timeout)))
-      if overdue.job.giveUp(error, at: overdue.job.end) { pool.submit(.prefetch(overdue.job, overdue.server)) }
-    }
+    for job in inFlight.withdrawOverdueFollowers() { giveUp(job, at: job.end, self) }
+    for overdue in pool.withdrawOverdue() { giveUp(overdue.job, at: overdue.job.end, overdue.server) }
+  }
+
+  private func giveUp(_ job: PoolPrefetch, at limit: Int, _ server: any PoolServer) {
+    if job.giveUp(.timeoutExceeded(of: job.region), at: limit) { pool.submit(.prefetch(job, server)) }
+  }
+}
+
+extension ResolutionError {
+  fileprivate static func timeoutExceeded(of region: Region) -> ResolutionError {
+    .timeoutExceeded(.nanoseconds(Int64(clamping: region.timeout)))
   }
 }

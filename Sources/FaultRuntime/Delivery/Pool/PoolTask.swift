@@ -13,7 +13,9 @@ enum PoolTask: Sendable {
     }
   }
 
-  /// Whether the task has to run on the serial thread of the pool.
+  var isPrefetch: Bool { if case .prefetch = self { true } else { false } }
+
+  /// Whether the task has to run on a serial thread of the pool.
   var isSerial: Bool {
     switch self {
     case .demand(_, let region, let server): server.asksSerially(region)

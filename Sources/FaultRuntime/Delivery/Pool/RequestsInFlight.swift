@@ -58,14 +58,19 @@ final class RequestsInFlight: Sendable {
       return nil
     }
 
-    mutating func begin(_ region: Region, _ range: Range<Int>, neededEnd: Int, isWrite: Bool) -> PoolRequest {
+    /// Begins a request.
+    ///
+    /// - Parameter start: the time from which the region's timeout counts, in monotonic nanoseconds; 0 for now.
+    mutating func begin(
+      _ region: Region, _ range: Range<Int>, neededEnd: Int, isWrite: Bool, since start: UInt64 = 0
+    ) -> PoolRequest {
       let request = free.popLast() ?? PoolRequest()
       request.region = region
       request.start = range.lowerBound
       request.end = range.upperBound
       request.neededEnd = min(neededEnd, range.upperBound)
       request.isWrite = isWrite
-      request.permit.renew(expires: region.timeout != 0)
+      request.permit.renew(expires: region.timeout != 0, since: start)
       active.append(request)
       return request
     }
@@ -220,7 +225,8 @@ final class RequestsInFlight: Sendable {
         return nil
       }
       let gap = state.gap(around: offset, of: job.region, in: offset..<end)
-      let request = state.begin(job.region, gap, neededEnd: gap.upperBound, isWrite: false)
+      let request = state.begin(
+        job.region, gap, neededEnd: gap.upperBound, isWrite: false, since: job.askedAt)
       request.job = job
       request.runner = cuffd_thread_id()
       return request
@@ -270,6 +276,20 @@ final class RequestsInFlight: Sendable {
     }
     if !overdue.isEmpty { state.announce() }
     return overdue
+  }
+
+  /// Removes and returns the prefetches that have waited for another request for longer than their region's timeout.
+  /// That request may be younger than they are.
+  func withdrawOverdueFollowers() -> [PoolPrefetch] {
+    let now = cuffd_monotonic_nanoseconds()
+    return state.withLock { state in
+      var overdue: [PoolPrefetch] = []
+      for request in state.active where request.followers.contains(where: { $0.isOverdue(at: now) }) {
+        overdue += request.followers.filter { $0.isOverdue(at: now) }
+        request.followers.removeAll { $0.isOverdue(at: now) }
+      }
+      return overdue
+    }
   }
 
   /// Ends a request. A request that was withdrawn is left alone, because its pages have failed already.

@@ -53,8 +53,8 @@ struct DeadlockDetector: ~Copyable {
     fail(wait, loops)
   }
 
-  /// Reads and returns the faults of handlers whose serving thread sleeps in a fault, since that thread cannot read
-  /// them.
+  /// Reads the messages of handlers whose serving thread sleeps until one of them is read, and returns the faults. A
+  /// thread that waits for an event of its own goes on when the event has been read.
   private mutating func takeFaults(of loops: [EventLoop]) -> [Wait] {
     var faults: [Wait] = []
     for (index, loop) in loops.enumerated() {
@@ -63,7 +63,7 @@ struct DeadlockDetector: ~Copyable {
       if index == progress.count { progress.append(latest - 1) }
       let isStill = progress[index] == latest
       progress[index] = latest
-      guard isStill, loop.waitsInFault else { continue }
+      guard isStill, loop.waitsForMessage else { continue }
       while (try? loop.uffd.read(into: &messages)) != nil, messages.count > 0 {
         for number in 0..<messages.count {
           guard case .pagefault(let address, _, let thread) = messages[number] else {
