@@ -69,7 +69,7 @@ static CUFFD_THREAD_LOCAL unsigned returned_from;
 
 // The latest fault that this thread has passed on. A handler that neither mends the cause nor puts another handler in
 // its place gets the same fault again at once, and would get it for ever.
-enum { MOST_REPEATS = 500, REPEAT_NANOSECONDS = 10000000 };
+enum { MOST_REPEATS = 500, REPEAT_NANOSECONDS = 1000000000 };
 static CUFFD_THREAD_LOCAL struct {
   uintptr_t address, instruction;
   uint64_t registers;  // a hash
@@ -172,7 +172,7 @@ void cuffd_pass_on(unsigned link, int number, siginfo_t *info, void *state) {
   if (!(before->action.sa_flags & SA_NODEFER)) sigaddset(&mask, number);
   sigorset(&mask, &mask, &context->uc_sigmask);
   int cancellation = cuffd_cancellation_off();
-  pthread_sigmask(SIG_SETMASK, &mask, &outer);
+  cuffd_change_mask(SIG_SETMASK, &mask, &outer);
   cuffd_cancellation_restore(cuffd_cancellation_outside(cancellation));
   info->si_errno = WITH_LINK + (int)index;
   if (has_info) {
@@ -182,7 +182,7 @@ void cuffd_pass_on(unsigned link, int number, siginfo_t *info, void *state) {
   }
   info->si_errno = mark;
   returned_from = newer;
-  pthread_sigmask(SIG_SETMASK, &outer, NULL);
+  cuffd_change_mask(SIG_SETMASK, &outer, NULL);
   returned_from = 0;
   cuffd_cancellation_restore(cancellation);
 }

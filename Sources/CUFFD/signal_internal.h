@@ -7,11 +7,23 @@
 
 #include <signal.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 // Signal handlers read these variables, so their storage must not be allocated at the first access.
 #define CUFFD_THREAD_LOCAL _Thread_local __attribute__((tls_model("initial-exec")))
+
+// The signal by which the C library cancels threads. Its functions leave this signal out of every mask.
+#define CUFFD_CANCELLATION_SIGNAL 32
+
+// Changes the mask of the calling thread without the C library, which would unblock the signal above.
+static inline void cuffd_change_mask(int how, const sigset_t *set, sigset_t *before) {
+  if (before != NULL) sigemptyset(before);
+  syscall(SYS_rt_sigprocmask, (long)how, set, before, sizeof(uint64_t));
+}
 
 // Where a signal handler runs: an address in its frame, and the lowest address of the alternate stack that the frame
 // is on. On another stack `low` is 0.

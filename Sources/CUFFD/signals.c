@@ -77,6 +77,13 @@ static void keep_faults(sigset_t *set) {
   sigdelset(set, SIGTRAP);
 }
 
+static void add_cancellation(sigset_t *set) {
+  uint64_t word;
+  memcpy(&word, set, sizeof word);
+  word |= (uint64_t)1 << (CUFFD_CANCELLATION_SIGNAL - 1);
+  memcpy(set, &word, sizeof word);
+}
+
 // The action that all links share. While a fault is answered, all signals except those of faults are blocked.
 static struct sigaction complete_action(void) {
   struct sigaction action;
@@ -89,11 +96,7 @@ static struct sigaction complete_action(void) {
   // sigfillset(3) leaves out the two signals of the C library. The first one cancels threads, and a thread that is
   // cancelled in the middle of an answer would never let go of what it holds. The second one has to arrive: setuid(2)
   // waits until every thread has handled it.
-  enum { CANCELLATION = 32 };
-  uint64_t words[sizeof action.sa_mask / sizeof(uint64_t)];
-  memcpy(words, &action.sa_mask, sizeof action.sa_mask);
-  words[0] |= (uint64_t)1 << (CANCELLATION - 1);
-  memcpy(&action.sa_mask, words, sizeof action.sa_mask);
+  add_cancellation(&action.sa_mask);
   return action;
 }
 
@@ -176,14 +179,16 @@ void cuffd_signals_hold(struct cuffd_signal_mask *before) {
   sigset_t all, outer;
   sigfillset(&all);
   keep_faults(&all);
+  add_cancellation(&all);
   before->cancellation = cuffd_cancellation_off();
-  pthread_sigmask(SIG_BLOCK, &all, &outer);
+  cuffd_change_mask(SIG_BLOCK, &all, &outer);
   memcpy(before->words, &outer, sizeof outer);
 }
 
 void cuffd_signals_release(const struct cuffd_signal_mask *before) {
   sigset_t outer;
   memcpy(&outer, before->words, sizeof outer);
-  pthread_sigmask(SIG_SETMASK, &outer, NULL);
+  // The state comes first, because a cancellation that waits takes place where the signal is unblocked.
   cuffd_cancellation_restore(before->cancellation);
+  cuffd_change_mask(SIG_SETMASK, &outer, NULL);
 }

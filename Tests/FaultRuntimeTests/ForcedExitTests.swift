@@ -53,7 +53,7 @@ struct ForcedExitTests {
     #expect(mismatches(in: region).isEmpty)
   }
 
-  @Test("A plain load is no cancellation point, whatever the provider does", arguments: Way.allCases)
+  @Test("A plain load is no cancellation point, whatever the provider does", .serialized, arguments: Way.allCases)
   func noCancellationPoint(way: Way) throws {
     let file = try TemporaryFile(bytes: expectedBytes(0..<(32 * pageBytes)))
     let runtime = try way.runtime()
@@ -68,43 +68,34 @@ struct ForcedExitTests {
     #expect(directory("/proc/self/fd").count <= before + 1)
   }
 
-  private final class Witness: Sendable {
-    private let ended: Monitor<Int>
-    init(_ ended: Monitor<Int>) { self.ended = ended }
-    deinit { ended.withLock { $0 += 1 } }
-  }
-
   @Test(
-    "What a fault held whose handler was left by a jump is let go at the thread's next fault",
+    "What a fault held whose handler was left by a jump is let go at the thread's next fault, and at the thread's end",
     arguments: Delivery.inFaultingThread)
   func jumped(delivery: Delivery) throws {
     let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))
-    let ended = Monitor(0)
     let bad = try runtime.map(
       ClosureProvider(requestSize: .singlePage, permissions: .inSignalHandler) { _, _ in throw Refused() },
       byteCount: pageBytes)
     let badAddress = bad.address
-    let rounds = 200
-    let thread = TestThread {
-      for _ in 0..<rounds {
-        let witness = Witness(ended)
-        guard
-          let region = try? runtime.map(
-            ClosureProvider(requestSize: .singlePage, permissions: .inSignalHandler) { request, page in
-              withExtendedLifetime(witness) {}
-              // The handler of the signal of this read jumps over the provider.
-              page.append(repeating: cts_load(badAddress), count: request.byteCount)
-              return .filled
-            }, byteCount: 16 * pageBytes)
-        else { return }
-        #expect(region.access(3 * pageBytes) == .signal(delivery.signal))
-        region.close()
+    let region = try runtime.map(
+      ClosureProvider(requestSize: .singlePage, permissions: .inSignalHandler) { request, page in
+        // The handler of the signal of this read jumps over the provider.
+        page.append(repeating: cts_load(badAddress), count: request.byteCount)
+        return .filled
+      }, byteCount: 256 * pageBytes)
+    let staging = (region.server as? SigbusServer)?.staging ?? (region.server as? SigsegvServer)?.staging
+    let pool = try #require(staging)
+    let users = try #require(region.core.usersInTable)
+    let thread = Later<[Int]> {
+      (0..<256).map { page in
+        #expect(region.access(page * pageBytes) == .signal(delivery.signal))
+        return pool.slotsInUse
       }
     }
-    #expect(thread.join())
-    // The thread has ended, and has let go of the last answer as well.
-    #expect(eventually { ended.withLock { $0 } == rounds })
-    #expect(runtime.regionCount == 1)
+    // Only the latest answer still holds something.
+    #expect(try thread.result().allSatisfy { $0 <= 1 })
+    #expect(pool.slotsInUse == 0)
+    #expect(region.core.usersInTable == users)
   }
 
   @Test("A fault in a child of vfork is answered, because it uses the same memory", arguments: Way.allCases)

@@ -80,6 +80,9 @@ final class StagingPool: Sendable {
     unsafe Unmanaged<StagingPool>.fromOpaque(pool)._withUnsafeGuaranteedRef { unsafe $0.giveBack(Int(loan.start)) }
   }
 
+  /// For tests.
+  var slotsInUse: Int { (0..<Lane.count).reduce(0) { $0 + lanes[$1].used.load(ordering: .relaxed).nonzeroBitCount } }
+
   @_noLocks @_noAllocation
   @inline(__always)
   private func take() -> Int? {

@@ -22,6 +22,9 @@ final class TableHandle<Member: TableMember>: Sendable {
   @inline(__always)
   var member: Unmanaged<Member> { unsafe held }
 
+  /// For tests.
+  var userCount: Int { users.load(ordering: .relaxed) }
+
   /// Counts the caller in. The caller has to be sure that the table has the member during the call.
   @inline(__always)
   func enter() { users.wrappingAdd(1, ordering: .relaxed) }

@@ -14,20 +14,22 @@ struct DirectAnswering: Sendable {
 
   /// Asks the provider for a run, and puts the answer in place. The caller counts the request.
   ///
+  /// - Parameter memory: returns the memory of the region. It is called when the provider has returned, so that no
+  ///   reference is held while the provider runs: a handler of the program may leave the provider by `siglongjmp`.
   /// - Returns: the offset where what is there ends.
   /// - Throws: a ``WithdrawnError`` if `permit` was withdrawn in the meantime, in which case nothing was put in place;
   ///   otherwise what the provider or ``PlacingPolicy`` throws.
   @inline(__always)
   func answer<Memory: RegionMemory>(
     _ run: borrowing FaultRun, lastWanted: Int, isWrite: Bool, stage: UnsafeMutableRawBufferPointer,
-    forbidden: RegionGroup?, permit: AnswerPermit? = nil, effort: PlacingEffort = .usual, in memory: Memory
+    forbidden: RegionGroup?, permit: AnswerPermit? = nil, effort: PlacingEffort = .usual, in memory: (Region) -> Memory
   ) throws -> Int {
     permit?.ask()
     let answer = unsafe try run.ask(
       lastWanted: lastWanted, isWrite: isWrite, stage: stage, isForbidden: { forbidden?.intersects($0) ?? false })
     try permit?.beginPlacing()
     var policy = DirectPlacing(self, effort)
-    return try unsafe policy.place(answer, of: run, in: memory)
+    return try unsafe policy.place(answer, of: run, in: memory(run.region))
   }
 
   /// Reports why a page cannot be produced, and makes accesses to it fail.

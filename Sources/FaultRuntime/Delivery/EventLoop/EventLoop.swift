@@ -248,7 +248,7 @@ final class EventLoop: PoolServer, FillCounter {
   ) throws -> Int {
     unsafe try pooled.answer(
       run, lastWanted: lastWanted, isWrite: isWrite, stage: stage, forbidden: lazyMemory, permit: permit,
-      in: AnonymousMemory.of(run.region))
+      in: { AnonymousMemory.of($0) })
   }
 
   /// Notes the range that the serving thread is about to ask a provider for.

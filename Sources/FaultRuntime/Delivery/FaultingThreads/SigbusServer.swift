@@ -8,7 +8,7 @@ final class SigbusServer: FaultingThreadServer, DeliveryService {
 
   private let userfaultfd: SharedUserfaultfd
   private let pageSize: PageSize
-  private let staging: StagingPool
+  let staging: StagingPool
   private let answering: DirectAnswering
 
   init(configuration: FaultRuntimeConfiguration, pageSize: PageSize) throws(FaultRuntimeError) {
@@ -111,6 +111,6 @@ final class SigbusServer: FaultingThreadServer, DeliveryService {
     // Lent lazy memory is not forbidden here: copying from it gets EFAULT, or another thread serves the fault.
     _ = unsafe try answering.answer(
       run, lastWanted: run.region.offset(of: fault.page), isWrite: fault.isWrite, stage: stage.bytes, forbidden: nil,
-      effort: .inSignalHandler, in: AnonymousMemory.of(run.region))
+      effort: .inSignalHandler, in: { AnonymousMemory.of($0) })
   }
 }

@@ -14,7 +14,7 @@ final class SigsegvServer: FaultingThreadServer, PoolServer, DeliveryService {
   let pooled: DirectAnswering
   let pageSize: PageSize
 
-  private let staging: StagingPool
+  let staging: StagingPool
   private let notices: Notices
   private let saidLimit = Atomic<Bool>(false)
   /// The number of mappings that regions may use: shared by all runtimes, or for this one alone where a test sets a
@@ -195,13 +195,15 @@ final class SigsegvServer: FaultingThreadServer, PoolServer, DeliveryService {
     _ run: borrowing FaultRun, lastWanted: Int, isWrite: Bool, stage: UnsafeMutableRawBufferPointer,
     _ permit: AnswerPermit?, _ effort: PlacingEffort
   ) throws -> Int {
-    let memory = TwinMemory.of(run.region)
-    if memory.isBeyondBudget(run.range) { join(run, memory, effort) }
+    // The memory is looked up each time, so that no reference is held while the provider runs.
+    if TwinMemory.of(run.region).isBeyondBudget(run.range) { join(run, TwinMemory.of(run.region), effort) }
     do {
       return try unsafe put(run, lastWanted, isWrite, stage, permit, effort)
-    } catch let error as ResolutionError where error == .refused(.noMemory) && memory.needsNeighbours(run.range) {
+    } catch let error as ResolutionError
+      where error == .refused(.noMemory) && TwinMemory.of(run.region).needsNeighbours(run.range)
+    {
       // Other code has used up the rest of the mappings.
-      join(run, memory, effort)
+      join(run, TwinMemory.of(run.region), effort)
       return try unsafe put(run, lastWanted, isWrite, stage, permit, effort.union(.lastTry))
     }
   }
@@ -213,7 +215,7 @@ final class SigsegvServer: FaultingThreadServer, PoolServer, DeliveryService {
   ) throws -> Int {
     try unsafe pooled.answer(
       run, lastWanted: lastWanted, isWrite: isWrite, stage: stage, forbidden: lazyMemory,
-      permit: permit, effort: effort, in: TwinMemory.of(run.region))
+      permit: permit, effort: effort, in: { TwinMemory.of($0) })
   }
 
   /// Fills the pages between a run and the nearest open page, so that opening the run adds no mapping. If they cannot
