@@ -53,10 +53,10 @@ static unsigned link_of(const struct sigaction *action) {
   return link;
 }
 
-// While the action of link `k` handles a signal, the si_errno of the signal is this value plus `k`. The kernel sets it to
-// 0. A handler to which we have passed the signal on may call ours in turn. This mark tells ours to go on to the older
-// links, so the signal does not go round in circles. The mark is in the memory of the signal itself, and a handler that
-// leaves by siglongjmp leaves no mark on the thread.
+// While the action of link `k` handles a signal, the si_errno of the signal is this value plus `k`. The kernel sets
+// it to 0. A handler to which we have passed the signal on may call ours in turn. This mark tells ours to go on to the
+// older links, so the signal does not go round in circles. The mark is in the memory of the signal itself, and a
+// handler that leaves by siglongjmp leaves no mark on the thread.
 enum { WITH_LINK = 0x46520000 };
 
 bool cuffd_is_passed_on(const siginfo_t *info) {

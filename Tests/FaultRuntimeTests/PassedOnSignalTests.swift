@@ -117,7 +117,8 @@ struct PassedOnSignalTests {
     }
   }
 
-  @Test("The first process of a namespace ignores a signal that was sent, and lazy memory goes on", arguments: deliveries)
+  @Test(
+    "The first process of a namespace ignores a signal that was sent, and lazy memory goes on", arguments: deliveries)
   func firstProcess(delivery: Delivery) async {
     await #expect(processExitsWith: .success) {
       [name = delivery.rawValue as String] in
@@ -139,7 +140,8 @@ struct PassedOnSignalTests {
     }
   }
 
-  @Test("A SIGBUS of memory that the program has mapped into a hole of a region is the program's", arguments: deliveries)
+  @Test(
+    "A SIGBUS of memory that the program has mapped into a hole of a region is the program's", arguments: deliveries)
   func inHole(delivery: Delivery) async {
     await #expect(processExitsWith: .success) {
       [name = delivery.rawValue as String] in

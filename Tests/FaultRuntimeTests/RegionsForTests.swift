@@ -45,10 +45,12 @@ extension Region {
   /// The number of users of all handles of this region in the table; nil if it has none.
   var usersInTable: Int? {
     unsafe AddressSpace.ofThisProcess.regions.reading { snapshot in
-      guard let entry = unsafe snapshot.pointee.entry(containing: range.start), let handles = unsafe entry.pointee.handles
+      guard let entry = unsafe snapshot.pointee.entry(containing: range.start),
+        let handles = unsafe entry.pointee.handles
       else { return nil }
       return (0..<Lane.count).reduce(0) { count, lane in
-        unsafe count + Unmanaged<TableHandle<Region>>.fromOpaque(handles[lane])._withUnsafeGuaranteedRef { $0.userCount }
+        unsafe count
+          + Unmanaged<TableHandle<Region>>.fromOpaque(handles[lane])._withUnsafeGuaranteedRef { $0.userCount }
       }
     }
   }

@@ -34,8 +34,8 @@ struct TextLayout {
   /// Returns a text in lines, of which all but the first are indented.
   func wrapped(_ text: String) -> String { wrapped(text, indent: 2).joined(separator: "\n") }
 
-  /// Returns the parser's text for a descriptor. On a terminal, those lines are broken that the parser leaves as long as
-  /// they are. Other lines, such as those of a completion script, stay as they are.
+  /// Returns the parser's text for a descriptor. On a terminal, lines that the parser leaves long are broken. Other
+  /// lines, such as those of a completion script, stay as they are.
   static func usage(_ text: String, for descriptor: CInt) -> String {
     isatty(descriptor) == 1 ? TextLayout(columns: Terminal.columns(of: descriptor)).wrappedUsage(text) : text
   }
