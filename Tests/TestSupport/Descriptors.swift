@@ -6,14 +6,20 @@ package let userfaultfdKind = "anon_inode:[userfaultfd]"
 /// Returns how many descriptors of each kind this process has. A kind is the kernel's name for the object behind the
 /// descriptor, without the number.
 package func descriptorKinds() -> [String: Int] {
-  var kinds: [String: Int] = [:]
-  for name in directory("/proc/self/fd") {
-    var target = [CChar](repeating: 0, count: 512)
-    guard unsafe readlink("/proc/self/fd/\(name)", &target, target.count - 1) > 0 else { continue }
-    let text = unsafe target.withUnsafeBufferPointer { unsafe String(cString: $0.baseAddress!) }
-    kinds[text.hasPrefix("anon_inode:") ? text : String(text.prefix { $0 != ":" }), default: 0] += 1
+  descriptorTargets().reduce(into: [:]) { kinds, target in
+    kinds[target.hasPrefix("anon_inode:") ? target : String(target.prefix { $0 != ":" }), default: 0] += 1
   }
-  return kinds
+}
+
+/// Returns how many descriptors this process has for a file.
+package func descriptors(of path: String) -> Int { descriptorTargets().count { $0 == path } }
+
+private func descriptorTargets() -> [String] {
+  directory("/proc/self/fd").compactMap { name in
+    var target = [CChar](repeating: 0, count: 512)
+    guard unsafe readlink("/proc/self/fd/\(name)", &target, target.count - 1) > 0 else { return nil }
+    return unsafe target.withUnsafeBufferPointer { unsafe String(cString: $0.baseAddress!) }
+  }
 }
 
 /// Returns whether an event or a fault of this descriptor waits to be read.

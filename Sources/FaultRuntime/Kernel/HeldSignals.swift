@@ -9,3 +9,14 @@ func holdingSignals<Result, Failure: Error>(_ body: () throws(Failure) -> Result
   defer { unsafe cuffd_signals_release(&before) }
   return try body()
 }
+
+/// Runs `body` with an object that is made and released while signals are held. The allocator has locks too: a signal
+/// handler that interrupts the thread inside of it must not wait for another thread that needs the same lock.
+@inline(__always)
+func withObjectMadeUnderHeldSignals<Object: AnyObject, Result>(
+  _ make: () -> Object, _ body: (Object) -> Result
+) -> Result {
+  let object = unsafe holdingSignals { unsafe Unmanaged.passRetained(make()) }
+  defer { holdingSignals { unsafe object.release() } }
+  return unsafe object._withUnsafeGuaranteedRef { body($0) }
+}

@@ -63,12 +63,15 @@ extension EventLoop: RegionServer {
     // A handler thread would wait for itself.
     guard !isOnHandlerThread else { throw .prefetchFromProvider(region) }
     if region.mayBlock { return try prefetchOnPool(region, range) }
-    let job = PrefetchJob(region: region, from: range.lowerBound, to: range.upperBound)
-    ask { $0.prefetches.append(job) }
-    // The caller has nothing else to do, so it helps where two threads may share the work.
-    job.helper()?.run(pageSize, resolveTimeout: resolveTimeout, forbidden: lazyMemory, counting: pooled.counters)
-    while !job.done.wait(nanoseconds: closeTimeout) {}
-    return job.failure
+    return withObjectMadeUnderHeldSignals({
+      PrefetchJob(region: region, from: range.lowerBound, to: range.upperBound)
+    }) { job in
+      ask { $0.prefetches.append(job) }
+      // The caller has nothing else to do, so it helps where two threads may share the work.
+      job.helper()?.run(pageSize, resolveTimeout: resolveTimeout, forbidden: lazyMemory, counting: pooled.counters)
+      while !job.done.wait(nanoseconds: closeTimeout) {}
+      return job.failure
+    }
   }
 
   /// Asks a provider for bytes that are not put into the region, on the thread that also asks it because of faults.

@@ -45,10 +45,11 @@ extension PoolServer {
       let missing = pages.lazy.map { region.address(of: $0) }.first { !region.memory.isThere($0) }
       return missing.map { BulkFiller.Failure(cause: refusal, page: $0) }
     }
-    let job = PoolPrefetch(region, range)
-    pool.submit(.prefetch(job, self))
-    while !job.done.wait(nanoseconds: 5_000_000_000) {}
-    return job.failure
+    return withObjectMadeUnderHeldSignals({ PoolPrefetch(region, range) }) { job in
+      pool.submit(.prefetch(job, self))
+      while !job.done.wait(nanoseconds: 5_000_000_000) {}
+      return job.failure
+    }
   }
 
   /// Asks a provider on the pool for bytes that are not put into the region, and waits for them. Returns false if the
