@@ -73,7 +73,9 @@ struct ForkTests {
     }
   }
 
-  @Test("The memory of a child has a number of its own, and a child of vfork has the number of its parent")
+  @Test(
+    "The memory of a child has a number of its own, also where its process id is that of its parent",
+    .enabled(if: Host.isRoot, SkipReason.root))
   func addressSpace() async {
     await #expect(processExitsWith: .success) {
       let own = cuffd_address_space()

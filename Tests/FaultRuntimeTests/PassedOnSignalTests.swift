@@ -118,7 +118,8 @@ struct PassedOnSignalTests {
   }
 
   @Test(
-    "The first process of a namespace ignores a signal that was sent, and lazy memory goes on", arguments: deliveries)
+    "The first process of a namespace ignores a signal that was sent, and lazy memory goes on",
+    .enabled(if: Host.isRoot, SkipReason.root), arguments: deliveries)
   func firstProcess(delivery: Delivery) async {
     await #expect(processExitsWith: .success) {
       [name = delivery.rawValue as String] in
