@@ -101,7 +101,10 @@ struct ForcedExitTests {
     #expect(region.core.usersInTable == users)
   }
 
-  @Test("A fault in a child of vfork is answered, because it uses the same memory", arguments: Way.allCases)
+  // ThreadSanitizer makes a child of fork(2) in place of one of vfork(2).
+  @Test(
+    "A fault in a child of vfork is answered, because it uses the same memory",
+    .enabled(if: !Host.isSanitized, SkipReason.sanitizer), arguments: Way.allCases)
   func vforked(way: Way) async {
     await #expect(processExitsWith: .success) { [name = way.rawValue as String] in
       alarm(30)
@@ -146,7 +149,10 @@ struct ForcedExitTests {
 
   private static let announced = OneShotEvent()
 
-  @Test("A signal handler may announce the event that its thread waits for")
+  // ThreadSanitizer puts signals off until the thread calls a function that it knows.
+  @Test(
+    "A signal handler may announce the event that its thread waits for",
+    .enabled(if: !Host.isSanitized, SkipReason.sanitizer))
   func eventInHandler() async {
     await #expect(processExitsWith: .success) {
       alarm(60)
