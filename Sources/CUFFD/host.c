@@ -240,22 +240,6 @@ int cuffd_map_anonymous(size_t length, bool writable, void **address) {
   return 0;
 }
 
-int cuffd_at_fork(void (*before)(void), void (*in_parent)(void), void (*in_child)(void)) {
-  return -pthread_atfork(before, in_parent, in_child);
-}
-
-int cuffd_map_guard(uint64_t address, size_t length) {
-  enum { FIXED_NOREPLACE = 0x100000 };  // older headers do not have it
-  void *place = (void *)(uintptr_t)address;
-  void *mapped =
-      mmap(place, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | FIXED_NOREPLACE, -1, 0);
-  if (mapped == MAP_FAILED) return -errno;
-  if (mapped == place) return 0;
-  // Kernels before 4.17 take the address for a wish.
-  munmap(mapped, length);
-  return -EEXIST;
-}
-
 // Maps memory at an aligned address. It maps more than is needed, and unmaps what lies around the aligned part.
 static void *map_aligned(size_t length, size_t alignment) {
   size_t extra = alignment > (size_t)sysconf(_SC_PAGESIZE) ? alignment : 0;

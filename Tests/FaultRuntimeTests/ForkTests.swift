@@ -1,7 +1,6 @@
 import CTestSupport
 import CUFFD
 import Glibc
-import Synchronization
 import TestSupport
 import Testing
 
@@ -35,41 +34,6 @@ struct ForkTests {
           return 0
         }, UnsafeMutableRawPointer(bitPattern: region.address)!)
       #expect(result == 0)
-    }
-  }
-
-  @Test("A child makes a runtime of its own while its parent opens and closes regions", arguments: deliveries)
-  func childOfBusyParent(delivery: Delivery) async {
-    await #expect(processExitsWith: .success) { [name = delivery.rawValue as String] in
-      let delivery = Delivery(rawValue: name)!
-      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))
-      let isOver = Atomic(false)
-      nonisolated(unsafe) let over = unsafe withUnsafePointer(to: isOver) { unsafe $0 }
-      let churn = TestThread {
-        while unsafe !over.pointee.load(ordering: .relaxed) {
-          guard let region = try? runtime.map(patternProvider(inFaultingThread: true), byteCount: 8 * pageBytes) else {
-            return
-          }
-          _ = region.access(0)
-          region.close()
-        }
-      }
-      let index = Self.deliveries.firstIndex(of: delivery)!
-      for _ in 0..<150 {
-        let result = unsafe cts_forked(
-          { context in
-            alarm(20)
-            let delivery = Self.deliveries[Int(bitPattern: context) - 1]
-            guard let runtime = try? FaultRuntime(FaultRuntimeConfiguration(delivery: delivery)),
-              let region = try? runtime.map(patternProvider(seed: 1, inFaultingThread: true), byteCount: 4 * pageBytes)
-            else { return 1 }
-            return region.access(pageBytes) == .byte(expectedByte(pageBytes, seed: 1)) ? 0 : 2
-          }, UnsafeMutableRawPointer(bitPattern: index + 1)!)
-        #expect(result == 0)
-        if result != 0 { break }
-      }
-      isOver.store(true, ordering: .relaxed)
-      #expect(churn.join())
     }
   }
 

@@ -9,6 +9,7 @@
 #include "cuffd_bulk.h"
 #include "cuffd_calls.h"
 #include "cuffd_facts.h"
+#include "cuffd_fork.h"
 #include "cuffd_host.h"
 #include "cuffd_limits.h"
 #include "cuffd_placement.h"

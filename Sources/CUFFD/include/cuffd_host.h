@@ -90,13 +90,6 @@ int cuffd_file_facts_of(int fd, struct cuffd_file_facts *facts);
 // Calls pread(2), again after each EINTR. Returns the number of bytes or -errno.
 int64_t cuffd_file_pread(int fd, void *buffer, size_t count, int64_t offset);
 
-// Calls the functions around each fork(3) of the process: before it, then in the parent and in the child. Called once.
-// Returns 0 or -errno.
-int cuffd_at_fork(void (*before)(void), void (*in_parent)(void), void (*in_child)(void));
-
-// Maps memory without access over a range, unless something is mapped there. Returns 0 or -errno.
-int cuffd_map_guard(uint64_t address, size_t length);
-
 // Maps anonymous private memory for the runtime itself, which reserves no swap. Returns 0 or -errno.
 int cuffd_map_anonymous(size_t length, bool writable, void *_Nullable *_Nonnull address);
 int cuffd_unmap(uint64_t address, size_t length);

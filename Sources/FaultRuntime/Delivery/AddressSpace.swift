@@ -31,31 +31,11 @@ final class AddressSpace: Sendable {
   // MARK: Fork
 
   /// Has `fork(3)` wait for the locks that all runtimes of the process share, because in the child no thread would
-  /// ever release them.
+  /// ever release them. What happens in the child is written in C: the runtime of Swift has locks as well, and another
+  /// thread of the parent may have held one of them.
   private func prepareForFork() {
-    // Without memory for the registration, a fork goes on as if there were no runtime.
-    _ = cuffd_at_fork(
-      {
-        let space = AddressSpace.ofThisProcess
-        space.regions.lockForFork()
-        space.mappings.lockForFork()
-        SoleAsker.lockForFork()
-        cuffd_signals_lock_for_fork()
-      },
-      {
-        let space = AddressSpace.ofThisProcess
-        cuffd_signals_unlock_after_fork()
-        SoleAsker.unlockAfterFork()
-        space.mappings.unlockAfterFork()
-        space.regions.unlockAfterFork()
-      },
-      {
-        let space = AddressSpace.ofThisProcess
-        for range in space.regions.ranges { _ = cuffd_map_guard(UInt64(range.start), range.byteCount) }
-        cuffd_signals_unlock_after_fork()
-        SoleAsker.unlockAfterFork()
-        space.mappings.unlockAfterFork()
-        space.regions.unlockAfterFork()
-      })
+    regions.prepareForFork()
+    mappings.prepareForFork()
+    SoleAsker.prepareForFork()
   }
 }

@@ -42,10 +42,9 @@ final class Monitor<Value: ~Copyable>: @unchecked Sendable {
     return body(&value)
   }
 
-  /// Takes the lock until ``leave()``, for the time of a fork.
-  func enter() { unsafe cuffd_monitor_enter(monitor) }
-
-  func leave() { unsafe cuffd_monitor_leave(monitor) }
+  /// Has each fork of the process wait for this lock, which must never be destroyed. Locks are taken in the order of
+  /// these calls.
+  func prepareForFork() { unsafe cuffd_fork_add(monitor) }
 
   /// Wakes all threads that wait in ``wait(nanoseconds:for:)``, so that they check the value again.
   func announce() {

@@ -46,6 +46,8 @@ class AddressTable: @unchecked Sendable {
   /// The process whose threads the counters of the readers count.
   private final let ownerProcess = Atomic(cuffd_address_space())
 
+  private final let tellsForks = Atomic(false)
+
   init() {
     unsafe current = Atomic(TableSnapshot.allocate(count: 0))
   }
@@ -115,26 +117,11 @@ class AddressTable: @unchecked Sendable {
 
   // MARK: Fork
 
-  /// Takes the lock for the time of a fork.
-  final func lockForFork() { entries.enter() }
-
-  /// Releases the lock, in the parent and in the child.
-  final func unlockAfterFork() { entries.leave() }
-
-  /// The ranges of all regions, in order. Neighbours without a gap are one range. Takes no lock.
-  final var ranges: [AddressRange] {
-    unsafe reading { snapshot in
-      var ranges: [AddressRange] = []
-      for index in unsafe 0..<snapshot.pointee.count {
-        let range = unsafe snapshot.pointee.entries[index].range
-        if let last = ranges.last, last.end == range.start {
-          ranges[ranges.count - 1] = AddressRange(start: last.start, byteCount: last.byteCount + range.byteCount)
-        } else {
-          ranges.append(range)
-        }
-      }
-      return ranges
-    }
+  /// Has forks wait for the lock of this table, and keeps the places of its regions in forked children. There is one
+  /// such table.
+  final func prepareForFork() {
+    tellsForks.store(true, ordering: .relaxed)
+    entries.prepareForFork()
   }
 
   // MARK: For the typed table
@@ -194,6 +181,11 @@ class AddressTable: @unchecked Sendable {
   private final func publish(_ snapshot: UnsafeMutablePointer<TableSnapshot>) {
     forgetParentsReaders()
     let old = unsafe current.exchange(snapshot, ordering: .sequentiallyConsistent)
+    if tellsForks.load(ordering: .relaxed) {
+      // Each entry begins with its range. The lock of the table keeps a fork from seeing the old snapshot.
+      let described = unsafe snapshot.pointee
+      unsafe cuffd_fork_keep(described.entries, described.count, MemoryLayout<TableSnapshot.Entry>.stride)
+    }
     changes.wrappingAdd(1, ordering: .sequentiallyConsistent)
     // Both counters have to be waited for. New readers use the other counter than the one that the writer waits for,
     // so that a steady stream of readers cannot keep the writer waiting.

@@ -66,9 +66,6 @@ final class MappingBudget: Sendable {
     if ownerProcess.exchange(process, ordering: .relaxed) != process { used.store(0, ordering: .relaxed) }
   }
 
-  /// Takes the lock for the time of a fork.
-  func lockForFork() { kept.enter() }
-
-  /// Releases the lock, in the parent and in the child.
-  func unlockAfterFork() { kept.leave() }
+  /// Has forks wait for the lock of the reserve.
+  func prepareForFork() { kept.prepareForFork() }
 }

@@ -18,11 +18,8 @@ final class SoleAsker: @unchecked Sendable {
   /// What each waiting thread waits for, in the whole process.
   private static let waits = Monitor<[UInt64: SoleAsker]>([:])
 
-  /// Takes the lock that all askers share for the time of a fork.
-  static func lockForFork() { waits.enter() }
-
-  /// Releases the lock, in the parent and in the child.
-  static func unlockAfterFork() { waits.leave() }
+  /// Has forks wait for the lock that all askers share.
+  static func prepareForFork() { waits.prepareForFork() }
 
   init(region: String) { self.region = region }
 

@@ -1,0 +1,66 @@
+#define _GNU_SOURCE
+#include "cuffd_fork.h"
+#include "cuffd_signals.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum { LOCKS = 8 };
+static cuffd_monitor *locks[LOCKS];
+static unsigned lock_count;
+static const char *elements;
+static size_t element_count, element_stride;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void before(void) {
+  for (unsigned i = 0; i < lock_count; i++) cuffd_monitor_enter(locks[i]);
+  cuffd_signals_lock_for_fork();
+}
+
+static void in_parent(void) {
+  cuffd_signals_unlock_after_fork();
+  for (unsigned i = lock_count; i > 0; i--) cuffd_monitor_leave(locks[i - 1]);
+}
+
+// Maps memory without access over a range, unless something is mapped there.
+static void guard(uint64_t address, size_t length) {
+  enum { FIXED_NOREPLACE = 0x100000 };  // older headers do not have it
+  void *place = (void *)(uintptr_t)address;
+  void *mapped =
+      mmap(place, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | FIXED_NOREPLACE, -1, 0);
+  // Kernels before 4.17 take the address for a wish.
+  if (mapped != MAP_FAILED && mapped != place) munmap(mapped, length);
+}
+
+static void in_child(void) {
+  uint64_t start = 0, end = 0;
+  for (size_t i = 0; i < element_count; i++) {
+    uint64_t range[2];
+    memcpy(range, elements + i * element_stride, sizeof range);
+    // Neighbours without a gap become one mapping.
+    if (range[0] != end) {
+      if (end > start) guard(start, (size_t)(end - start));
+      start = range[0];
+    }
+    end = range[0] + range[1];
+  }
+  if (end > start) guard(start, (size_t)(end - start));
+  in_parent();
+}
+
+// Without memory for the registration, a fork goes on as if there were no runtime.
+static void prepare(void) { (void)pthread_atfork(before, in_parent, in_child); }
+
+void cuffd_fork_add(cuffd_monitor *monitor) {
+  if (lock_count == LOCKS) abort();
+  locks[lock_count++] = monitor;
+  pthread_once(&once, prepare);
+}
+
+void cuffd_fork_keep(const void *new_elements, size_t count, size_t stride) {
+  elements = new_elements;
+  element_count = count;
+  element_stride = stride;
+}
