@@ -3,9 +3,41 @@
 #include "cuffd_signals.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+
+// The number of this address space. It lies in a page that the kernel fills with zeros in a forked child, so that a
+// child is told from its parent without a system call. A process id would not do: a child of vfork(2) has another one
+// and the same memory, and the first processes of two PID namespaces have the same one and different memory.
+static _Atomic uint64_t *_Atomic space_page;
+static _Atomic uint64_t space_without_page;
+static _Atomic uint64_t latest_space;
+
+static void forget_space(void) { atomic_store(&space_without_page, 0); }
+
+static void __attribute__((constructor)) make_space_page(void) {
+  size_t size = cuffd_page_size();
+  void *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (page != MAP_FAILED && madvise(page, size, MADV_WIPEONFORK) == 0) {
+    atomic_store(&space_page, page);
+    return;
+  }
+  // Kernels before 4.14 and some sandboxes do not know the advice. There fork(3) of the C library is noticed.
+  if (page != MAP_FAILED) munmap(page, size);
+  pthread_atfork(NULL, NULL, forget_space);
+}
+
+uint64_t cuffd_address_space(void) {
+  _Atomic uint64_t *page = atomic_load_explicit(&space_page, memory_order_relaxed);
+  _Atomic uint64_t *number = page != NULL ? page : &space_without_page;
+  uint64_t known = atomic_load_explicit(number, memory_order_relaxed);
+  if (known != 0) return known;
+  // The child has a copy of the latest number, so it gets one that no process above it has.
+  uint64_t next = atomic_fetch_add(&latest_space, 1) + 1;
+  return atomic_compare_exchange_strong(number, &known, next) ? next : known;
+}
 
 enum { LOCKS = 8 };
 static cuffd_monitor *locks[LOCKS];

@@ -416,66 +416,7 @@ const void *cuffd_zeros(void) {
 
 size_t cuffd_page_size(void) { return (size_t)sysconf(_SC_PAGESIZE); }
 
-// The number of this address space. It lies in a page that the kernel fills with zeros in a forked child, so that a
-// child is told from its parent without a system call. A process id would not do: a child of vfork(2) has another one
-// and the same memory, and the first processes of two PID namespaces have the same one and different memory.
-static _Atomic uint64_t *_Atomic space_page;
-static _Atomic uint64_t space_without_page;
-static _Atomic uint64_t latest_space;
-
-static void forget_space(void) { atomic_store(&space_without_page, 0); }
-
-static void __attribute__((constructor)) make_space_page(void) {
-  size_t size = cuffd_page_size();
-  void *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (page != MAP_FAILED && madvise(page, size, MADV_WIPEONFORK) == 0) {
-    atomic_store(&space_page, page);
-    return;
-  }
-  // Kernels before 4.14 and some sandboxes do not know the advice. There fork(3) of the C library is noticed.
-  if (page != MAP_FAILED) munmap(page, size);
-  pthread_atfork(NULL, NULL, forget_space);
-}
-
-uint64_t cuffd_address_space(void) {
-  _Atomic uint64_t *page = atomic_load_explicit(&space_page, memory_order_relaxed);
-  _Atomic uint64_t *number = page != NULL ? page : &space_without_page;
-  uint64_t known = atomic_load_explicit(number, memory_order_relaxed);
-  if (known != 0) return known;
-  // The child has a copy of the latest number, so it gets one that no process above it has.
-  uint64_t next = atomic_fetch_add(&latest_space, 1) + 1;
-  return atomic_compare_exchange_strong(number, &known, next) ? next : known;
-}
-
 uint32_t cuffd_thread_id(void) { return (uint32_t)syscall(SYS_gettid); }
-
-// Reads the start of a file about a thread of this process into `text`, and adds a terminating zero. Returns 0 or
-// -errno.
-static int read_thread_file(uint32_t thread, const char *name, char *text, size_t capacity) {
-  char path[64];
-  snprintf(path, sizeof path, "/proc/self/task/%u/%s", thread, name);
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return -errno;
-  ssize_t length = read(fd, text, capacity - 1);
-  int error = errno;
-  close(fd);
-  if (length < 0) return -error;
-  text[length] = 0;
-  return 0;
-}
-
-int cuffd_thread_waits_in_fault(uint32_t thread) {
-  char text[256];
-  int result = read_thread_file(thread, "wchan", text, sizeof text);
-  if (result < 0) return result;
-  if (strcmp(text, "0") != 0) return strcmp(text, "handle_userfault") == 0;
-  // The text is "0" for a thread that is runnable, but on a kernel without symbols it is "0" for every thread. The
-  // state in the file `stat` tells whether the thread is runnable.
-  result = read_thread_file(thread, "stat", text, sizeof text);
-  if (result < 0) return result;
-  const char *name_end = strrchr(text, ')');
-  return name_end != NULL && strncmp(name_end, ") R", 3) == 0 ? 0 : -ENOSYS;
-}
 
 uint64_t cuffd_monotonic_nanoseconds(void) {
   struct timespec now;

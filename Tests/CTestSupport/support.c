@@ -268,6 +268,15 @@ int cts_was_blocked(int number) { return sigismember(&mask_when_taken, number); 
 
 int cts_thread_id(void) { return (int)syscall(SYS_gettid); }
 
+void cts_end_after(unsigned seconds) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGALRM);
+  signal(SIGALRM, SIG_DFL);
+  pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+  alarm(seconds);
+}
+
 static atomic_int signal_count;
 
 static void count_signal(int number) {

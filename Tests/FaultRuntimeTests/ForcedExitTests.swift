@@ -108,7 +108,7 @@ struct ForcedExitTests {
     .enabled(if: !Host.isSanitized, SkipReason.sanitizer), arguments: Way.allCases)
   func vforked(way: Way) async {
     await #expect(processExitsWith: .success) { [name = way.rawValue as String] in
-      alarm(30)
+      cts_end_after(30)
       let way = Way(rawValue: name)!
       let runtime = try way.runtime()
       let region = try runtime.map(way.provider, byteCount: 4 * pageBytes)
@@ -156,7 +156,7 @@ struct ForcedExitTests {
     .enabled(if: !Host.isSanitized, SkipReason.sanitizer))
   func eventInHandler() async {
     await #expect(processExitsWith: .success) {
-      alarm(60)
+      cts_end_after(60)
       signal(SIGUSR1) { _ in Self.announced.signal() }
       let number = Monitor<pthread_t>(0)
       let thread = Later<Bool> {

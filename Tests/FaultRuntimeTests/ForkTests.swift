@@ -18,7 +18,7 @@ struct ForkTests {
       #expect(region.access(0) == .byte(expectedByte(0)))
       let result = unsafe cts_forked(
         { context in
-          alarm(20)
+          cts_end_after(20)
           let start = UInt(bitPattern: context)
           // More memory than any other gap has takes the place of the region if that is free.
           for size in [4096, 4095, 1024, 64, 1] {

@@ -293,7 +293,7 @@ struct InThreadSignalTests {
       let result = unsafe cts_forked(
         { context in
           let delivery: Delivery = UInt(bitPattern: context) == 1 ? .sigbus : .sigsegv
-          alarm(20)
+          cts_end_after(20)
           guard let runtime = try? FaultRuntime(FaultRuntimeConfiguration(delivery: delivery)) else { return 1 }
           for _ in 0..<16 {
             guard

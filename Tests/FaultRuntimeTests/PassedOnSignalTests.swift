@@ -128,7 +128,7 @@ struct PassedOnSignalTests {
       let index = Self.deliveries.firstIndex(of: delivery)!
       let result = unsafe cts_as_first_process(
         { context in
-          alarm(20)
+          cts_end_after(20)
           let delivery = Self.deliveries[Int(bitPattern: context) - 1]
           guard let (runtime, region) = try? Self.setUp(delivery.rawValue) else { return 1 }
           kill(getpid(), delivery.signal)
@@ -146,7 +146,7 @@ struct PassedOnSignalTests {
   func inHole(delivery: Delivery) async {
     await #expect(processExitsWith: .success) {
       [name = delivery.rawValue as String] in
-      alarm(20)
+      cts_end_after(20)
       let (_, region) = try Self.setUp(name)
       #expect(region.access(0) == .byte(expectedByte(0)))
       #expect(cts_map_behind_end_of_file(region.address + UInt(2 * pageBytes)) == 0)
@@ -154,7 +154,7 @@ struct PassedOnSignalTests {
       // In a forked child, the memory of the region is not there at all.
       let child = unsafe cts_forked(
         { context in
-          alarm(20)
+          cts_end_after(20)
           let address = UInt(bitPattern: context)
           guard cts_map_behind_end_of_file(address) == 0 else { return 1 }
           return TestSupport.read(address) == .signal(SIGBUS) ? 0 : 2

@@ -187,7 +187,7 @@ struct RegionTableTests {
       let result = unsafe withUnsafePointer(to: (table, added)) { pointer in
         unsafe cts_forked(
           { context in
-            alarm(20)
+            cts_end_after(20)
             let (table, added) = unsafe context.assumingMemoryBound(to: (RegionTable<Region>, Region).self).pointee
             table.insert(added)
             return 42

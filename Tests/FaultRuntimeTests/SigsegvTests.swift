@@ -167,7 +167,7 @@ struct SigsegvTests {
     // The child keeps the signal handlers, so that the fault comes to the runtime there.
     let result = unsafe cts_forked(
       { address in
-        alarm(20)
+        cts_end_after(20)
         return read(UInt(bitPattern: address)) == .signal(SIGSEGV) ? 42 : 43
       }, UnsafeMutableRawPointer(bitPattern: region.address + UInt(page * pageBytes))!)
     #expect(result == 42)

@@ -142,17 +142,7 @@ struct CommandTests {
   @Test("On a terminal there is a progress bar, and it is gone at the end")
   func progressBar() throws {
     let file = try TemporaryFile(bytes: arbitraryBytes(200_000))
-    var side: CInt = -1
-    let terminal = unsafe cts_open_terminal(&side)
-    try #require(terminal >= 0)
-    let outcome = try DemoProcess.run(
-      [file.path, "--json"], errors: FileHandle(fileDescriptor: side, closeOnDealloc: false))
-    // The output waits in the terminal, and no process writes any more.
-    var text = [UInt8](repeating: 0, count: 16384)
-    let count = unsafe Foundation.read(terminal, &text, text.count)
-    close(side)
-    close(terminal)
-    let shown = String(decoding: text.prefix(max(0, count)), as: UTF8.self)
+    let (outcome, shown) = try DemoProcess.runOnTerminal([file.path, "--json"])
     #expect(outcome.code == 0)
     #expect(shown.contains("\rtouching ["))
     #expect(shown.contains("\rhashing [##############################] 100 %"))

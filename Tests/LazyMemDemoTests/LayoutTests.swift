@@ -41,19 +41,9 @@ struct LayoutTests {
 
   @Test("The width is that of the terminal", arguments: [60, 80])
   func terminal(columns: UInt16) throws {
-    var side: CInt = -1
-    let terminal = unsafe cts_open_terminal(&side)
-    try #require(terminal >= 0)
-    defer { for descriptor in [terminal, side] { close(descriptor) } }
-    var size = winsize(ws_row: 50, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0)
-    try #require(unsafe ioctl(side, UInt(TIOCSWINSZ), &size) == 0)
-    let outcome = try DemoProcess.run(
-      ["--threads", "-1"], errors: FileHandle(fileDescriptor: side, closeOnDealloc: false))
+    let (outcome, shown) = try DemoProcess.runOnTerminal(["--threads", "-1"], columns: columns)
     #expect(outcome.code == 2)
-    // The output waits in the terminal, and no process writes any more.
-    var text = [UInt8](repeating: 0, count: 16384)
-    let count = unsafe Foundation.read(terminal, &text, text.count)
-    let lines = String(decoding: text.prefix(max(0, count)), as: UTF8.self).split(separator: "\r\n")
+    let lines = shown.split(separator: "\r\n")
     #expect(lines.contains { $0.hasPrefix("Usage: ") })
     for line in lines { #expect(line.count <= Int(columns), "\(line)") }
   }

@@ -81,18 +81,9 @@ struct StressTests {
 
   @Test("On a terminal it says how far it is, and the line is gone at the end")
   func progress() throws {
-    var side: CInt = -1
-    let terminal = unsafe cts_open_terminal(&side)
-    try #require(terminal >= 0)
-    let outcome = try DemoProcess.run(
-      ["stress", "--operations", "400", "--threads", "2", "--json"],
-      errors: FileHandle(fileDescriptor: side, closeOnDealloc: false))
-    // The output waits in the terminal, and no process writes any more.
-    var text = [UInt8](repeating: 0, count: 16384)
-    let count = unsafe Foundation.read(terminal, &text, text.count)
-    close(side)
-    close(terminal)
-    let shown = String(decoding: text.prefix(max(0, count)), as: UTF8.self)
+    let (outcome, shown) = try DemoProcess.runOnTerminal([
+      "stress", "--operations", "400", "--threads", "2", "--json",
+    ])
     #expect(outcome.code == 0)
     #expect(shown.contains(" operations, 0 mismatches\u{1b}[K"))
   }

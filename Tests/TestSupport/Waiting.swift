@@ -1,3 +1,4 @@
+import CTestSupport
 import Glibc
 import Synchronization
 
@@ -27,4 +28,4 @@ package final class Gate: Sendable {
 
 /// Ends the process of an exit test after 40 seconds. A thread that waits for its event to be read cannot be told to
 /// stop.
-package func limitTime() { alarm(40) }
+package func limitTime() { cts_end_after(40) }

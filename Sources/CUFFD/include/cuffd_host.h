@@ -151,16 +151,8 @@ int cuffd_write_error(const void *text, size_t length);
 const void *cuffd_zeros(void);
 
 size_t cuffd_page_size(void);
-
-// Returns a number for the memory of this process. A forked child gets another number, and a child of vfork(2), which
-// uses the memory of its parent, the same one. Costs no system call. Safe in a signal handler.
-CUFFD_NO_LOCKS uint64_t cuffd_address_space(void);
-
 // gettid(2).
 uint32_t cuffd_thread_id(void);
-// Returns 1 if a thread of this process sleeps in a fault of a userfaultfd, 0 if it does not, or -errno if /proc does
-// not tell. The result is -ENOSYS for a thread that sleeps, if the kernel has no symbols.
-int cuffd_thread_waits_in_fault(uint32_t thread);
 CUFFD_NO_LOCKS uint64_t cuffd_monotonic_nanoseconds(void);
 
 // Sleeps for `nanoseconds`, or only yields the CPU if that is 0.

@@ -73,7 +73,8 @@ CUFFD_NO_LOCKS struct cuffd_answer *_Nullable cuffd_answer_borrow(struct cuffd_l
 // Notes that an answer does not use the memory any more that it has borrowed last.
 CUFFD_NO_LOCKS void cuffd_answer_return(struct cuffd_answer *answer);
 
-// Lets go of what the calling thread holds of answers that were left without a return.
+// Lets go of what the calling thread holds of answers that were left without a return. Its next fault does the same,
+// but may be a long time away.
 void cuffd_answers_clean_up(void);
 
 // Returns how many times in a row the calling thread has called this for `page`, including this call.

@@ -46,6 +46,7 @@ class AddressTable: @unchecked Sendable {
   /// The process whose threads the counters of the readers count.
   private final let ownerProcess = Atomic(cuffd_address_space())
 
+  /// Whether forked children keep the places of the members.
   private final let tellsForks = Atomic(false)
 
   init() {

@@ -30,7 +30,8 @@ struct TimeScale {
         guard mantissa == 1 || !isWide else { return line }
         let label = mantissa == 1 ? "tick" : "tick between"
         return line
-          + "<text class=\"\(label)\" x=\"\(x)\" y=\"100%\" dy=\"17\" text-anchor=\"middle\">\(Self.label(value))</text>"
+          + "<text class=\"\(label)\" x=\"\(x)\" y=\"100%\" dy=\"17\" text-anchor=\"middle\">"
+          + "\(Self.label(value))</text>"
       }.joined()
   }
 
@@ -78,7 +79,8 @@ struct BenchDotPlot {
     let about = "\(contender.name): \(contender.about)"
     let isChosen = contender.name == BenchContender.defaultChoice
     return """
-      <div class="row"><div class="name\(isChosen ? " chosen" : "")" title="\(escaped(about))">\(escaped(contender.name))</div>\
+      <div class="row"><div class="name\(isChosen ? " chosen" : "")" title="\(escaped(about))">\
+      \(escaped(contender.name))</div>\
       <svg class="dots" role="img" aria-label="\(escaped(about))">\
       \(row.rounds.map { dot($0, "one", radius: "3") }.joined())\
       \(dot(row.nanosecondsPerPage, "middle", radius: "5"))</svg>\

@@ -27,16 +27,17 @@ extension BenchReport {
 
     <section>
     <h2>Time per page</h2>
-    <p>Each round is a small dot, the median of the rounds a large one, hollow for C; the fastest of each group on top. The
-    scale is logarithmic. Dotted lines are the yardsticks. Equal colours fill pages in the same way.</p>
+    <p>Each round is a small dot, the median of the rounds a large one, hollow for C; the fastest of each group on top.
+    The scale is logarithmic. Dotted lines are the yardsticks. Equal colours fill pages in the same way.</p>
     \(BenchDotPlot(groups: groups).html)
     </section>
 
     <section>
     <h2>How long a touch takes</h2>
-    <p>For each contender, what part of all touches took at most so long. Further left is faster, and a steep curve means that
-    touches are alike. Both scales are stretched so that the middle and the last in ten thousand can be read from one figure,
-    and all figures have the same ones. Solid: FaultRuntime, and the kernel alone. Dashed: C. The faint line is
+    <p>For each contender, what part of all touches took at most so long. Further left is faster, and a steep curve
+    means that touches are alike. Both scales are stretched so that the middle and the last in ten thousand can be read
+    from one figure, and all figures have the same ones. Solid: FaultRuntime, and the kernel alone. Dashed: C. The faint
+    line is
     \(BenchContender.kernelYardstick). Point at a name to see its curve alone; untick it to take it away.</p>
     \(curves)
     </section>
@@ -137,7 +138,8 @@ extension BenchReport {
         + group.rows.map { row in
           let contender = row.contender
           let swatch =
-            "<svg viewBox=\"0 0 20 10\" aria-hidden=\"true\"><path class=\"\(contender.lineClass)\" d=\"M1 5H19\"/></svg>"
+            "<svg viewBox=\"0 0 20 10\" aria-hidden=\"true\">"
+            + "<path class=\"\(contender.lineClass)\" d=\"M1 5H19\"/></svg>"
           let cells = columns.dropFirst().map { $0.cell(row) } + [contender.cpus.text]
           return "<tr><th scope=\"row\" title=\"\(escaped(contender.about))\">\(swatch)\(escaped(contender.name))</th>"
             + cells.map { "<td>\(escaped($0))</td>" }.joined() + "</tr>"

@@ -32,11 +32,13 @@ extension BenchReport {
       border-radius: 8px; padding: 10px 14px; margin: 12px 0; }
     .warning ul { margin: 2px 0 0; padding-left: 20px; }
     .quiet::before { content: "\\2713\\00a0"; color: var(--inThread); font-weight: 700; }
-    .machine { display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 2px 28px; margin: 14px 0 0; }
+    .machine { display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 2px 28px;
+      margin: 14px 0 0; }
     .machine div { display: flex; gap: 12px; border-top: 1px solid var(--rule); padding: 5px 0; }
     .machine dt { color: var(--soft); flex: 0 0 90px; }
     .machine dd { margin: 0; }
-    .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(210px, 1fr)); gap: 12px; margin: 18px 0 14px; }
+    .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(210px, 1fr)); gap: 12px;
+      margin: 18px 0 14px; }
     .tile { background: var(--panel); border: 1px solid var(--rule); border-radius: 10px; padding: 12px 16px; }
     .tile .title { font-weight: 600; }
     .tile .number { font-size: 27px; line-height: 1.35; font-variant-numeric: tabular-nums; letter-spacing: -.01em; }
@@ -62,7 +64,8 @@ extension BenchReport {
     .grid { stroke: var(--rule); stroke-width: 1; }
     .grid.minor { stroke: var(--faint); }
     .yardstick { stroke-width: 1.2; stroke-dasharray: 3 4; fill: none; }
-    .line { fill: none; stroke-width: 2.2; stroke-linejoin: round; stroke-linecap: round; vector-effect: non-scaling-stroke; }
+    .line { fill: none; stroke-width: 2.2; stroke-linejoin: round; stroke-linecap: round;
+      vector-effect: non-scaling-stroke; }
     .line.t-chosen { stroke-width: 3.4; }
     .line.faint { stroke: var(--mapped); stroke-width: 1.2; opacity: .6; }
     .line.f-reference { stroke-dasharray: 6 5; stroke-width: 1.8; }

@@ -33,6 +33,9 @@ void cts_join(struct cts_discard *work);
 // the child.
 int cts_forked(int (*body)(void *context), void *context);
 
+// Ends this process by SIGALRM after some seconds. The threads of a test may have the signal blocked.
+void cts_end_after(unsigned seconds);
+
 // From now on every new mapping is locked and populated at once. Returns 0 or -errno.
 int cts_lock_future_memory(void);
 

@@ -1,3 +1,5 @@
+internal import CUFFD
+
 /// The cause of a signal.
 enum FaultVerdict {
   /// The page is missing, and the provider has to be asked for it.
@@ -43,7 +45,11 @@ extension FaultingThreadServer {
 
   /// Ends the service of a region in signal handlers. Returns when no signal handler is searching the table for it
   /// any more.
-  func remove(_ region: Region) { AddressSpace.ofThisProcess.regions.remove(region) }
+  func remove(_ region: Region) {
+    // A jump out of a fault of this region may have left something behind on this thread.
+    cuffd_answers_clean_up()
+    AddressSpace.ofThisProcess.regions.remove(region)
+  }
 
   /// The body of `serve`, which each server has compiled for itself.
   @inline(__always)
