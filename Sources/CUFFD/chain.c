@@ -33,12 +33,8 @@ static struct chain {
 
 static struct chain *chain_of(int number) { return number == SIGSEGV ? &sigsegv : &sigbus; }
 
-static cuffd_entry entry_of_all;
-// Our action without a handler.
-static struct sigaction prepared_action;
-
 #define ENTRY(k) \
-  static void entry_##k(int number, siginfo_t *info, void *state) { entry_of_all(k, number, info, state); }
+  static void entry_##k(int number, siginfo_t *info, void *state) { cuffd_on_fault(k, number, info, state); }
 #define EIGHT(F, k) F(k##0) F(k##1) F(k##2) F(k##3) F(k##4) F(k##5) F(k##6) F(k##7)
 // The numbers are octal.
 EIGHT(ENTRY, 0) EIGHT(ENTRY, 01) EIGHT(ENTRY, 02) EIGHT(ENTRY, 03)
@@ -197,7 +193,7 @@ static bool is_backtracer(const struct sigaction *action) {
 }
 
 bool cuffd_chain_repair(unsigned link, int number) {
-  struct sigaction current, ours = prepared_action;
+  struct sigaction current, ours = cuffd_complete_action();
   if (sigaction(number, NULL, &current) < 0 || current.sa_sigaction != entries[link]) return false;
   if (current.sa_flags & SA_SIGINFO) return false;
   ours.sa_sigaction = entries[link];
@@ -233,11 +229,9 @@ static int link_for(struct chain *own, const struct sigaction *action) {
   return (int)link;
 }
 
-int cuffd_chain_install(int number, const struct sigaction *prepared, cuffd_entry entry) {
+int cuffd_chain_install(int number) {
   struct chain *own = chain_of(number);
-  entry_of_all = entry;
-  prepared_action = *prepared;
-  struct sigaction current, ours = *prepared, replaced;
+  struct sigaction current, ours = cuffd_complete_action(), replaced;
   if (sigaction(number, NULL, &current) < 0) return -errno;
   while (true) {
     unsigned held = link_of(&current);

@@ -45,11 +45,16 @@ static inline bool cuffd_still_runs(const struct cuffd_place *earlier, const str
   return now->frame >= earlier->low && now->frame < earlier->frame;
 }
 
-// chain.c
+// signals.c
 
 // Our handler for one place in the chain. `link` tells the places apart: a handler of the program that puts back the
 // action that it has replaced puts back the place, and the signal then goes to the handlers before that place only.
-typedef void (*cuffd_entry)(unsigned link, int number, siginfo_t *info, void *state);
+void cuffd_on_fault(unsigned link, int number, siginfo_t *info, void *state);
+
+// Our action, without the handler of a place.
+struct sigaction cuffd_complete_action(void);
+
+// chain.c
 
 // Passes a signal on to the action that was there before, as the kernel would have done.
 void cuffd_pass_on(unsigned link, int number, siginfo_t *info, void *state);
@@ -61,8 +66,8 @@ bool cuffd_chain_repair(unsigned link, int number);
 // Returns whether this signal has come back to us from a handler to which we have passed it on.
 bool cuffd_is_passed_on(const siginfo_t *info);
 
-// Installs our handler as cuffd_signal_install does. `prepared` is our action without the handler.
-int cuffd_chain_install(int number, const struct sigaction *prepared, cuffd_entry entry);
+// Installs our handler as cuffd_signal_install does.
+int cuffd_chain_install(int number);
 
 // Writes to standard error what is known of the page that the signal is about.
 void cuffd_explain(int number, const siginfo_t *info);

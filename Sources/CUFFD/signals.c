@@ -85,7 +85,7 @@ static void add_cancellation(sigset_t *set) {
 }
 
 // The action that all links share. While a fault is answered, all signals except those of faults are blocked.
-static struct sigaction complete_action(void) {
+struct sigaction cuffd_complete_action(void) {
   struct sigaction action;
   memset(&action, 0, sizeof action);
   // SA_NODEFER: a provider may touch other lazy memory. SA_ONSTACK: the stack of the thread may be lazy memory, and
@@ -119,7 +119,7 @@ static bool serve_fault(int number, const siginfo_t *info, const ucontext_t *sta
   return is_served;
 }
 
-static void on_fault(unsigned link, int number, siginfo_t *info, void *state) {
+void cuffd_on_fault(unsigned link, int number, siginfo_t *info, void *state) {
   int saved = errno;
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)
@@ -149,7 +149,6 @@ static void on_fault(unsigned link, int number, siginfo_t *info, void *state) {
 }
 
 int cuffd_signal_install(int number, const struct cuffd_fault_calls *calls) {
-  struct sigaction action = complete_action();
   pthread_mutex_lock(&lock);
   int result = is_prepared ? 0 : cuffd_answers_prepare();
   if (result == 0) {
@@ -159,7 +158,7 @@ int cuffd_signal_install(int number, const struct cuffd_fault_calls *calls) {
     atomic_store(&explain, calls->explain);
     atomic_store(&let_go, calls->let_go);
     atomic_store(&serve, calls->serve);
-    result = cuffd_chain_install(number, &action, on_fault);
+    result = cuffd_chain_install(number);
   }
   pthread_mutex_unlock(&lock);
   return result;

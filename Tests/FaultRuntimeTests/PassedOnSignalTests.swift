@@ -119,7 +119,9 @@ struct PassedOnSignalTests {
 
   @Test(
     "The first process of a namespace ignores a signal that was sent, and lazy memory goes on",
-    .enabled(if: Host.isRoot, SkipReason.root), arguments: deliveries)
+    // ThreadSanitizer starts no threads in the child of a process with threads.
+    .enabled(if: Host.isRoot, SkipReason.root), .enabled(if: !Host.isSanitized, SkipReason.sanitizer),
+    arguments: deliveries)
   func firstProcess(delivery: Delivery) async {
     await #expect(processExitsWith: .success) {
       [name = delivery.rawValue as String] in
