@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -129,6 +130,25 @@ void cuffd_answer_end(struct cuffd_answer *answer) {
   // Answers that were left inside this one are above it in the list.
   while (index > 0 && own.count >= index) drop_last();
   cuffd_cancellation_restore(before);
+}
+
+uint64_t cuffd_stack_room(void) {
+  if (own.count == 0) return UINT64_MAX;
+  return cuffd_room_at(&answer_at(own.count - 1)->place, (uintptr_t)__builtin_frame_address(0));
+}
+
+void cuffd_end_without_stack(void) {
+  static const char line[] =
+      "FaultRuntime: a thread touched lazy memory that is missing, and its alternate signal stack (sigaltstack) has too "
+      "little room for the answer. The answer would overwrite what lies below the stack, so the process ends. Give the "
+      "thread a stack of FaultRuntime.signalStackByteCount bytes, or none.\n";
+  (void)!write(STDERR_FILENO, line, sizeof line - 1);
+  // A handler of the program would find no room either.
+  struct sigaction action;
+  memset(&action, 0, sizeof action);
+  action.sa_handler = SIG_DFL;
+  sigaction(SIGABRT, &action, NULL);
+  abort();
 }
 
 void cuffd_answer_set_region(struct cuffd_answer *answer, const void *region) { answer->region = region; }

@@ -1,4 +1,5 @@
 #include "cuffd_calls.h"
+#include "cuffd_descriptors.h"
 #include "cuffd_trouble.h"
 
 #include <errno.h>
@@ -43,14 +44,14 @@ _Static_assert(NUMBER_PAGEMAP_SCAN == 0xc0606610, "PAGEMAP_SCAN");
 
 static int result_of(long returned) { return returned < 0 ? -errno : (int)returned; }
 
-int cuffd_open(int flags) { return result_of(syscall(SYS_userfaultfd, (long)flags)); }
+int cuffd_open(int flags) { return cuffd_above_standard(result_of(syscall(SYS_userfaultfd, (long)flags))); }
 
 int cuffd_open_device(const char *path, int flags) {
   int device = open(path, O_RDWR | O_CLOEXEC);
   if (device < 0) return -errno;
   int fd = result_of(ioctl(device, NUMBER_NEW, (unsigned long)flags));
   close(device);
-  return fd;
+  return cuffd_above_standard(fd);
 }
 
 int cuffd_close(int fd) { return result_of(close(fd)); }
@@ -67,6 +68,10 @@ int cuffd_ioctl_unregister(int fd, uint64_t start, uint64_t length) {
 int cuffd_ioctl_wake(int fd, uint64_t start, uint64_t length) {
   struct cuffd_range range = {.start = start, .len = length};
   return result_of(ioctl(fd, NUMBER_WAKE, &range));
+}
+
+void cuffd_end_if_lost(int fd) {
+  if (!cuffd_is_userfaultfd(fd)) cuffd_end_without("userfaultfd", fd);
 }
 
 enum {
@@ -98,6 +103,8 @@ static int resolve(
   (void)troubles;
 #endif
   int result = result_of(ioctl(fd, number, argument));
+  // These two come from a userfaultfd, and are not rare.
+  if (result < 0 && result != -EEXIST && result != -EAGAIN) cuffd_end_if_lost(fd);
   *done = *reported > 0 ? *reported : 0;
 #ifdef CUFFD_TROUBLE
   if (trouble == CUFFD_TROUBLE_PARTIAL && result >= 0) result = -EAGAIN;

@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include "cuffd_host.h"
+#include "cuffd_descriptors.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -27,7 +28,7 @@ _Static_assert(sizeof(pthread_t) <= sizeof(uint64_t), "pthread_t does not fit cu
 
 int cuffd_epoll_create(void) {
   int fd = epoll_create1(EPOLL_CLOEXEC);
-  return fd < 0 ? -errno : fd;
+  return fd < 0 ? -errno : cuffd_above_standard(fd);
 }
 
 int cuffd_epoll_add(int epoll_fd, int fd, uint32_t token) {
@@ -39,6 +40,7 @@ struct cuffd_ready cuffd_epoll_wait(int epoll_fd, int timeout_milliseconds) {
   struct epoll_event events[4];
   int count = epoll_wait(epoll_fd, events, 4, timeout_milliseconds);
   struct cuffd_ready ready = {.result = count < 0 ? -errno : count};
+  if (count < 0 && errno != EINTR && cuffd_is_foreign(epoll_fd)) cuffd_end_without("epoll descriptor", epoll_fd);
   for (int i = 0; i < count; i++) {
     uint32_t bit = 1u << events[i].data.u32;
     if (events[i].events & EPOLLIN) ready.input |= bit;
@@ -49,17 +51,24 @@ struct cuffd_ready cuffd_epoll_wait(int epoll_fd, int timeout_milliseconds) {
 
 int cuffd_eventfd(void) {
   int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  return fd < 0 ? -errno : fd;
+  return fd < 0 ? -errno : cuffd_above_standard(fd);
+}
+
+// The number must not be written into a file of the program.
+static void check_eventfd(int fd) {
+  if (cuffd_is_foreign(fd)) cuffd_end_without("eventfd", fd);
 }
 
 int cuffd_eventfd_signal(int fd) {
   uint64_t one = 1;
+  check_eventfd(fd);
   // EAGAIN means that the counter is full, so the reader has been told already.
   return write(fd, &one, sizeof one) < 0 && errno != EAGAIN ? -errno : 0;
 }
 
 int cuffd_eventfd_clear(int fd) {
   uint64_t count = 0;
+  check_eventfd(fd);
   return read(fd, &count, sizeof count) < 0 && errno != EAGAIN ? -errno : 0;
 }
 
@@ -213,7 +222,7 @@ void cuffd_event_destroy(cuffd_event *event) { free(event); }
 int cuffd_file_open(const char *path) {
   // O_NONBLOCK keeps the call from waiting without end when `path` is a FIFO without a writer. Regular files ignore it.
   int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  return fd < 0 ? -errno : fd;
+  return fd < 0 ? -errno : cuffd_above_standard(fd);
 }
 
 int cuffd_file_facts_of(int fd, struct cuffd_file_facts *facts) {
@@ -221,7 +230,14 @@ int cuffd_file_facts_of(int fd, struct cuffd_file_facts *facts) {
   if (fstat(fd, &status) < 0) return -errno;
   facts->size = status.st_size;
   facts->format = status.st_mode & S_IFMT;
+  facts->device = status.st_dev;
+  facts->inode = status.st_ino;
   return 0;
+}
+
+static bool is_same(int fd, const struct cuffd_file_facts *facts) {
+  struct stat status;
+  return fstat(fd, &status) == 0 && status.st_dev == facts->device && status.st_ino == facts->inode;
 }
 
 int64_t cuffd_file_pread(int fd, void *buffer, size_t count, int64_t offset) {
@@ -230,6 +246,16 @@ int64_t cuffd_file_pread(int fd, void *buffer, size_t count, int64_t offset) {
     result = pread(fd, buffer, count, offset);
   } while (result < 0 && errno == EINTR);
   return result < 0 ? -errno : result;
+}
+
+int64_t cuffd_file_pread_same(
+    int fd, const struct cuffd_file_facts *facts, void *buffer, size_t count, int64_t offset) {
+  int64_t result = cuffd_file_pread(fd, buffer, count, offset);
+  return is_same(fd, facts) ? result : -EBADF;
+}
+
+void cuffd_file_close_same(int fd, const struct cuffd_file_facts *facts) {
+  if (is_same(fd, facts)) close(fd);
 }
 
 int cuffd_map_anonymous(size_t length, bool writable, void **address) {
@@ -304,6 +330,10 @@ size_t cuffd_huge_page_size(void) {
 
 int cuffd_residency(uint64_t address, size_t length, unsigned char *residency) {
   return mincore((void *)(uintptr_t)address, length, residency) < 0 ? -errno : 0;
+}
+
+int cuffd_leave_out_of_core_dumps(uint64_t address, size_t length) {
+  return madvise((void *)(uintptr_t)address, length, MADV_DONTDUMP) < 0 ? -errno : 0;
 }
 
 int cuffd_discard(uint64_t address, size_t length) {

@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include "cuffd_placement.h"
+#include "cuffd_descriptors.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -129,7 +130,8 @@ int cuffd_online_cpus(void) { return (int)sysconf(_SC_NPROCESSORS_ONLN); }
 
 int cuffd_hold_cpu_latency(const char *path) {
   int fd = open(path, O_WRONLY | O_CLOEXEC);
-  if (fd < 0) return -errno;
+  fd = fd < 0 ? -errno : cuffd_above_standard(fd);
+  if (fd < 0) return fd;
   int32_t microseconds = 0;
   if (write(fd, &microseconds, sizeof microseconds) != sizeof microseconds) {
     int error = errno;

@@ -37,6 +37,11 @@ static inline struct cuffd_place cuffd_place_of(uintptr_t frame, const stack_t *
   return (struct cuffd_place){frame, is_on_it ? low : 0};
 }
 
+// Returns how many bytes of the alternate stack of a handler are left below `frame`; UINT64_MAX on another stack.
+static inline uint64_t cuffd_room_at(const struct cuffd_place *place, uintptr_t frame) {
+  return place->low == 0 || frame < place->low ? UINT64_MAX : frame - place->low;
+}
+
 // Returns whether the handler that ran at `earlier` is still running, now that another one runs at `now` on the same
 // thread. If it is not, it was left by siglongjmp or by the end of the thread. The frame of a handler that is still
 // running lies at a higher address on the same stack, or on the normal stack if `now` is on the alternate one.

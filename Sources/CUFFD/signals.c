@@ -112,7 +112,10 @@ static bool serve_fault(int number, const siginfo_t *info, const ucontext_t *sta
   bool (*call)(void *, const struct cuffd_fault *) = atomic_load(&serve);
   if (call == NULL) return false;
   struct cuffd_fault fault = {
-      .number = number, .is_write = was_write(state), .address = (uint64_t)(uintptr_t)info->si_addr};
+      .number = number,
+      .is_write = was_write(state),
+      .address = (uint64_t)(uintptr_t)info->si_addr,
+      .stack_room = cuffd_room_at(now, now->frame)};
   fault.answer = cuffd_answer_begin(fault.address & atomic_load(&page_mask), now, &fault);
   bool is_served = call(atomic_load(&context), &fault);
   if (fault.answer != NULL) cuffd_answer_end(fault.answer);

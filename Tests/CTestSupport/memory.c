@@ -64,6 +64,11 @@ int cts_move_mapping(uintptr_t from, size_t length, uintptr_t to) {
   return moved == MAP_FAILED ? -errno : 0;
 }
 
+int cts_seal(uintptr_t address, size_t length) {
+  enum { MSEAL = 462 };  // older headers do not have it
+  return syscall(MSEAL, address, length, 0) < 0 ? -errno : 0;
+}
+
 int cts_collapse(uintptr_t address, size_t length) {
   return madvise((void *)address, length, MADV_COLLAPSE) < 0 ? -errno : 0;
 }

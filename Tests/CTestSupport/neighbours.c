@@ -2,6 +2,8 @@
 #include "CTestNeighbours.h"
 #include "CTestSupport.h"
 
+#include "CStressSupport.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
@@ -165,6 +167,47 @@ int cts_read_in_vfork(uintptr_t address) {
 int cts_as_first_process(int (*body)(void *context), void *context) {
   if (unshare(CLONE_NEWPID) < 0) return -1000 - errno;
   return cts_forked(body, context);
+}
+
+enum { BELOW = 64 << 10, FILLING = 0xA5 };
+
+struct stack_user {
+  size_t size;
+  uintptr_t address;
+  size_t overwritten;
+  int result;
+};
+
+static void *use_stack(void *argument) {
+  struct stack_user *user = argument;
+  size_t total = BELOW + user->size;
+  unsigned char *memory = mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  user->result = -1000 - errno;
+  if (memory == MAP_FAILED) return NULL;
+  memset(memory, FILLING, total);
+  stack_t stack = {.ss_sp = memory + BELOW, .ss_size = user->size};
+  if (sigaltstack(&stack, NULL) == 0) {
+    uint8_t byte = 0;
+    int number = cstress_read(user->address, &byte, 1);
+    user->result = number == 0 ? byte : -number;
+    stack.ss_flags = SS_DISABLE;
+    sigaltstack(&stack, NULL);
+    for (size_t i = 0; i < BELOW; i++) user->overwritten += memory[i] != FILLING;
+  } else {
+    user->result = -1000 - errno;
+  }
+  munmap(memory, total);
+  return NULL;
+}
+
+int cts_read_with_stack(size_t size, uintptr_t address, size_t *overwritten) {
+  struct stack_user user = {.size = size, .address = address};
+  pthread_t thread;
+  int error = pthread_create(&thread, NULL, use_stack, &user);
+  if (error != 0) return -1000 - error;
+  pthread_join(thread, NULL);
+  *overwritten = user.overwritten;
+  return user.result;
 }
 
 int cts_map_behind_end_of_file(uintptr_t address) {

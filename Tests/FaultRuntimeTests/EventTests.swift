@@ -321,6 +321,26 @@ struct EventTests {
     #expect(read(moved + UInt(2 * pageBytes)) == .signal(SIGSEGV))
   }
 
+  @Test(
+    "Memory that was moved inside of its region is not what the provider says about its new address",
+    .enabled(if: Host.features.contains(.poison), SkipReason.poison), arguments: [false, true])
+  func movedInside(mayBlock: Bool) throws {
+    let region = try region(mayBlock: mayBlock)
+    #expect(region.access(0) == .byte(expectedByte(0)))
+    let target = region.address + UInt(3 * pageBytes)
+    #expect(cts_move_mapping(region.address, 2 * pageBytes, target) == 0)
+    #expect(eventually { events.all.contains(.moved(region: "mine", range: pages(0..<2), to: target)) })
+    #expect(read(target) == .byte(expectedByte(0)))
+    #expect(read(target + UInt(pageBytes)) == .signal(SIGBUS))
+    #expect(region.failures.map(\.offset) == [pageBytes])
+    #expect(region.failures.first?.cause as? ResolutionError == .memoryMoved)
+    // A request for the page before does not reach into the moved memory.
+    #expect(region.access(2 * pageBytes) == .byte(expectedByte(2 * pageBytes)))
+    #expect(region.access(6 * pageBytes) == .byte(expectedByte(6 * pageBytes)))
+    #expect(read(target + UInt(pageBytes)) == .signal(SIGBUS))
+    #expect(read(region.address) == .signal(SIGSEGV))
+  }
+
   @Test("Discarded pages are told of, and asked for again")
   func discarded() throws {
     let requests = Requests()

@@ -51,6 +51,25 @@ struct ForkTests {
     }
   }
 
+  @Test("The bytes of a region trap in a child, which says whose region it is", arguments: deliveries)
+  func bytes(delivery: Delivery) async {
+    let result = await #expect(processExitsWith: .success, observing: [\.standardErrorContent]) {
+      [name = delivery.rawValue as String] in
+      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: Delivery(rawValue: name)!))
+      let region = try runtime.map(
+        patternProvider(inFaultingThread: true), byteCount: 4 * pageBytes, options: RegionOptions(name: "parent's"))
+      let result = unsafe cts_forked(
+        { context in
+          for number in [SIGILL, SIGTRAP] { signal(number, SIG_DFL) }
+          let region = unsafe Unmanaged<LazyRegion>.fromOpaque(context).takeUnretainedValue()
+          return unsafe region.unsafeBytes.isEmpty ? 1 : 2
+        }, Unmanaged.passUnretained(region).toOpaque())
+      #expect(result == -SIGILL || result == -SIGTRAP)
+      #expect(region.access(0) == .byte(expectedByte(0)))
+    }
+    #expect(result.errors.contains("LazyRegion 'parent's' belongs to the process that this one was forked from"))
+  }
+
   private static var anything: UnsafeMutableRawPointer { unsafe UnsafeMutableRawPointer(bitPattern: 1)! }
 
   private static func childHasNumberOfItsOwn() -> CInt {

@@ -45,6 +45,29 @@ struct SigsegvTests {
     }
   }
 
+  @Test("Pages that the program has sealed keep their bytes when the region is closed (mseal, Linux 6.10)")
+  func sealed() async {
+    await #expect(processExitsWith: .success) {
+      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigsegv))
+      var region: LazyRegion? = try runtime.map(patternProvider(inFaultingThread: true), byteCount: 64 * pageBytes)
+      let address = region!.address
+      for page in [0, 9] { #expect(region!.access(page * pageBytes) == .byte(expectedByte(page * pageBytes))) }
+      let error = cts_seal(address, 64 * pageBytes)
+      guard error != -ENOSYS else { return }
+      #expect(error == 0)
+      // A page that is absent can be opened no more.
+      #expect(region!.access(3 * pageBytes) == .signal(SIGSEGV))
+      for step in 0..<2 {
+        if step == 0 { region!.close() } else { region = nil }
+        for page in [0, 9] { #expect(read(address + UInt(page * pageBytes)) == .byte(expectedByte(page * pageBytes))) }
+        for page in [3, 20] { #expect(read(address + UInt(page * pageBytes)) == .signal(SIGSEGV)) }
+      }
+      // The runtime still works.
+      let other = try runtime.map(patternProvider(inFaultingThread: true), byteCount: 4 * pageBytes)
+      #expect(mismatches(in: other) == [])
+    }
+  }
+
   @Test("Nobody sees a page before it is complete")
   func noHalfPages() throws {
     let runtime = try runtime()

@@ -15,11 +15,20 @@ package func descriptorKinds() -> [String: Int] {
 package func descriptors(of path: String) -> Int { descriptorTargets().count { $0 == path } }
 
 private func descriptorTargets() -> [String] {
-  directory("/proc/self/fd").compactMap { name in
-    var target = [CChar](repeating: 0, count: 512)
-    guard unsafe readlink("/proc/self/fd/\(name)", &target, target.count - 1) > 0 else { return nil }
-    return unsafe target.withUnsafeBufferPointer { unsafe String(cString: $0.baseAddress!) }
-  }
+  directory("/proc/self/fd").compactMap { CInt($0).flatMap(descriptorTarget) }
+}
+
+/// Returns the kernel's name for the object behind a descriptor; nil where the descriptor is not open.
+package func descriptorTarget(_ descriptor: CInt) -> String? {
+  var target = [CChar](repeating: 0, count: 512)
+  guard unsafe readlink("/proc/self/fd/\(descriptor)", &target, target.count - 1) > 0 else { return nil }
+  return unsafe target.withUnsafeBufferPointer { unsafe String(cString: $0.baseAddress!) }
+}
+
+/// Returns the numbers of the descriptors of this process.
+package func openDescriptors() -> Set<CInt> {
+  // The directory itself has a descriptor while it is read.
+  Set(directory("/proc/self/fd").compactMap { CInt($0) }.filter { fcntl($0, F_GETFD) >= 0 })
 }
 
 /// Returns whether an event or a fault of this descriptor waits to be read.

@@ -39,6 +39,7 @@ private func checkStep(_ input: inout FuzzInput) {
   case .copyInstead: require(request == .move, "copying in place of \(request)")
   case .gone: require(errno == .noSuchFileOrDirectory, "gone")
   case .targetGone: require(errno == .noSuchProcess, "the target is gone")
+  case .failForMappings: require(false, "the limit of mappings, of which the kernel says nothing")
   case .fail(let reason), .misuse(let reason): require(reason == errno && completed <= 0, "failed with \(reason)")
   }
 }

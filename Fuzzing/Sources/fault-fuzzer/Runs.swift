@@ -8,7 +8,7 @@ final class NoServer: FaultServer {
   static let both = [NoServer(), NoServer()]
 
   var group: ObjectIdentifier { ObjectIdentifier(self) }
-  func serve(_ fault: PendingFault, of region: Region, signal: CInt, askedAt outer: UInt) -> Bool { false }
+  func serve(_ fault: PendingFault, of region: Region, signal: CInt, _ nesting: FaultNesting) -> Bool { false }
 }
 
 /// Makes a region that no delivery serves. No thread touches its memory.

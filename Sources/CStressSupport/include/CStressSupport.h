@@ -61,6 +61,51 @@ enum cstress_child {
 // signal that ended it, or -1000 - errno.
 int cstress_fork(enum cstress_child kind, uintptr_t address);
 
+// Memory of which each page begins with the word that cstress_make makes for its offset.
+struct cstress_range {
+  uintptr_t address;
+  size_t page_count, page_size;
+  uint64_t seed;
+};
+
+// What readers of a range have seen: pages whose word was wrong, and pages that raised a signal.
+struct cstress_outcome {
+  long wrong, failed;
+  long ticks;  // how often a timer has interrupted the reader
+  int error;   // an errno, if the test itself could not be made
+};
+
+// Reads the first word of each page.
+struct cstress_outcome cstress_read_words(const struct cstress_range *range);
+
+// Does the same while a timer interrupts the calling thread every `microseconds`, with a handler that reads a page of
+// `touched`. Allocates nothing meanwhile.
+struct cstress_outcome cstress_read_with_ticks(
+    const struct cstress_range *range, const struct cstress_range *touched, unsigned microseconds);
+
+// Starts a thread that reads the first word of each page, and cancels it after `after` pages. The error is ETIMEDOUT
+// if the thread has not ended after `patience_seconds`.
+struct cstress_outcome cstress_cancel_reader(
+    const struct cstress_range *range, bool is_asynchronous, size_t after, unsigned patience_seconds);
+
+// Starts up to 16 threads that read the pages of a range between them. Returns NULL without memory.
+typedef struct cstress_crowd cstress_crowd;
+cstress_crowd *_Nullable cstress_start_crowd(const struct cstress_range *range, size_t count);
+// Waits for the threads.
+struct cstress_outcome cstress_join_crowd(cstress_crowd *crowd);
+
+// mprotect(2), mremap(2) to a given place, a place for that, and munmap(2). They return 0 or -errno.
+int cstress_protect(uintptr_t address, size_t length, int protection);
+int cstress_reserve(size_t length, uintptr_t *address);
+int cstress_move(uintptr_t from, size_t length, uintptr_t to);
+void cstress_unmap(uintptr_t address, size_t length);
+
+// Reads a byte. The access may raise a signal.
+uint8_t cstress_load(uintptr_t address);
+
+// Returns whether a sanitizer watches the program. It can neither follow cancelled threads nor jumps out of handlers.
+bool cstress_is_sanitized(void);
+
 #pragma clang assume_nonnull end
 
 #endif

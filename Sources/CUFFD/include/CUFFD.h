@@ -8,6 +8,7 @@
 #include "cuffd_asking.h"
 #include "cuffd_bulk.h"
 #include "cuffd_calls.h"
+#include "cuffd_descriptors.h"
 #include "cuffd_facts.h"
 #include "cuffd_fork.h"
 #include "cuffd_host.h"

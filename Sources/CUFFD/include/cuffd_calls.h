@@ -27,7 +27,10 @@ int cuffd_ioctl_register(int fd, struct cuffd_register *arg);
 int cuffd_ioctl_unregister(int fd, uint64_t start, uint64_t length);
 int cuffd_ioctl_wake(int fd, uint64_t start, uint64_t length);
 
-// The resolving requests. On return `*done` is the number of bytes that the kernel reports as resolved, which may be
+// Ends the process with a line on standard error if the descriptor is not a userfaultfd any more.
+CUFFD_NO_LOCKS void cuffd_end_if_lost(int fd);
+
+// The resolving requests. They end the process as cuffd_end_if_lost does. On return `*done` is the number of bytes that the kernel reports as resolved, which may be
 // 0. They return 0 or -errno. A partial result is -EAGAIN with *done > 0.
 CUFFD_NO_LOCKS int cuffd_ioctl_copy(
     int fd, uint64_t dst, const void *src, uint64_t length, uint64_t mode, int64_t *done);

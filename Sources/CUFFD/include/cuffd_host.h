@@ -80,6 +80,7 @@ void cuffd_event_destroy(cuffd_event *event);
 struct cuffd_file_facts {
   int64_t size;
   uint32_t format;  // st_mode & S_IFMT
+  uint64_t device, inode;
 };
 
 #define CUFFD_FORMAT_REGULAR 0100000u
@@ -89,12 +90,20 @@ int cuffd_file_open(const char *path);
 int cuffd_file_facts_of(int fd, struct cuffd_file_facts *facts);
 // Calls pread(2), again after each EINTR. Returns the number of bytes or -errno.
 int64_t cuffd_file_pread(int fd, void *buffer, size_t count, int64_t offset);
+// The same for a descriptor that the program may have closed, or replaced by another file: -EBADF where it is not the
+// file of these facts any more.
+int64_t cuffd_file_pread_same(
+    int fd, const struct cuffd_file_facts *facts, void *buffer, size_t count, int64_t offset);
+// Closes the descriptor, unless it is not the file of these facts any more.
+void cuffd_file_close_same(int fd, const struct cuffd_file_facts *facts);
 
 // Maps anonymous private memory for the runtime itself, which reserves no swap. Returns 0 or -errno.
 int cuffd_map_anonymous(size_t length, bool writable, void *_Nullable *_Nonnull address);
 int cuffd_unmap(uint64_t address, size_t length);
 int cuffd_protect_none(uint64_t address, size_t length);
 int cuffd_discard(uint64_t address, size_t length);
+// Calls madvise(2) with MADV_DONTDUMP. Returns 0 or -errno.
+int cuffd_leave_out_of_core_dumps(uint64_t address, size_t length);
 
 // Maps memory for a lazy region: it is anonymous, reserves no swap, is not inherited by a forked child, and is
 // certain to contain no page yet, even after mlockall(MCL_FUTURE). `alignment` is a power of two of which the address

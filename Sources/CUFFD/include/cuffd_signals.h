@@ -39,6 +39,8 @@ struct cuffd_fault {
   uint64_t outer;
   // How many faults the thread is answering, if they are too many; otherwise 0.
   unsigned too_many;
+  // How much of the alternate stack is left, in bytes; UINT64_MAX if the handler runs on another stack.
+  uint64_t stack_room;
   // Where the server notes what it holds; NULL if it must not ask.
   struct cuffd_answer *_Nullable answer;
 };
@@ -72,6 +74,14 @@ CUFFD_NO_LOCKS struct cuffd_answer *_Nullable cuffd_answer_borrow(struct cuffd_l
 
 // Notes that an answer does not use the memory any more that it has borrowed last.
 CUFFD_NO_LOCKS void cuffd_answer_return(struct cuffd_answer *answer);
+
+// Returns how much is left of the alternate stack on which the calling thread is answering a fault, in bytes;
+// UINT64_MAX if it is answering none, or is not on such a stack.
+uint64_t cuffd_stack_room(void);
+
+// Writes to standard error that a thread has too little left of its alternate stack to go on, and ends the process
+// (abort(3)). Needs little of the stack itself.
+_Noreturn void cuffd_end_without_stack(void);
 
 // Lets go of what the calling thread holds of answers that were left without a return. Its next fault does the same,
 // but may be a long time away.

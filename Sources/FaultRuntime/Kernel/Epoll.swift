@@ -13,7 +13,7 @@ struct Epoll: ~Copyable, Sendable {
   }
 
   deinit {
-    _ = cuffd_close(descriptor)
+    cuffd_close_own(descriptor)
   }
 
   func watch(_ other: CInt, token: UInt32) throws(HostCallError) {

@@ -46,6 +46,8 @@ extension Userfaultfd {
     if let errno = KernelErrno(
       returned: cuffd_ioctl_unregister(descriptor, UInt64(range.start), UInt64(range.byteCount)))
     {
+      // With `sigbus` no thread waits.
+      if !enabled.contains(.sigbus) { endIfLost() }
       throw UserfaultfdError(call: .unregister, errno: errno)
     }
   }
@@ -54,6 +56,7 @@ extension Userfaultfd {
   /// again if nothing has changed.
   func wake(_ range: AddressRange) throws(UserfaultfdError) {
     if let errno = KernelErrno(returned: cuffd_ioctl_wake(descriptor, UInt64(range.start), UInt64(range.byteCount))) {
+      if !enabled.contains(.sigbus) { endIfLost() }
       throw UserfaultfdError(call: .wake, errno: errno)
     }
   }

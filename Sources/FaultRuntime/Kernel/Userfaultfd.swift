@@ -20,17 +20,26 @@ struct Userfaultfd: ~Copyable, Sendable {
   /// asking an option set takes no lock and allocates nothing.
   let canPoison: Bool
 
+  /// Keeps the userfaultfd alive where the program closes the descriptor.
+  private let keeper: UInt64
+
   init(descriptor: CInt, kind: DescriptorKind, enabled: UserfaultfdFeatures, available: UserfaultfdFeatures) {
     self.descriptor = descriptor
     self.kind = kind
     self.enabled = enabled
     self.available = available
     canPoison = available.contains(.poison)
+    keeper = cuffd_keep(descriptor)
   }
 
   deinit {
-    _ = cuffd_close(descriptor)
+    cuffd_close_own(descriptor)
+    cuffd_keep_no_more(keeper)
   }
+
+  /// Ends the process with a line that says why, if the program has closed the descriptor or has put another file in
+  /// its place. The threads that wait for a page would wait for ever.
+  func endIfLost() { cuffd_end_if_lost(descriptor) }
 }
 
 /// A call that concerns a userfaultfd. The raw value is its name in error messages.

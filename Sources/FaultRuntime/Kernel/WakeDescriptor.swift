@@ -10,7 +10,7 @@ struct WakeDescriptor: ~Copyable, Sendable {
   }
 
   deinit {
-    _ = cuffd_close(descriptor)
+    cuffd_close_own(descriptor)
   }
 
   func signal() { _ = cuffd_eventfd_signal(descriptor) }

@@ -39,6 +39,9 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
   let runs = Monitor(0, holdsSignals: false)
   /// Whether all access has been taken away for good. Only the thread that holds the lock changes this.
   private let revoked = Atomic<Bool>(false)
+  /// Whether the access could not be taken away, because the program has sealed pages (`mseal(2)`). They keep their
+  /// bytes for the rest of the process.
+  private let isSealed = Atomic<Bool>(false)
   private let ownerProcess = cuffd_address_space()
   #if DEBUG
     /// For tests. This is called when pages have been opened but their states do not say so yet.
@@ -282,14 +285,18 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
       revoked.store(true, ordering: .releasing)
       // This call divides no mapping, so it needs no additional one. If the program has unmapped a part of the range,
       // the call stops at the gap, and the runs of open pages are closed one by one.
-      if cuffd_protect_none(UInt64(range.start), range.byteCount) < 0 { closeRuns() }
+      if cuffd_protect_none(UInt64(range.start), range.byteCount) < 0, !closeRuns() {
+        isSealed.store(true, ordering: .releasing)
+      }
       budget.add(-runs)
       runs = 0
     }
   }
 
-  /// Closes the runs of open pages, of which the program may have unmapped parts.
-  private func closeRuns() {
+  /// Closes the runs of open pages, of which the program may have unmapped parts. Returns false if pages that are
+  /// mapped could not be closed.
+  private func closeRuns() -> Bool {
+    var isClosed = true
     var page = 0
     while page < pageCount {
       guard state(page) == PageState.open else {
@@ -301,13 +308,22 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
       // Each call goes up to the end of the run. It thus divides no mapping, and cannot fail for lack of mappings, but
       // only at a gap. Open pages that were left behind would read as zero after `withdraw`.
       while page < end,
-        cuffd_protect_none(UInt64(range.start) + UInt64(page * pageSize.bytes), (end - page) * pageSize.bytes) < 0
+        let errno = KernelErrno(
+          returned: cuffd_protect_none(
+            UInt64(range.start) + UInt64(page * pageSize.bytes), (end - page) * pageSize.bytes))
       {
+        // A gap is ENOMEM.
+        if errno != .noMemory { isClosed = false }
         page += 1
       }
       page = end
     }
+    return isClosed
   }
 
-  func withdraw() { _ = cuffd_twin_remove(UInt64(twin), range.byteCount) }
+  func withdraw() {
+    // Pages that can still be read would read as zero without their bytes.
+    guard !isSealed.load(ordering: .acquiring) else { return }
+    _ = cuffd_twin_remove(UInt64(twin), range.byteCount)
+  }
 }

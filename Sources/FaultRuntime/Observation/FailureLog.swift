@@ -9,8 +9,9 @@ final class FailureLog: Sendable {
     /// The first failure since the page was last resident; nil where that is the latest one. A provider may fail
     /// because its own access to the page failed. The first failure is then the cause of the later ones.
     var first: PageFailure?
-    /// The failure in one line of text. It is made beforehand for a signal handler, which must not allocate.
-    var line: [UInt8]
+    /// The failure in one line of text. It is made beforehand for a signal handler, which must not allocate. It is nil
+    /// if the thread's alternate stack had no room to make it.
+    var line: [UInt8]?
     /// The number of this report among all reports of the region.
     var number: Int
     /// Whether the page has come since the failure.
@@ -30,6 +31,17 @@ final class FailureLog: Sendable {
 
   private let state = Monitor(State())
 
+  /// Makes and drops a log with a failure. Swift's runtime makes the types of the collections at their first use, which
+  /// takes much of the stack, and a thread that records a failure in a signal handler may have little.
+  static func rehearse() { _ = rehearsal }
+
+  private static let rehearsal: Void = {
+    let log = FailureLog()
+    log.record(
+      PageFailure(region: "", offset: 0, byteCount: 0, provider: "", cause: ResolutionError.regionClosed))
+    _ = log.failure(at: 0)
+  }()
+
   /// The first and the latest failure of each page, in the order of the latest ones, whether or not the page has come
   /// since. Takes O(remembered pages) time.
   var all: [PageFailure] {
@@ -42,7 +54,7 @@ final class FailureLog: Sendable {
   }
 
   func record(_ failure: PageFailure) {
-    let line = Array("FaultRuntime: \(failure)\n".utf8)
+    let line = cuffd_stack_room() >= StackNeed.ofText ? Array("FaultRuntime: \(failure)\n".utf8) : nil
     state.withLock { state in
       state.reports += 1
       let known = state.pages[failure.offset]
@@ -69,7 +81,14 @@ final class FailureLog: Sendable {
   func explain(_ offset: Int) -> Bool {
     state.withLock { state in
       guard let entry = state.failed(offset) else { return false }
-      return unsafe entry.line.withUnsafeBytes { unsafe cuffd_write_error($0.baseAddress!, $0.count) } == 0
+      guard let line = entry.line else {
+        let line: StaticString = """
+          FaultRuntime: a page of lazy memory failed, and the alternate signal stack of the thread has no room to say \
+          why (sigaltstack)\n
+          """
+        return unsafe cuffd_write_error(line.utf8Start, line.utf8CodeUnitCount) == 0
+      }
+      return unsafe line.withUnsafeBytes { unsafe cuffd_write_error($0.baseAddress!, $0.count) } == 0
     }
   }
 }

@@ -8,6 +8,9 @@ struct FaultNesting {
   /// The number of faults that the thread is answering, if they are too many; otherwise 0.
   var tooMany: Int
 
+  /// How much of the alternate stack is left, in bytes; `UInt64.max` on another stack.
+  var stackRoom: UInt64
+
   /// Whether the provider may be asked.
   @inline(__always)
   var permitsAnswer: Bool { outerPage == 0 }

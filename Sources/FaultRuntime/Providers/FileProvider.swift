@@ -38,7 +38,18 @@ public final class FileProvider: SizedPageProvider, CustomStringConvertible {
 
   private struct File: ~Copyable, Sendable {
     let descriptor: CInt
-    deinit { _ = cuffd_close(descriptor) }
+    /// What the file was when it was opened. The program may close the descriptor, and another file may get its number.
+    let facts: cuffd_file_facts
+
+    deinit { unsafe withUnsafePointer(to: facts) { unsafe cuffd_file_close_same(descriptor, $0) } }
+
+    /// Returns the number of bytes that were read, or a negative errno.
+    func read(_ offset: Int, into buffer: UnsafeMutableRawBufferPointer) -> Int {
+      unsafe withUnsafePointer(to: facts) {
+        unsafe Int(
+          cuffd_file_pread_same(descriptor, $0, buffer.baseAddress!, buffer.count, Int64(offset)))
+      }
+    }
   }
 
   /// Opens a regular file for reading. Blocks as long as `open(2)` and `fstat(2)` do.
@@ -81,11 +92,12 @@ public final class FileProvider: SizedPageProvider, CustomStringConvertible {
     if let errno = KernelErrno(returned: opened) {
       throw FileProviderError(code: .cannotOpen, path: path, errno: errno)
     }
-    let file = File(descriptor: opened)
     var facts = cuffd_file_facts()
-    if let errno = unsafe KernelErrno(returned: cuffd_file_facts_of(file.descriptor, &facts)) {
+    if let errno = unsafe KernelErrno(returned: cuffd_file_facts_of(opened, &facts)) {
+      _ = cuffd_close(opened)
       throw FileProviderError(code: .cannotOpen, path: path, errno: errno)
     }
+    let file = File(descriptor: opened, facts: facts)
     if facts.format == CUFFD_FORMAT_DIRECTORY {
       throw FileProviderError(code: .notARegularFile, path: path, errno: .isDirectory)
     }
@@ -114,7 +126,8 @@ public final class FileProvider: SizedPageProvider, CustomStringConvertible {
   ///   - page: the buffer to fill.
   /// - Returns: ``PageContents/filled``, with all bytes of the request.
   /// - Throws: ``FileProviderError`` with the code
-  ///   - `cannotRead` if `pread(2)` fails;
+  ///   - `cannotRead` if `pread(2)` fails, or if the program has closed the provider's descriptor or replaced it by
+  ///     another file (`EBADF`);
   ///   - `truncated` if the file ends before the request does.
   public func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
     while page.count < request.byteCount {
@@ -122,8 +135,8 @@ public final class FileProvider: SizedPageProvider, CustomStringConvertible {
       var failure: KernelErrno?
       let before = page.count
       unsafe page.appendUnsafely { free in
-        let result = unsafe cuffd_file_pread(file.descriptor, free.baseAddress!, free.count, Int64(offset))
-        guard result < 0 else { return Int(result) }
+        let result = unsafe file.read(offset, into: free)
+        guard result < 0 else { return result }
         failure = KernelErrno(rawValue: CInt(-result))
         return 0
       }

@@ -45,6 +45,9 @@ final class Region: TableMember {
   /// How long a request may take, in nanoseconds. The value 0 means that there is no limit.
   let timeout: UInt64
 
+  /// The least that must be left of an alternate signal stack before a fault of the region is answered on it, in bytes.
+  let stackNeed: UInt64
+
   /// The upper limit of `largestRequest`, in bytes. A request is assembled in staging memory of the runtime, so a
   /// larger value must be a mistake.
   static let largestRequestLimit = 1 << 30
@@ -72,6 +75,8 @@ final class Region: TableMember {
       throw .cannotMap(name, byteCount, error.errno, error.shortage)
     }
     range = memory.range
+    // No kernel that has a userfaultfd refuses this.
+    if !options.isInCoreDumps { _ = cuffd_leave_out_of_core_dumps(UInt64(range.start), range.byteCount) }
     advice = options.advice
     retry = options.retry
     timeout = options.timeout.map { max(1, $0.clampedNanoseconds) } ?? 0
@@ -88,6 +93,8 @@ final class Region: TableMember {
     widestRequest = max(unit, min(largest, widestFault) / unit * unit)
     mayBeAskedConcurrently = provider.permissions.contains(.concurrentRequests)
     mayRunInFaultingThread = provider.mayRunInFaultingThread
+    let known = (Provider.self as? any ShallowPageProvider.Type)?.stackNeed
+    stackNeed = mayRunInFaultingThread ? known ?? StackNeed.ofCode : StackNeed.ofSimpleAnswer
     self.explainsFailures = explainsFailures
     let isAskedSerially =
       isAskedAnywhere && !mayRunInFaultingThread && !(mayBlock && mayBeAskedConcurrently)

@@ -68,17 +68,25 @@ public struct RegionOptions: Hashable, Sendable {
   /// returns; one such call is enough where there are 256 in the runtime, or where no further thread can be started.
   public var timeout: Duration?
 
+  /// Whether core dumps of the process contain the memory (`MADV_DONTDUMP`, if not).
+  ///
+  /// With the event loop and with ``Delivery/sigbus`` a core dump contains the pages that are resident. With
+  /// ``Delivery/sigsegv`` the kernel writes zeros for all other pages, and makes them resident while it does so, which
+  /// takes as much memory as the region has bytes. Where large regions may get that delivery, leave them out.
+  public var isInCoreDumps: Bool
+
   /// Creates options. By default the runtime makes up a name, the memory can be read and written, requests adapt to
-  /// the accesses, and there is neither a second attempt nor a timeout.
+  /// the accesses, there is neither a second attempt nor a timeout, and core dumps contain the memory.
   public init(
     name: String? = nil, access: Access = .readWrite, advice: Advice = .normal, retry: RetryPolicy = .never,
-    timeout: Duration? = nil
+    timeout: Duration? = nil, isInCoreDumps: Bool = true
   ) {
     self.name = name
     self.access = access
     self.advice = advice
     self.retry = retry
     self.timeout = timeout
+    self.isInCoreDumps = isInCoreDumps
   }
 }
 

@@ -104,6 +104,17 @@ public final class FaultRuntime: Sendable {
   /// and may be used from any thread.
   public var availableFeatures: UserfaultfdFeatures { engine.availableFeatures }
 
+  /// The size that an alternate signal stack (`sigaltstack(2)`) needs on a thread that touches memory of
+  /// ``Delivery/sigbus`` or ``Delivery/sigsegv``, in bytes. `SIGSTKSZ` is not enough.
+  ///
+  /// The runtime's handler runs on the alternate stack of a thread that has one, and so does a provider that permits
+  /// ``ProviderPermissions/signalHandler``. A stack of this size has room for the handler, and for what providers and
+  /// ``FaultRuntimeConfiguration/onFailure`` usually call. A provider that needs more than 24 KiB itself needs a larger
+  /// one. Where less than that is left when a fault begins (4 KiB for the providers of this library, and 6 KiB for
+  /// ``FileProvider``), the process ends with a line on standard error, because the answer would overwrite what lies
+  /// below the stack. Threads without an alternate stack use their own.
+  public static let signalStackByteCount = 64 << 10
+
   /// The number of bytes in a page of this host.
   public var pageSize: Int { engine.pageSize.bytes }
 

@@ -65,8 +65,8 @@ extension LazyRegion {
   /// The method may be called from any thread and takes no lock. It blocks at a page that is not resident, as long as
   /// the provider takes. A page that cannot be produced raises a signal; ``read(_:as:)`` throws an error instead.
   ///
-  /// The method traps where the value is not wholly within `0..<byteCount`, and after ``close()``. If another thread
-  /// closes the region at the same time, the access can raise SIGSEGV.
+  /// The method traps where the value is not wholly within `0..<byteCount`, after ``close()``, and in a forked child.
+  /// If another thread closes the region at the same time, the access can raise SIGSEGV.
   ///
   /// - Parameters:
   ///   - offset: where the value begins, in bytes from the start of the region.
@@ -83,8 +83,8 @@ extension LazyRegion {
   /// the provider takes. A page that cannot be produced raises a signal; ``write(_:as:at:)`` throws an error instead.
   ///
   /// The method traps where the value would not be wholly within `0..<byteCount`, where the region was mapped
-  /// read-only, and after ``close()``. If another thread closes the region at the same time, the access can raise
-  /// SIGSEGV.
+  /// read-only, after ``close()``, and in a forked child. If another thread closes the region at the same time, the
+  /// access can raise SIGSEGV.
   ///
   /// - Parameters:
   ///   - value: the value to store, in the byte order of the machine.
@@ -107,10 +107,14 @@ extension LazyRegion {
   /// Keeps the region open until the same thread calls `holders.unpin(noBytes)`.
   private func hold() {
     // In a forked child the lock may be held for ever, by a thread that exists in the parent only.
-    precondition(
-      core.isInOwnerProcess, "LazyRegion '\(name)' belongs to the process that this one was forked from")
+    requireOwnProcess()
     // A thread that was still inside when closing gave up waiting is not let in again.
     precondition(holders.pin(Self.noBytes) && !isGone.load(ordering: .acquiring), "LazyRegion '\(name)' was closed")
+  }
+
+  func requireOwnProcess() {
+    precondition(
+      core.isInOwnerProcess, "LazyRegion '\(name)' belongs to the process that this one was forked from")
   }
 
   func requireWritable() {

@@ -63,7 +63,8 @@ public final class LazyRegion: Sendable {
   /// span, no other thread may write to the same bytes.
   ///
   /// The property takes no lock and may be used from any thread. It works while ``close()`` still waits for threads
-  /// in closures over the bytes, and traps after that. A touch of the bytes after ``close()`` raises SIGSEGV.
+  /// in closures over the bytes, and traps after that, as it does in a forked child. A touch of the bytes after
+  /// ``close()`` raises SIGSEGV.
   public var bytes: RawSpan {
     @_lifetime(borrow self)
     get {
@@ -74,7 +75,8 @@ public final class LazyRegion: Sendable {
 
   /// The bytes, for reading, as a raw buffer that does not keep the region mapped.
   ///
-  /// The property takes no lock and may be used from any thread. It traps after ``close()``, as ``bytes`` does.
+  /// The property takes no lock and may be used from any thread. It traps after ``close()`` and in a forked child, as
+  /// ``bytes`` does.
   @unsafe
   public var unsafeBytes: UnsafeRawBufferPointer {
     unsafe UnsafeRawBufferPointer(memory)
@@ -82,8 +84,8 @@ public final class LazyRegion: Sendable {
 
   /// The bytes, for reading and writing, as a raw buffer that does not keep the region mapped.
   ///
-  /// The property takes no lock and may be used from any thread. It traps after ``close()``, as ``bytes`` does, and
-  /// where the region was mapped read-only.
+  /// The property takes no lock and may be used from any thread. It traps after ``close()`` and in a forked child, as
+  /// ``bytes`` does, and where the region was mapped read-only.
   @unsafe
   public var unsafeMutableBytes: UnsafeMutableRawBufferPointer {
     requireWritable()
@@ -92,6 +94,7 @@ public final class LazyRegion: Sendable {
 
   private var memory: UnsafeMutableRawBufferPointer {
     precondition(!isGone.load(ordering: .acquiring), "LazyRegion '\(name)' was closed")
+    requireOwnProcess()
     return unsafe UnsafeMutableRawBufferPointer(
       start: UnsafeMutableRawPointer(bitPattern: core.range.start),
       count: core.byteCount

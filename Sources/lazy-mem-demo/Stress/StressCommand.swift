@@ -19,7 +19,8 @@ struct StressCommand: ParsableCommand {
     abstract: "Uses lazy regions in every way at once, and compares every byte and every failure with a model.",
     discussion: """
       Threads read, write, discard, prefetch, retry, copy, close and reopen regions of all deliveries, and fork; \
-      providers fail, stall, answer short, lend, and say zero. In debug builds the kernel's answers are made worse \
+      providers fail, stall, answer short, lend, and say zero. Beside them signal handlers touch lazy memory, threads \
+      are cancelled and leave faults by a jump, and the program protects and moves its memory. In debug builds the kernel's answers are made worse \
       as well. What each thread does follows from the seed and the thread's number; how the threads come to \
       interleave does not.
 

@@ -59,10 +59,13 @@ final class StressRun: Sendable {
 
   private func open(_ slot: Int, _ generation: Int) throws(FaultRuntimeError) -> StressRegion {
     let plan = StressPlan(seed: settings.seed, slot: slot, generation: generation, pageSize: pageSize)
-    let runtime = runtimes.withLock { $0[plan.runtime.rawValue] }
+    let runtime = runtime(plan.runtime)
     return try StressRegion(
       StressModel(plan, pageSize: pageSize), runtime, registry, plant: slot == 0 ? settings.plant : nil)
   }
+
+  /// Returns the present runtime of a kind.
+  func runtime(_ kind: StressRuntimeKind) -> FaultRuntime { runtimes.withLock { $0[kind.rawValue] } }
 
   var isDone: Bool { isOver.load(ordering: .relaxed) }
 
@@ -108,7 +111,7 @@ final class StressRun: Sendable {
 
   /// Counts a region or a runtime that could not be made. Where a limit of the process is the reason, nothing is wrong
   /// with any byte.
-  private func note(_ error: any Error, _ doing: String) {
+  func note(_ error: any Error, _ doing: String) {
     if let limit = StressLimit.name(of: error) {
       tally.limit("\(doing), \(limit)")
     } else {

@@ -6,6 +6,7 @@ enum StressOperation: Int, CaseIterable {
   case read, readPages, write, discard, prefetch, populate, retry, withResident, withMutableResident, readCopy,
     writeCopy
   case forEachPiece, failure, wrongRange, reopen, newRuntime, forkAndTouch, forkAndExit, forkAndExecute
+  case ticks, cancel, jump, stuck, protect, move
 
   /// The relative frequency of the operation.
   var weight: Int {
@@ -23,6 +24,8 @@ enum StressOperation: Int, CaseIterable {
     case .reopen: 15
     case .newRuntime: 1
     case .forkAndTouch, .forkAndExit, .forkAndExecute: 1
+    case .ticks, .cancel, .protect, .move: 2
+    case .jump, .stuck: 1
     }
   }
 

@@ -19,6 +19,9 @@ int cts_reserve(size_t length, size_t alignment, uintptr_t *address);
 // Moves the whole range to `to` with mremap(2), replacing the mappings there. Returns 0 or -errno.
 int cts_move_mapping(uintptr_t from, size_t length, uintptr_t to);
 
+// Forbids changes of a mapping (mseal(2), Linux 6.10). Returns 0 or -errno.
+int cts_seal(uintptr_t address, size_t length);
+
 // Makes a huge page of the range at once (MADV_COLLAPSE). Returns 0 or -errno.
 int cts_collapse(uintptr_t address, size_t length);
 

@@ -52,6 +52,11 @@ int cts_read_in_vfork(uintptr_t address);
 // errno if there is no namespace to be had.
 int cts_as_first_process(int (*body)(void *context), void *context);
 
+// Reads a byte on a thread whose alternate signal stack has `size` bytes. `*overwritten` is the number of bytes that
+// the thread has then changed right below that stack. Returns the byte, minus the signal that the access raised, or
+// -1000 - errno.
+int cts_read_with_stack(size_t size, uintptr_t address, size_t *overwritten);
+
 // Maps one page of an empty file at an address. Its touch raises a SIGBUS. Returns 0 or -errno.
 int cts_map_behind_end_of_file(uintptr_t address);
 

@@ -1,3 +1,5 @@
+internal import Synchronization
+
 /// Keeps track of what the program does to the memory of a handler's regions, and reports it to `onEvent`. The
 /// handler thread that serves uses it, or the watchdog while that thread waits in a fault. Events are rare.
 struct EventReporter: Sendable {
@@ -6,8 +8,7 @@ struct EventReporter: Sendable {
   /// The descriptor that reports the events. One call of the program can affect regions of several handlers, and the
   /// kernel then reports an event on the descriptor of each.
   private let userfaultfd: SharedUserfaultfd
-  /// The regions of which a part was moved.
-  private let wanderers = Monitor<[Region]>([])
+  private let wanderers = Wanderers()
 
   init(table: RegionTable<Region>, userfaultfd: SharedUserfaultfd, onEvent: (@Sendable (RegionEvent) -> Void)?) {
     self.table = table
@@ -34,9 +35,7 @@ struct EventReporter: Sendable {
       }
       for region in regions(of: range) {
         region.memory.parts.withLock { $0.move(from: range, to: to) }
-        wanderers.withLock { wanderers in
-          if !wanderers.contains(where: { $0 === region }) { wanderers.append(region) }
-        }
+        wanderers.add(region)
       }
     case .fork(let descriptor):
       // The reader of the event owns the descriptor of the child's memory. A child inherits no region, so there is
@@ -49,7 +48,7 @@ struct EventReporter: Sendable {
 
   /// Returns the region whose memory was moved to `address`, and the offset of the byte that is there now.
   func moved(to address: UInt) -> (region: Region, offset: Int)? {
-    for region in wanderers.withLock({ $0 }) {
+    for region in wanderers.all {
       if let origin = region.memory.parts.withLock({ $0.origin(of: address) }) {
         return (region, region.offset(of: origin))
       }
@@ -57,9 +56,13 @@ struct EventReporter: Sendable {
     return nil
   }
 
-  func forget(_ region: Region) { wanderers.withLock { $0.removeAll { $0 === region } } }
+  /// Whether memory of any region was moved, so that ``moved(to:)`` has to be asked. Costs a load.
+  @inline(__always)
+  var hasMoves: Bool { wanderers.isAny }
 
-  func forgetAll() { wanderers.withLock { $0 = [] } }
+  func forget(_ region: Region) { wanderers.remove(region) }
+
+  func forgetAll() { wanderers.removeAll() }
 
   /// Returns the regions of this handler that have memory in a range. The kernel reports one mapping at a time, which
   /// may belong to several regions, because the kernel merges neighbouring mappings.
@@ -76,7 +79,7 @@ struct EventReporter: Sendable {
       }
     }
     // Memory that was moved may be anywhere, even in a hole of another region.
-    for region in wanderers.withLock({ $0 }) where !found.contains(where: { $0 === region }) {
+    for region in wanderers.all where !found.contains(where: { $0 === region }) {
       let isHere = region.memory.parts.withLock { $0.moved.contains { $0.to.intersection(range) != nil } }
       if isHere { found.append(region) }
     }
@@ -94,6 +97,34 @@ struct EventReporter: Sendable {
       guard let part = region.range.intersection(range) else { continue }
       let offset = region.offset(of: part.start)
       onEvent(event(region, offset..<(offset + part.byteCount)))
+    }
+  }
+}
+
+/// The regions of which a part was moved.
+private final class Wanderers: Sendable {
+  private let regions = Monitor<[Region]>([])
+  private let isNotEmpty = Atomic<Bool>(false)
+
+  @inline(__always)
+  var isAny: Bool { isNotEmpty.load(ordering: .relaxed) }
+
+  var all: [Region] { isAny ? regions.withLock { $0 } : [] }
+
+  func add(_ region: Region) {
+    change { regions in
+      if !regions.contains(where: { $0 === region }) { regions.append(region) }
+    }
+  }
+
+  func remove(_ region: Region) { if isAny { change { $0.removeAll { $0 === region } } } }
+
+  func removeAll() { change { $0 = [] } }
+
+  private func change(_ body: (inout [Region]) -> Void) {
+    regions.withLock { regions in
+      body(&regions)
+      isNotEmpty.store(!regions.isEmpty, ordering: .relaxed)
     }
   }
 }

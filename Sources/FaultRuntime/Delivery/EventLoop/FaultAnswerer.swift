@@ -8,6 +8,7 @@ struct FaultAnswerer: ~Copyable {
   private let pageSize: PageSize
   private var staging: StagingBuffer
   private var reports = PresentReports()
+  private var recent = RecentRuns()
   private var free: FreeMemory
   /// The faults that were read and have not been served yet.
   private(set) var inbox: FaultInbox
@@ -57,6 +58,29 @@ struct FaultAnswerer: ~Copyable {
       }
     }
     spare.removeAll()
+  }
+
+  /// Notes a range for which a provider is asked now.
+  @inline(__always)
+  mutating func note(_ run: borrowing FaultRun) { recent.add(run.range) }
+
+  /// Wakes the thread that made a fault if the page has come since the fault was read. Returns false if the page has to
+  /// be asked for. Only pages that were asked for a short time ago are looked at.
+  @inline(__always)
+  mutating func hasAnswered(_ fault: PendingFault, of region: Region) -> Bool {
+    recent.contains(fault.page) && wakeIfPresent(fault.page, of: region)
+  }
+
+  private mutating func wakeIfPresent(_ page: UInt, of region: Region) -> Bool {
+    let now = cuffd_monotonic_nanoseconds()
+    // Where threads fault on a present page again and again, the kernel's own answer is needed.
+    guard region.memory.isThere(page), reports.count(for: page, now: now) < ResolutionStep.presentLimit / 2 else {
+      return false
+    }
+    loop.counters.countAlreadyPresent()
+    reports.add(page, now: now)
+    wake(AddressRange(start: page, byteCount: pageSize.bytes))
+    return true
   }
 
   // MARK: Serving a run

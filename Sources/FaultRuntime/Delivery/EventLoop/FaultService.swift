@@ -63,6 +63,7 @@ struct FaultService: ~Copyable {
     } catch {
       // No thread would serve the faults that come. A program that ends and says why is better than a program that
       // hangs.
+      loop.uffd.endIfLost()
       fatalError("FaultRuntime: the handler thread cannot go on: \(error)")
     }
   }
@@ -102,10 +103,19 @@ struct FaultService: ~Copyable {
         index += 1
         continue
       }
-      var run = FaultRun(region: consume region, fault: fault, index: index)
-      index += 1
-      while index < answerer.batch.count, run.absorb(answerer.batch[index]) { index += 1 }
-      run.widen()
+      if loop.events.hasMoves, loop.events.moved(to: fault.page) != nil {
+        // Memory was moved to a place inside of a region's range. What belongs there by its address is not what
+        // belongs to that memory.
+        answerer.answerStray(fault.page)
+        index += 1
+        continue
+      }
+      if answerer.hasAnswered(fault, of: region) {
+        index += 1
+        continue
+      }
+      let run = takeRun(of: consume region, from: &index)
+      answerer.note(run)
       if run.region.mayBlock, !run.region.isClosing {
         hand(run)
       } else {
@@ -114,6 +124,19 @@ struct FaultService: ~Copyable {
       }
     }
     answerer.endBatch()
+  }
+
+  /// Returns a run of the fault at `index` and of those behind it that belong to the same request, and makes `index`
+  /// that of the next fault.
+  @inline(__always)
+  private func takeRun(of region: consuming Region, from index: inout Int) -> FaultRun {
+    defer { index += 1 }
+    // A larger run might reach into memory that was moved.
+    if loop.events.hasMoves { return FaultRun(region: region, onlyPageOf: answerer.batch[index], index: index) }
+    var run = FaultRun(region: region, fault: answerer.batch[index], index: index)
+    while index + 1 < answerer.batch.count, run.absorb(answerer.batch[index + 1]) { index += 1 }
+    run.widen()
+    return run
   }
 
   /// Gives a run to the pool. Where accesses run on, the pool also prefetches the pages behind the run.

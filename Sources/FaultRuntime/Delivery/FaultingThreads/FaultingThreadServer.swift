@@ -35,6 +35,7 @@ extension FaultingThreadServer {
   ///
   /// - Throws: ``FaultRuntimeError`` with the code `cannotStart` where the handler cannot be installed.
   func insert(_ region: Region) throws(FaultRuntimeError) {
+    FailureLog.rehearse()
     do {
       try SignalDispatcher.shared.install(signal)
     } catch {
@@ -60,6 +61,7 @@ extension FaultingThreadServer {
     case .isThere: return true
     case .missing: break
     }
+    if nesting.stackRoom < region.stackNeed { cuffd_end_without_stack() }
     return nesting.permitsAnswer ? answer(fault, of: region) : fail(fault.page, of: region, nesting)
   }
 
@@ -101,6 +103,7 @@ extension FaultingThreadServer {
     } catch is ForeignMemoryError {
       return false
     } catch {
+      if cuffd_stack_room() < StackNeed.ofFailure { cuffd_end_without_stack() }
       return narrow(run, fault, error)
     }
   }

@@ -62,7 +62,8 @@ final class SignalDispatcher: Sendable {
       // The handle keeps the region alive, and the region keeps the server alive. No reference is counted.
       unsafe handle.member._withUnsafeGuaranteedRef { region in
         let page = region.pageSize.pageStart(of: address)
-        let nesting = unsafe FaultNesting(outerPage: UInt(fault.outer), tooMany: Int(fault.too_many))
+        let nesting = unsafe FaultNesting(
+          outerPage: UInt(fault.outer), tooMany: Int(fault.too_many), stackRoom: fault.stack_room)
         return unsafe region.server.serve(
           PendingFault(page: page, isWrite: fault.is_write), of: region, signal: fault.number, nesting)
       }

@@ -77,7 +77,11 @@ final class Watchdog: Sendable {
     var detector = DeadlockDetector()
     while !isOver() {
       let loops = state.withLock { $0.loops }
-      for loop in loops { loop.giveUpOverdue() }
+      for loop in loops {
+        // A handler that reads another file in place of its userfaultfd may wait for ever, and meets no error.
+        loop.uffd.endIfLost()
+        loop.giveUpOverdue()
+      }
       detector.look(at: loops)
     }
   }

@@ -1,0 +1,235 @@
+import CStressSupport
+import FaultRuntime
+import Glibc
+import Synchronization
+
+/// What code beside the library does to it: signal handlers, threads that are cancelled, jumps, sources that do not
+/// answer, and changes of the mapping. Each operation makes regions of its own, whose bytes are known without a model.
+struct StressNeighbours {
+  let run: StressRun
+  let doing: StressOperation
+  let draw: StressWorker.Draw
+
+  private static let pageCount = 64
+
+  /// The runtimes of which an operation knows how they deliver faults.
+  private static let kinds: [StressRuntimeKind] = [.eventLoop, .manyThreads, .sigbus, .sigsegv]
+
+  private var kind: StressRuntimeKind { Self.kinds[Int(draw.first % UInt64(Self.kinds.count))] }
+
+  func perform() {
+    do {
+      switch doing {
+      case .ticks: try readWithTicks()
+      case .cancel: try cancel()
+      case .jump: try jump()
+      case .stuck: try readBesideStuckSource()
+      case .protect: try protect()
+      case .move: try move()
+      default: break
+      }
+    } catch {
+      run.note(error, doing.name)
+    }
+  }
+
+  // MARK: Regions
+
+  private func map(_ kind: StressRuntimeKind, _ provider: some PageProvider, seed: UInt64) throws -> StressMemory {
+    let byteCount = Self.pageCount * run.pageSize
+    let region = try run.runtime(kind).map(
+      provider, byteCount: byteCount, options: RegionOptions(name: "\(doing)", advice: .random))
+    let range = cstress_range(
+      address: unsafe UInt(bitPattern: region.unsafeBytes.baseAddress), page_count: Self.pageCount,
+      page_size: run.pageSize, seed: seed)
+    return StressMemory(region: region, range: range)
+  }
+
+  private func map(_ kind: StressRuntimeKind, seed: UInt64) throws -> StressMemory {
+    try map(kind, WordProvider(seed: seed), seed: seed)
+  }
+
+  private func judge(_ outcome: cstress_outcome, _ kind: StressRuntimeKind, mayFail: Bool = false) {
+    if outcome.error == ETIMEDOUT {
+      run.tally.mismatch("\(doing), \(kind): a thread did not end")
+    } else if outcome.error != 0 {
+      run.tally.limit("\(doing), \(KernelErrno(rawValue: outcome.error))")
+    }
+    if outcome.wrong > 0 { run.tally.mismatch("\(doing), \(kind): \(outcome.wrong) pages are wrong") }
+    guard outcome.failed > 0 else { return }
+    // The kernel's answers are made worse in debug builds, so that it lacks memory for a page now and then.
+    if mayFail || run.settings.troublePerMillion > 0 {
+      run.tally.failure("\(doing), pages that failed")
+    } else {
+      run.tally.mismatch("\(doing), \(kind): \(outcome.failed) pages failed")
+    }
+  }
+
+  // MARK: Operations
+
+  /// A signal handler touches lazy memory, and interrupts a thread that does the same.
+  private func readWithTicks() throws {
+    let memory = try map(kind, seed: draw.second | 1)
+    let touched = try map(Self.kinds[Int(draw.third % UInt64(Self.kinds.count))], seed: draw.third | 1)
+    let outcome = unsafe withUnsafePointer(to: memory.range) { range in
+      unsafe withUnsafePointer(to: touched.range) { other in
+        unsafe cstress_read_with_ticks(range, other, UInt32(50 + draw.second % 400))
+      }
+    }
+    judge(outcome, kind)
+    memory.close()
+    touched.close()
+  }
+
+  /// A thread is cancelled in a fault or between two.
+  private func cancel() throws {
+    guard !cstress_is_sanitized() else { return }
+    let memory = try map(kind, seed: draw.second | 1)
+    let outcome = unsafe withUnsafePointer(to: memory.range) {
+      unsafe cstress_cancel_reader(
+        $0, draw.third & 1 == 0, Int((draw.third >> 8) % UInt64(Self.pageCount)), UInt32(run.settings.patience))
+    }
+    judge(outcome, kind)
+    // What the thread held is free again.
+    judge(memory.readAll(), kind)
+    memory.close()
+  }
+
+  /// A provider touches a page that fails, and the handler of the program jumps out of the access that has asked the
+  /// provider.
+  private func jump() throws {
+    guard !cstress_is_sanitized() else { return }
+    let kind: StressRuntimeKind = draw.first & 1 == 0 ? .sigbus : .sigsegv
+    let broken = try map(kind, ClosureProvider(permissions: .inAnyThread) { _, _ in throw Broken() }, seed: 1)
+    let target = broken.range.address
+    let memory = try map(
+      kind,
+      ClosureProvider(permissions: .inAnyThread) { request, page in
+        page.append(repeating: cstress_load(target &+ UInt(request.offset)), count: request.byteCount)
+        return .filled
+      }, seed: 1)
+    let outcome = memory.readAll()
+    if outcome.failed != Self.pageCount {
+      run.tally.mismatch("\(doing), \(kind): \(outcome.failed) of \(Self.pageCount) accesses ended by a jump")
+    }
+    let healthy = try map(kind, seed: draw.second | 1)
+    judge(healthy.readAll(), kind)
+    for memory in [healthy, memory, broken] { memory.close() }
+  }
+
+  /// Threads wait for a source that does not answer, and another region of the same runtime is served.
+  private func readBesideStuckSource() throws {
+    let kind: StressRuntimeKind = [.eventLoop, .manyThreads, .sigsegv][Int(draw.first % 3)]
+    let seed = draw.second | 1
+    let gate = StressSwitch()
+    let stuck = try map(
+      kind,
+      ClosureProvider(permissions: [.concurrentRequests]) { request, page in
+        gate.wait()
+        return WordProvider.fill(request, &page, seed)
+      }, seed: seed)
+    let crowd = unsafe withUnsafePointer(to: stuck.range) {
+      unsafe cstress_start_crowd($0, 1 + Int(draw.third % 12))
+    }
+    let healthy = try? map(kind, WordProvider(seed: seed ^ 2, permissions: [.concurrentRequests]), seed: seed ^ 2)
+    if let healthy {
+      judge(healthy.readAll(), kind)
+      healthy.close()
+    }
+    gate.open()
+    if let crowd = unsafe crowd { judge(unsafe cstress_join_crowd(crowd), kind) }
+    stuck.close()
+  }
+
+  /// The program changes the protection. With `sigsegv` a page that is absent would read as zero (docs/limits.md).
+  private func protect() throws {
+    let kind: StressRuntimeKind = [.eventLoop, .manyThreads, .sigbus][Int(draw.first % 3)]
+    let memory = try map(kind, seed: draw.second | 1)
+    let half = Self.pageCount / 2 * run.pageSize
+    let start = memory.range.address + (draw.third & 1 == 0 ? 0 : UInt(half))
+    guard cstress_protect(start, half, PROT_READ) == 0 else { return run.tally.limit("\(doing), mprotect") }
+    judge(memory.readAll(), kind)
+    let byte: [UInt8] = [1]
+    if unsafe cstress_write(start, byte, 1) != SIGSEGV {
+      run.tally.mismatch("\(doing), \(kind): a write to read-only memory succeeds")
+    }
+    if cstress_protect(start, half, PROT_NONE) == 0 {
+      let outcome = memory.readAll()
+      if outcome.failed < Self.pageCount / 2 { run.tally.mismatch("\(doing), \(kind): memory without access was read") }
+      if outcome.wrong > 0 { run.tally.mismatch("\(doing), \(kind): \(outcome.wrong) pages are wrong") }
+    }
+    if cstress_protect(start, half, PROT_READ | PROT_WRITE) == 0 { judge(memory.readAll(), kind) }
+    memory.close()
+  }
+
+  /// The program moves memory. What was there goes with it, and what was not there fails.
+  private func move() throws {
+    let kind: StressRuntimeKind = draw.first & 1 == 0 ? .eventLoop : .manyThreads
+    let memory = try map(kind, seed: draw.second | 1)
+    var head = memory.range
+    head.page_count = 1 + Int(draw.third % UInt64(Self.pageCount / 2))
+    let length = head.page_count * run.pageSize
+    if draw.third & 1 << 32 == 0 { judge(unsafe cstress_read_words(&head), kind) }
+    var place: UInt = 0
+    // The memory goes to another place, or to the other end of the region.
+    let isInside = draw.third & 1 << 33 == 0
+    if isInside {
+      place = memory.range.address + UInt(Self.pageCount * run.pageSize - length)
+    } else if unsafe cstress_reserve(length, &place) != 0 {
+      return run.tally.limit("\(doing), mmap")
+    }
+    guard cstress_move(head.address, length, place) == 0 else {
+      if !isInside { cstress_unmap(place, length) }
+      return run.tally.limit("\(doing), mremap")
+    }
+    head.address = place
+    judge(unsafe cstress_read_words(&head), kind, mayFail: true)
+    // The memory belongs to the region wherever it is, and goes with it.
+    memory.close()
+  }
+}
+
+private struct Broken: Error {}
+
+/// A region of an operation, and the words that its pages begin with.
+private struct StressMemory {
+  let region: LazyRegion
+  let range: cstress_range
+
+  func readAll() -> cstress_outcome { unsafe withUnsafePointer(to: range) { unsafe cstress_read_words($0) } }
+
+  func close() { region.close() }
+}
+
+/// A provider of words that follow from a seed and their offset.
+private struct WordProvider: PageProvider {
+  let seed: UInt64
+  var permissions: ProviderPermissions = .inAnyThread
+  var requestSize: RequestSize { .singlePage }
+
+  func page(_ request: PageRequest, into page: inout PageBuffer) throws -> PageContents {
+    Self.fill(request, &page, seed)
+  }
+
+  static func fill(_ request: PageRequest, _ page: inout PageBuffer, _ seed: UInt64) -> PageContents {
+    unsafe page.appendUnsafely { free in
+      unsafe cstress_make(
+        seed, UInt64(request.offset), free.baseAddress!.assumingMemoryBound(to: UInt8.self), request.byteCount)
+      return request.byteCount
+    }
+    return .filled
+  }
+}
+
+extension ProviderPermissions {
+  fileprivate static let inAnyThread: ProviderPermissions = [.concurrentRequests, .signalHandler]
+}
+
+/// A switch that threads wait for.
+private final class StressSwitch: Sendable {
+  private let isOpen = Atomic<Bool>(false)
+
+  func open() { isOpen.store(true, ordering: .releasing) }
+
+  func wait() { while !isOpen.load(ordering: .acquiring) { stressPause() } }
+}

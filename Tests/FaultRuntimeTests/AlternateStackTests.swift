@@ -1,0 +1,129 @@
+import CTestSupport
+import Glibc
+import TestSupport
+import Testing
+
+@testable import FaultRuntime
+
+private struct NoPage: Error {}
+
+/// What the provider of a region is, and what happens to a request.
+private enum Source: String, CaseIterable, Sendable {
+  case zero, memory, file, closure, closureThatThrows, fileThatFails, pool
+
+  /// Whether the provider is one of the library, which needs little of the stack.
+  var isShallow: Bool { self != .closure && self != .closureThatThrows }
+
+  /// What a read of a page gives.
+  var outcome: CInt {
+    switch self {
+    case .zero: 0
+    case .closureThatThrows, .fileThatFails: -1
+    default: 7
+    }
+  }
+
+  func map(in runtime: FaultRuntime, _ file: TemporaryFile) throws -> LazyRegion {
+    let byteCount = Self.pages * pageBytes
+    let bytes = [UInt8](repeating: 7, count: byteCount)
+    let options = RegionOptions(advice: .random)
+    switch self {
+    case .zero: return try runtime.map(ZeroProvider(), byteCount: byteCount, options: options)
+    case .memory: return unsafe try runtime.map(MemoryProvider(copying: bytes.span.bytes), options: options)
+    case .file: return try runtime.map(FileProvider(file.path), options: options)
+    case .fileThatFails:
+      let provider = try FileProvider(file.path)
+      #expect(unsafe Glibc.truncate(file.path, 0) == 0)
+      return try runtime.map(provider, options: options)
+    case .closure, .pool, .closureThatThrows:
+      let throwsError = self == .closureThatThrows
+      return try runtime.map(
+        ClosureProvider(permissions: self == .pool ? .standard : .inSignalHandler) { request, page in
+          if throwsError { throw NoPage() }
+          page.append(repeating: 7, count: request.byteCount)
+          return .filled
+        }, byteCount: byteCount, options: options)
+    }
+  }
+
+  static let pages = 256
+}
+
+@Suite(
+  "Alternate signal stacks", .timeLimit(.minutes(6)), .enabled(if: !Host.isSanitized, SkipReason.sanitizer))
+struct AlternateStackTests {
+  private static let tooSmall = "its alternate signal stack (sigaltstack) has too little room for the answer"
+
+  /// Reads one page after another, each with less room than the one before, and ends the process with the status 0 when
+  /// the stack is as small as the kernel permits.
+  private static func shrink(_ delivery: Delivery, _ source: Source) throws {
+    signal(SIGABRT, SIG_DFL)
+    let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))
+    let file = try TemporaryFile(bytes: [UInt8](repeating: 7, count: Source.pages * pageBytes))
+    let region = try source.map(in: runtime, file)
+    let outcome = source.outcome < 0 ? -region.failureSignal : source.outcome
+    var page = 0
+    for size in stride(from: FaultRuntime.signalStackByteCount, to: 0, by: -512) {
+      var overwritten = 0
+      let result = unsafe cts_read_with_stack(size, region.address + UInt(page * pageBytes), &overwritten)
+      page += 1
+      // The kernel permits no smaller stack.
+      if result == -1000 - ENOMEM { exit(0) }
+      guard result == outcome, overwritten == 0 else {
+        exit(3)
+      }
+    }
+    exit(4)
+  }
+
+  @Test(
+    "Less room than an answer needs ends the process with a line, and nothing below the stack changes",
+    arguments: Delivery.inFaultingThread, Source.allCases)
+  private func shrinking(delivery: Delivery, source: Source) async throws {
+    // This delivery asks no pool.
+    if delivery == .sigbus, source == .pool { return }
+    let result = await #expect(
+      processExitsWith: .signal(SIGABRT), observing: [\.standardErrorContent]
+    ) { [name = delivery.rawValue as String, source = source.rawValue as String] in
+      try Self.shrink(Delivery(rawValue: name)!, Source(rawValue: source)!)
+    }
+    #expect(result.errors.contains(Self.tooSmall))
+  }
+
+  /// A stack that is enough for the providers of the library, also in a debug build.
+  private static let smallStack = 24 << 10
+
+  @Test(
+    "A small stack is enough for the providers of the library", arguments: Delivery.inFaultingThread, Source.allCases)
+  private func usual(delivery: Delivery, source: Source) async {
+    // The text of an error needs more in a debug build.
+    guard source.isShallow, source != .fileThatFails, delivery == .sigsegv || source != .pool else { return }
+    await #expect(processExitsWith: .success) {
+      [name = delivery.rawValue as String, source = source.rawValue as String] in
+      let source = Source(rawValue: source)!
+      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: Delivery(rawValue: name)!))
+      let file = try TemporaryFile(bytes: [UInt8](repeating: 7, count: Source.pages * pageBytes))
+      let region = try source.map(in: runtime, file)
+      var overwritten = 0
+      let result = unsafe cts_read_with_stack(Self.smallStack, region.address + UInt(pageBytes), &overwritten)
+      #expect(result == source.outcome)
+      #expect(overwritten == 0)
+    }
+  }
+
+  @Test("A hook for failures has the room that it needs, or the process ends", arguments: Delivery.inFaultingThread)
+  func hook(delivery: Delivery) async {
+    let result = await #expect(processExitsWith: .signal(SIGABRT), observing: [\.standardErrorContent]) {
+      [name = delivery.rawValue as String] in
+      signal(SIGABRT, SIG_DFL)
+      var configuration = FaultRuntimeConfiguration(delivery: Delivery(rawValue: name)!)
+      configuration.onFailure = { print($0) }
+      let runtime = try FaultRuntime(configuration)
+      let file = try TemporaryFile(bytes: [UInt8](repeating: 7, count: Source.pages * pageBytes))
+      let region = try Source.fileThatFails.map(in: runtime, file)
+      var overwritten = 0
+      exit(unsafe cts_read_with_stack(Self.smallStack, region.address, &overwritten))
+    }
+    #expect(result.errors.contains(Self.tooSmall))
+  }
+}

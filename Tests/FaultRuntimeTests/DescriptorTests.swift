@@ -1,0 +1,155 @@
+import Glibc
+import TestSupport
+import Testing
+
+@testable import FaultRuntime
+
+/// How a program takes the descriptors of a runtime away.
+private enum Taking: String, CaseIterable, Sendable {
+  /// It closes them, as `closefrom(3)` does.
+  case close
+  /// It puts the end of a pipe in their place, from which a read waits.
+  case replaceByPipe
+  /// It puts a file in their place.
+  case replaceByFile
+  /// It puts a file in the place of the userfaultfd only.
+  case replaceOne
+
+  func callAsFunction(_ descriptors: Set<CInt>) {
+    var ends: [CInt] = [0, 0]
+    #expect(unsafe pipe(&ends) == 0)
+    let null = unsafe open("/dev/null", O_RDWR)
+    for descriptor in descriptors {
+      switch self {
+      case .close: #expect(Glibc.close(descriptor) == 0)
+      case .replaceByPipe: #expect(dup2(ends[0], descriptor) == descriptor)
+      case .replaceByFile: #expect(dup2(null, descriptor) == descriptor)
+      case .replaceOne:
+        if descriptorTarget(descriptor) == userfaultfdKind { #expect(dup2(null, descriptor) == descriptor) }
+      }
+    }
+  }
+}
+
+@Suite("Descriptors that the program takes away", .timeLimit(.minutes(6)))
+struct DescriptorTests {
+  static let deliveries: [Delivery] = [.eventLoop, .sigbus]
+
+  /// Returns the descriptors that `body` opens and does not close. Other threads of the tests may open and close
+  /// descriptors meanwhile.
+  private static func opened<Result>(by body: () throws -> Result) rethrows -> (Result, Set<CInt>) {
+    let before = openDescriptors()
+    let result = try body()
+    let all = openDescriptors()
+    let faults = all.filter { descriptorTarget($0) == userfaultfdKind }
+    return (result, all.subtracting(before).union(faults))
+  }
+
+  @Test(
+    "A missing page ends the process with a line, and never reads as zero", arguments: deliveries, Taking.allCases)
+  private func takenAway(delivery: Delivery, taking: Taking) async {
+    let result = await #expect(processExitsWith: .signal(SIGABRT), observing: [\.standardErrorContent]) {
+      [name = delivery.rawValue as String, taking = taking.rawValue as String] in
+      signal(SIGABRT, SIG_DFL)
+      let (runtime, own) = try Self.opened {
+        try FaultRuntime(FaultRuntimeConfiguration(delivery: Delivery(rawValue: name)!))
+      }
+      let region = try runtime.map(patternProvider(inFaultingThread: true), byteCount: 16 * pageBytes)
+      #expect(region.access(0) == .byte(expectedByte(0)))
+      #expect(own.contains { descriptorTarget($0) == userfaultfdKind })
+      Taking(rawValue: taking)!(own)
+      // A page that is there needs no descriptor.
+      guard region.load(fromByteOffset: 0, as: UInt8.self) == expectedByte(0) else { exit(3) }
+      exit(region.load(fromByteOffset: 8 * pageBytes, as: UInt8.self) == expectedByte(8 * pageBytes) ? 4 : 5)
+    }
+    #expect(result.errors.contains("of the runtime any more. The program has closed it"))
+  }
+
+  @Test("A region that is closed without its userfaultfd leaves the files of the program alone")
+  func closed() async {
+    await #expect(processExitsWith: .success) {
+      var (runtime, own): (FaultRuntime?, Set<CInt>) = try Self.opened {
+        try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigbus))
+      }
+      var region: LazyRegion? = try runtime!.map(patternProvider(inFaultingThread: true), byteCount: 16 * pageBytes)
+      #expect(region!.access(0) == .byte(expectedByte(0)))
+      own = own.filter { descriptorTarget($0) == userfaultfdKind }
+      Taking.replaceByFile(own)
+      region!.close()
+      region = nil
+      runtime = nil
+      #expect(eventually { runtimeThreads(named: "fault-keep").isEmpty })
+      for descriptor in own { #expect(descriptorTarget(descriptor) == "/dev/null") }
+    }
+  }
+
+  @Test("A runtime never uses the numbers of the standard streams", arguments: deliveries)
+  func standardStreams(delivery: Delivery) async {
+    await #expect(processExitsWith: .success) { [name = delivery.rawValue as String] in
+      let file = try TemporaryFile(bytes: [UInt8](repeating: 7, count: pageBytes))
+      for number: CInt in 0...2 { #expect(Glibc.close(number) == 0) }
+      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: Delivery(rawValue: name)!))
+      let region = try runtime.map(FileProvider(file.path))
+      #expect(region.access(0) == .byte(7))
+      let wakeup = try WakeDescriptor()
+      #expect(wakeup.descriptor > 2)
+      #expect(descriptors(of: file.path) == 1)
+      for number: CInt in 0...2 {
+        let target = descriptorTarget(number)
+        #expect(target != userfaultfdKind && target != file.path && target != "anon_inode:[eventpoll]")
+      }
+    }
+  }
+
+  @Test("A runtime keeps no other file open")
+  func otherFiles() async {
+    await #expect(processExitsWith: .success) {
+      var low: [CInt] = [0, 0]
+      #expect(unsafe pipe(&low) == 0)
+      var high: [CInt] = [0, 0]
+      #expect(unsafe pipe(&high) == 0)
+      // The descriptor of the runtime has a number between the two.
+      let above = fcntl(high[1], F_DUPFD_CLOEXEC, 900)
+      #expect(Glibc.close(high[1]) == 0)
+      var runtime: FaultRuntime? = try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigbus))
+      #expect(runtime != nil)
+      #expect(runtimeThreads(named: "fault-keep").count == 1)
+      Glibc.close(low[1])
+      Glibc.close(above)
+      var byte: UInt8 = 0
+      // With a writer left, these calls would wait.
+      for end in [low[0], high[0]] { #expect(unsafe Glibc.read(end, &byte, 1) == 0) }
+      runtime = nil
+      #expect(runtimeThreads(named: "fault-keep").isEmpty)
+    }
+  }
+
+  @Test("A file provider whose descriptor is gone, or is another file, fails the page and leaves that file open")
+  func fileProvider() async {
+    await #expect(processExitsWith: .success) {
+      let file = try TemporaryFile(bytes: [UInt8](repeating: 7, count: 4 * pageBytes))
+      let other = try TemporaryFile(bytes: [UInt8](repeating: 9, count: 4 * pageBytes))
+      let runtime = try FaultRuntime()
+      for isReplaced in [false, true] {
+        let region = try runtime.map(FileProvider(file.path))
+        #expect(region.access(0) == .byte(7))
+        let descriptor = try #require(openDescriptors().first { descriptorTarget($0) == file.path })
+        let replacement = unsafe open(other.path, O_RDONLY)
+        if isReplaced {
+          #expect(dup2(replacement, descriptor) == descriptor)
+        } else {
+          #expect(Glibc.close(descriptor) == 0)
+        }
+        let error = #expect(throws: FaultRuntimeError.self) {
+          try region.withResident(2 * pageBytes..<3 * pageBytes) { _ in }
+        }
+        let cause = error?.failure?.cause as? FileProviderError
+        #expect(cause?.code == .cannotRead)
+        #expect(cause?.errno == .badFileDescriptor)
+        region.close()
+      }
+      // Nothing holds the providers any more.
+      #expect(eventually { descriptors(of: other.path) == 3 })
+    }
+  }
+}
