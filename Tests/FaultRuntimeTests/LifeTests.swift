@@ -197,24 +197,27 @@ struct LifeTests {
   }
 
   @Test("Ten thousand regions", arguments: [Delivery.eventLoop, .sigbus, .sigsegv])
-  func tenThousand(delivery: Delivery) throws {
-    let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))
-    let count = 10_000
-    var regions: [LazyRegion] = []
-    for index in 0..<count {
-      regions.append(try runtime.map(patternProvider(seed: index, inFaultingThread: true), byteCount: 3 * pageBytes))
+  func tenThousand(delivery: Delivery) async {
+    // Other tests of this process need mappings as well.
+    await #expect(processExitsWith: .success) { [name = delivery.rawValue as String] in
+      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: Delivery(rawValue: name)!))
+      let count = 10_000
+      var regions: [LazyRegion] = []
+      for index in 0..<count {
+        regions.append(try runtime.map(patternProvider(seed: index, inFaultingThread: true), byteCount: 3 * pageBytes))
+      }
+      #expect(runtime.regionCount == count)
+      for index in stride(from: 0, to: count, by: 7) {
+        #expect(regions[index].access(pageBytes + 1) == .byte(expectedByte(pageBytes + 1, seed: index)))
+      }
+      for index in stride(from: 0, to: count, by: 2) { regions[index].close() }
+      #expect(runtime.regionCount == count / 2)
+      for index in stride(from: 1, to: count, by: 98) {
+        #expect(regions[index].access(2 * pageBytes) == .byte(expectedByte(2 * pageBytes, seed: index)))
+      }
+      regions.removeAll()
+      #expect(runtime.regionCount == 0)
     }
-    #expect(runtime.regionCount == count)
-    for index in stride(from: 0, to: count, by: 7) {
-      #expect(regions[index].access(pageBytes + 1) == .byte(expectedByte(pageBytes + 1, seed: index)))
-    }
-    for index in stride(from: 0, to: count, by: 2) { regions[index].close() }
-    #expect(runtime.regionCount == count / 2)
-    for index in stride(from: 1, to: count, by: 98) {
-      #expect(regions[index].access(2 * pageBytes) == .byte(expectedByte(2 * pageBytes, seed: index)))
-    }
-    regions.removeAll()
-    #expect(runtime.regionCount == 0)
   }
 
   // MARK: Memory

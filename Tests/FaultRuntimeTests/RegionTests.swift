@@ -254,7 +254,7 @@ struct RegionTests {
         let region = unsafe Unmanaged<LazyRegion>.fromOpaque(context).takeUnretainedValue()
         // The child has other memory at the address of the parent's region, and the descriptor acts on the parent's
         // memory.
-        let address = unsafe UnsafeMutableRawPointer(bitPattern: region.address)
+        let address = unsafe UnsafeMutableRawPointer(bitPattern: region.core.range.start)
         let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
         guard unsafe mmap(address, 2 * pageBytes, PROT_READ | PROT_WRITE, flags, -1, 0) == address else { return 1 }
         region.close()
