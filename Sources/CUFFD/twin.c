@@ -9,8 +9,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-// Older headers do not have these constants: MFD_NOEXEC_SEAL and MADV_POPULATE_WRITE.
-enum { NO_EXEC_SEAL = 8, POPULATE_WRITE = 23 };
+// Older headers do not have these constants: MFD_NOEXEC_SEAL, and those of MADV_POPULATE_WRITE and the like.
+enum { NO_EXEC_SEAL = 8, POPULATE_WRITE = 23, GUARD_INSTALL = 102, GUARD_REMOVE = 103 };
 
 static int make_file(size_t length) {
   struct rlimit limit;
@@ -61,6 +61,68 @@ int cuffd_twin_map(uint64_t address, size_t length, void **twin) {
   }
   *twin = second;
   return 0;
+}
+
+int cuffd_guards_install(uint64_t address, size_t length) {
+  int result;
+  do {
+    result = madvise((void *)(uintptr_t)address, length, GUARD_INSTALL);
+  } while (result < 0 && errno == EINTR);
+  return result < 0 ? -errno : 0;
+}
+
+int cuffd_guards_remove(uint64_t address, size_t length) {
+  int result;
+  do {
+    result = madvise((void *)(uintptr_t)address, length, GUARD_REMOVE);
+  } while (result < 0 && errno == EINTR);
+  if (result == 0) return 0;
+  return errno == ENOMEM ? -ENOENT : -errno;
+}
+
+int cuffd_guarded_open(uint64_t address, size_t length, bool writable) {
+  int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
+  return mprotect((void *)(uintptr_t)address, length, protection) < 0 ? -errno : 0;
+}
+
+static bool find_guards(void) {
+  size_t length = (size_t)sysconf(_SC_PAGESIZE);
+  int fd = make_file(length);
+  if (fd < 0) return false;
+  void *mapped = map_without_access(NULL, length, fd);
+  close(fd);
+  if (mapped == MAP_FAILED) return false;
+  bool has_guards = cuffd_guards_install((uint64_t)(uintptr_t)mapped, length) == 0;
+  munmap(mapped, length);
+  return has_guards;
+}
+
+bool cuffd_has_guards(void) {
+  enum { UNKNOWN, NO, YES };
+  static _Atomic int known;
+  if (known == UNKNOWN) known = find_guards() ? YES : NO;
+  return known == YES;
+}
+
+size_t cuffd_own_pages(uint64_t address, size_t page_count, size_t page_size) {
+  enum { AT_ONCE = 64 };
+  unsigned char is_resident[AT_ONCE];
+  size_t done = 0;
+  while (done < page_count) {
+    size_t count = page_count - done < AT_ONCE ? page_count - done : AT_ONCE;
+    void *start = (void *)(uintptr_t)(address + done * page_size);
+    // Behind a gap the call fails. The pages before it are then looked at one by one.
+    if (mincore(start, count * page_size, is_resident) < 0) {
+      if (count == 1) return done;
+      if (mincore(start, page_size, is_resident) < 0) return done;
+      count = 1;
+    }
+    for (size_t i = 0; i < count; i++) {
+      if ((is_resident[i] & 1) == 0) return done + i;
+    }
+    done += count;
+  }
+  return done;
 }
 
 int cuffd_twin_populate(uint64_t address, size_t length) {

@@ -9,14 +9,27 @@ import Testing
 /// Each kind of memory can give pages back while the rest of it stays in use.
 @Suite("Giving pages back", .timeLimit(.minutes(6)))
 struct DiscardTests {
-  private static let deliveries: [Delivery] = [.eventLoop, .sigbus, .sigsegv]
+  /// The ways in which missing pages are told.
+  enum Way: CaseIterable {
+    case eventLoop, sigbus, guardMarkers, protection
+
+    var configuration: FaultRuntimeConfiguration {
+      switch self {
+      case .eventLoop: FaultRuntimeConfiguration(delivery: .eventLoop)
+      case .sigbus: FaultRuntimeConfiguration(delivery: .sigbus)
+      case .guardMarkers: FaultRuntimeConfiguration(delivery: .sigsegv)
+      case .protection: .byProtection
+      }
+    }
+  }
+
   private static let pageCount = 8
 
   private let requests = Requests()
   private let isBroken = Monitor(false)
 
-  private func region(_ delivery: Delivery) throws -> LazyRegion {
-    try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery)).map(
+  private func region(_ way: Way) throws -> LazyRegion {
+    try FaultRuntime(way.configuration).map(
       ClosureProvider(requestSize: .singlePage, permissions: .inMemory) { [requests, isBroken] request, page in
         requests.add(request)
         if isBroken.withLock({ $0 }) { throw Refused() }
@@ -37,9 +50,9 @@ struct DiscardTests {
 
   @Test(
     "The next touch of a page that was given back asks for it again, and nothing else is asked for again",
-    arguments: deliveries)
-  func askedAgain(delivery: Delivery) throws {
-    let region = try region(delivery)
+    arguments: Way.allCases)
+  func askedAgain(way: Way) throws {
+    let region = try region(way)
     for page in 0..<Self.pageCount {
       #expect(write(UInt8(page), to: region.address + UInt(page * pageBytes)) == .byte(UInt8(page)))
     }
@@ -53,28 +66,28 @@ struct DiscardTests {
     #expect(region.failures.isEmpty)
   }
 
-  @Test("Giving back pages that are not there changes nothing", arguments: deliveries)
-  func missing(delivery: Delivery) throws {
-    let region = try region(delivery)
+  @Test("Giving back pages that are not there changes nothing", arguments: Way.allCases)
+  func missing(way: Way) throws {
+    let region = try region(way)
     #expect(region.core.memory.discard(pages(0..<Self.pageCount, of: region)) == nil)
     #expect(presentPages(of: region) == [])
     #expect(region.access(3 * pageBytes) == .byte(expectedByte(3 * pageBytes)))
     #expect(askedPages == [3])
   }
 
-  @Test("A page that failed is asked for again after it was given back", arguments: deliveries)
-  func failed(delivery: Delivery) throws {
-    let region = try region(delivery)
+  @Test("A page that failed is asked for again after it was given back", arguments: Way.allCases)
+  func failed(way: Way) throws {
+    let region = try region(way)
     isBroken.withLock { $0 = true }
-    #expect(region.access(pageBytes) == .signal(delivery.signal))
+    #expect(region.access(pageBytes) == .signal(way.configuration.delivery.signal))
     isBroken.withLock { $0 = false }
     #expect(region.core.memory.discard(pages(1..<2, of: region)) == nil)
     #expect(region.access(pageBytes) == .byte(expectedByte(pageBytes)))
   }
 
-  @Test("A page is copied only where it is there, and is not asked for", arguments: deliveries)
-  func copied(delivery: Delivery) throws {
-    let region = try region(delivery)
+  @Test("A page is copied only where it is there, and is not asked for", arguments: Way.allCases)
+  func copied(way: Way) throws {
+    let region = try region(way)
     let scratch = Scratch(pages: 1)
     func copies(_ page: Int) -> Bool {
       unsafe region.core.memory.copyIfPresent(
@@ -94,7 +107,7 @@ struct DiscardTests {
 
   @Test("The runs of open pages are counted when pages between them are given back")
   func runs() throws {
-    let region = try region(.sigsegv)
+    let region = try region(.protection)
     let memory = try #require(region.twin)
     func runs(after discarded: Range<Int>) -> Int {
       #expect(memory.discard(pages(discarded, of: region)) == nil)
@@ -113,9 +126,10 @@ struct DiscardTests {
     #expect(memory.runs.withLock { $0 } == 1)
   }
 
-  @Test("Threads that touch pages while they are given back always see what the provider gives", arguments: deliveries)
-  func touchedMeanwhile(delivery: Delivery) throws {
-    let region = try region(delivery)
+  @Test(
+    "Threads that touch pages while they are given back always see what the provider gives", arguments: Way.allCases)
+  func touchedMeanwhile(way: Way) throws {
+    let region = try region(way)
     let address = region.address
     let isDone = Atomic<Bool>(false)
     let wrong = Atomic<Int>(0)
@@ -138,15 +152,18 @@ struct DiscardTests {
     #expect(wrong.load(ordering: .relaxed) == 0)
   }
 
-  @Test("A thread waits for the end where giving back the page that it touches takes long")
-  func touchedLong() throws {
-    let region = try region(.sigsegv)
+  @Test(
+    "A thread waits for the end where giving back the page that it touches takes long",
+    arguments: [Way.guardMarkers, .protection])
+  func touchedLong(way: Way) throws {
+    let region = try region(way)
     let memory = try #require(region.twin)
     let server = try #require(region.server as? SigsegvServer)
     #expect(region.access(pageBytes) == .byte(expectedByte(pageBytes)))
     let page = pages(1..<2, of: region)
     let reader = memory.runs.withLock { _ in
-      #expect(cuffd_protect_none(UInt64(page.start), page.byteCount) == 0)
+      let take = memory.isGuarded ? cuffd_guards_install : cuffd_protect_none
+      #expect(take(UInt64(page.start), page.byteCount) == 0)
       let reader = Later { TestSupport.read(page.start) }
       #expect(eventually { server.statistics.pagesAlreadyPresent >= 998 })
       for _ in 0..<1000 { sched_yield() }
@@ -175,9 +192,11 @@ struct DiscardTests {
     #expect(cuffd_unmap(UInt64(place.start), pageBytes) == 0)
   }
 
-  @Test("Around a hole that the program has made, every page that is left is given back, and the error is reported")
-  func hole() throws {
-    let region = try region(.sigsegv)
+  @Test(
+    "Around a hole that the program has made, every page that is left is given back, and the error is reported",
+    arguments: [Way.guardMarkers, .protection])
+  func hole(way: Way) throws {
+    let region = try region(way)
     #expect(mismatches(in: region) == [])
     let hole = pages(3..<4, of: region)
     #expect(cuffd_unmap(UInt64(hole.start), hole.byteCount) == 0)

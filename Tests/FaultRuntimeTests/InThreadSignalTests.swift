@@ -280,7 +280,10 @@ struct InThreadSignalTests {
     #expect(good.failures.isEmpty)
   }
 
-  @Test("A child's runtime serves its regions where its parent had some", arguments: Delivery.inFaultingThread)
+  // ThreadSanitizer permits no thread in a child of a process with threads.
+  @Test(
+    "A child's runtime serves its regions where its parent had some",
+    .enabled(if: !Host.isSanitized, SkipReason.sanitizer), arguments: Delivery.inFaultingThread)
   func childOfItsOwn(delivery: Delivery) async {
     await #expect(processExitsWith: .success) {
       [name = delivery.rawValue as String] in

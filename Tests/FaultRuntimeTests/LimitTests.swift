@@ -35,6 +35,7 @@ struct LimitTests {
   func regionsCount() throws {
     var configuration = FaultRuntimeConfiguration(delivery: .sigsegv, onNotice: { _ in })
     configuration.mappingLimit = 11
+    configuration.guardsPages = false
     let runtime = try FaultRuntime(configuration)
     var regions = try (0..<3).map { _ in try runtime.map(Self.provider(), byteCount: 8 * pageBytes) }
     let error = Self.mapError(runtime, pageBytes)

@@ -14,6 +14,8 @@ struct SigsegvTests {
   ) throws -> FaultRuntime {
     var configuration = FaultRuntimeConfiguration(delivery: .sigsegv, onNotice: onNotice)
     configuration.mappingLimit = mappings
+    // Guard markers need no mappings.
+    configuration.guardsPages = mappings == nil
     return try FaultRuntime(configuration)
   }
 
@@ -45,22 +47,48 @@ struct SigsegvTests {
     }
   }
 
-  @Test("Pages that the program has sealed keep their bytes when the region is closed (mseal, Linux 6.10)")
-  func sealed() async {
-    await #expect(processExitsWith: .success) {
-      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigsegv))
+  @Test("Memory that was moved elsewhere keeps its bytes when the region is closed", arguments: [false, true])
+  func moved(mayGuard: Bool) throws {
+    let runtime = try FaultRuntime(mayGuard ? FaultRuntimeConfiguration(delivery: .sigsegv) : .byProtection)
+    var region: LazyRegion? = try runtime.map(
+      patternProvider(requestSize: .singlePage, inFaultingThread: true), byteCount: 16 * pageBytes,
+      options: RegionOptions(advice: .random))
+    for page in [4, 9] { #expect(region!.access(page * pageBytes) == .byte(expectedByte(page * pageBytes))) }
+    let target = Scratch(pages: 2)
+    let moved = target.range.start
+    #expect(cts_move_mapping(region!.address + UInt(4 * pageBytes), 2 * pageBytes, moved) == 0)
+    for step in 0..<3 {
+      if step == 1 { region!.close() }
+      if step == 2 { region = nil }
+      #expect(read(moved) == .byte(expectedByte(4 * pageBytes)))
+      #expect(read(moved + UInt(pageBytes)) == .signal(SIGSEGV))
+    }
+  }
+
+  @Test(
+    "Pages that the program has sealed keep their bytes when the region is closed (mseal, Linux 6.10)",
+    arguments: [false, true])
+  func sealed(mayGuard: Bool) async {
+    await #expect(processExitsWith: .success) { [mayGuard = mayGuard as Bool] in
+      let runtime = try FaultRuntime(mayGuard ? FaultRuntimeConfiguration(delivery: .sigsegv) : .byProtection)
       var region: LazyRegion? = try runtime.map(patternProvider(inFaultingThread: true), byteCount: 64 * pageBytes)
       let address = region!.address
       for page in [0, 9] { #expect(region!.access(page * pageBytes) == .byte(expectedByte(page * pageBytes))) }
       let error = cts_seal(address, 64 * pageBytes)
       guard error != -ENOSYS else { return }
       #expect(error == 0)
-      // A page that is absent can be opened no more.
-      #expect(region!.access(3 * pageBytes) == .signal(SIGSEGV))
+      // A page that is absent can still come where it has a guard marker, and otherwise no more.
+      let isGuarded = region!.twin?.isGuarded == true
+      #expect(
+        region!.access(3 * pageBytes) == (isGuarded ? .byte(expectedByte(3 * pageBytes)) : .signal(SIGSEGV)))
       for step in 0..<2 {
         if step == 0 { region!.close() } else { region = nil }
-        for page in [0, 9] { #expect(read(address + UInt(page * pageBytes)) == .byte(expectedByte(page * pageBytes))) }
-        for page in [3, 20] { #expect(read(address + UInt(page * pageBytes)) == .signal(SIGSEGV)) }
+        for page in [0, 9] + (isGuarded ? [3] : []) {
+          #expect(read(address + UInt(page * pageBytes)) == .byte(expectedByte(page * pageBytes)))
+        }
+        for page in [20] + (isGuarded ? [] : [3]) {
+          #expect(read(address + UInt(page * pageBytes)) == .signal(SIGSEGV))
+        }
       }
       // The runtime still works.
       let other = try runtime.map(patternProvider(inFaultingThread: true), byteCount: 4 * pageBytes)
@@ -154,7 +182,7 @@ struct SigsegvTests {
     .enabled(if: !Host.isSanitized, SkipReason.sanitizer))
   func unmappedWithoutMappings() async {
     await #expect(processExitsWith: .success) {
-      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigsegv, onNotice: { _ in }))
+      let runtime = try FaultRuntime(.byProtection)
       let region = try runtime.map(patternProvider(inFaultingThread: true), byteCount: 16 * pageBytes)
       let address = region.address
       try region.prefetch((2 * pageBytes)..<(10 * pageBytes))
@@ -331,7 +359,7 @@ struct SigsegvTests {
     .enabled(if: !Host.isSanitized, SkipReason.sanitizer))
   func usedUp() async {
     await #expect(processExitsWith: .success) {
-      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigsegv, onNotice: { _ in }))
+      let runtime = try FaultRuntime(.byProtection)
       let region = try runtime.map(
         patternProvider(requestSize: .singlePage, inFaultingThread: true), byteCount: 256 * pageBytes)
       #expect(region.access(100 * pageBytes) == .byte(expectedByte(100 * pageBytes)))
@@ -375,7 +403,7 @@ struct SigsegvTests {
     .enabled(if: !Host.isSanitized, SkipReason.sanitizer))
   func reserve() async {
     await #expect(processExitsWith: .success) {
-      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigsegv, onNotice: { _ in }))
+      let runtime = try FaultRuntime(.byProtection)
       let untouched = try runtime.map(Self.failing(at: []), byteCount: 256 * pageBytes)
       let enclosed = try runtime.map(Self.failing(at: [90, 110]), byteCount: 256 * pageBytes)
       for page in [50, 150] { #expect(enclosed.access(page * pageBytes).isByte) }
@@ -421,7 +449,7 @@ struct SigsegvTests {
   @Test("What was given up of the reserve is taken back as soon as two runs of pages become one")
   func reserveRestored() async {
     await #expect(processExitsWith: .success) {
-      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigsegv, onNotice: { _ in }))
+      let runtime = try FaultRuntime(.byProtection)
       let region = try runtime.map(Self.failing(at: []), byteCount: 8 * pageBytes)
       let reserve = try #require(region.twin?.reserve)
       #expect(reserve.release())
@@ -437,7 +465,7 @@ struct SigsegvTests {
     .enabled(if: !Host.isSanitized, SkipReason.sanitizer))
   func halfOpened() async {
     await #expect(processExitsWith: .success) {
-      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigsegv, onNotice: { _ in }))
+      let runtime = try FaultRuntime(.byProtection)
       let region = try runtime.map(
         ClosureProvider(
           requestSize: RequestSize(preferred: 4 * pageBytes, largest: 4 * pageBytes), permissions: .inSignalHandler

@@ -43,6 +43,15 @@ extension ProviderPermissions {
   }
 }
 
+extension FaultRuntimeConfiguration {
+  /// Regions whose missing pages are told by their protection, as before Linux 6.15. Notices are dropped.
+  static var byProtection: FaultRuntimeConfiguration {
+    var configuration = FaultRuntimeConfiguration(delivery: .sigsegv, onNotice: { _ in })
+    configuration.guardsPages = false
+    return configuration
+  }
+}
+
 extension LazyRegion {
   var address: UInt { unsafe UInt(bitPattern: unsafeBytes.baseAddress) }
 
@@ -57,7 +66,7 @@ extension LazyRegion {
     let start = String(address, radix: 16) + "-"
     var isOurs = false
     for line in lines("/proc/self/smaps") {
-      if line.contains(" ---p ") || line.contains(" rw-p ") || line.contains(" r--p ") {
+      if [" ---p ", " rw-p ", " r--p ", " ---s ", " rw-s ", " r--s "].contains(where: { line.contains($0) }) {
         isOurs = line.hasPrefix(start)
       }
       if isOurs, line.hasPrefix(name + ":") {

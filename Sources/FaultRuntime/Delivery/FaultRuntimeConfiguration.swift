@@ -191,6 +191,9 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// runtimes of the process share.
   var mappingLimit: Int?
 
+  /// Whether `sigsegv` may tell absent pages by guard markers. Tests forbid it, so that protection tells them.
+  var guardsPages = true
+
   /// Makes a configuration with the given values. Each parameter sets the property of the same name, which explains
   /// it. No value is checked before a ``FaultRuntime`` is made.
   public init(

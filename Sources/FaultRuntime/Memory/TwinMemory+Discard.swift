@@ -17,6 +17,7 @@ extension TwinMemory {
       failure = nil
       for page in pages { failure = close(page..<(page + 1)) ?? failure }
     }
+    guard !isGuarded else { return failure }
     let added = countRuns(around: pages) - before
     runs += added
     if added != 0 { budget.add(added) }
@@ -30,7 +31,11 @@ extension TwinMemory {
     let target = AddressRange(
       start: range.start &+ UInt(bitPattern: pages.lowerBound * pageSize.bytes),
       byteCount: pages.count * pageSize.bytes)
-    if let errno = KernelErrno(returned: cuffd_protect_none(UInt64(target.start), target.byteCount)) { return errno }
+    let result =
+      isGuarded
+      ? cuffd_guards_install(UInt64(target.start), target.byteCount)
+      : cuffd_protect_none(UInt64(target.start), target.byteCount)
+    if let errno = KernelErrno(returned: result) { return errno }
     removePages(target)
     for page in pages { setState(page, PageState.absent) }
     return nil

@@ -2,12 +2,12 @@
 extension TwinMemory {
   /// Returns whether opening the pages of `part` costs mappings although the budget is used up.
   func isBeyondBudget(_ part: AddressRange) -> Bool {
-    budget.isUsedUp && needsNeighbours(part)
+    !isGuarded && budget.isUsedUp && needsNeighbours(part)
   }
 
   /// Returns whether opening the pages of `part` costs mappings, which is the case if no page next to them is open.
   func needsNeighbours(_ part: AddressRange) -> Bool {
-    neighbours(index(of: part.start), part.byteCount / pageSize.bytes) == 0
+    !isGuarded && neighbours(index(of: part.start), part.byteCount / pageSize.bytes) == 0
   }
 
   /// Returns the pages between `part` and the nearest open page, or nil if there is no open page. Filling them costs

@@ -1,10 +1,13 @@
 internal import CUFFD
 internal import Synchronization
 
-/// The memory of a region whose missing pages are guarded by page protection instead of a userfaultfd. The pages
-/// belong to one memfd, which is mapped twice. The program uses the first mapping, in which the runtime opens a page
-/// when the page is complete. The runtime fills the page through the second mapping, the twin, so no thread ever sees
-/// a half-filled page.
+/// The memory of a region whose missing pages are guarded without a userfaultfd. The pages belong to one memfd, which
+/// is mapped twice. The program uses the first mapping, in which the runtime opens a page when the page is complete.
+/// The runtime fills the page through the second mapping, the twin, so no thread ever sees a half-filled page.
+///
+/// A missing page has a guard marker (`MADV_GUARD_INSTALL`), which costs no mapping and holds whatever the program does
+/// to the protection. Before Linux 6.15, and in regions for which the markers would take too much memory, it is a page
+/// without access (`mprotect(2)`).
 ///
 /// A thread holds one lock while it copies and opens pages, but not while a provider runs. The thread that holds the
 /// lock does not fault, does not allocate, and is not interrupted by signal handlers that may fault. For this reason
@@ -30,6 +33,8 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
   let pageSize: PageSize
   let budget: MappingBudget
   let reserve: MappingReserve?
+  /// Whether missing pages have guard markers.
+  let isGuarded: Bool
   /// The states of all pages. This is anonymous memory: a part that was never written reads as `absent` and
   /// costs no memory.
   private let states: UnsafeMutablePointer<Atomic<UInt8>>
@@ -39,9 +44,9 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
   let runs = Monitor(0, holdsSignals: false)
   /// Whether all access has been taken away for good. Only the thread that holds the lock changes this.
   private let revoked = Atomic<Bool>(false)
-  /// Whether the access could not be taken away, because the program has sealed pages (`mseal(2)`). They keep their
-  /// bytes for the rest of the process.
-  private let isSealed = Atomic<Bool>(false)
+  /// Whether open pages stay somewhere when the access has been taken away: the program has sealed them (`mseal(2)`),
+  /// or has moved them to another place. They keep their bytes as long as they are mapped.
+  private let staysOpen = Atomic<Bool>(false)
   private let ownerProcess = cuffd_address_space()
   #if DEBUG
     /// For tests. This is called when pages have been opened but their states do not say so yet.
@@ -50,14 +55,17 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
 
   /// Maps the pages of a new memfd over `range`, which was reserved for this memory. The object owns `range` from
   /// then on. If this throws, `range` still belongs to the caller, and nothing else stays mapped.
-  init(_ range: AddressRange, isWritable: Bool, pageSize: PageSize, budget: MappingBudget) throws(HostCallError) {
+  init(
+    _ range: AddressRange, isWritable: Bool, pageSize: PageSize, budget: MappingBudget, mayGuard: Bool = true
+  ) throws(HostCallError) {
     self.range = range
+    isGuarded = mayGuard && range.byteCount <= Self.largestGuarded && cuffd_has_guards()
     self.isWritable = isWritable
     parts = Monitor(RegionParts(range))
     self.pageSize = pageSize
     self.budget = budget
     try budget.addRegion()
-    reserve = budget.reserve(pageSize: pageSize)
+    reserve = isGuarded ? nil : budget.reserve(pageSize: pageSize)
     pageCount = range.byteCount / pageSize.bytes
     var notes: UnsafeMutableRawPointer?
     if let errno = unsafe KernelErrno(returned: cuffd_map_anonymous(pageCount, true, &notes)) {
@@ -71,6 +79,13 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
       throw HostCallError(call: "memfd_create", errno: errno)
     }
     twin = UInt(bitPattern: mapped)
+    if isGuarded, let errno = Self.guardAll(range, isWritable: isWritable) {
+      // The caller reserves the range again for its own end, so only the memory behind it goes.
+      _ = cuffd_unmap(UInt64(twin), range.byteCount)
+      _ = cuffd_unmap(UInt64(UInt(bitPattern: notes)), pageCount)
+      budget.removeRegion()
+      throw HostCallError(call: "madvise", errno: errno)
+    }
     // The memory contains zeros, which are valid atomics with the value zero.
     unsafe states = notes!.bindMemory(to: Atomic<UInt8>.self, capacity: pageCount)
   }
@@ -173,14 +188,19 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
       while length < count, state(first + length) != PageState.open { length += 1 }
       if length == 0 { return .present }
       let target = rest.prefix(length * pageSize.bytes)
+      var areZeros = false
       switch unsafe part.content {
       case .bytes(let source, let isStaged):
         if let errno = unsafe fill(target, from: source + done, isStaged: isStaged) { return .fail(errno) }
       case .zeros:
-        break
+        areZeros = true
       case .pageCache:
         // This memory has no minor faults.
         return .misuse(.invalidArgument)
+      }
+      if isGuarded {
+        let step = unguardOwn(target, areZeros: areZeros)
+        return step == .done && length < count ? .goOn(completed: target.byteCount) : step
       }
       if let errno = open(target, first, length, isLastTry: effort.contains(.lastTry), &runs) {
         // `mprotect(2)` may have opened some of the pages before it failed. The program must not see zeros there, so
@@ -195,8 +215,7 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
 
   private func fill(_ target: AddressRange, from source: UnsafeRawPointer, isStaged: Bool) -> KernelErrno? {
     let place = twin &+ (target.start &- range.start)
-    // The pages are allocated first, so that a lack of memory is an error here, and not a signal during the copy.
-    if let errno = KernelErrno(returned: cuffd_twin_populate(UInt64(place), target.byteCount)) { return errno }
+    if let errno = allocate(target) { return errno }
     let pointer = unsafe UnsafeMutableRawPointer(bitPattern: place)!
     if isStaged {
       unsafe pointer.copyMemory(from: source, byteCount: target.byteCount)
@@ -205,6 +224,12 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
       return .badAddress
     }
     return nil
+  }
+
+  /// Allocates the pages, so that a lack of memory is an error here, and not a signal when they are written.
+  func allocate(_ target: AddressRange) -> KernelErrno? {
+    KernelErrno(
+      returned: cuffd_twin_populate(UInt64(twin &+ (target.start &- range.start)), target.byteCount))
   }
 
   /// Removes the bytes of pages that were not opened, because the pages of the memfd have to be zero until they are
@@ -283,14 +308,32 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
     runs.withLock { runs in
       guard !isRevoked else { return }
       revoked.store(true, ordering: .releasing)
+      if !isWhole { staysOpen.store(true, ordering: .releasing) }
       // This call divides no mapping, so it needs no additional one. If the program has unmapped a part of the range,
       // the call stops at the gap, and the runs of open pages are closed one by one.
       if cuffd_protect_none(UInt64(range.start), range.byteCount) < 0, !closeRuns() {
-        isSealed.store(true, ordering: .releasing)
+        staysOpen.store(true, ordering: .releasing)
       }
       budget.add(-runs)
       runs = 0
     }
+  }
+
+  /// Whether every open page is mapped at its place.
+  private var isWhole: Bool {
+    var page = 0
+    while page < pageCount {
+      guard state(page) == PageState.open else {
+        page += 1
+        continue
+      }
+      var end = page
+      while end < pageCount, state(end) == PageState.open { end += 1 }
+      let address = UInt64(range.start) + UInt64(page * pageSize.bytes)
+      if cuffd_own_pages(address, end - page, pageSize.bytes) < end - page { return false }
+      page = end
+    }
+    return true
   }
 
   /// Closes the runs of open pages, of which the program may have unmapped parts. Returns false if pages that are
@@ -323,7 +366,7 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
 
   func withdraw() {
     // Pages that can still be read would read as zero without their bytes.
-    guard !isSealed.load(ordering: .acquiring) else { return }
+    guard !staysOpen.load(ordering: .acquiring) else { return }
     _ = cuffd_twin_remove(UInt64(twin), range.byteCount)
   }
 }

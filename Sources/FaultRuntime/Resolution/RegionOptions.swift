@@ -70,9 +70,9 @@ public struct RegionOptions: Hashable, Sendable {
 
   /// Whether core dumps of the process contain the memory (`MADV_DONTDUMP`, if not).
   ///
-  /// With the event loop and with ``Delivery/sigbus`` a core dump contains the pages that are resident. With
-  /// ``Delivery/sigsegv`` the kernel writes zeros for all other pages, and makes them resident while it does so, which
-  /// takes as much memory as the region has bytes. Where large regions may get that delivery, leave them out.
+  /// A core dump contains the pages that are resident. With ``Delivery/sigsegv`` before Linux 6.15, and in regions of
+  /// more than 16 GiB, the kernel writes zeros for all other pages as well, and makes them resident while it does so,
+  /// which takes as much memory as the region has bytes. Where large regions may get that delivery, leave them out.
   public var isInCoreDumps: Bool
 
   /// Creates options. By default the runtime makes up a name, the memory can be read and written, requests adapt to

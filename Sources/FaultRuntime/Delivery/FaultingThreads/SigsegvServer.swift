@@ -20,6 +20,7 @@ final class SigsegvServer: FaultingThreadServer, PoolServer, DeliveryService {
   /// The number of mappings that regions may use: shared by all runtimes, or for this one alone where a test sets a
   /// limit.
   private let budget: MappingBudget
+  private let mayGuard: Bool
 
   private static let limitNotice = """
     the limit of mappings (vm.max_map_count) is near: to save them, faults now fill the pages up to their \
@@ -37,6 +38,7 @@ final class SigsegvServer: FaultingThreadServer, PoolServer, DeliveryService {
     self.pageSize = pageSize
     self.pool = pool
     self.notices = notices
+    mayGuard = configuration.guardsPages
     budget = configuration.mappingLimit.map { MappingBudget(limit: $0) } ?? AddressSpace.ofThisProcess.mappings
     pooled = DirectAnswering(
       counters: counters, reporter: FailureReporter(configuration),
@@ -67,7 +69,8 @@ final class SigsegvServer: FaultingThreadServer, PoolServer, DeliveryService {
     let range = try AddressSpace.ofThisProcess.reserve(
       byteCount: byteCount, alignment: alignment, isWritable: isWritable)
     do throws(HostCallError) {
-      return try TwinMemory(range, isWritable: isWritable, pageSize: pageSize, budget: budget)
+      return try TwinMemory(
+        range, isWritable: isWritable, pageSize: pageSize, budget: budget, mayGuard: mayGuard)
     } catch {
       _ = cuffd_unmap(UInt64(range.start), range.byteCount)
       throw error
