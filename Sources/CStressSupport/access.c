@@ -21,7 +21,11 @@ static void on_signal(int number) {
 
 int cstress_take_signals(void) {
   struct sigaction action = {.sa_handler = on_signal};
-  sigemptyset(&action.sa_mask);
+  // The signal is blocked while this handler runs. A handler of another signal that touched lazy memory then would end
+  // the process.
+  sigfillset(&action.sa_mask);
+  sigdelset(&action.sa_mask, SIGBUS);
+  sigdelset(&action.sa_mask, SIGSEGV);
   if (sigaction(SIGBUS, &action, NULL) < 0 || sigaction(SIGSEGV, &action, NULL) < 0) return -errno;
   return 0;
 }
