@@ -21,6 +21,8 @@ enum { LINKS = 32 };
 struct replaced {
   struct sigaction action;
   bool backtraces;  // whether the action only reports where a program crashed
+  // What the link had before. It is kept, because a handler may still be reading it, and a search for leaks finds it.
+  const struct replaced *before;
 };
 
 static struct chain {
@@ -215,12 +217,13 @@ static int link_for(struct chain *own, const struct sigaction *action) {
   if (link == count) {
     struct replaced *added = malloc(sizeof *added);
     if (added == NULL) return -ENOMEM;
-    *added = (struct replaced){*action, is_backtracer(action)};
     if (count == LINKS) {
       // The first link stays: it has what the process began with.
       own->overwritten = own->overwritten % (LINKS - 1) + 1;
       link = own->overwritten;
     }
+    *added = (struct replaced){
+        *action, is_backtracer(action), link == count ? NULL : atomic_load(&own->links[link])};
     atomic_store(&own->links[link], added);
     if (link == count) atomic_store(&own->count, count + 1);
   }
