@@ -30,8 +30,8 @@ int cuffd_ioctl_wake(int fd, uint64_t start, uint64_t length);
 // Ends the process with a line on standard error if the descriptor is not a userfaultfd any more.
 CUFFD_NO_LOCKS void cuffd_end_if_lost(int fd);
 
-// The resolving requests. They end the process as cuffd_end_if_lost does. On return `*done` is the number of bytes that the kernel reports as resolved, which may be
-// 0. They return 0 or -errno. A partial result is -EAGAIN with *done > 0.
+// The resolving requests. They end the process as cuffd_end_if_lost does. On return `*done` is the number of bytes that
+// the kernel reports as resolved, which may be 0. They return 0 or -errno. A partial result is -EAGAIN with *done > 0.
 CUFFD_NO_LOCKS int cuffd_ioctl_copy(
     int fd, uint64_t dst, const void *src, uint64_t length, uint64_t mode, int64_t *done);
 CUFFD_NO_LOCKS int cuffd_ioctl_zeropage(int fd, uint64_t start, uint64_t length, uint64_t mode, int64_t *done);
