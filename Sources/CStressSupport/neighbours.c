@@ -184,6 +184,15 @@ void cstress_unmap(uintptr_t address, size_t length) { munmap((void *)address, l
 
 uint8_t cstress_load(uintptr_t address) { return *(const volatile uint8_t *)address; }
 
+bool cstress_blocks_faults_in_handlers(void) {
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+  return true;
+#endif
+#endif
+  return false;
+}
+
 bool cstress_is_sanitized(void) {
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)

@@ -69,6 +69,7 @@ struct StressNeighbours {
 
   /// A signal handler touches lazy memory, and interrupts a thread that does the same.
   private func readWithTicks() throws {
+    guard !cstress_blocks_faults_in_handlers() else { return }
     let memory = try map(kind, seed: draw.second | 1)
     let touched = try map(Self.kinds[Int(draw.third % UInt64(Self.kinds.count))], seed: draw.third | 1)
     let outcome = unsafe withUnsafePointer(to: memory.range) { range in
