@@ -103,8 +103,8 @@ void cstress_unmap(uintptr_t address, size_t length);
 // Reads a byte. The access may raise a signal.
 uint8_t cstress_load(uintptr_t address);
 
-// Returns whether ThreadSanitizer watches the program. It runs every handler of the program with all signals blocked, so
-// that a handler that touches lazy memory of `sigbus` or `sigsegv` ends the process.
+// Returns whether ThreadSanitizer watches the program. It runs every handler of the program with all signals blocked,
+// so that a handler that touches lazy memory of `sigbus` or `sigsegv` ends the process.
 bool cstress_blocks_faults_in_handlers(void);
 
 // Returns whether a sanitizer watches the program. It can neither follow cancelled threads nor jumps out of handlers.
