@@ -104,17 +104,30 @@ static void *walk(void *argument) {
 
 struct cstress_outcome cstress_cancel_reader(
     const struct cstress_range *range, bool is_asynchronous, size_t after, unsigned patience_seconds) {
-  struct walker walker = {.range = range, .is_asynchronous = is_asynchronous};
+  struct walker *walker = calloc(1, sizeof *walker);
+  if (walker == NULL) return (struct cstress_outcome){.error = ENOMEM};
+  walker->range = range;
+  walker->is_asynchronous = is_asynchronous;
   pthread_t thread;
-  int error = pthread_create(&thread, NULL, walk, &walker);
-  if (error != 0) return (struct cstress_outcome){.error = error};
-  while (walker.done < after) sched_yield();
-  pthread_cancel(thread);
-  struct timespec until;
+  int error = pthread_create(&thread, NULL, walk, walker);
+  if (error != 0) {
+    free(walker);
+    return (struct cstress_outcome){.error = error};
+  }
+  struct timespec until, now;
   clock_gettime(CLOCK_REALTIME, &until);
   until.tv_sec += patience_seconds;
-  walker.outcome.error = pthread_timedjoin_np(thread, NULL, &until);
-  return walker.outcome;
+  do {
+    sched_yield();
+    clock_gettime(CLOCK_REALTIME, &now);
+  } while (walker->done < after && now.tv_sec < until.tv_sec);
+  pthread_cancel(thread);
+  error = pthread_timedjoin_np(thread, NULL, &until);
+  // A thread that has not ended still uses its memory.
+  if (error != 0) return (struct cstress_outcome){.error = error};
+  struct cstress_outcome outcome = walker->outcome;
+  free(walker);
+  return outcome;
 }
 
 // --- Threads beside a provider that does not return.

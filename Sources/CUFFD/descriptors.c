@@ -9,7 +9,6 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -26,24 +25,61 @@ int cuffd_above_standard(int fd) {
 
 bool cuffd_is_userfaultfd(int fd) { return cuffd_ioctl_wake(fd, 0, 0) == -EINVAL; }
 
-bool cuffd_is_foreign(int fd) {
+// For each number that a runtime has, the address space that it belongs to. A forked child has a copy of the numbers, but
+// not of the address space. Larger numbers are not noted.
+enum { NOTED = 4096 };
+static _Atomic uint64_t owners[NOTED];
+
+static bool is_noted(int fd) {
+  return fd >= 0 && fd < NOTED && atomic_load(&owners[fd]) == cuffd_address_space();
+}
+
+void cuffd_note_own(const char *what, int fd) {
+  if (is_noted(fd)) cuffd_end_without(what, fd);
+  if (fd >= 0 && fd < NOTED) atomic_store(&owners[fd], cuffd_address_space());
+}
+
+static bool has_no_file_of_ours(int fd) {
   struct stat status;
   return fstat(fd, &status) < 0 || (status.st_mode & S_IFMT) != 0;
 }
 
+bool cuffd_is_foreign(int fd) { return is_noted(fd) && has_no_file_of_ours(fd); }
+
 void cuffd_close_own(int fd) {
-  if (!cuffd_is_foreign(fd)) close(fd);
+  // The note goes first, because another runtime may get the number as soon as it is free.
+  if (is_noted(fd)) atomic_store(&owners[fd], 0);
+  if (!has_no_file_of_ours(fd)) close(fd);
+}
+
+// Writes a number without the C library, which would need more of the stack.
+static char *put_number(char *to, unsigned number) {
+  char digits[10];
+  unsigned count = 0;
+  do {
+    digits[count++] = (char)('0' + number % 10);
+    number /= 10;
+  } while (number > 0);
+  while (count > 0) *to++ = digits[--count];
+  return to;
+}
+
+static char *put_text(char *to, const char *text) {
+  while (*text != 0) *to++ = *text++;
+  return to;
 }
 
 void cuffd_end_without(const char *what, int fd) {
-  char line[512];
-  int length = snprintf(
-      line, sizeof line,
-      "FaultRuntime: descriptor %d is not the %s of the runtime any more. The program has closed it, or has put "
-      "another file in its place (closefrom, dup2). Missing pages cannot be served without it, so the process ends. "
-      "Close only what the program has opened itself, or do so before the runtime is made.\n",
-      fd, what);
-  if (length > 0) (void)!write(STDERR_FILENO, line, (size_t)length);
+  char line[512], *end = put_text(line, "FaultRuntime: descriptor ");
+  end = put_number(end, fd < 0 ? 0 : (unsigned)fd);
+  end = put_text(end, " is not the ");
+  end = put_text(end, what);
+  end = put_text(
+      end,
+      " of the runtime any more. The program has closed it, or has put another file in its place (closefrom, dup2). "
+      "Missing pages cannot be served without it, so the process ends. Close only what the program has opened itself, "
+      "or do so before the runtime is made.\n");
+  (void)!write(STDERR_FILENO, line, (size_t)(end - line));
   abort();
 }
 
@@ -61,16 +97,15 @@ static void announce(struct keeper *keeper) {
   syscall(SYS_futex, &keeper->state, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, INT_MAX, NULL, NULL, 0);
 }
 
-static bool wait_while(struct keeper *keeper, uint32_t state, const struct timespec *limit) {
-  return syscall(SYS_futex, &keeper->state, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, state, limit, NULL, 0) == 0 ||
-         errno != ETIMEDOUT;
+static void wait_while(struct keeper *keeper, uint32_t state, const struct timespec *limit) {
+  syscall(SYS_futex, &keeper->state, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, state, limit, NULL, 0);
 }
 
 // Replaces the table of the calling thread by one with nothing but `fd`.
 static bool leave_table(int fd) {
 #ifdef SYS_close_range
   enum { UNSHARE = 2 };  // CLOSE_RANGE_UNSHARE, which older headers do not have
-  // This order copies only the descriptors up to `fd` before the first ones are closed.
+  // The first call copies the table only up to `fd`, and the second one closes what is below it.
   if (syscall(SYS_close_range, (unsigned)fd + 1, ~0u, UNSHARE) < 0) return false;
   return fd == 0 || syscall(SYS_close_range, 0u, (unsigned)fd - 1, 0) == 0;
 #else
@@ -86,8 +121,8 @@ static void keep(void *context) {
   // The owner may have ended the keeper already, because it does not wait long.
   if (atomic_compare_exchange_strong(&keeper->state, &before, reached)) announce(keeper);
   if (reached == CANNOT_KEEP) return;
-  while (atomic_load(&keeper->state) != ENDING) (void)wait_while(keeper, KEEPING, NULL);
-  // The end of the thread would close it as well, but only after another thread has been able to join this one.
+  while (atomic_load(&keeper->state) != ENDING) wait_while(keeper, KEEPING, NULL);
+  // It is closed here, because the kernel closes the table of a thread that ends only after the thread can be joined.
   close(keeper->fd);
 }
 
@@ -102,8 +137,12 @@ uint64_t cuffd_keep(int fd) {
     return 0;
   }
   // Where the thread gets no CPU for that long, it begins to keep the descriptor later.
-  struct timespec limit = {.tv_sec = 1};
-  while (atomic_load(&keeper->state) == STARTING && wait_while(keeper, STARTING, &limit)) continue;
+  const uint64_t second = 1000000000;
+  uint64_t end = cuffd_monotonic_nanoseconds() + second, now;
+  while (atomic_load(&keeper->state) == STARTING && (now = cuffd_monotonic_nanoseconds()) < end) {
+    struct timespec left = {.tv_nsec = (long)(end - now < second ? end - now : second - 1)};
+    wait_while(keeper, STARTING, &left);
+  }
   return (uint64_t)(uintptr_t)keeper;
 }
 

@@ -39,7 +39,11 @@ static inline struct cuffd_place cuffd_place_of(uintptr_t frame, const stack_t *
 
 // Returns how many bytes of the alternate stack of a handler are left below `frame`; UINT64_MAX on another stack.
 static inline uint64_t cuffd_room_at(const struct cuffd_place *place, uintptr_t frame) {
-  return place->low == 0 || frame < place->low ? UINT64_MAX : frame - place->low;
+  enum { BEYOND = 64 << 10 };
+  if (place->low == 0) return UINT64_MAX;
+  if (frame >= place->low) return frame - place->low;
+  // A frame right below the stack is beyond its end. One that is farther away is on another stack.
+  return place->low - frame < BEYOND ? 0 : UINT64_MAX;
 }
 
 // Returns whether the handler that ran at `earlier` is still running, now that another one runs at `now` on the same

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -85,22 +86,32 @@ int cuffd_guarded_open(uint64_t address, size_t length, bool writable) {
   return mprotect((void *)(uintptr_t)address, length, protection) < 0 ? -errno : 0;
 }
 
-static bool find_guards(void) {
+enum { UNKNOWN, NO, YES };
+
+// Finds out whether there are guard markers, and whether mincore(2) tells under one that the page has its bytes. A lack
+// of descriptors or memory says nothing about either.
+static int find_guards(void) {
   size_t length = (size_t)sysconf(_SC_PAGESIZE);
   int fd = make_file(length);
-  if (fd < 0) return false;
+  if (fd < 0) return UNKNOWN;
   void *mapped = map_without_access(NULL, length, fd);
+  int found = UNKNOWN;
+  if (mapped != MAP_FAILED) {
+    uint64_t address = (uint64_t)(uintptr_t)mapped;
+    int result = cuffd_guards_install(address, length);
+    if (result == -EINVAL) found = NO;
+    if (result == 0 && cuffd_own_pages(address, 1, length) == 0 && write(fd, "", 1) == 1) {
+      found = cuffd_own_pages(address, 1, length) == 1 ? YES : NO;
+    }
+    munmap(mapped, length);
+  }
   close(fd);
-  if (mapped == MAP_FAILED) return false;
-  bool has_guards = cuffd_guards_install((uint64_t)(uintptr_t)mapped, length) == 0;
-  munmap(mapped, length);
-  return has_guards;
+  return found;
 }
 
 bool cuffd_has_guards(void) {
-  enum { UNKNOWN, NO, YES };
   static _Atomic int known;
-  if (known == UNKNOWN) known = find_guards() ? YES : NO;
+  if (known == UNKNOWN) known = find_guards();
   return known == YES;
 }
 
@@ -111,10 +122,15 @@ size_t cuffd_own_pages(uint64_t address, size_t page_count, size_t page_size) {
   while (done < page_count) {
     size_t count = page_count - done < AT_ONCE ? page_count - done : AT_ONCE;
     void *start = (void *)(uintptr_t)(address + done * page_size);
-    // Behind a gap the call fails. The pages before it are then looked at one by one.
-    if (mincore(start, count * page_size, is_resident) < 0) {
-      if (count == 1) return done;
-      if (mincore(start, page_size, is_resident) < 0) return done;
+    // Where there is a gap the call fails. The pages before it are then looked at one by one. The kernel may lack the
+    // memory for its answer for a moment.
+    int result = mincore(start, count * page_size, is_resident);
+    for (int tries = 0; result < 0 && errno == EAGAIN && tries < 100; tries++) {
+      sched_yield();
+      result = mincore(start, count * page_size, is_resident);
+    }
+    if (result < 0) {
+      if (count == 1 || mincore(start, page_size, is_resident) < 0) return done;
       count = 1;
     }
     for (size_t i = 0; i < count; i++) {

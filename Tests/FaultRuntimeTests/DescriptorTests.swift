@@ -1,3 +1,4 @@
+import CTestSupport
 import Glibc
 import TestSupport
 import Testing
@@ -28,6 +29,17 @@ private enum Taking: String, CaseIterable, Sendable {
         if descriptorTarget(descriptor) == userfaultfdKind { #expect(dup2(null, descriptor) == descriptor) }
       }
     }
+  }
+}
+
+/// What a forked child gets. Nothing else refers to the runtime.
+private final class ChildContext {
+  var runtime: FaultRuntime?
+  let descriptors: Set<CInt>
+
+  init(runtime: FaultRuntime, descriptors: Set<CInt>) {
+    self.runtime = runtime
+    self.descriptors = descriptors
   }
 }
 
@@ -63,6 +75,41 @@ struct DescriptorTests {
       exit(region.load(fromByteOffset: 8 * pageBytes, as: UInt8.self) == expectedByte(8 * pageBytes) ? 4 : 5)
     }
     #expect(result.errors.contains("of the runtime any more. The program has closed it"))
+  }
+
+  @Test("A runtime that gets the number of a descriptor that another one has lost ends the process with the line")
+  func takenByAnother() async {
+    let result = await #expect(processExitsWith: .signal(SIGABRT), observing: [\.standardErrorContent]) {
+      signal(SIGABRT, SIG_DFL)
+      let (first, own) = try Self.opened { try FaultRuntime(FaultRuntimeConfiguration(delivery: .eventLoop)) }
+      let region = try first.map(patternProvider(), byteCount: 16 * pageBytes)
+      #expect(region.access(0) == .byte(expectedByte(0)))
+      Taking.close(own)
+      let second = try FaultRuntime(FaultRuntimeConfiguration(delivery: .eventLoop))
+      withExtendedLifetime(second) {}
+      exit(region.access(8 * pageBytes) == .byte(expectedByte(8 * pageBytes)) ? 4 : 5)
+    }
+    #expect(result.errors.contains("of the runtime any more. The program has closed it"))
+  }
+
+  @Test("A forked child that has closed the descriptors may let go of the runtime", arguments: deliveries)
+  func childWithoutDescriptors(delivery: Delivery) async {
+    await #expect(processExitsWith: .success) { [name = delivery.rawValue as String] in
+      let (made, own) = try Self.opened {
+        try FaultRuntime(FaultRuntimeConfiguration(delivery: Delivery(rawValue: name)!, closeTimeout: .milliseconds(1)))
+      }
+      let context = unsafe Unmanaged.passRetained(ChildContext(runtime: made, descriptors: own))
+      let result = unsafe cts_forked(
+        { context in
+          cts_end_after(20)
+          let context = unsafe Unmanaged<ChildContext>.fromOpaque(context).takeUnretainedValue()
+          for descriptor in context.descriptors { Glibc.close(descriptor) }
+          context.runtime = nil
+          return 0
+        }, context.toOpaque())
+      #expect(result == 0)
+      unsafe context.release()
+    }
   }
 
   @Test("A region that is closed without its userfaultfd leaves the files of the program alone")

@@ -321,6 +321,20 @@ struct EventTests {
     #expect(read(moved + UInt(2 * pageBytes)) == .signal(SIGSEGV))
   }
 
+  @Test("Memory that was moved away and back is served again", arguments: [false, true])
+  func movedHome(mayBlock: Bool) throws {
+    let region = try region(mayBlock: mayBlock)
+    let start = region.address + UInt(2 * pageBytes)
+    let target = Scratch(pages: 3)
+    #expect(cts_move_mapping(start, 3 * pageBytes, target.range.start) == 0)
+    #expect(cts_move_mapping(target.range.start, 3 * pageBytes, start) == 0)
+    for page in 0..<8 { #expect(region.access(page * pageBytes) == .byte(expectedByte(page * pageBytes))) }
+    // The place in between is mapped again, so that the other memory's object has something to unmap.
+    let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE
+    _ = unsafe mmap(
+      UnsafeMutableRawPointer(bitPattern: target.range.start), 3 * pageBytes, PROT_NONE, flags, -1, 0)
+  }
+
   @Test(
     "Memory that was moved inside of its region is not what the provider says about its new address",
     .enabled(if: Host.features.contains(.poison), SkipReason.poison), arguments: [false, true])

@@ -47,24 +47,6 @@ struct SigsegvTests {
     }
   }
 
-  @Test("Memory that was moved elsewhere keeps its bytes when the region is closed", arguments: [false, true])
-  func moved(mayGuard: Bool) throws {
-    let runtime = try FaultRuntime(mayGuard ? FaultRuntimeConfiguration(delivery: .sigsegv) : .byProtection)
-    var region: LazyRegion? = try runtime.map(
-      patternProvider(requestSize: .singlePage, inFaultingThread: true), byteCount: 16 * pageBytes,
-      options: RegionOptions(advice: .random))
-    for page in [4, 9] { #expect(region!.access(page * pageBytes) == .byte(expectedByte(page * pageBytes))) }
-    let target = Scratch(pages: 2)
-    let moved = target.range.start
-    #expect(cts_move_mapping(region!.address + UInt(4 * pageBytes), 2 * pageBytes, moved) == 0)
-    for step in 0..<3 {
-      if step == 1 { region!.close() }
-      if step == 2 { region = nil }
-      #expect(read(moved) == .byte(expectedByte(4 * pageBytes)))
-      #expect(read(moved + UInt(pageBytes)) == .signal(SIGSEGV))
-    }
-  }
-
   @Test(
     "Pages that the program has sealed keep their bytes when the region is closed (mseal, Linux 6.10)",
     arguments: [false, true])

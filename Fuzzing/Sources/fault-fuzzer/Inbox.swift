@@ -6,17 +6,23 @@ import Glibc
 /// A pipe as the source of messages. `read(2)` cannot tell it from a userfaultfd.
 private final class MessagePipe: Sendable {
   let input: CInt
+  private let output: CInt
   let uffd: Userfaultfd
 
   init() {
     var ends: [CInt] = [0, 0]
     require(unsafe pipe(&ends) == 0, "no pipe")
     for end in ends { require(fcntl(end, F_SETFL, O_NONBLOCK) == 0, "a pipe that blocks") }
+    output = ends[0]
     input = ends[1]
     uffd = Userfaultfd(descriptor: ends[0], kind: .userModeOnly, enabled: .threadID, available: .threadID)
   }
 
-  deinit { close(input) }
+  deinit {
+    close(input)
+    // The library closes no file that is not its own kind.
+    close(output)
+  }
 
   /// Writes as many of the bytes as fit, and returns how many.
   func send(_ bytes: [UInt8]) -> Int {

@@ -10,6 +10,7 @@ struct Epoll: ~Copyable, Sendable {
   init() throws(HostCallError) {
     descriptor = cuffd_epoll_create()
     if let errno = KernelErrno(returned: descriptor) { throw HostCallError(call: "epoll_create1", errno: errno) }
+    unsafe cuffd_note_own("epoll descriptor", descriptor)
   }
 
   deinit {

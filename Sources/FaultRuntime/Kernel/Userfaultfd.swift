@@ -29,6 +29,7 @@ struct Userfaultfd: ~Copyable, Sendable {
     self.enabled = enabled
     self.available = available
     canPoison = available.contains(.poison)
+    unsafe cuffd_note_own("userfaultfd", descriptor)
     keeper = cuffd_keep(descriptor)
   }
 

@@ -7,6 +7,7 @@ struct WakeDescriptor: ~Copyable, Sendable {
   init() throws(HostCallError) {
     descriptor = cuffd_eventfd()
     if let errno = KernelErrno(returned: descriptor) { throw HostCallError(call: "eventfd", errno: errno) }
+    unsafe cuffd_note_own("eventfd", descriptor)
   }
 
   deinit {

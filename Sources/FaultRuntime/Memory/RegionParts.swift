@@ -26,7 +26,8 @@ struct RegionParts: Sendable {
     for (part, origin) in zip(own, origins) {
       let new = AddressRange(start: to &+ (part.start &- from.start), byteCount: part.byteCount)
       ranges.append(new)
-      moved.append((new, origin))
+      // Memory that was moved back to its first address is where it belongs.
+      if new.start != origin { moved.append((new, origin)) }
     }
   }
 

@@ -44,9 +44,9 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
   let runs = Monitor(0, holdsSignals: false)
   /// Whether all access has been taken away for good. Only the thread that holds the lock changes this.
   private let revoked = Atomic<Bool>(false)
-  /// Whether open pages stay somewhere when the access has been taken away: the program has sealed them (`mseal(2)`),
-  /// or has moved them to another place. They keep their bytes as long as they are mapped.
-  private let staysOpen = Atomic<Bool>(false)
+  /// Whether pages can still be read after the access was to be taken away, because the program has sealed them
+  /// (`mseal(2)`). They keep their bytes for the rest of the process.
+  private let isSealed = Atomic<Bool>(false)
   private let ownerProcess = cuffd_address_space()
   #if DEBUG
     /// For tests. This is called when pages have been opened but their states do not say so yet.
@@ -80,7 +80,7 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
     }
     twin = UInt(bitPattern: mapped)
     if isGuarded, let errno = Self.guardAll(range, isWritable: isWritable) {
-      // The caller reserves the range again for its own end, so only the memory behind it goes.
+      // The caller unmaps the range itself.
       _ = cuffd_unmap(UInt64(twin), range.byteCount)
       _ = cuffd_unmap(UInt64(UInt(bitPattern: notes)), pageCount)
       budget.removeRegion()
@@ -308,32 +308,14 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
     runs.withLock { runs in
       guard !isRevoked else { return }
       revoked.store(true, ordering: .releasing)
-      if !isWhole { staysOpen.store(true, ordering: .releasing) }
       // This call divides no mapping, so it needs no additional one. If the program has unmapped a part of the range,
       // the call stops at the gap, and the runs of open pages are closed one by one.
       if cuffd_protect_none(UInt64(range.start), range.byteCount) < 0, !closeRuns() {
-        staysOpen.store(true, ordering: .releasing)
+        isSealed.store(true, ordering: .releasing)
       }
       budget.add(-runs)
       runs = 0
     }
-  }
-
-  /// Whether every open page is mapped at its place.
-  private var isWhole: Bool {
-    var page = 0
-    while page < pageCount {
-      guard state(page) == PageState.open else {
-        page += 1
-        continue
-      }
-      var end = page
-      while end < pageCount, state(end) == PageState.open { end += 1 }
-      let address = UInt64(range.start) + UInt64(page * pageSize.bytes)
-      if cuffd_own_pages(address, end - page, pageSize.bytes) < end - page { return false }
-      page = end
-    }
-    return true
   }
 
   /// Closes the runs of open pages, of which the program may have unmapped parts. Returns false if pages that are
@@ -366,7 +348,7 @@ final class TwinMemory: RegionMemory, @unchecked Sendable {
 
   func withdraw() {
     // Pages that can still be read would read as zero without their bytes.
-    guard !staysOpen.load(ordering: .acquiring) else { return }
+    guard !isSealed.load(ordering: .acquiring) else { return }
     _ = cuffd_twin_remove(UInt64(twin), range.byteCount)
   }
 }

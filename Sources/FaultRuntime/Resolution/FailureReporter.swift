@@ -8,7 +8,8 @@ struct FailureReporter: Sendable {
   /// Records a failure, and then calls the hook. This has to happen before the access fails, because the program may
   /// not survive that.
   func report(_ cause: any Error, atPage page: UInt, of region: Region) {
-    if onFailure != nil, cuffd_stack_room() < StackNeed.ofText { cuffd_end_without_stack() }
+    let room = cuffd_stack_room()
+    if room < StackNeed.ofFailure || onFailure != nil && room < StackNeed.ofText { cuffd_end_without_stack() }
     region.report(cause, atPage: page, to: onFailure)
   }
 

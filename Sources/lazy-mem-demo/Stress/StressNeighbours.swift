@@ -142,7 +142,7 @@ struct StressNeighbours {
     stuck.close()
   }
 
-  /// The program changes the protection. With `sigsegv` a page that is absent would read as zero (docs/limits.md).
+  /// The program changes the protection. Before Linux 6.15 missing pages of `sigsegv` would read as zero then.
   private func protect() throws {
     let kind: StressRuntimeKind = [.eventLoop, .manyThreads, .sigbus][Int(draw.first % 3)]
     let memory = try map(kind, seed: draw.second | 1)

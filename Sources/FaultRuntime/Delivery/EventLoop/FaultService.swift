@@ -175,6 +175,9 @@ struct FaultService: ~Copyable {
         jobs.removeFirst()
         job.done.signal()
       }
+    } else if stream.isGoing, loop.events.hasMoves {
+      // The stream would fill by address, and memory may have been moved into its way.
+      stream.stop()
     } else if stream.isGoing {
       loop.counters.countRequest()
       stream.step(&filler, forbidden: loop.lazyMemory, counting: loop)
