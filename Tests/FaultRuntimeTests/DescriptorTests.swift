@@ -35,12 +35,9 @@ private enum Taking: String, CaseIterable, Sendable {
 /// What a forked child gets. Nothing else refers to the runtime.
 private final class ChildContext {
   var runtime: FaultRuntime?
-  let descriptors: Set<CInt>
+  var descriptors: Set<CInt> = []
 
-  init(runtime: FaultRuntime, descriptors: Set<CInt>) {
-    self.runtime = runtime
-    self.descriptors = descriptors
-  }
+  init(runtime: FaultRuntime) { self.runtime = runtime }
 }
 
 @Suite("Descriptors that the program takes away", .timeLimit(.minutes(6)))
@@ -63,6 +60,7 @@ struct DescriptorTests {
     let result = await #expect(processExitsWith: .signal(SIGABRT), observing: [\.standardErrorContent]) {
       [name = delivery.rawValue as String, taking = taking.rawValue as String] in
       signal(SIGABRT, SIG_DFL)
+      cts_end_after(60)
       let (runtime, own) = try Self.opened {
         try FaultRuntime(FaultRuntimeConfiguration(delivery: Delivery(rawValue: name)!))
       }
@@ -81,6 +79,7 @@ struct DescriptorTests {
   func takenByAnother() async {
     let result = await #expect(processExitsWith: .signal(SIGABRT), observing: [\.standardErrorContent]) {
       signal(SIGABRT, SIG_DFL)
+      cts_end_after(60)
       let (first, own) = try Self.opened { try FaultRuntime(FaultRuntimeConfiguration(delivery: .eventLoop)) }
       let region = try first.map(patternProvider(), byteCount: 16 * pageBytes)
       #expect(region.access(0) == .byte(expectedByte(0)))
@@ -95,10 +94,11 @@ struct DescriptorTests {
   @Test("A forked child that has closed the descriptors may let go of the runtime", arguments: deliveries)
   func childWithoutDescriptors(delivery: Delivery) async {
     await #expect(processExitsWith: .success) { [name = delivery.rawValue as String] in
-      let (made, own) = try Self.opened {
-        try FaultRuntime(FaultRuntimeConfiguration(delivery: Delivery(rawValue: name)!, closeTimeout: .milliseconds(1)))
-      }
-      let context = unsafe Unmanaged.passRetained(ChildContext(runtime: made, descriptors: own))
+      let configuration = FaultRuntimeConfiguration(
+        delivery: Delivery(rawValue: name)!, closeTimeout: .milliseconds(1))
+      let (made, own) = try Self.opened { try ChildContext(runtime: FaultRuntime(configuration)) }
+      made.descriptors = own
+      let context = unsafe Unmanaged.passRetained(made)
       let result = unsafe cts_forked(
         { context in
           cts_end_after(20)
