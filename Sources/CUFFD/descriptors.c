@@ -25,8 +25,8 @@ int cuffd_above_standard(int fd) {
 
 bool cuffd_is_userfaultfd(int fd) { return cuffd_ioctl_wake(fd, 0, 0) == -EINVAL; }
 
-// For each number that a runtime has, the address space that it belongs to. A forked child has a copy of the numbers, but
-// not of the address space. Larger numbers are not noted.
+// For each number that a runtime has, the address space that it belongs to. A forked child has a copy of the numbers,
+// but not of the address space. Larger numbers are not noted.
 enum { NOTED = 4096 };
 static _Atomic uint64_t owners[NOTED];
 

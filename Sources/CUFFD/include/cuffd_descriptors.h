@@ -16,8 +16,8 @@
 // again. Takes a number or -errno, and returns a number or -errno. In case of an error the descriptor is closed.
 int cuffd_above_standard(int fd);
 
-// Notes that a runtime of this process keeps a descriptor open: a userfaultfd, an epoll descriptor or an eventfd. Where a
-// runtime has this number already, the program has closed that one's descriptor, and the process ends as with
+// Notes that a runtime of this process keeps a descriptor open: a userfaultfd, an epoll descriptor or an eventfd. Where
+// a runtime has this number already, the program has closed that one's descriptor, and the process ends as with
 // cuffd_end_without. `what` is the kind of the descriptor.
 void cuffd_note_own(const char *what, int fd);
 
@@ -28,8 +28,8 @@ void cuffd_close_own(int fd);
 CUFFD_NO_LOCKS bool cuffd_is_userfaultfd(int fd);
 
 // Returns whether a descriptor that this process has noted is not open any more, or belongs to a file with a type. The
-// descriptors that a runtime makes have no type. Files of the program without a type, such as an eventfd of its own, are
-// not told from them.
+// descriptors that a runtime makes have no type. Files of the program without a type, such as an eventfd of its own,
+// are not told from them.
 CUFFD_NO_LOCKS bool cuffd_is_foreign(int fd);
 
 // Writes a line to standard error that says which descriptor is lost, and ends the process (abort(3)). `what` is the
