@@ -5,7 +5,7 @@ enum StackNeed {
   #if DEBUG
     static let ofSimpleAnswer: UInt64 = 16 << 10
     static let ofFileAnswer: UInt64 = 16 << 10
-    static let ofFailure: UInt64 = 18 << 10
+    static let ofFailure: UInt64 = 14 << 10
   #else
     /// For a provider of this library that cannot throw, or for a thread that only waits for the pool. Measured: 3 KiB.
     static let ofSimpleAnswer: UInt64 = 4 << 10
