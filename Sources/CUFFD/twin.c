@@ -81,11 +81,6 @@ int cuffd_guards_remove(uint64_t address, size_t length) {
   return errno == ENOMEM ? -ENOENT : -errno;
 }
 
-int cuffd_guarded_open(uint64_t address, size_t length, bool writable) {
-  int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
-  return mprotect((void *)(uintptr_t)address, length, protection) < 0 ? -errno : 0;
-}
-
 enum { UNKNOWN, NO, YES };
 
 // Finds out whether there are guard markers, and whether mincore(2) tells under one that the page has its bytes. A lack

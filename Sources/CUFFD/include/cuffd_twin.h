@@ -30,9 +30,6 @@ CUFFD_NO_LOCKS int cuffd_guards_install(uint64_t address, size_t length);
 // Removes guard markers, so that the program can use the pages. Returns 0 or -errno: -ENOENT if a part is not mapped.
 CUFFD_NO_LOCKS int cuffd_guards_remove(uint64_t address, size_t length);
 
-// Lets the program access the whole memory where no guard marker is. Returns 0 or -errno.
-int cuffd_guarded_open(uint64_t address, size_t length, bool writable);
-
 // Returns how many of the pages from `address` on, which the twin has been given, are mapped there (mincore(2)). The
 // program may have put other memory in their place, or other pages of the same memory.
 CUFFD_NO_LOCKS size_t cuffd_own_pages(uint64_t address, size_t page_count, size_t page_size);

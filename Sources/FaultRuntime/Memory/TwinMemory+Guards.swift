@@ -6,10 +6,11 @@ extension TwinMemory {
   /// region is mapped.
   static let largestGuarded = 16 << 30
 
-  /// Puts a guard marker in the place of every page of new memory, and gives access to what has none.
+  /// Puts a guard marker in the place of every page of new memory, and then gives the mapping its access, so that only
+  /// the markers hold the pages back.
   static func guardAll(_ range: AddressRange, isWritable: Bool) -> KernelErrno? {
     KernelErrno(returned: cuffd_guards_install(UInt64(range.start), range.byteCount))
-      ?? KernelErrno(returned: cuffd_guarded_open(UInt64(range.start), range.byteCount, isWritable))
+      ?? KernelErrno(returned: cuffd_twin_open(UInt64(range.start), range.byteCount, isWritable))
   }
 
   /// Opens pages that have been filled, up to the first one where other memory is mapped. The caller holds the lock.
@@ -39,8 +40,8 @@ extension TwinMemory {
   }
 
   /// Finds out how many of the pages of an answer of zeros are mapped at their places. Pages of zeros get no memory
-  /// before they are touched, and what is mapped at a page is told by its memory. So only the first and the last page
-  /// are looked at.
+  /// before they are touched, but a page without memory does not tell where it is mapped. So only the first and the
+  /// last page get memory now, and are looked at.
   private func countOwnZeros(_ target: AddressRange, _ count: Int, _ own: inout Int) -> KernelErrno? {
     if let errno = allocate(target.prefix(pageSize.bytes)) { return errno }
     own = cuffd_own_pages(UInt64(target.start), 1, pageSize.bytes)

@@ -20,8 +20,8 @@ struct StressCommand: ParsableCommand {
     discussion: """
       Threads read, write, discard, prefetch, retry, copy, close and reopen regions of all deliveries, and fork; \
       providers fail, stall, answer short, lend, and say zero. Beside them signal handlers touch lazy memory, threads \
-      are cancelled and leave faults by a jump, and the program protects and moves its memory. In debug builds the kernel's answers are made worse \
-      as well. What each thread does follows from the seed and the thread's number; how the threads come to \
+      are cancelled and leave faults by a jump, and the program protects and moves its memory. In debug builds the \
+      kernel's answers are made worse as well. What each thread does follows from the seed and the thread's number; how the threads come to \
       interleave does not.
 
       Ctrl-C ends the run with the report of what it has done, and a second one at once.
