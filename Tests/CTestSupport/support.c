@@ -329,16 +329,6 @@ int cts_cancel_and_join(struct cts_reader *reader) {
   return result == PTHREAD_CANCELED ? 0 : 1;
 }
 
-long cts_use_up_mappings(void) {
-  size_t size = (size_t)sysconf(_SC_PAGESIZE);
-  long count = 0;
-  // Neighbouring mappings with different rights cannot be merged.
-  while (mmap(NULL, size, count % 2 == 0 ? PROT_READ : PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED) {
-    count++;
-  }
-  return count;
-}
-
 void cts_keep_heap(void) {
   enum { PIECES = 256, SIZE = 64 << 10 };
   static void *pieces[PIECES];
@@ -350,6 +340,18 @@ void cts_keep_heap(void) {
     if (pieces[i] != NULL) memset(pieces[i], 1, SIZE);
   }
   for (int i = 0; i < PIECES; i++) free(pieces[i]);
+}
+
+long cts_use_up_mappings(void) {
+  size_t size = (size_t)sysconf(_SC_PAGESIZE);
+  long count = 0;
+  // Afterwards the heap cannot grow, and Swift ends the program where it gets no memory.
+  cts_keep_heap();
+  // Neighbouring mappings with different rights cannot be merged.
+  while (mmap(NULL, size, count % 2 == 0 ? PROT_READ : PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED) {
+    count++;
+  }
+  return count;
 }
 
 int cts_lock_memory(void) { return mlockall(MCL_CURRENT) < 0 ? -errno : 0; }

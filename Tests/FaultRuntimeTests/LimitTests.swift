@@ -98,7 +98,6 @@ struct LimitTests {
   func mappings(delivery: Delivery) async {
     await #expect(processExitsWith: .success) { [name = delivery.rawValue as String] in
       let runtime = try LimitTests.runtime(Delivery(rawValue: name)!)
-      cts_keep_heap()
       _ = cts_use_up_mappings()
       var error: FaultRuntimeError?
       for _ in 0..<8 where error == nil { error = LimitTests.mapError(runtime, 4 * pageBytes) }
@@ -123,7 +122,6 @@ struct LimitTests {
         return .filled
       }
       let region = try runtime.map(large, byteCount: 4 << 20)
-      cts_keep_heap()
       _ = cts_use_up_mappings()
       var text = ""
       do throws(FaultRuntimeError) { try region.prefetch(0..<(1 << 20)) } catch { text = "\(error)" }

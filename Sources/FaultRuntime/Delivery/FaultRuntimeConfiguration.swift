@@ -143,11 +143,13 @@ public struct FaultRuntimeConfiguration: Sendable {
   public var onFailure: (@Sendable (PageFailure) -> Void)?
 
   /// A closure that is called when the program has unmapped, moved or discarded memory of a region with system calls
-  /// of its own. The default is nil. Only the event loop calls the closure.
+  /// of its own. The default is nil. The event loop calls the closure, and so does `sigbus`, but not for discarded memory.
+  /// `sigsegv` hears of nothing.
   ///
   /// The closure runs on a handler thread, or on another thread of the runtime while the handler thread waits in a
-  /// fault. The system call that changed the memory may return before the closure does. Faults wait until the closure
-  /// has returned, so keep it short. It must not touch lazy memory.
+  /// fault. With `sigbus` it runs on a thread of the runtime that answers no faults. The system call that changed the
+  /// memory may return before the closure does. Faults of the event loop, and all further such calls, wait until the
+  /// closure has returned, so keep it short. It must neither touch lazy memory nor change it.
   ///
   /// With nil the runtime does not hear of discarded memory (`MADV_DONTNEED` and the like), and discarding costs
   /// nothing extra. With a closure, a thread that discards memory waits until a handler has read the message about

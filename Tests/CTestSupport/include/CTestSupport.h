@@ -87,11 +87,11 @@ struct cts_reader *cts_start_reader(uintptr_t address);
 // Returns 0 if the thread was cancelled.
 int cts_cancel_and_join(struct cts_reader *reader);
 
-// Makes mappings until the kernel refuses more. Returns their number.
-long cts_use_up_mappings(void);
-
 // From now on memory for small objects comes from memory that the process already has, up to 16 MiB.
 void cts_keep_heap(void);
+// Keeps the heap, then makes mappings until the kernel refuses more. Returns their number.
+long cts_use_up_mappings(void);
+
 // Makes every current mapping resident and locks it, including code and stacks. Returns 0 or -errno.
 int cts_lock_memory(void);
 

@@ -6,6 +6,9 @@ enum FaultVerdict {
   case missing
   /// The page has come meanwhile, so the access can be tried again.
   case isThere
+  /// The page is missing, and the program has moved its memory to this place. What belongs there by its address is not
+  /// what belongs to that memory.
+  case moved
   /// The signal is not about a missing page. It is passed on to the handler that the process had before.
   case somebodyElses
 }
@@ -18,6 +21,9 @@ protocol FaultingThreadServer: RegionServer {
 
   /// The signal by which the kernel reports the faults of this delivery.
   var signal: CInt { get }
+
+  /// Whether the program may have moved memory. A request must not reach beyond its page then, into moved memory.
+  var hasMoves: Bool { get }
 
   func judge(_ fault: PendingFault, of region: Region) -> FaultVerdict
 
@@ -59,10 +65,17 @@ extension FaultingThreadServer {
     switch judge(fault, of: region) {
     case .somebodyElses: return false
     case .isThere: return true
+    case .moved: return failMoved(fault.page, of: region)
     case .missing: break
     }
     if nesting.stackRoom < region.stackNeed { cuffd_end_without_stack() }
     return nesting.permitsAnswer ? answer(fault, of: region) : fail(fault.page, of: region, nesting)
+  }
+
+  @inline(never)
+  private func failMoved(_ page: UInt, of region: Region) -> Bool {
+    counters.countFault()
+    return fail(page, of: region, ResolutionError.memoryMoved)
   }
 
   /// Fails a page because a provider that is asked on this thread has touched it, and answering it would never end.
@@ -84,6 +97,7 @@ extension FaultingThreadServer {
     // one place in memory. For that reason the run gets a reference that was never counted, which is taken back
     // below.
     var run = FaultRun(region: unsafe Unmanaged.passUnretained(region).takeRetainedValue(), fault: fault, index: 0)
+    if hasMoves { run.keepOnlyPage(of: fault) }
     let isServed = serve(&run, fault)
     _ = unsafe Unmanaged.passRetained(run.region)
     return isServed
@@ -96,7 +110,7 @@ extension FaultingThreadServer {
       counters.countRequests(-1)
       return fail(fault.page, of: run.region, ResolutionError.regionClosed)
     }
-    run.widen()
+    if !hasMoves { run.widen() }
     do {
       try answer(run, fault)
       return true

@@ -2,7 +2,8 @@ internal import CUFFD
 
 /// The delivery in which a faulting thread serves itself. With `UFFD_FEATURE_SIGBUS` the kernel queues no message and
 /// lets no thread sleep. It raises SIGBUS instead, and the provider runs in the signal handler. No other thread takes
-/// part, which saves two switches between threads.
+/// part, which saves two switches between threads. The thread of ``EventReader``
+/// sleeps until the program changes the memory itself.
 final class SigbusServer: FaultingThreadServer, DeliveryService {
   let counters = SharedCounters()
 
@@ -10,12 +11,14 @@ final class SigbusServer: FaultingThreadServer, DeliveryService {
   private let pageSize: PageSize
   let staging: StagingPool
   private let answering: DirectAnswering
+  private let events: EventReader
 
   init(configuration: FaultRuntimeConfiguration, pageSize: PageSize) throws(FaultRuntimeError) {
     do {
       userfaultfd = SharedUserfaultfd(
         try Userfaultfd.open(
-          configuration.descriptorChoice.candidates(servingSystemCalls: false), wanting: [.sigbus, .poison],
+          configuration.descriptorChoice.candidates(servingSystemCalls: false),
+          wanting: [.sigbus, .poison, .eventRemap, .eventUnmap],
           without: configuration.withheldFeatures))
     } catch {
       throw .unavailable(error)
@@ -25,6 +28,8 @@ final class SigbusServer: FaultingThreadServer, DeliveryService {
     }
     do {
       staging = try StagingPool()
+      events = try EventReader(
+        userfaultfd, table: AddressSpace.ofThisProcess.regions, onEvent: configuration.onEvent)
     } catch {
       throw .cannotStart(error)
     }
@@ -53,6 +58,11 @@ final class SigbusServer: FaultingThreadServer, DeliveryService {
   }
 
   func open(_ region: Region) throws(FaultRuntimeError) {
+    do {
+      try events.start()
+    } catch {
+      throw .cannotStart(error)
+    }
     try insert(region)
     do {
       try AnonymousMemory.of(region).register()
@@ -65,7 +75,12 @@ final class SigbusServer: FaultingThreadServer, DeliveryService {
   /// Ends the service of a region. A thread whose fault is being answered gets SIGSEGV when it goes on.
   func close(_ region: Region) {
     region.withdraw { remove(region) }
+    events.forget(region)
+    // Unmapping would wait for the thread that reads events, which may be the one that drops the last reference.
+    if region.isLeftBehind { _ = unsafe Unmanaged.passRetained(region) }
   }
+
+  func stop(nanoseconds: UInt64) { events.stop(nanoseconds: nanoseconds) }
 
   /// Fills a range on the calling thread. A second thread helps where that is faster and the provider permits it.
   func prefetch(_ region: Region, _ range: Range<Int>) throws(FaultRuntimeError) -> BulkFiller.Failure? {
@@ -93,15 +108,20 @@ final class SigbusServer: FaultingThreadServer, DeliveryService {
   /// child the descriptor would put pages into the memory of the parent.
   @inline(__always)
   func judge(_ fault: PendingFault, of region: Region) -> FaultVerdict {
-    region.isInOwnerProcess ? .missing : .somebodyElses
+    guard region.isInOwnerProcess else { return .somebodyElses }
+    return hasMoves && events.origin(of: fault.page) != nil ? .moved : .missing
   }
+
+  @inline(__always)
+  var hasMoves: Bool { events.hasMoves }
 
   func serve(_ fault: PendingFault, of region: Region, signal: CInt, _ nesting: FaultNesting) -> Bool {
     serveHere(fault, of: region, signal: signal, nesting)
   }
 
   func fail(_ page: UInt, of region: Region, _ error: any Error) -> Bool {
-    answering.fail(page, of: region, error)
+    let origin = hasMoves ? events.origin(of: page) : nil
+    return answering.fail(page, of: origin ?? region, error)
   }
 
   @inline(__always)

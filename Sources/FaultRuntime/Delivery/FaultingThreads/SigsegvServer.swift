@@ -105,6 +105,10 @@ final class SigsegvServer: FaultingThreadServer, PoolServer, DeliveryService {
 
   // MARK: Service, in the signal handler
 
+  /// Nothing tells this delivery of moves.
+  @inline(__always)
+  var hasMoves: Bool { false }
+
   /// Finds the cause from the state of the page, because the kernel only says that there was no access.
   @inline(__always)
   func judge(_ fault: PendingFault, of region: Region) -> FaultVerdict {

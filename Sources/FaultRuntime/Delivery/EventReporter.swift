@@ -1,7 +1,7 @@
 internal import Synchronization
 
-/// Keeps track of what the program does to the memory of a handler's regions, and reports it to `onEvent`. The
-/// handler thread that serves uses it, or the watchdog while that thread waits in a fault. Events are rare.
+/// Keeps track of what the program does to the memory of the regions of one descriptor, and reports it to `onEvent`.
+/// The thread that reads the events uses it, or the watchdog while that thread waits in a fault. Events are rare.
 struct EventReporter: Sendable {
   private let onEvent: (@Sendable (RegionEvent) -> Void)?
   private let table: RegionTable<Region>

@@ -1,0 +1,150 @@
+internal import Synchronization
+
+/// Reads what the kernel reports of changes that the program makes to its memory (`mremap(2)`, `munmap(2)`), for a
+/// delivery whose threads read no messages.
+///
+/// Without `UFFD_FEATURE_EVENT_REMAP` the kernel forgets the registration of moved memory, and its missing pages read
+/// as zero. With it, the call that moves memory waits until its event has been read. A thread of this object therefore
+/// reads events as long as memory is registered. The thread takes no part in faults.
+final class EventReader: Sendable {
+  private let userfaultfd: SharedUserfaultfd
+  private let reporter: EventReporter
+  private let onEvent: (@Sendable (RegionEvent) -> Void)?
+  /// What `reporter` has reported while events were followed.
+  private let heard: Monitor<[RegionEvent]>
+  private let epoll: Epoll
+  private let wakeup: WakeDescriptor
+
+  private struct State: Sendable {
+    var thread: FaultThread?
+    var isStopping = false
+    /// Whether memory stays registered after all regions were closed.
+    var mustStay = false
+  }
+
+  /// The thread holds this lock from before events are read until they have been followed.
+  private let state = Monitor(State())
+  private let mayHaveMoves = Atomic<Bool>(false)
+
+  private enum Token {
+    static let events: UInt32 = 0
+    static let wakeup: UInt32 = 1
+  }
+
+  init(
+    _ userfaultfd: SharedUserfaultfd, table: RegionTable<Region>, onEvent: (@Sendable (RegionEvent) -> Void)?
+  ) throws(HostCallError) {
+    self.userfaultfd = userfaultfd
+    self.onEvent = onEvent
+    let heard = Monitor<[RegionEvent]>([])
+    self.heard = heard
+    let hear: @Sendable (RegionEvent) -> Void = { event in heard.withLock { $0.append(event) } }
+    reporter = EventReporter(table: table, userfaultfd: userfaultfd, onEvent: onEvent == nil ? nil : hear)
+    epoll = try Epoll()
+    wakeup = try WakeDescriptor()
+    try epoll.watch(userfaultfd.uffd.descriptor, token: Token.events)
+    try epoll.watch(wakeup.descriptor, token: Token.wakeup)
+  }
+
+  // MARK: Faulting threads
+
+  /// Whether the program may have moved memory of an open region, so that ``origin(of:)`` has to be asked. Costs a load.
+  /// A call that moves memory does not return before this is true.
+  @inline(__always)
+  var hasMoves: Bool { mayHaveMoves.load(ordering: .relaxed) }
+
+  /// Returns the region whose memory was moved to `page`, or nil where no moved memory is. Waits for events that are
+  /// being followed.
+  @inline(never)
+  func origin(of page: UInt) -> Region? {
+    state.withLock { _ in }
+    return reporter.moved(to: page)?.region
+  }
+
+  // MARK: Control, on any thread
+
+  /// Starts the thread if it does not run yet. This has to happen before any memory is registered.
+  func start() throws(HostCallError) {
+    let failure = state.withLock { state -> HostCallError? in
+      guard state.thread == nil else { return nil }
+      do throws(HostCallError) {
+        state.thread = try FaultThread(name: "fault-events", stackByteCount: 1 << 18) { [self] in run() }
+        return nil
+      } catch {
+        return error
+      }
+    }
+    if let failure { throw failure }
+  }
+
+  /// Forgets a region that was closed.
+  func forget(_ region: Region) {
+    state.withLock {
+      reporter.forget(region)
+      mayHaveMoves.store(reporter.hasMoves, ordering: .relaxed)
+      // The memory stays registered, and unmapping it would wait for this thread.
+      if region.isLeftBehind { $0.mustStay = true }
+    }
+  }
+
+  /// Ends the thread, and waits for it, or until the time is up. Every region has to be closed before. Where memory had
+  /// to stay registered, so does the thread.
+  func stop(nanoseconds: UInt64) {
+    let thread = state.withLock { state in
+      state.isStopping = true
+      return state.thread
+    }
+    guard let thread else { return }
+    wakeup.signal()
+    if state.withLock({ $0.mustStay }) {
+      thread.detach()
+    } else {
+      thread.end(nanoseconds: nanoseconds)
+    }
+  }
+
+  // MARK: The thread
+
+  private func run() {
+    var messages = MessageBuffer(capacity: 16)
+    do {
+      while true {
+        let ready = try epoll.wait(milliseconds: -1)
+        if ready.hasError(Token.events) { fatalError("FaultRuntime: the userfaultfd reports an error") }
+        if ready.hasInput(Token.events) { try read(into: &messages) }
+        if ready.hasInput(Token.wakeup) {
+          wakeup.clear()
+          if state.withLock({ $0.isStopping && !$0.mustStay }) { return }
+        }
+      }
+    } catch {
+      // Calls of the program that change lazy memory would wait for ever.
+      userfaultfd.uffd.endIfLost()
+      fatalError("FaultRuntime: the thread that reads events cannot go on: \(error)")
+    }
+  }
+
+  private func read(into messages: inout MessageBuffer) throws(UserfaultfdError) {
+    let failure = state.withLock { _ -> UserfaultfdError? in
+      // The call that moves memory goes on as soon as its event is read. A fault after the call finds this set, and
+      // waits for the lock.
+      mayHaveMoves.store(true, ordering: .sequentiallyConsistent)
+      do throws(UserfaultfdError) {
+        try userfaultfd.uffd.read(into: &messages)
+      } catch {
+        return error
+      }
+      for index in 0..<messages.count { reporter.handle(messages[index]) }
+      mayHaveMoves.store(reporter.hasMoves, ordering: .sequentiallyConsistent)
+      return nil
+    }
+    if let failure { throw failure }
+    guard onEvent != nil else { return }
+    let news = heard.withLock { heard in
+      defer { heard = [] }
+      return heard
+    }
+    // The hook may touch memory of a region, so it does not run under the lock.
+    for event in news { onEvent?(event) }
+  }
+}
