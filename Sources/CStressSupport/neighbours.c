@@ -197,6 +197,16 @@ void cstress_unmap(uintptr_t address, size_t length) { munmap((void *)address, l
 
 uint8_t cstress_load(uintptr_t address) { return *(const volatile uint8_t *)address; }
 
+bool cstress_has_guards(void) {
+  enum { GUARD_INSTALL = 102 };
+  size_t length = (size_t)sysconf(_SC_PAGESIZE);
+  void *memory = mmap(NULL, length, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return false;
+  bool has_guards = madvise(memory, length, GUARD_INSTALL) == 0;
+  munmap(memory, length);
+  return has_guards;
+}
+
 bool cstress_blocks_faults_in_handlers(void) {
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)

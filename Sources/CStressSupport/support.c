@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static uint64_t word_at(uint64_t seed, uint64_t offset) {
@@ -54,6 +55,23 @@ ptrdiff_t cstress_compare(const uint8_t *bytes, uint64_t offset, size_t count, c
   return -1;
 }
 
+static int status_of(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status); }
+
+int cstress_fork_and_run(int (*body)(void *), void *context, unsigned patience_seconds) {
+  enum { PAUSES_IN_A_SECOND = 1000 };
+  pid_t child = fork();
+  if (child < 0) return -1000 - errno;
+  if (child == 0) _exit(body(context));
+  int status = 0;
+  for (unsigned pauses = 0; pauses < patience_seconds * PAUSES_IN_A_SECOND; pauses++) {
+    if (waitpid(child, &status, WNOHANG) == child) return status_of(status);
+    nanosleep(&(struct timespec){.tv_nsec = 1000000000 / PAUSES_IN_A_SECOND}, NULL);
+  }
+  kill(child, SIGKILL);
+  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {}
+  return -1000 - ETIMEDOUT;
+}
+
 int cstress_fork(enum cstress_child kind, uintptr_t address) {
   pid_t child = fork();
   if (child < 0) return -1000 - errno;
@@ -72,5 +90,5 @@ int cstress_fork(enum cstress_child kind, uintptr_t address) {
   while (waitpid(child, &status, 0) < 0) {
     if (errno != EINTR) return -1000 - errno;
   }
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  return status_of(status);
 }

@@ -61,6 +61,10 @@ enum cstress_child {
 // signal that ended it, or -1000 - errno.
 int cstress_fork(enum cstress_child kind, uintptr_t address);
 
+// Does the same with a child that calls `body` and ends with its result. A child that has not ended after
+// `patience_seconds` is killed, and the result is -1000 - ETIMEDOUT.
+int cstress_fork_and_run(int (*body)(void *_Nullable), void *context, unsigned patience_seconds);
+
 // Memory of which each page begins with the word that cstress_make makes for its offset.
 struct cstress_range {
   uintptr_t address;
@@ -102,6 +106,10 @@ void cstress_unmap(uintptr_t address, size_t length);
 
 // Reads a byte. The access may raise a signal.
 uint8_t cstress_load(uintptr_t address);
+
+// Returns whether missing pages of `sigsegv` have guard markers (MADV_GUARD_INSTALL for shared memory, Linux 6.15).
+// Without them, pages whose protection the program changes read as zero.
+bool cstress_has_guards(void);
 
 // Returns whether ThreadSanitizer watches the program. It runs every handler of the program with all signals blocked,
 // so that a handler that touches lazy memory of `sigbus` or `sigsegv` ends the process.

@@ -4,7 +4,7 @@ import Glibc
 import Synchronization
 
 /// What code beside the library does to it: signal handlers, threads that are cancelled, jumps, sources that do not
-/// answer, and changes of the mapping. Each operation makes regions of its own, whose bytes are known without a model.
+/// answer, changes of the mapping, and children that have a runtime of their own. Each operation makes regions of its own, whose bytes are known without a model.
 struct StressNeighbours {
   let run: StressRun
   let doing: StressOperation
@@ -26,6 +26,7 @@ struct StressNeighbours {
       case .stuck: try readBesideStuckSource()
       case .protect: try protect()
       case .move: try move()
+      case .forkAndMap: mapInChild()
       default: break
       }
     } catch {
@@ -144,7 +145,8 @@ struct StressNeighbours {
 
   /// The program changes the protection. Before Linux 6.15 missing pages of `sigsegv` would read as zero then.
   private func protect() throws {
-    let kind: StressRuntimeKind = [.eventLoop, .manyThreads, .sigbus][Int(draw.first % 3)]
+    let kind = kind
+    guard kind != .sigsegv || cstress_has_guards() else { return }
     let memory = try map(kind, seed: draw.second | 1)
     let half = Self.pageCount / 2 * run.pageSize
     let start = memory.range.address + (draw.third & 1 == 0 ? 0 : UInt(half))
@@ -165,7 +167,7 @@ struct StressNeighbours {
 
   /// The program moves memory. What was there goes with it, and what was not there fails.
   private func move() throws {
-    let kind: StressRuntimeKind = draw.first & 1 == 0 ? .eventLoop : .manyThreads
+    let kind: StressRuntimeKind = [.eventLoop, .manyThreads, .sigbus][Int(draw.first % 3)]
     let memory = try map(kind, seed: draw.second | 1)
     var head = memory.range
     head.page_count = 1 + Int(draw.third % UInt64(Self.pageCount / 2))
@@ -188,9 +190,55 @@ struct StressNeighbours {
     // The memory belongs to the region wherever it is, and goes with it.
     memory.close()
   }
+
+  /// A child makes a runtime of its own, whatever the threads of this process were doing when it was forked.
+  private func mapInChild() {
+    guard !cstress_is_sanitized() else { return }
+    var child = StressChild(kind: kind, seed: draw.second | 1, pageCount: Self.pageCount, pageSize: run.pageSize)
+    let status = unsafe withUnsafeMutablePointer(to: &child) { child in
+      unsafe cstress_fork_and_run(
+        { context in unsafe context!.assumingMemoryBound(to: StressChild.self).pointee.live().rawValue }, child,
+        UInt32(run.settings.patience))
+    }
+    switch StressChild.End(rawValue: status) {
+    case .right: break
+    case .limited: run.tally.limit("\(doing), in the child")
+    case .failed where run.settings.troublePerMillion > 0: run.tally.failure("\(doing), pages that failed")
+    case nil where status <= -1000 && status != -1000 - ETIMEDOUT:
+      run.tally.failure("fork refused, errno \(-1000 - status)")
+    case let end: run.tally.mismatch("\(doing), \(kind): \(end.map { "\($0)" } ?? "the child ended with \(status)")")
+    }
+  }
 }
 
 private struct Broken: Error {}
+
+/// What a child does that has a runtime of its own.
+private struct StressChild {
+  /// How a child ends.
+  enum End: CInt {
+    case right, wrong, failed, limited, refused
+  }
+
+  let kind: StressRuntimeKind
+  let seed: UInt64
+  let pageCount: Int
+  let pageSize: Int
+
+  func live() -> End {
+    do {
+      let region = try FaultRuntime(kind.configuration).map(WordProvider(seed: seed), byteCount: pageCount * pageSize)
+      let range = cstress_range(
+        address: unsafe UInt(bitPattern: region.unsafeBytes.baseAddress), page_count: pageCount, page_size: pageSize,
+        seed: seed)
+      let outcome = StressMemory(region: region, range: range).readAll()
+      region.close()
+      return outcome.wrong > 0 ? .wrong : outcome.failed > 0 ? .failed : .right
+    } catch {
+      return StressLimit.name(of: error) != nil ? .limited : .refused
+    }
+  }
+}
 
 /// A region of an operation, and the words that its pages begin with.
 private struct StressMemory {

@@ -5,7 +5,7 @@ import Synchronization
 enum StressOperation: Int, CaseIterable {
   case read, readPages, write, discard, prefetch, populate, retry, withResident, withMutableResident, readCopy,
     writeCopy
-  case forEachPiece, failure, wrongRange, reopen, newRuntime, forkAndTouch, forkAndExit, forkAndExecute
+  case forEachPiece, failure, wrongRange, reopen, newRuntime, forkAndTouch, forkAndExit, forkAndExecute, forkAndMap
   case ticks, cancel, jump, stuck, protect, move
 
   /// The relative frequency of the operation.
@@ -23,7 +23,7 @@ enum StressOperation: Int, CaseIterable {
     case .wrongRange: 10
     case .reopen: 15
     case .newRuntime: 1
-    case .forkAndTouch, .forkAndExit, .forkAndExecute: 1
+    case .forkAndTouch, .forkAndExit, .forkAndExecute, .forkAndMap: 1
     case .ticks, .cancel, .protect, .move: 2
     case .jump, .stuck: 1
     }

@@ -57,7 +57,7 @@ struct StressWorker {
         prefetch(new, 0..<new.model.plan.byteCount, .populate, holds: true)
       }
     case .newRuntime: run.replaceRuntime(Int(draw.first % UInt64(StressRuntimeKind.allCases.count)))
-    case .ticks, .cancel, .jump, .stuck, .protect, .move:
+    case .ticks, .cancel, .jump, .stuck, .protect, .move, .forkAndMap:
       StressNeighbours(run: run, doing: operation, draw: draw).perform()
     default: perform(operation, on: region, draw)
     }
@@ -82,7 +82,7 @@ struct StressWorker {
     case .forkAndTouch: fork(region, draw, CSTRESS_TOUCH, -SIGSEGV, operation)
     case .forkAndExit: fork(region, draw, CSTRESS_EXIT, 0, operation)
     case .forkAndExecute: fork(region, draw, CSTRESS_EXECUTE, 0, operation)
-    case .reopen, .newRuntime, .ticks, .cancel, .jump, .stuck, .protect, .move: break
+    case .reopen, .newRuntime, .ticks, .cancel, .jump, .stuck, .protect, .move, .forkAndMap: break
     }
   }
 
