@@ -38,6 +38,9 @@ struct Userfaultfd: ~Copyable, Sendable {
     cuffd_keep_no_more(keeper)
   }
 
+  /// Whether the program has closed the descriptor, or has put another file in its place.
+  var isLost: Bool { !cuffd_is_userfaultfd(descriptor) }
+
   /// Ends the process with a line that says why, if the program has closed the descriptor or has put another file in
   /// its place. The threads that wait for a page would wait for ever.
   func endIfLost() { cuffd_end_if_lost(descriptor) }

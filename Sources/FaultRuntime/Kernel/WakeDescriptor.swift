@@ -14,6 +14,9 @@ struct WakeDescriptor: ~Copyable, Sendable {
     cuffd_close_own(descriptor)
   }
 
+  /// Whether the program has closed the descriptor, or has put a file in its place.
+  var isLost: Bool { cuffd_is_foreign(descriptor) }
+
   func signal() { _ = cuffd_eventfd_signal(descriptor) }
 
   func clear() { _ = cuffd_eventfd_clear(descriptor) }

@@ -27,6 +27,9 @@ final class AnonymousMemory: RegionMemory {
   deinit {
     // In a forked child the memory is not mapped, and other code may use the addresses.
     guard cuffd_address_space() == ownerProcess else { return }
+    // The memory is still registered where the program has taken the descriptor away. Unmapping it would wait until a
+    // thread has read the event, which no thread can. It stays without access.
+    if userfaultfd.uffd.isLost { return }
     for part in remains where cuffd_unmap(UInt64(part.start), part.byteCount) < 0 && isLeftBehind {
       // At the limit of mappings. Were the descriptor closed, the memory that is left would read as zeros.
       _ = unsafe Unmanaged.passRetained(userfaultfd)

@@ -96,7 +96,8 @@ final class EventReader: Sendable {
     }
     guard let thread else { return }
     wakeup.signal()
-    if state.withLock({ $0.mustStay }) {
+    // The thread cannot be woken where the program has closed the descriptor for that.
+    if state.withLock({ $0.mustStay }) || wakeup.isLost {
       thread.detach()
     } else {
       thread.end(nanoseconds: nanoseconds)
@@ -111,7 +112,11 @@ final class EventReader: Sendable {
       while true {
         let ready = try epoll.wait(milliseconds: -1)
         if ready.hasError(Token.events) { fatalError("FaultRuntime: the userfaultfd reports an error") }
-        if ready.hasInput(Token.events) { try read(into: &messages) }
+        if ready.hasInput(Token.events) {
+          // Another file in its place must not be read.
+          userfaultfd.uffd.endIfLost()
+          try read(into: &messages)
+        }
         if ready.hasInput(Token.wakeup) {
           wakeup.clear()
           if state.withLock({ $0.isStopping && !$0.mustStay }) { return }
