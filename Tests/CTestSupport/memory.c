@@ -64,6 +64,12 @@ int cts_move_mapping(uintptr_t from, size_t length, uintptr_t to) {
   return moved == MAP_FAILED ? -errno : 0;
 }
 
+int cts_move_pages(uintptr_t from, size_t length, uintptr_t to) {
+  enum { DONT_UNMAP = 4 };  // older headers do not have it
+  int flags = MREMAP_MAYMOVE | MREMAP_FIXED | DONT_UNMAP;
+  return mremap((void *)from, length, length, flags, (void *)to) == MAP_FAILED ? -errno : 0;
+}
+
 int cts_seal(uintptr_t address, size_t length) {
   enum { MSEAL = 462 };  // older headers do not have it
   return syscall(MSEAL, address, length, 0) < 0 ? -errno : 0;

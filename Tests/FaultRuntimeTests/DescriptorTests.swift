@@ -94,8 +94,8 @@ struct DescriptorTests {
   @Test("A forked child that has closed the descriptors may let go of the runtime", arguments: deliveries)
   func childWithoutDescriptors(delivery: Delivery) async {
     await #expect(processExitsWith: .success) { [name = delivery.rawValue as String] in
-      let configuration = FaultRuntimeConfiguration(
-        delivery: Delivery(rawValue: name)!, closeTimeout: .milliseconds(1))
+      // The child would wait that long for the threads of the parent, if it did.
+      let configuration = FaultRuntimeConfiguration(delivery: Delivery(rawValue: name)!, closeTimeout: .seconds(60))
       let (made, own) = try Self.opened { try ChildContext(runtime: FaultRuntime(configuration)) }
       made.descriptors = own
       let context = unsafe Unmanaged.passRetained(made)
@@ -127,6 +127,21 @@ struct DescriptorTests {
       runtime = nil
       #expect(eventually { runtimeThreads(named: "fault-keep").isEmpty })
       for descriptor in own { #expect(descriptorTarget(descriptor) == "/dev/null") }
+    }
+  }
+
+  @Test("A runtime without regions may go after the program has closed all of its descriptors")
+  func goneWithoutDescriptors() async {
+    await #expect(processExitsWith: .success) {
+      cts_end_after(60)
+      var (runtime, own): (FaultRuntime?, Set<CInt>) = try Self.opened {
+        try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigbus))
+      }
+      var region: LazyRegion? = try runtime!.map(patternProvider(inFaultingThread: true), byteCount: pageBytes)
+      #expect(region!.access(0) == .byte(expectedByte(0)))
+      region = nil
+      Taking.close(own)
+      runtime = nil
     }
   }
 

@@ -28,12 +28,12 @@ struct RegionPartsTests {
   @Test("What is moved, moved on, and unmapped there, is known where it was at first")
   func moves() {
     var parts = RegionParts(range(100, 200))
-    parts.move(from: range(120, 160), to: 1000)
+    parts.moveAway(from: range(120, 160), to: 1000)
     #expect(parts.ranges == [range(100, 120), range(160, 200), range(1000, 1040)])
     #expect(parts.origin(of: 1005) == 125)
     #expect(parts.origin(of: 1040) == nil)
     #expect(parts.origin(of: 105) == nil)
-    parts.move(from: range(1010, 1040), to: 2000)
+    parts.moveAway(from: range(1010, 1040), to: 2000)
     #expect(parts.origin(of: 2000) == 130)
     #expect(parts.origin(of: 1009) == 129)
     #expect(parts.origin(of: 1010) == nil)
@@ -49,24 +49,35 @@ struct RegionPartsTests {
     #expect([99, 200].map { parts.place(of: $0) } == [nil, nil])
     // Memory that was moved to the former place of other memory is not the memory that was there before.
     parts.remove(range(160, 200))
-    parts.move(from: range(100, 105), to: 160)
+    parts.moveAway(from: range(100, 105), to: 160)
     #expect([100, 160].map { parts.place(of: $0) } == [160, nil])
     #expect(!parts.contain(range(160, 162)))
     #expect(parts.contain(range(106, 110)))
     // The memory is moved back.
-    parts.move(from: range(160, 165), to: 100)
+    parts.moveAway(from: range(160, 165), to: 100)
     #expect(parts.contain(range(100, 110)))
+  }
+
+  @Test("A mapping that stays behind, without its pages, still belongs to the region")
+  func staysBehind() {
+    var parts = RegionParts(range(100, 200))
+    parts.move(from: range(120, 160), to: 1000)
+    #expect(parts.ranges == [range(100, 200), range(1000, 1040)])
+    #expect(parts.contain(range(100, 200)))
+    #expect(!parts.contain(range(1000, 1040)))
+    #expect(parts.origin(of: 1000) == 120)
+    #expect(parts.origin(of: 120) == nil)
   }
 
   @Test("A move of more than the region has moves its memory only")
   func movedNeighbours() {
     var parts = RegionParts(range(100, 200))
-    parts.move(from: range(50, 120), to: 1000)
+    parts.moveAway(from: range(50, 120), to: 1000)
     #expect(parts.ranges == [range(120, 200), range(1050, 1070)])
     #expect(parts.origin(of: 1049) == nil)
     #expect(parts.origin(of: 1050) == 100)
     // The move covers two parts of the region, with memory in between that is not the region's.
-    parts.move(from: range(150, 1060), to: 3000)
+    parts.moveAway(from: range(150, 1060), to: 3000)
     #expect(parts.ranges == [range(120, 150), range(1060, 1070), range(3000, 3050), range(3900, 3910)])
     #expect(parts.origin(of: 3049) == 199)
     #expect(parts.origin(of: 3900) == 100)
@@ -92,7 +103,7 @@ struct RegionPartsTests {
     #expect(events.moved(to: part)?.offset == 0)
     #expect(events.moved(to: part - 1) == nil)
     // Nothing was moved, so that the region has to find its memory where it was.
-    events.handle(.remap(from: part, to: region.range.start, byteCount: UInt64(2 * pageBytes)))
+    region.memory.parts.withLock { $0 = RegionParts(region.range) }
   }
 
   /// Two neighbouring regions of different descriptors, which one table has. The memory is not registered.
@@ -147,6 +158,7 @@ struct RegionPartsTests {
     let events = neighbours.reporter(index, log)
     let hole = AddressRange(start: other.range.start + UInt(pageBytes), byteCount: 2 * pageBytes)
     events.handle(.remap(from: own.range.start, to: hole.start, byteCount: UInt64(hole.byteCount)))
+    events.handle(.unmap(start: own.range.start, end: own.range.start + UInt(hole.byteCount)))
     let rest = own.range.dropping(hole.byteCount)
     #expect(own.memory.parts.withLock { $0.ranges } == [rest, hole])
     events.handle(.unmap(start: hole.start, end: hole.start + UInt(pageBytes)))
@@ -471,5 +483,13 @@ struct EventTests {
     #expect(try region.read(pages(3..<8)) == expectedBytes(pages(3..<8)))
     region.close()
     #expect(unsafe munmap(UnsafeMutableRawPointer(bitPattern: taken), pageBytes) == 0)
+  }
+}
+
+extension RegionParts {
+  /// What the kernel reports of a move: first the move, and then that the old place was unmapped.
+  fileprivate mutating func moveAway(from: AddressRange, to: UInt) {
+    move(from: from, to: to)
+    remove(from)
   }
 }

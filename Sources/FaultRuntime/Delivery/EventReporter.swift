@@ -64,6 +64,17 @@ struct EventReporter: Sendable {
 
   func forgetAll() { wanderers.removeAll() }
 
+  /// Returns the regions whose memory an event is about.
+  func regions(of message: FaultMessage) -> [Region] {
+    let range: AddressRange? =
+      switch message {
+      case .remove(let start, let end), .unmap(let start, let end): AddressRange(from: start, byteCount: end &- start)
+      case .remap(let from, _, let byteCount): AddressRange(from: from, byteCount: UInt(byteCount))
+      case .fork, .pagefault, .unknown: nil
+      }
+    return range.map { regions(of: $0) } ?? []
+  }
+
   /// Returns the regions of this handler that have memory in a range. The kernel reports one mapping at a time, which
   /// may belong to several regions, because the kernel merges neighbouring mappings.
   private func regions(of range: AddressRange) -> [Region] {

@@ -17,12 +17,13 @@ struct RegionParts: Sendable {
   }
 
   /// Notes that the memory at `from` was moved to `to`. The kernel merges neighbouring mappings and moves them
-  /// together, so only the part of `from` that belonged to the region belongs to it afterwards.
+  /// together, so only the part of `to` belongs to the region that belonged to it at `from`. What is at `from` still
+  /// belongs to it as well: the kernel reports by itself that it was unmapped there, and with `MREMAP_DONTUNMAP` the
+  /// mapping stays, without its pages.
   mutating func move(from: AddressRange, to: UInt) {
     let own = ranges.compactMap { $0.intersection(from) }
     // Memory that was moved before can be moved again, and keeps its first address as its origin.
     let origins = own.map { origin(of: $0.start) ?? $0.start }
-    remove(from)
     for (part, origin) in zip(own, origins) {
       let new = AddressRange(start: to &+ (part.start &- from.start), byteCount: part.byteCount)
       ranges.append(new)

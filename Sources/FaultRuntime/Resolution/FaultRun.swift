@@ -75,19 +75,12 @@ struct FaultRun {
   }
 
   /// Makes a run of only the page of `fault`.
-  init(region: Region, onlyPageOf fault: PendingFault, index: Int) {
+  init(region: consuming Region, onlyPageOf fault: PendingFault, index: Int) {
     self.region = region
-    start = region.offset(of: fault.page)
-    end = start + region.pageSize.bytes
+    start = self.region.offset(of: fault.page)
+    end = start + self.region.pageSize.bytes
     neededEnd = end
     faults = index..<(index + 1)
-  }
-
-  /// Reduces the run to the page of its only fault.
-  mutating func keepOnlyPage(of fault: PendingFault) {
-    start = region.offset(of: fault.page)
-    end = start + region.pageSize.bytes
-    neededEnd = end
   }
 
   var isOnePage: Bool { end - start == region.pageSize.bytes }

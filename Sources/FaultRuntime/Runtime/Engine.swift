@@ -38,6 +38,8 @@ final class Engine: Sendable {
   }
 
   deinit {
+    // A forked child has none of the threads, and would wait for them in vain.
+    guard cuffd_address_space() == ownerProcess else { return }
     for service in services.all { service.stop(nanoseconds: closeTimeout) }
     pool.stop(nanoseconds: closeTimeout)
   }

@@ -18,6 +18,8 @@ int cts_reserve(size_t length, size_t alignment, uintptr_t *address);
 
 // Moves the whole range to `to` with mremap(2), replacing the mappings there. Returns 0 or -errno.
 int cts_move_mapping(uintptr_t from, size_t length, uintptr_t to);
+// The same, but the mapping stays at its old place as well, without its pages (MREMAP_DONTUNMAP).
+int cts_move_pages(uintptr_t from, size_t length, uintptr_t to);
 
 // Forbids changes of a mapping (mseal(2), Linux 6.10). Returns 0 or -errno.
 int cts_seal(uintptr_t address, size_t length);

@@ -5,7 +5,7 @@ internal import Synchronization
 ///
 /// Without `UFFD_FEATURE_EVENT_REMAP` the kernel forgets the registration of moved memory, and its missing pages read
 /// as zero. With it, the call that moves memory waits until its event has been read. A thread of this object therefore
-/// reads events as long as memory is registered. The thread takes no part in faults.
+/// reads events from the first region on until the runtime ends. The thread takes no part in faults.
 final class EventReader: Sendable {
   private let userfaultfd: SharedUserfaultfd
   private let reporter: EventReporter
@@ -20,11 +20,13 @@ final class EventReader: Sendable {
     var isStopping = false
     /// Whether memory stays registered after all regions were closed.
     var mustStay = false
+    /// The open regions whose memory the program has moved or unmapped in part.
+    var changed: [Region] = []
   }
 
   /// The thread holds this lock from before events are read until they have been followed.
   private let state = Monitor(State())
-  private let mayHaveMoves = Atomic<Bool>(false)
+  private let mayHaveChanges = Atomic<Bool>(false)
 
   private enum Token {
     static let events: UInt32 = 0
@@ -48,18 +50,30 @@ final class EventReader: Sendable {
 
   // MARK: Faulting threads
 
-  /// Whether the program may have moved memory of an open region, so that ``origin(of:)`` has to be asked. Costs a load.
-  /// A call that moves memory does not return before this is true.
+  /// Whether the program may have moved or unmapped memory of an open region, so that ``verdict(on:in:)`` has to be
+  /// asked. Costs a load. A call that changes memory does not return before this is true.
   @inline(__always)
-  var hasMoves: Bool { mayHaveMoves.load(ordering: .relaxed) }
+  var hasChanges: Bool { mayHaveChanges.load(ordering: .relaxed) }
+
+  /// Returns what is at a page of a region's range: its own missing page, memory that was moved there, or memory of
+  /// which nothing is known, such as that of another descriptor. Waits for events that are being followed.
+  @inline(never)
+  func verdict(on page: UInt, in region: Region) -> FaultVerdict {
+    waitForEvents()
+    if reporter.moved(to: page) != nil { return .moved }
+    return region.memory.parts.withLock { $0.ranges.contains { $0.contains(page) } } ? .missing : .somebodyElses
+  }
 
   /// Returns the region whose memory was moved to `page`, or nil where no moved memory is. Waits for events that are
   /// being followed.
   @inline(never)
   func origin(of page: UInt) -> Region? {
-    state.withLock { _ in }
+    waitForEvents()
     return reporter.moved(to: page)?.region
   }
+
+  /// Waits until the events have been followed whose calls have returned.
+  func waitForEvents() { state.withLock { _ in } }
 
   // MARK: Control, on any thread
 
@@ -79,12 +93,17 @@ final class EventReader: Sendable {
 
   /// Forgets a region that was closed.
   func forget(_ region: Region) {
-    state.withLock {
+    // The references are dropped outside of the lock.
+    let forgotten = state.withLock { state in
       reporter.forget(region)
-      mayHaveMoves.store(reporter.hasMoves, ordering: .relaxed)
+      let forgotten = state.changed.filter { $0 === region }
+      state.changed.removeAll { $0 === region }
+      mayHaveChanges.store(!state.changed.isEmpty, ordering: .relaxed)
       // The memory stays registered, and unmapping it would wait for this thread.
-      if region.isLeftBehind { $0.mustStay = true }
+      if region.isLeftBehind { state.mustStay = true }
+      return forgotten
     }
+    withExtendedLifetime(forgotten) {}
   }
 
   /// Ends the thread, and waits for it, or until the time is up. Every region has to be closed before. Where memory had
@@ -95,9 +114,10 @@ final class EventReader: Sendable {
       return state.thread
     }
     guard let thread else { return }
-    wakeup.signal()
     // The thread cannot be woken where the program has closed the descriptor for that.
-    if state.withLock({ $0.mustStay }) || wakeup.isLost {
+    if wakeup.isLost { return thread.detach() }
+    wakeup.signal()
+    if state.withLock({ $0.mustStay }) {
       thread.detach()
     } else {
       thread.end(nanoseconds: nanoseconds)
@@ -130,17 +150,23 @@ final class EventReader: Sendable {
   }
 
   private func read(into messages: inout MessageBuffer) throws(UserfaultfdError) {
-    let failure = state.withLock { _ -> UserfaultfdError? in
-      // The call that moves memory goes on as soon as its event is read. A fault after the call finds this set, and
+    let failure = state.withLock { state -> UserfaultfdError? in
+      // The call that changes memory goes on as soon as its event is read. A fault after the call finds this set, and
       // waits for the lock.
-      mayHaveMoves.store(true, ordering: .sequentiallyConsistent)
+      mayHaveChanges.store(true, ordering: .sequentiallyConsistent)
       do throws(UserfaultfdError) {
         try userfaultfd.uffd.read(into: &messages)
       } catch {
         return error
       }
-      for index in 0..<messages.count { reporter.handle(messages[index]) }
-      mayHaveMoves.store(reporter.hasMoves, ordering: .sequentiallyConsistent)
+      for index in 0..<messages.count {
+        for region in reporter.regions(of: messages[index])
+        where !region.isClosing && !state.changed.contains(where: { $0 === region }) {
+          state.changed.append(region)
+        }
+        reporter.handle(messages[index])
+      }
+      mayHaveChanges.store(!state.changed.isEmpty, ordering: .sequentiallyConsistent)
       return nil
     }
     if let failure { throw failure }
@@ -149,7 +175,7 @@ final class EventReader: Sendable {
       defer { heard = [] }
       return heard
     }
-    // The hook may touch memory of a region, so it does not run under the lock.
+    // The hook is code of the program, so it does not run under the lock.
     for event in news { onEvent?(event) }
   }
 }

@@ -22,8 +22,9 @@ protocol FaultingThreadServer: RegionServer {
   /// The signal by which the kernel reports the faults of this delivery.
   var signal: CInt { get }
 
-  /// Whether the program may have moved memory. A request must not reach beyond its page then, into moved memory.
-  var hasMoves: Bool { get }
+  /// Whether the program may have moved or unmapped memory. A request must not reach beyond its page then, into memory
+  /// that is not the region's.
+  var hasChanges: Bool { get }
 
   func judge(_ fault: PendingFault, of region: Region) -> FaultVerdict
 
@@ -62,6 +63,7 @@ extension FaultingThreadServer {
   @inline(__always)
   func serveHere(_ fault: PendingFault, of region: Region, signal number: CInt, _ nesting: FaultNesting) -> Bool {
     guard number == signal else { return false }
+    if hasChanges, nesting.stackRoom < StackNeed.ofSimpleAnswer { cuffd_end_without_stack() }
     switch judge(fault, of: region) {
     case .somebodyElses: return false
     case .isThere: return true
@@ -96,21 +98,24 @@ extension FaultingThreadServer {
     // The table's handle keeps the region alive. Another count of references would make all faulting threads write to
     // one place in memory. For that reason the run gets a reference that was never counted, which is taken back
     // below.
-    var run = FaultRun(region: unsafe Unmanaged.passUnretained(region).takeRetainedValue(), fault: fault, index: 0)
-    if hasMoves { run.keepOnlyPage(of: fault) }
-    let isServed = serve(&run, fault)
+    let isAlone = hasChanges
+    let held = unsafe Unmanaged.passUnretained(region).takeRetainedValue()
+    var run =
+      isAlone
+      ? FaultRun(region: held, onlyPageOf: fault, index: 0) : FaultRun(region: held, fault: fault, index: 0)
+    let isServed = serve(&run, fault, isAlone: isAlone)
     _ = unsafe Unmanaged.passRetained(run.region)
     return isServed
   }
 
   @inline(__always)
-  private func serve(_ run: inout FaultRun, _ fault: PendingFault) -> Bool {
+  private func serve(_ run: inout FaultRun, _ fault: PendingFault, isAlone: Bool) -> Bool {
     counters.countFault()
     if run.region.isClosing {
       counters.countRequests(-1)
       return fail(fault.page, of: run.region, ResolutionError.regionClosed)
     }
-    if !hasMoves { run.widen() }
+    if !isAlone { run.widen() }
     do {
       try answer(run, fault)
       return true

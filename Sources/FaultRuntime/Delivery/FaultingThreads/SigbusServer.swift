@@ -74,6 +74,8 @@ final class SigbusServer: FaultingThreadServer, DeliveryService {
 
   /// Ends the service of a region. A thread whose fault is being answered gets SIGSEGV when it goes on.
   func close(_ region: Region) {
+    // What the program has unmapped is not the region's any more.
+    events.waitForEvents()
     region.withdraw { remove(region) }
     events.forget(region)
     // Unmapping would wait for the thread that reads events, which may be the one that drops the last reference.
@@ -109,18 +111,18 @@ final class SigbusServer: FaultingThreadServer, DeliveryService {
   @inline(__always)
   func judge(_ fault: PendingFault, of region: Region) -> FaultVerdict {
     guard region.isInOwnerProcess else { return .somebodyElses }
-    return hasMoves && events.origin(of: fault.page) != nil ? .moved : .missing
+    return hasChanges ? events.verdict(on: fault.page, in: region) : .missing
   }
 
   @inline(__always)
-  var hasMoves: Bool { events.hasMoves }
+  var hasChanges: Bool { events.hasChanges }
 
   func serve(_ fault: PendingFault, of region: Region, signal: CInt, _ nesting: FaultNesting) -> Bool {
     serveHere(fault, of: region, signal: signal, nesting)
   }
 
   func fail(_ page: UInt, of region: Region, _ error: any Error) -> Bool {
-    let origin = hasMoves ? events.origin(of: page) : nil
+    let origin = hasChanges ? events.origin(of: page) : nil
     return answering.fail(page, of: origin ?? region, error)
   }
 

@@ -105,9 +105,9 @@ final class SigsegvServer: FaultingThreadServer, PoolServer, DeliveryService {
 
   // MARK: Service, in the signal handler
 
-  /// Nothing tells this delivery of moves.
+  /// Nothing tells this delivery of changes.
   @inline(__always)
-  var hasMoves: Bool { false }
+  var hasChanges: Bool { false }
 
   /// Finds the cause from the state of the page, because the kernel only says that there was no access.
   @inline(__always)
