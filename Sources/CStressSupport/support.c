@@ -58,15 +58,17 @@ ptrdiff_t cstress_compare(const uint8_t *bytes, uint64_t offset, size_t count, c
 static int status_of(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status); }
 
 int cstress_fork_and_run(int (*body)(void *), void *context, unsigned patience_seconds) {
-  enum { PAUSES_IN_A_SECOND = 1000 };
   pid_t child = fork();
   if (child < 0) return -1000 - errno;
   if (child == 0) _exit(body(context));
   int status = 0;
-  for (unsigned pauses = 0; pauses < patience_seconds * PAUSES_IN_A_SECOND; pauses++) {
+  struct timespec now, start;
+  clock_gettime(CLOCK_MONOTONIC, &start);
+  do {
     if (waitpid(child, &status, WNOHANG) == child) return status_of(status);
-    nanosleep(&(struct timespec){.tv_nsec = 1000000000 / PAUSES_IN_A_SECOND}, NULL);
-  }
+    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    clock_gettime(CLOCK_MONOTONIC, &now);
+  } while (now.tv_sec - start.tv_sec < (time_t)patience_seconds);
   kill(child, SIGKILL);
   while (waitpid(child, &status, 0) < 0 && errno == EINTR) {}
   return -1000 - ETIMEDOUT;

@@ -24,7 +24,7 @@ protocol DeliveryService: AnyObject, Sendable {
   func stop(nanoseconds: UInt64)
 }
 
-/// A delivery with a single server and no threads of its own.
+/// A delivery with a single server.
 extension DeliveryService where Self: RegionServer {
   func takeServer() -> any RegionServer { self }
   func release(_ server: any RegionServer) {}

@@ -110,9 +110,10 @@ public struct FaultRuntimeConfiguration: Sendable {
   ///
   /// After that, the runtime takes the memory away. A thread that still uses the region gets SIGBUS or SIGSEGV.
   ///
-  /// When a runtime ends, it waits up to three times, each time for at most this long: until the thread that watches
+  /// When a runtime ends, it waits up to four times, each time for at most this long: until the thread that watches
   /// the timeouts has returned from the program's hooks, until the handler threads have returned from their providers,
-  /// and until the threads of the pool have. A thread that does not return in time ends when it returns.
+  /// until the thread that reads the events of `sigbus` has returned from `onEvent`, and until the threads of the pool
+  /// have returned. A thread that does not return in time ends when it returns.
   public var closeTimeout: Duration
 
   /// How long the kernel may ask for another try of one resolution (`EAGAIN`) before the page fails with a
@@ -143,13 +144,14 @@ public struct FaultRuntimeConfiguration: Sendable {
   public var onFailure: (@Sendable (PageFailure) -> Void)?
 
   /// A closure that is called when the program has unmapped, moved or discarded memory of a region with system calls
-  /// of its own. The default is nil. The event loop calls the closure, and so does `sigbus`, but not for discarded memory.
-  /// `sigsegv` hears of nothing.
+  /// of its own. The default is nil. The event loop calls the closure, and so does `sigbus`, but not for discarded
+  /// memory. `sigsegv` hears of nothing.
   ///
   /// The closure runs on a handler thread, or on another thread of the runtime while the handler thread waits in a
   /// fault. With `sigbus` it runs on a thread of the runtime that answers no faults. The system call that changed the
-  /// memory may return before the closure does. Faults of the event loop, and all further such calls, wait until the
-  /// closure has returned, so keep it short. It must neither touch lazy memory nor change it.
+  /// memory may return before the closure does. Faults of the event loop wait until the closure has returned. So do
+  /// further such calls, and all faults of the runtime while such a call waits. So keep the closure short. It must
+  /// neither touch lazy memory nor change it.
   ///
   /// With nil the runtime does not hear of discarded memory (`MADV_DONTNEED` and the like), and discarding costs
   /// nothing extra. With a closure, a thread that discards memory waits until a handler has read the message about

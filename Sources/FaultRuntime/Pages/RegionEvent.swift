@@ -1,10 +1,9 @@
 /// A change that the program made to the memory of a region without the runtime, such as `munmap(2)`.
 ///
 /// The runtime learns of such changes from the kernel, for regions that the event loop serves
-/// (`UFFD_FEATURE_EVENT_REMAP`, `UFFD_FEATURE_EVENT_UNMAP`, `UFFD_FEATURE_EVENT_REMOVE`). It also
-/// learns of them for regions with ``Delivery/sigbus``, but not of discarded memory. The kernel does not report `mprotect(2)`, and it reports
-/// nothing about regions with ``Delivery/sigsegv``.
-/// ``FaultRuntimeConfiguration/onEvent`` receives the events.
+/// (`UFFD_FEATURE_EVENT_REMAP`, `UFFD_FEATURE_EVENT_UNMAP`, `UFFD_FEATURE_EVENT_REMOVE`). It also learns of them for
+/// regions with ``Delivery/sigbus``, but not of discarded memory. The kernel does not report `mprotect(2)`, and it
+/// reports nothing about regions with ``Delivery/sigsegv``. ``FaultRuntimeConfiguration/onEvent`` receives the events.
 ///
 /// ```swift
 /// var configuration = FaultRuntimeConfiguration()

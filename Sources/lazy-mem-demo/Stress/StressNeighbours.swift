@@ -4,7 +4,8 @@ import Glibc
 import Synchronization
 
 /// What code beside the library does to it: signal handlers, threads that are cancelled, jumps, sources that do not
-/// answer, changes of the mapping, and children that have a runtime of their own. Each operation makes regions of its own, whose bytes are known without a model.
+/// answer, changes of the mapping, and children that have a runtime of their own. Each operation makes regions of its
+/// own, whose bytes are known without a model.
 struct StressNeighbours {
   let run: StressRun
   let doing: StressOperation
@@ -198,7 +199,8 @@ struct StressNeighbours {
     let status = unsafe withUnsafeMutablePointer(to: &child) { child in
       unsafe cstress_fork_and_run(
         { context in unsafe context!.assumingMemoryBound(to: StressChild.self).pointee.live().rawValue }, child,
-        UInt32(run.settings.patience))
+        // The watch over all operations has to find this one still within its patience.
+        UInt32(max(1, run.settings.patience / 2)))
     }
     switch StressChild.End(rawValue: status) {
     case .right: break

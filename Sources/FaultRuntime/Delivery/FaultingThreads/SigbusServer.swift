@@ -2,8 +2,8 @@ internal import CUFFD
 
 /// The delivery in which a faulting thread serves itself. With `UFFD_FEATURE_SIGBUS` the kernel queues no message and
 /// lets no thread sleep. It raises SIGBUS instead, and the provider runs in the signal handler. No other thread takes
-/// part, which saves two switches between threads. The thread of ``EventReader``
-/// sleeps until the program changes the memory itself.
+/// part, which saves two switches between threads. The thread of ``EventReader`` sleeps until the program changes the
+/// memory itself.
 final class SigbusServer: FaultingThreadServer, DeliveryService {
   let counters = SharedCounters()
 
