@@ -191,6 +191,10 @@ struct HostDiagnosisTests {
     #expect(report.kernelModeFaults.delivery == nil)
     #expect(report.userModeFaults.delivery == .sigsegv)
     #expect(report.userModeFaults.reason.contains("gVisor"))
+    #expect(!report.warnings.contains { $0.contains("guard markers") })
+    var withoutGuards = facts
+    withoutGuards.hasGuardMarkers = false
+    #expect(HostReport(withoutGuards).warnings.contains { $0.contains("guard markers") })
     #expect(report.features.allSatisfy { $0.isAvailable == nil })
   }
 

@@ -1,4 +1,5 @@
 import CTestSupport
+import CUFFD
 import Glibc
 import TestSupport
 import Testing
@@ -70,6 +71,8 @@ struct HostReportTests {
       let report = HostReport()
       #expect(report.userModeFaults.delivery != nil)
       if hidesDevice { #expect(report.userModeFaults.delivery == .sigsegv) }
+      let warns = report.warnings.contains { $0.contains("guard markers") }
+      #expect(warns == (report.userModeFaults.delivery == .sigsegv && !cuffd_has_guards()))
       try HostReportTests.checkPicks(of: report)
     }
   }

@@ -52,6 +52,7 @@ extension HostFacts {
     facts.process = .ofThisProcess()
     facts.containing = .ofThisProcess()
     facts.isVirtualMachine = virtualMachine()
+    facts.hasGuardMarkers = cuffd_has_guards()
     return facts
   }
 

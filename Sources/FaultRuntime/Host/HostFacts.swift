@@ -44,6 +44,8 @@ struct HostFacts: Hashable, Sendable {
   var process = ProcessFacts()
   var containing = ContainerFacts()
   var isVirtualMachine: Bool?
+  /// Whether shared memory has guard markers (`MADV_GUARD_INSTALL`, Linux 6.15).
+  var hasGuardMarkers: Bool?
   var limits = HostLimits()
 }
 

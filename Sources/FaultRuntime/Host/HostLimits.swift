@@ -54,7 +54,11 @@ extension HostLimits {
       )
     }
     if let openFiles, openFiles < 64 {
-      warnings.append("RLIMIT_NOFILE is \(openFiles): a handler takes 3 descriptors, a runtime up to 4 handlers")
+      warnings.append(
+        """
+        RLIMIT_NOFILE is \(openFiles): a handler takes 3 descriptors, and so does sigbus; a runtime has up to 4 handlers
+        """
+      )
     }
     if let addressSpaceByteCount {
       warnings.append(

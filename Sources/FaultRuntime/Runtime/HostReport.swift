@@ -82,6 +82,11 @@ public struct HostReport: Hashable, Sendable {
   /// blocks for some milliseconds, and may be made from any thread.
   public init() { self.init(HostFacts.ofThisHost()) }
 
+  private static let noGuards = """
+    this kernel has no guard markers for sigsegv (Linux 6.15 has): where the program changes the protection of a \
+    region, or moves memory inside of it, pages that have not come read as zero
+    """
+
   init(_ facts: HostFacts) {
     kernelRelease = facts.release
     architecture = facts.machine
@@ -98,8 +103,9 @@ public struct HostReport: Hashable, Sendable {
     features = HostFeature.all(of: facts.features)
     ways = DescriptorKind.allCases.map { Way($0, facts) }
     limits = facts.limits
-    warnings = facts.limits.warnings
     userModeFaults = facts.pick(servingSystemCalls: false)
+    let lacksGuards = userModeFaults.delivery == .sigsegv && facts.hasGuardMarkers == false
+    warnings = facts.limits.warnings + (lacksGuards ? [Self.noGuards] : [])
     kernelModeFaults = facts.pick(servingSystemCalls: true)
   }
 }

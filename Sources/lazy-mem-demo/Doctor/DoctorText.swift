@@ -24,6 +24,7 @@ struct DoctorText {
       case false?: "no hypervisor says that it is there"
       case nil: "the processor does not say whether it is virtual"
       }
+    let container = report.isContainer ? "; a container: \(report.containerEvidence.joined(separator: ", "))" : ""
     return [
       (
         "kernel",
@@ -31,7 +32,7 @@ struct DoctorText {
           + "\(report.kernelRelease), \(report.architecture), "
           + "pages of \(report.pageSize) bytes"
       ),
-      ("machine", machine + (report.isContainer ? "; a container" : "")),
+      ("machine", machine + container),
       ("process", process),
     ]
   }
