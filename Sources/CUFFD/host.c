@@ -40,7 +40,6 @@ struct cuffd_ready cuffd_epoll_wait(int epoll_fd, int timeout_milliseconds) {
   struct epoll_event events[4];
   int count = epoll_wait(epoll_fd, events, 4, timeout_milliseconds);
   struct cuffd_ready ready = {.result = count < 0 ? -errno : count};
-  if (count < 0 && errno != EINTR && cuffd_is_foreign(epoll_fd)) cuffd_end_without("epoll descriptor", epoll_fd);
   for (int i = 0; i < count; i++) {
     uint32_t bit = 1u << events[i].data.u32;
     if (events[i].events & EPOLLIN) ready.input |= bit;

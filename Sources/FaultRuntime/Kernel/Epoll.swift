@@ -17,6 +17,12 @@ struct Epoll: ~Copyable, Sendable {
     cuffd_close_own(descriptor)
   }
 
+  /// Ends the process with a line that says why, if the program has closed the descriptor or has put a file in its
+  /// place.
+  func endIfLost() {
+    if cuffd_is_foreign(descriptor) { unsafe cuffd_end_without("epoll descriptor", descriptor) }
+  }
+
   func watch(_ other: CInt, token: UInt32) throws(HostCallError) {
     if let errno = KernelErrno(returned: cuffd_epoll_add(descriptor, other, token)) {
       throw HostCallError(call: "epoll_ctl", errno: errno)

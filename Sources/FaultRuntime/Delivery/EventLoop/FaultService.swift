@@ -63,6 +63,7 @@ struct FaultService: ~Copyable {
     } catch {
       // No thread would serve the faults that come. A program that ends and says why is better than a program that
       // hangs.
+      loop.epoll.endIfLost()
       loop.uffd.endIfLost()
       fatalError("FaultRuntime: the handler thread cannot go on: \(error)")
     }

@@ -17,6 +17,7 @@ final class EventReader: Sendable {
 
   private struct State: Sendable {
     var thread: FaultThread?
+    var openRegions = 0
     var isStopping = false
     /// Whether memory stays registered after all regions were closed.
     var mustStay = false
@@ -77,12 +78,16 @@ final class EventReader: Sendable {
 
   // MARK: Control, on any thread
 
-  /// Starts the thread if it does not run yet. This has to happen before any memory is registered.
-  func start() throws(HostCallError) {
+  /// Notes that the memory of one more region will be registered, and starts the thread if it does not run yet.
+  func regionBegins() throws(HostCallError) {
+    // The thread has ended where the program has closed the descriptor meanwhile.
+    epoll.endIfLost()
     let failure = state.withLock { state -> HostCallError? in
-      guard state.thread == nil else { return nil }
       do throws(HostCallError) {
-        state.thread = try FaultThread(name: "fault-events", stackByteCount: 1 << 18) { [self] in run() }
+        if state.thread == nil {
+          state.thread = try FaultThread(name: "fault-events", stackByteCount: 1 << 18) { [self] in run() }
+        }
+        state.openRegions += 1
         return nil
       } catch {
         return error
@@ -91,10 +96,11 @@ final class EventReader: Sendable {
     if let failure { throw failure }
   }
 
-  /// Forgets a region that was closed.
-  func forget(_ region: Region) {
+  /// Forgets a region that was closed, or could not be opened.
+  func regionEnded(_ region: Region) {
     // The references are dropped outside of the lock.
     let forgotten = state.withLock { state in
+      state.openRegions -= 1
       reporter.forget(region)
       let forgotten = state.changed.filter { $0 === region }
       state.changed.removeAll { $0 === region }
@@ -143,7 +149,10 @@ final class EventReader: Sendable {
         }
       }
     } catch {
+      // The program has closed the descriptors. Without a region there is nothing that they are needed for.
+      if state.withLock({ $0.openRegions == 0 }) { return }
       // Calls of the program that change lazy memory would wait for ever.
+      epoll.endIfLost()
       userfaultfd.uffd.endIfLost()
       fatalError("FaultRuntime: the thread that reads events cannot go on: \(error)")
     }

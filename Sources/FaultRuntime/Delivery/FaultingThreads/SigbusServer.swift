@@ -59,10 +59,19 @@ final class SigbusServer: FaultingThreadServer, DeliveryService {
 
   func open(_ region: Region) throws(FaultRuntimeError) {
     do {
-      try events.start()
+      try events.regionBegins()
     } catch {
       throw .cannotStart(error)
     }
+    do throws(FaultRuntimeError) {
+      try begin(region)
+    } catch {
+      events.regionEnded(region)
+      throw error
+    }
+  }
+
+  private func begin(_ region: Region) throws(FaultRuntimeError) {
     try insert(region)
     do {
       try AnonymousMemory.of(region).register()
@@ -77,7 +86,7 @@ final class SigbusServer: FaultingThreadServer, DeliveryService {
     // What the program has unmapped is not the region's any more.
     events.waitForEvents()
     region.withdraw { remove(region) }
-    events.forget(region)
+    events.regionEnded(region)
     // Unmapping would wait for the thread that reads events, which may be the one that drops the last reference.
     if region.isLeftBehind { _ = unsafe Unmanaged.passRetained(region) }
   }
