@@ -83,6 +83,13 @@ struct FaultRun {
     faults = index..<(index + 1)
   }
 
+  /// Reduces the run to the page of its only fault.
+  mutating func keepOnlyPage(of fault: PendingFault) {
+    start = region.offset(of: fault.page)
+    end = start + region.pageSize.bytes
+    neededEnd = end
+  }
+
   var isOnePage: Bool { end - start == region.pageSize.bytes }
 
   /// The range that the provider is asked for: the run without the part behind the exact end of the region.

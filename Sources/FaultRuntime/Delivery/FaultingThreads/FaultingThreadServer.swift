@@ -98,11 +98,10 @@ extension FaultingThreadServer {
     // The table's handle keeps the region alive. Another count of references would make all faulting threads write to
     // one place in memory. For that reason the run gets a reference that was never counted, which is taken back
     // below.
+    var run = FaultRun(region: unsafe Unmanaged.passUnretained(region).takeRetainedValue(), fault: fault, index: 0)
     let isAlone = hasChanges
-    let held = unsafe Unmanaged.passUnretained(region).takeRetainedValue()
-    var run =
-      isAlone
-      ? FaultRun(region: held, onlyPageOf: fault, index: 0) : FaultRun(region: held, fault: fault, index: 0)
+    // Choosing between two ways to make the run would count a reference after all.
+    if isAlone { run.keepOnlyPage(of: fault) }
     let isServed = serve(&run, fault, isAlone: isAlone)
     _ = unsafe Unmanaged.passRetained(run.region)
     return isServed
