@@ -29,7 +29,11 @@ struct DirectAnswering: Sendable {
       lastWanted: lastWanted, isWrite: isWrite, stage: stage, isForbidden: { forbidden?.intersects($0) ?? false })
     try permit?.beginPlacing()
     var policy = DirectPlacing(self, effort)
-    return try unsafe policy.place(answer, of: run, in: memory(run.region))
+    // The region keeps its memory alive. A reference that is counted would make all faulting threads write to one place
+    // in memory.
+    return try unsafe Unmanaged.passUnretained(memory(run.region))._withUnsafeGuaranteedRef {
+      try unsafe policy.place(answer, of: run, in: $0)
+    }
   }
 
   /// Reports why a page cannot be produced, and makes accesses to it fail.
