@@ -23,8 +23,12 @@ func checkParts(_ input: inout FuzzInput) {
       parts.remove(range(targets))
       for page in targets { model[page] = nil }
       parts.move(from: range(pages), to: UInt(target) * size)
+      // The old place is unmapped afterwards, except with `MREMAP_DONTUNMAP`.
+      let staysBehind = input.below(4) == 0
+      if !staysBehind { parts.remove(range(pages)) }
       for (page, target) in zip(pages, targets) {
-        guard let origin = model.removeValue(forKey: page) else { continue }
+        guard let origin = model[page] else { continue }
+        if !staysBehind { model[page] = nil }
         model[target] = origin
       }
     }
