@@ -333,8 +333,8 @@ struct EventTests {
     #expect(read(moved + UInt(2 * pageBytes)) == .signal(SIGSEGV))
   }
 
-  // A sanitizer maps memory for threads of the runtime, maybe in the place that is free while the memory is away, and the
-  // move back would replace it.
+  // A sanitizer maps memory for threads of the runtime, maybe in the place that is free while the memory is away, and
+  // the move back would replace it.
   @Test(
     "Memory that was moved away and back is served again", .enabled(if: !Host.isSanitized, SkipReason.sanitizer),
     arguments: [false, true])

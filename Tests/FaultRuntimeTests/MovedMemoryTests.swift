@@ -71,8 +71,8 @@ struct MovedMemoryTests {
     }
   }
 
-  // A sanitizer maps memory for threads of the runtime, maybe in the place that is free while the memory is away, and the
-  // move back would replace it.
+  // A sanitizer maps memory for threads of the runtime, maybe in the place that is free while the memory is away, and
+  // the move back would replace it.
   @Test(
     "Memory that was moved away and back is served again", .enabled(if: !Host.isSanitized, SkipReason.sanitizer))
   func movedHome() async {
