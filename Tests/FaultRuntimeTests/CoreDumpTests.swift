@@ -7,19 +7,8 @@ import Testing
 struct CoreDumpTests {
   /// Returns for each mapping of the region whether the kernel leaves it out of core dumps.
   private func leftOut(_ region: LazyRegion) -> Set<Bool> {
-    var found: Set<Bool> = []
-    var isOurs = false
-    for line in lines("/proc/self/smaps") {
-      let words = line.split(separator: " ")
-      if let range = words.first?.split(separator: "-"), range.count == 2, let start = UInt(range[0], radix: 16),
-        UInt(range[1], radix: 16) != nil
-      {
-        isOurs = region.core.range.contains(start)
-      } else if isOurs, words.first == "VmFlags:" {
-        found.insert(words.contains("dd"))
-      }
-    }
-    return found
+    let mappings = Mapping.all.filter { region.core.range.contains($0.range.lowerBound) }
+    return Set(mappings.map { $0.flags.contains("dd") })
   }
 
   @Test(

@@ -337,7 +337,16 @@ struct HostDiagnosisTests {
     var facts = ProcessFacts()
     facts.read(
       status:
-        "Name:\tx y\nUid:\t1\t2\t3\t4\nCapEff:\t0000000000080000\nCapBnd:\t00000000a80425fb\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t7\n"
+        """
+        Name:\tx y
+        Uid:\t1\t2\t3\t4
+        CapEff:\t0000000000080000
+        CapBnd:\t00000000a80425fb
+        NoNewPrivs:\t1
+        Seccomp:\t2
+        Seccomp_filters:\t7
+
+        """
     )
     #expect(facts.effectiveCapabilities == 0x80000)
     #expect(facts.boundingCapabilities == 0xa804_25fb)

@@ -63,17 +63,7 @@ extension LazyRegion {
 
   /// Returns the number of bytes of the region that the kernel's statistics count under this name.
   func kernelCount(_ name: String) -> Int {
-    let start = String(address, radix: 16) + "-"
-    var isOurs = false
-    for line in lines("/proc/self/smaps") {
-      if [" ---p ", " rw-p ", " r--p ", " ---s ", " rw-s ", " r--s "].contains(where: { line.contains($0) }) {
-        isOurs = line.hasPrefix(start)
-      }
-      if isOurs, line.hasPrefix(name + ":") {
-        return (Int(line.split(separator: " ").dropFirst().first ?? "") ?? 0) * 1024
-      }
-    }
-    return 0
+    Mapping.all.first { $0.range.lowerBound == address }?.byteCounts[name] ?? 0
   }
 
   /// Reads one byte as a program would, but survives a signal.

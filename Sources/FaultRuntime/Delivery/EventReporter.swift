@@ -16,33 +16,41 @@ struct EventReporter: Sendable {
     self.onEvent = onEvent
   }
 
-  func handle(_ message: FaultMessage) {
+  /// Follows a message. Returns the regions that have other memory than before.
+  @discardableResult
+  func handle(_ message: FaultMessage) -> [Region] {
     switch message {
     case .remove(let start, let end):
-      guard let range = AddressRange(from: start, byteCount: end &- start) else { return }
+      guard let range = AddressRange(from: start, byteCount: end &- start) else { return [] }
       note(range) { .discarded(region: $0.name, range: $1) }
+      return []
     case .unmap(let start, let end):
-      guard let range = AddressRange(from: start, byteCount: end &- start) else { return }
-      for region in regions(of: range) { region.memory.parts.withLock { $0.remove(range) } }
+      guard let range = AddressRange(from: start, byteCount: end &- start) else { return [] }
+      let changed = regions(of: range)
+      for region in changed { region.memory.parts.withLock { $0.remove(range) } }
       note(range) { .unmapped(region: $0.name, range: $1) }
+      return changed
     case .remap(let from, let to, let byteCount):
       guard let range = AddressRange(from: from, byteCount: UInt(byteCount)),
         AddressRange(from: to, byteCount: UInt(byteCount)) != nil
-      else { return }
+      else { return [] }
       note(range) { region, offsets in
         // The region may have only the end of what was moved.
         .moved(region: region.name, range: offsets, to: to &+ (region.address(of: offsets.lowerBound) &- from))
       }
-      for region in regions(of: range) {
+      let changed = regions(of: range)
+      for region in changed {
         region.memory.parts.withLock { $0.move(from: range, to: to) }
         wanderers.add(region)
       }
+      return changed
     case .fork(let descriptor):
       // The reader of the event owns the descriptor of the child's memory. A child inherits no region, so there is
       // nothing to answer over that descriptor.
       ForkedDescriptor(owning: descriptor).close()
+      return []
     case .pagefault, .unknown:
-      break
+      return []
     }
   }
 
@@ -63,17 +71,6 @@ struct EventReporter: Sendable {
   func forget(_ region: Region) { wanderers.remove(region) }
 
   func forgetAll() { wanderers.removeAll() }
-
-  /// Returns the regions whose memory an event is about.
-  func regions(of message: FaultMessage) -> [Region] {
-    let range: AddressRange? =
-      switch message {
-      case .remove(let start, let end), .unmap(let start, let end): AddressRange(from: start, byteCount: end &- start)
-      case .remap(let from, _, let byteCount): AddressRange(from: from, byteCount: UInt(byteCount))
-      case .fork, .pagefault, .unknown: nil
-      }
-    return range.map { regions(of: $0) } ?? []
-  }
 
   /// Returns the regions of this handler that have memory in a range. The kernel reports one mapping at a time, which
   /// may belong to several regions, because the kernel merges neighbouring mappings.

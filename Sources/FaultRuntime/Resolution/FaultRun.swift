@@ -76,11 +76,8 @@ struct FaultRun {
 
   /// Makes a run of only the page of `fault`.
   init(region: consuming Region, onlyPageOf fault: PendingFault, index: Int) {
-    self.region = region
-    start = self.region.offset(of: fault.page)
-    end = start + self.region.pageSize.bytes
-    neededEnd = end
-    faults = index..<(index + 1)
+    self.init(region: region, fault: fault, index: index)
+    keepOnlyPage(of: fault)
   }
 
   /// Reduces the run to the page of its only fault.

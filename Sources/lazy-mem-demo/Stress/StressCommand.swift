@@ -20,9 +20,9 @@ struct StressCommand: ParsableCommand {
     discussion: """
       Threads read, write, discard, prefetch, retry, copy, close and reopen regions of all deliveries, and fork; \
       providers fail, stall, answer short, lend, and say zero. Beside them signal handlers touch lazy memory, threads \
-      are cancelled and leave faults by a jump, and the program protects and moves its memory. In debug builds the \
-      kernel's answers are made worse as well. What each thread does follows from the seed and the thread's number; how the threads come to \
-      interleave does not.
+      are cancelled and leave faults by a jump, the program protects and moves its memory, and children make \
+      runtimes of their own. In debug builds the kernel's answers are made worse as well. What each thread does \
+      follows from the seed and the thread's number; how the threads come to interleave does not.
 
       Ctrl-C ends the run with the report of what it has done, and a second one at once.
 

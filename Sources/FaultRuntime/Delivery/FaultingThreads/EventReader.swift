@@ -169,11 +169,10 @@ final class EventReader: Sendable {
         return error
       }
       for index in 0..<messages.count {
-        for region in reporter.regions(of: messages[index])
+        for region in reporter.handle(messages[index])
         where !region.isClosing && !state.changed.contains(where: { $0 === region }) {
           state.changed.append(region)
         }
-        reporter.handle(messages[index])
       }
       mayHaveChanges.store(!state.changed.isEmpty, ordering: .sequentiallyConsistent)
       return nil
