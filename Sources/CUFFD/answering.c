@@ -125,6 +125,12 @@ struct cuffd_answer *cuffd_answer_begin(uint64_t page, const struct cuffd_place 
 
 void cuffd_answer_end(struct cuffd_answer *answer) {
   int before = answer->cancellation;
+  // Most answers are the latest one and hold nothing any more. Without this short way a fault takes a hundredth longer.
+  if (own.count > 0 && answer_at(own.count - 1) == answer && answer->region == NULL && answer->loan_count == 0) {
+    own.count--;
+    cuffd_cancellation_restore(before);
+    return;
+  }
   unsigned index = own.count;
   while (index > 0 && answer_at(index - 1) != answer) index--;
   // Answers that were left inside this one are above it in the list.

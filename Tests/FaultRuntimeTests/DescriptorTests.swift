@@ -94,7 +94,6 @@ struct DescriptorTests {
   @Test("A forked child that has closed the descriptors may let go of the runtime", arguments: deliveries)
   func childWithoutDescriptors(delivery: Delivery) async {
     await #expect(processExitsWith: .success) { [name = delivery.rawValue as String] in
-      // The child would wait that long for the threads of the parent, if it did.
       let configuration = FaultRuntimeConfiguration(delivery: Delivery(rawValue: name)!, closeTimeout: .seconds(60))
       let (made, own) = try Self.opened { try ChildContext(runtime: FaultRuntime(configuration)) }
       made.descriptors = own
