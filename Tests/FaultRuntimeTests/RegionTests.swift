@@ -227,42 +227,50 @@ struct RegionTests {
     #expect(copy == expectedBytes(0..<10))
   }
 
+  // The threads of other tests may hold locks of Swift's runtime, so a process of its own forks.
   @Test("A forked child cannot map: it would take the parent's pages away")
-  func forkedChildMaps() throws {
-    let region = try runtime.map(patternProvider(), byteCount: 2 * pageBytes)
-    let context = unsafe Unmanaged.passUnretained(runtime)
-    let code = unsafe cts_forked(
-      { context in
-        let runtime = unsafe Unmanaged<FaultRuntime>.fromOpaque(context).takeUnretainedValue()
-        do throws(FaultRuntimeError) {
-          _ = try runtime.map(ZeroProvider(), byteCount: 2 * pageBytes)
-          return 1
-        } catch {
-          return error.code == .forkedChild ? 42 : 2
-        }
-      }, context.toOpaque())
-    #expect(code == 42)
-    #expect(mismatches(in: region) == [])
+  func forkedChildMaps() async {
+    await #expect(processExitsWith: .success) {
+      let runtime = try FaultRuntime()
+      let region = try runtime.map(patternProvider(), byteCount: 2 * pageBytes)
+      let context = unsafe Unmanaged.passUnretained(runtime)
+      let code = unsafe cts_forked(
+        { context in
+          cts_end_after(20)
+          let runtime = unsafe Unmanaged<FaultRuntime>.fromOpaque(context).takeUnretainedValue()
+          do throws(FaultRuntimeError) {
+            _ = try runtime.map(ZeroProvider(), byteCount: 2 * pageBytes)
+            return 1
+          } catch {
+            return error.code == .forkedChild ? 42 : 2
+          }
+        }, context.toOpaque())
+      #expect(code == 42)
+      #expect(mismatches(in: region) == [])
+    }
   }
 
   @Test("A region dropped in a forked child stays whole in the parent")
-  func forkedChildDrops() throws {
-    let region = try runtime.map(patternProvider(), byteCount: 2 * pageBytes)
-    let context = unsafe Unmanaged.passUnretained(region)
-    let code = unsafe cts_forked(
-      { context in
-        let region = unsafe Unmanaged<LazyRegion>.fromOpaque(context).takeUnretainedValue()
-        // The child has other memory at the address of the parent's region, and the descriptor acts on the parent's
-        // memory.
-        let address = unsafe UnsafeMutableRawPointer(bitPattern: region.core.range.start)
-        let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
-        guard unsafe mmap(address, 2 * pageBytes, PROT_READ | PROT_WRITE, flags, -1, 0) == address else { return 1 }
-        region.close()
-        return 42
-      }, context.toOpaque())
-    #expect(code == 42)
-    #expect(!region.isClosed)
-    #expect(mismatches(in: region) == [])
+  func forkedChildDrops() async {
+    await #expect(processExitsWith: .success) {
+      let region = try FaultRuntime().map(patternProvider(), byteCount: 2 * pageBytes)
+      let context = unsafe Unmanaged.passUnretained(region)
+      let code = unsafe cts_forked(
+        { context in
+          cts_end_after(20)
+          let region = unsafe Unmanaged<LazyRegion>.fromOpaque(context).takeUnretainedValue()
+          // The child has other memory at the address of the parent's region, and the descriptor acts on the parent's
+          // memory.
+          let address = unsafe UnsafeMutableRawPointer(bitPattern: region.core.range.start)
+          let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
+          guard unsafe mmap(address, 2 * pageBytes, PROT_READ | PROT_WRITE, flags, -1, 0) == address else { return 1 }
+          region.close()
+          return 42
+        }, context.toOpaque())
+      #expect(code == 42)
+      #expect(!region.isClosed)
+      #expect(mismatches(in: region) == [])
+    }
   }
 
   @Test("Memory that is locked from now on does not turn a region into zeros")

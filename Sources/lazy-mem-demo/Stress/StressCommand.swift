@@ -98,6 +98,16 @@ struct StressCommand: ParsableCommand {
 
     // The signals are blocked in every thread but while this one waits for them.
     let signals = StopSignals()
+    StressNeighbours.rehearse()
+    #if DEBUG
+      // What children do with errors has to be known as well.
+      for seed: UInt64 in 1...8 where settings.troublePerMillion > 0 {
+        KernelTrouble.begin(seed: seed, perMillion: 200_000)
+        StressNeighbours.rehearse()
+      }
+      KernelTrouble.begin(seed: 0, perMillion: 0)
+      let rehearsed = KernelTrouble.made
+    #endif
     let start = monotonicSeconds()
     let run: StressRun
     do {
@@ -115,7 +125,7 @@ struct StressCommand: ParsableCommand {
     var kernel: [String: Int]?
     #if DEBUG
       KernelTrouble.begin(seed: 0, perMillion: 0)
-      kernel = KernelTrouble.made
+      kernel = KernelTrouble.made.merging(rehearsed, uniquingKeysWith: -)
     #endif
     let report = StressReport(
       run, seconds: monotonicSeconds() - start, kernelTroubles: kernel, interruptedBy: number.map(StopSignals.name))

@@ -192,6 +192,17 @@ struct StressNeighbours {
     memory.close()
   }
 
+  /// Does in this process, while it has no threads that work, what children will do. Swift's runtime has locks that it
+  /// takes when it looks something up for the first time. A child in which nothing is the first does not need them;
+  /// otherwise it would wait without end for one that another thread held during the fork.
+  static func rehearse() {
+    guard !cstress_is_sanitized() else { return }
+    for kind in kinds {
+      let child = StressChild(kind: kind, seed: 1, pageCount: pageCount, pageSize: Int(sysconf(CInt(_SC_PAGESIZE))))
+      _ = child.live()
+    }
+  }
+
   /// A child makes a runtime of its own, whatever the threads of this process were doing when it was forked.
   private func mapInChild() {
     guard !cstress_is_sanitized() else { return }
