@@ -118,6 +118,33 @@ struct PoolTests {
     #expect(kept == nil)
   }
 
+  @Test("A thread that was started for a region without one is not the spare one of those that wait in faults")
+  func spareThread() throws {
+    let limits = PoolLimits(threads: 1)
+    let server = try SigsegvServer(testing: ProviderPool(limits: limits, ownThreads: OwnThreads()))
+    let region = try Region(testing: patternProvider(mayBlock: true), byteCount: pageBytes)
+    try #require(!server.asksSerially(region))
+    var state = PoolState(limits)
+    for number: UInt32 in [11, 12] {
+      let thread = try FaultThread(name: "spare", stackByteCount: 1 << 20) {}
+      thread.end(nanoseconds: 30_000_000_000)
+      state.add(PoolState.Slot(thread: thread, isSerial: false, number: number), at: state.slots.count)
+    }
+    state.add(.demand(PoolRequest(), region, server))
+    let task = state.take(for: 0)
+    #expect(task != nil)
+    // One thread should be available, and it waits. The other one is idle, and is more than there should be.
+    let first = state.noteWait(of: 11)
+    #expect(first)
+    #expect(state.wanted(isSerial: false) == 2)
+    // Now the idle one is the one that should be there beside the one that waits.
+    let second = state.noteWait(of: 11)
+    #expect(!second)
+    #expect(state.wanted(isSerial: false) == 2)
+    let hasEnded = state.end(0)
+    #expect(hasEnded)
+  }
+
   @Test("However many threads wait for a page, it is asked for once")
   func onceForAll() throws {
     let runtime = try runtime()

@@ -46,7 +46,7 @@ struct PoolState {
   var slots: [Slot] = []
   private(set) var hasSerial = false
   /// How many threads are permitted beyond the limit, because threads of the pool have come to wait in faults.
-  var extra = 0
+  private(set) var extra = 0
   var isStopping = false
   /// Whether the keeper looks at the waiting tasks from time to time.
   var isKept = false
@@ -176,11 +176,20 @@ struct PoolState {
   }
 
   /// Notes that the thread with this number has come to wait in a fault, if it is one of the pool's and has a task.
-  mutating func noteWait(of number: UInt32) {
-    guard let index = slots.firstIndex(where: { $0.number == number && $0.task != nil }) else { return }
-    guard !slots[index].waitsInFault else { return }
-    slots[index].waitsInFault = true
-    slots[index].task?.region.calls.waitingInFault += 1
+  /// Returns whether this permits one more thread than before.
+  ///
+  /// An idle thread is enough, unless all that should be available wait in faults already: the idle one was then
+  /// started for a region that had none, and nobody would take its place when it makes a call that lasts.
+  mutating func noteWait(of number: UInt32) -> Bool {
+    let index = slots.firstIndex { $0.number == number && $0.task != nil && !$0.waitsInFault }
+    if let index {
+      slots[index].waitsInFault = true
+      slots[index].task?.region.calls.waitingInFault += 1
+    }
+    let waiting = slots.count { $0.waitsInFault && !$0.isSerial }
+    if hasIdle(isSerial: false), waiting < wanted(isSerial: false) { return false }
+    extra = min(extra + 1, PoolLimits.forWaits)
+    return true
   }
 
   /// Whether a thread is idle while more threads are available than should be.

@@ -131,17 +131,11 @@ final class ProviderPool: Sendable {
     }
   }
 
-  /// Notes that `asker`, a thread of the runtime's own, waits in a fault that the pool has to answer. If no thread of
-  /// the pool is idle, one more is started, because otherwise all of them might end up waiting in faults, with none
-  /// left to answer.
+  /// Notes that `asker`, a thread of the runtime's own, waits in a fault that the pool has to answer. One more thread is
+  /// started where it is needed, because otherwise all of them might end up waiting in faults, with none left to
+  /// answer.
   func addThread(for asker: UInt32) {
-    let hasIdle = state.withLock { state in
-      state.noteWait(of: asker)
-      if state.hasIdle(isSerial: false) { return true }
-      state.extra = min(state.extra + 1, PoolLimits.forWaits)
-      return false
-    }
-    if !hasIdle { replace() }
+    if state.withLock({ $0.noteWait(of: asker) }) { replace() }
     state.announce()
   }
 
