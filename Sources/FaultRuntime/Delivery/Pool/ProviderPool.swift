@@ -131,8 +131,8 @@ final class ProviderPool: Sendable {
     }
   }
 
-  /// Notes that `asker`, a thread of the runtime's own, waits in a fault that the pool has to answer. One more thread is
-  /// started where it is needed, because otherwise all of them might end up waiting in faults, with none left to
+  /// Notes that `asker`, a thread of the runtime's own, waits in a fault that the pool has to answer. One more thread
+  /// is started where it is needed, because otherwise all of them might end up waiting in faults, with none left to
   /// answer.
   func addThread(for asker: UInt32) {
     if state.withLock({ $0.noteWait(of: asker) }) { replace() }
