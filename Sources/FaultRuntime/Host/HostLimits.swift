@@ -41,8 +41,8 @@ public struct HostLimits: Hashable, Sendable {
 extension HostLimits {
   /// The limits that a program is likely to meet, each with its effect, in one line.
   ///
-  /// The bounds suit a program with a few regions: a region takes one mapping, with `sigsegv` three. A
-  /// handler takes three descriptors, and so does the delivery `sigbus`.
+  /// The bounds suit a program with a few regions: a region takes one mapping, with `sigsegv` three. A handler takes
+  /// three descriptors, and so does the delivery `sigbus`.
   var warnings: [String] {
     var warnings: [String] = []
     if let mappings, mappings < 65530 {

@@ -176,7 +176,7 @@ struct PoolState {
   }
 
   /// Notes that the thread with this number has come to wait in a fault, if it is one of the pool's and has a task.
-  /// Returns whether this permits one more thread than before.
+  /// Returns whether a thread may be missing now. One more is then permitted, up to the limit for such waits.
   ///
   /// An idle thread is enough, unless all that should be available wait in faults already: the idle one was then
   /// started for a region that had none, and nobody would take its place when it makes a call that lasts.
