@@ -269,12 +269,10 @@ int cts_was_blocked(int number) { return sigismember(&mask_when_taken, number); 
 int cts_thread_id(void) { return (int)syscall(SYS_gettid); }
 
 void cts_end_after(unsigned seconds) {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGALRM);
-  signal(SIGALRM, SIG_DFL);
-  pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-  alarm(seconds);
+  struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGKILL};
+  struct itimerspec time = {.it_value = {.tv_sec = seconds}};
+  timer_t timer;
+  if (timer_create(CLOCK_MONOTONIC, &event, &timer) < 0 || timer_settime(timer, 0, &time, NULL) < 0) abort();
 }
 
 static atomic_int signal_count;

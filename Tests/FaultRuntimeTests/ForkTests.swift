@@ -1,6 +1,7 @@
 import CTestSupport
 import CUFFD
 import Glibc
+import Synchronization
 import TestSupport
 import Testing
 
@@ -69,6 +70,31 @@ struct ForkTests {
       #expect(region.access(0) == .byte(expectedByte(0)))
     }
     #expect(result.errors.contains("LazyRegion 'parent's' belongs to the process that this one was forked from"))
+  }
+
+  @Test("A child can name a provider, whatever its parent was naming")
+  func providerNames() async {
+    await #expect(processExitsWith: .success) {
+      // The first use has forks wait for the locks of the process.
+      #expect(AddressSpace.ofThisProcess.regions.region(containing: 0) == nil)
+      #expect(ProviderName.of(ZeroProvider()) == "ZeroProvider")
+      let isDone = Atomic<Bool>(false)
+      let naming = TestThread {
+        while !isDone.load(ordering: .relaxed) { _ = ProviderName.of(ZeroProvider()) }
+      }
+      for _ in 0..<200 {
+        let result = unsafe cts_forked(
+          { _ in
+            cts_end_after(20)
+            return ProviderName.of(ZeroProvider()) == "ZeroProvider" ? 42 : 1
+          }, Self.anything)
+        #expect(result == 42)
+        // Each child that hangs takes as long as its alarm.
+        if result != 42 { break }
+      }
+      isDone.store(true, ordering: .relaxed)
+      #expect(naming.join())
+    }
   }
 
   private static var anything: UnsafeMutableRawPointer { unsafe UnsafeMutableRawPointer(bitPattern: 1)! }

@@ -114,7 +114,7 @@ struct FillingProvider: PageProvider {
 private func carryOut(_ plant: PlantedRegression) {
   switch plant {
   case .latency, .delay:
-    let end = support_monotonic_nanoseconds() + (plant == .delay ? 6000 : 2000)
+    let end = support_monotonic_nanoseconds() + (plant == .delay ? 12000 : 2000)
     while support_monotonic_nanoseconds() < end {}
   case .allocations:
     withExtendedLifetime(PlantedObject.make()) {}

@@ -37,5 +37,6 @@ final class AddressSpace: Sendable {
     regions.prepareForFork()
     mappings.prepareForFork()
     SoleAsker.prepareForFork()
+    ProviderName.prepareForFork()
   }
 }

@@ -83,7 +83,7 @@ final class Region: TableMember {
     // The handler must not be the thread that waits between attempts, or that may have to be given up.
     mayBlock =
       !provider.permissions.contains(.handlerThread) || options.timeout != nil || options.retry.attempts > 1
-    providerName = (provider as? any CustomStringConvertible)?.description ?? "\(Provider.self)"
+    providerName = ProviderName.of(provider)
     self.name = name
     self.byteCount = byteCount
     self.pageSize = pageSize

@@ -33,7 +33,7 @@ void cts_join(struct cts_discard *work);
 // the child.
 int cts_forked(int (*body)(void *context), void *context);
 
-// Ends this process by SIGALRM after some seconds. The threads of a test may have the signal blocked.
+// Ends this process by SIGKILL after some seconds, because its threads may have every other signal blocked.
 void cts_end_after(unsigned seconds);
 
 // From now on every new mapping is locked and populated at once. Returns 0 or -errno.
