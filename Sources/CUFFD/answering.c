@@ -25,36 +25,46 @@ struct cuffd_answer {
 
 enum { FAR = BLOCK / sizeof(struct cuffd_answer) };
 
-// The faults that this thread is answering, the latest one last. There may be several, because a provider that runs
-// in the handler may touch lazy memory itself. The memory for the first ones is small, because a library that is
-// loaded late has little room for the variables of threads.
+// The faults that this thread is answering. There may be several, because a provider that runs in the handler may touch
+// lazy memory itself. The memory for the first ones is small, because a library that is loaded late has little room for
+// the variables of threads.
+// The order of the members keeps what every fault uses close together.
 static CUFFD_THREAD_LOCAL struct {
-  struct cuffd_answer near[NEAR];
-  struct cuffd_answer *far;
+  struct cuffd_answer *latest;
   unsigned count;
   bool ends_with_thread;
+  struct cuffd_answer near[NEAR];
+  struct cuffd_answer *far;
 } own;
 
 static pthread_key_t at_end_of_thread;
 
 extern void cuffd_let_go(const void *region, const struct cuffd_loan *loans, unsigned loan_count);
 
-static struct cuffd_answer *answer_at(unsigned index) {
-  return index < NEAR ? &own.near[index] : &own.far[index - NEAR];
+// Returns the answer before this one; NULL if this one is the oldest.
+static struct cuffd_answer *outer_of(struct cuffd_answer *answer) {
+  if (answer == &own.near[0]) return NULL;
+  return answer == own.far ? &own.near[NEAR - 1] : answer - 1;
 }
 
-static void drop_last(void) {
+static void remove_latest(void) {
+  own.latest = outer_of(own.latest);
+  own.count--;
+}
+
+static void drop_latest(void) {
   // The answer is copied and removed first, because letting go of it may call code that faults.
-  struct cuffd_answer last = *answer_at(--own.count);
-  if (last.region != NULL || last.loan_count > 0) cuffd_let_go(last.region, last.loans, last.loan_count);
+  struct cuffd_answer latest = *own.latest;
+  remove_latest();
+  if (latest.region != NULL || latest.loan_count > 0) cuffd_let_go(latest.region, latest.loans, latest.loan_count);
 }
 
 void cuffd_answers_drop_left(const struct cuffd_place *now) {
-  while (own.count > 0 && !cuffd_still_runs(&answer_at(own.count - 1)->place, now)) drop_last();
+  while (own.latest != NULL && !cuffd_still_runs(&own.latest->place, now)) drop_latest();
 }
 
 void cuffd_answers_clean_up(void) {
-  if (own.count == 0) return;
+  if (own.latest == NULL) return;
   stack_t alternate;
   if (sigaltstack(NULL, &alternate) < 0) return;
   struct cuffd_place now = cuffd_place_of((uintptr_t)__builtin_frame_address(0), &alternate);
@@ -63,7 +73,7 @@ void cuffd_answers_clean_up(void) {
 
 static void thread_ends(void *unused) {
   (void)unused;
-  while (own.count > 0) drop_last();
+  while (own.latest != NULL) drop_latest();
   if (own.far != NULL) munmap(own.far, BLOCK);
   own.far = NULL;
   // Another destructor of the thread may still touch lazy memory.
@@ -80,67 +90,82 @@ int cuffd_cancellation_off(void) {
 
 void cuffd_cancellation_restore(int state) { pthread_setcancelstate(state, &state); }
 
-int cuffd_cancellation_outside(int state) { return own.count > 0 ? answer_at(0)->cancellation : state; }
+int cuffd_cancellation_outside(int state) { return own.count > 0 ? own.near[0].cancellation : state; }
 
-// Makes room for one more answer. Returns false if there is none.
-static bool make_room(void) {
-  if (own.count < NEAR) return true;
-  if (own.count == NEAR + FAR) return false;
-  if (own.far != NULL) return true;
-  void *block = mmap(NULL, BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (block == MAP_FAILED) return false;
-  own.far = block;
-  return true;
+// Returns room for one more answer, or NULL if there is none.
+static struct cuffd_answer *room(void) {
+  if (own.count < NEAR) return &own.near[own.count];
+  if (own.count == NEAR + FAR) return NULL;
+  if (own.far == NULL) {
+    void *block = mmap(NULL, BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (block == MAP_FAILED) return NULL;
+    own.far = block;
+  }
+  return &own.far[own.count - NEAR];
 }
 
-struct cuffd_answer *cuffd_answer_begin(uint64_t page, const struct cuffd_place *now, struct cuffd_fault *fault) {
-  fault->outer = 0;
-  fault->too_many = 0;
-  // A thread that has left an answer is as cancellable as it was before that answer.
-  int left = own.count > 0 ? answer_at(0)->cancellation : PTHREAD_CANCEL_DISABLE;
-  cuffd_answers_drop_left(now);
-  int before = cuffd_cancellation_off();
-  if (own.count == 0 && left == PTHREAD_CANCEL_ENABLE) before = PTHREAD_CANCEL_ENABLE;
-  for (unsigned i = 0; i < own.count; i++) {
-    if (answer_at(i)->page == page) fault->outer = answer_at(own.count - 1)->page;
-  }
-  if (fault->outer == 0 && !make_room()) {
-    fault->outer = answer_at(own.count - 1)->page;
-    fault->too_many = own.count;
-  }
-  if (fault->outer != 0) {
-    // The answers of this thread have switched the cancellation off, so it stays off.
-    return NULL;
-  }
+static inline struct cuffd_answer *add(
+    struct cuffd_answer *answer, uint64_t page, const struct cuffd_place *now, int cancellation) {
   if (!own.ends_with_thread) own.ends_with_thread = pthread_setspecific(at_end_of_thread, &own) == 0;
-  struct cuffd_answer *answer = answer_at(own.count);
   answer->page = page;
   answer->place = *now;
-  answer->cancellation = before;
+  answer->cancellation = cancellation;
   answer->loan_count = 0;
   answer->region = NULL;
+  own.latest = answer;
   own.count++;
   return answer;
 }
 
+// The thread has notes of other answers, which it may have left.
+__attribute__((cold, noinline)) static struct cuffd_answer *begin_beside_others(
+    uint64_t page, const struct cuffd_place *now, struct cuffd_fault *fault) {
+  // A thread that has left an answer is as cancellable as it was before that answer.
+  int left = own.near[0].cancellation;
+  cuffd_answers_drop_left(now);
+  int before = cuffd_cancellation_off();
+  if (own.latest == NULL && left == PTHREAD_CANCEL_ENABLE) before = PTHREAD_CANCEL_ENABLE;
+  bool is_asked_for = false;
+  for (struct cuffd_answer *other = own.latest; other != NULL; other = outer_of(other)) {
+    if (other->page == page) is_asked_for = true;
+  }
+  struct cuffd_answer *answer = is_asked_for ? NULL : room();
+  if (answer != NULL) return add(answer, page, now, before);
+  // The answers of this thread have switched the cancellation off, so it stays off.
+  fault->outer = own.latest->page;
+  if (!is_asked_for) fault->too_many = own.count;
+  return NULL;
+}
+
+// A thread seldom has notes of other answers, so the way without them is short.
+struct cuffd_answer *cuffd_answer_begin(uint64_t page, const struct cuffd_place *now, struct cuffd_fault *fault) {
+  if (own.latest != NULL) return begin_beside_others(page, now, fault);
+  return add(&own.near[0], page, now, cuffd_cancellation_off());
+}
+
+// The answer is not the latest one, or it holds something.
+__attribute__((cold, noinline)) static void end_with_others(struct cuffd_answer *answer) {
+  struct cuffd_answer *other = own.latest;
+  while (other != NULL && other != answer) other = outer_of(other);
+  if (other == NULL) return;
+  // Answers that were left inside this one are above it in the list.
+  while (own.latest != answer) drop_latest();
+  drop_latest();
+}
+
 void cuffd_answer_end(struct cuffd_answer *answer) {
   int before = answer->cancellation;
-  // Most answers are the latest one and hold nothing any more. Without this short way a fault takes a hundredth longer.
-  if (own.count > 0 && answer_at(own.count - 1) == answer && answer->region == NULL && answer->loan_count == 0) {
-    own.count--;
-    cuffd_cancellation_restore(before);
-    return;
+  if (own.latest == answer && answer->region == NULL && answer->loan_count == 0) {
+    remove_latest();
+  } else {
+    end_with_others(answer);
   }
-  unsigned index = own.count;
-  while (index > 0 && answer_at(index - 1) != answer) index--;
-  // Answers that were left inside this one are above it in the list.
-  while (index > 0 && own.count >= index) drop_last();
   cuffd_cancellation_restore(before);
 }
 
 uint64_t cuffd_stack_room(void) {
-  if (own.count == 0) return UINT64_MAX;
-  return cuffd_room_at(&answer_at(own.count - 1)->place, (uintptr_t)__builtin_frame_address(0));
+  if (own.latest == NULL) return UINT64_MAX;
+  return cuffd_room_at(&own.latest->place, (uintptr_t)__builtin_frame_address(0));
 }
 
 void cuffd_end_without_stack(void) {
@@ -159,11 +184,10 @@ void cuffd_end_without_stack(void) {
 
 void cuffd_answer_set_region(struct cuffd_answer *answer, const void *region) { answer->region = region; }
 
-struct cuffd_answer *cuffd_answer_borrow(struct cuffd_loan loan) {
-  if (own.count == 0) return NULL;
-  struct cuffd_answer *answer = answer_at(own.count - 1);
-  if (answer->loan_count == LOANS) return NULL;
-  answer->loans[answer->loan_count++] = loan;
+struct cuffd_answer *cuffd_answer_borrow(const void *pool, uint64_t start, uint64_t length) {
+  struct cuffd_answer *answer = own.latest;
+  if (answer == NULL || answer->loan_count == LOANS) return NULL;
+  answer->loans[answer->loan_count++] = (struct cuffd_loan){pool, start, length};
   return answer;
 }
 

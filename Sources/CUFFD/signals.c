@@ -145,7 +145,8 @@ void cuffd_on_fault(unsigned link, int number, siginfo_t *info, void *state) {
   }
   struct cuffd_place now = cuffd_place_of((uintptr_t)__builtin_frame_address(0), &registers->uc_stack);
   // A handler to which this signal was passed on may call us in turn. The page was asked for before.
-  bool is_served = is_of_page(info) && !cuffd_is_passed_on(info) && serve_fault(number, info, registers, &now);
+  bool is_repeated = info->si_errno != 0 && cuffd_is_passed_on(info);
+  bool is_served = is_of_page(info) && !is_repeated && serve_fault(number, info, registers, &now);
   errno = saved;
   if (!is_served) cuffd_pass_on(link, number, info, state);
   errno = saved;

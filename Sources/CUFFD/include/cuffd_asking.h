@@ -18,8 +18,8 @@ struct cuffd_asking {
 };
 
 struct cuffd_asking_list {
-  struct cuffd_asking entries[CUFFD_ASKING_DEPTH];
   unsigned count;
+  struct cuffd_asking entries[CUFFD_ASKING_DEPTH];
 };
 
 // Signal handlers use this variable, so its storage must not be allocated at the first access.

@@ -51,8 +51,7 @@ final class StagingPool: Sendable {
   @inline(__always)
   func borrow(_ byteCount: Int) throws(ResolutionError) -> Loan {
     guard byteCount <= Self.slotByteCount, let slot = take() else { return unsafe try borrowMapping(byteCount) }
-    let answer = unsafe cuffd_answer_borrow(
-      cuffd_loan(pool: Unmanaged.passUnretained(self).toOpaque(), start: UInt64(slot), length: 0))
+    let answer = unsafe cuffd_answer_borrow(Unmanaged.passUnretained(self).toOpaque(), UInt64(slot), 0)
     let start = unsafe UnsafeMutableRawPointer(bitPattern: base + UInt(slot * Self.slotByteCount))
     return unsafe Loan(
       bytes: UnsafeMutableRawBufferPointer(start: start, count: byteCount), slot: slot, answer: answer)
@@ -121,7 +120,7 @@ final class StagingPool: Sendable {
     var mapped: UnsafeMutableRawPointer?
     guard unsafe cuffd_map_anonymous(byteCount, true, &mapped) == 0 else { throw .noBuffer(of: byteCount) }
     let start = UInt64(UInt(bitPattern: mapped))
-    let answer = unsafe cuffd_answer_borrow(cuffd_loan(pool: nil, start: start, length: UInt64(byteCount)))
+    let answer = unsafe cuffd_answer_borrow(nil, start, UInt64(byteCount))
     return unsafe Loan(
       bytes: UnsafeMutableRawBufferPointer(start: mapped, count: byteCount), slot: -1, answer: answer)
   }
