@@ -44,8 +44,8 @@ _Static_assert(NUMBER_PAGEMAP_SCAN == 0xc0606610, "PAGEMAP_SCAN");
 
 static int result_of(long returned) { return returned < 0 ? -errno : (int)returned; }
 
-// Calls ioctl(2) without the C library where the way to do so is known. A fault goes through this call, and it finds the
-// caches cold, because the kernel has just been at work, so every line of code that it does not need makes it faster.
+// Calls ioctl(2) without the C library on the architectures that the library is built for. A fault finds the caches
+// cold, because the kernel has just been at work, so each cache line of code that it does not need makes it faster.
 static inline int request(int fd, unsigned long number, void *argument) {
 #if defined(__x86_64__) && defined(__LP64__)
   long result = SYS_ioctl;
