@@ -31,7 +31,6 @@ enum { FAR = BLOCK / sizeof(struct cuffd_answer) };
 // The order of the members keeps what every fault uses close together.
 static CUFFD_THREAD_LOCAL struct {
   struct cuffd_answer *latest;
-  unsigned count;
   bool ends_with_thread;
   struct cuffd_answer near[NEAR];
   struct cuffd_answer *far;
@@ -47,15 +46,10 @@ static struct cuffd_answer *outer_of(struct cuffd_answer *answer) {
   return answer == own.far ? &own.near[NEAR - 1] : answer - 1;
 }
 
-static void remove_latest(void) {
-  own.latest = outer_of(own.latest);
-  own.count--;
-}
-
 static void drop_latest(void) {
   // The answer is copied and removed first, because letting go of it may call code that faults.
   struct cuffd_answer latest = *own.latest;
-  remove_latest();
+  own.latest = outer_of(own.latest);
   if (latest.region != NULL || latest.loan_count > 0) cuffd_let_go(latest.region, latest.loans, latest.loan_count);
 }
 
@@ -65,19 +59,27 @@ void cuffd_answers_drop_left(const struct cuffd_place *now) {
 
 void cuffd_answers_clean_up(void) {
   if (own.latest == NULL) return;
+  // A signal handler of the program may touch lazy memory, and drop the same answers.
+  struct cuffd_signal_mask mask;
+  cuffd_signals_hold(&mask);
   stack_t alternate;
-  if (sigaltstack(NULL, &alternate) < 0) return;
-  struct cuffd_place now = cuffd_place_of((uintptr_t)__builtin_frame_address(0), &alternate);
-  cuffd_answers_drop_left(&now);
+  if (sigaltstack(NULL, &alternate) == 0) {
+    struct cuffd_place now = cuffd_place_of((uintptr_t)__builtin_frame_address(0), &alternate);
+    cuffd_answers_drop_left(&now);
+  }
+  cuffd_signals_release(&mask);
 }
 
 static void thread_ends(void *unused) {
   (void)unused;
+  struct cuffd_signal_mask mask;
+  cuffd_signals_hold(&mask);
   while (own.latest != NULL) drop_latest();
   if (own.far != NULL) munmap(own.far, BLOCK);
   own.far = NULL;
   // Another destructor of the thread may still touch lazy memory.
   own.ends_with_thread = false;
+  cuffd_signals_release(&mask);
 }
 
 int cuffd_answers_prepare(void) { return -pthread_key_create(&at_end_of_thread, thread_ends); }
@@ -90,18 +92,19 @@ int cuffd_cancellation_off(void) {
 
 void cuffd_cancellation_restore(int state) { pthread_setcancelstate(state, &state); }
 
-int cuffd_cancellation_outside(int state) { return own.count > 0 ? own.near[0].cancellation : state; }
+int cuffd_cancellation_outside(int state) { return own.latest != NULL ? own.near[0].cancellation : state; }
 
 // Returns room for one more answer, or NULL if there is none.
 static struct cuffd_answer *room(void) {
-  if (own.count < NEAR) return &own.near[own.count];
-  if (own.count == NEAR + FAR) return NULL;
+  if (own.latest == NULL) return &own.near[0];
+  if (own.far != NULL && own.latest == &own.far[FAR - 1]) return NULL;
+  if (own.latest != &own.near[NEAR - 1]) return own.latest + 1;
   if (own.far == NULL) {
     void *block = mmap(NULL, BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (block == MAP_FAILED) return NULL;
     own.far = block;
   }
-  return &own.far[own.count - NEAR];
+  return &own.far[0];
 }
 
 static inline struct cuffd_answer *add(
@@ -113,7 +116,6 @@ static inline struct cuffd_answer *add(
   answer->loan_count = 0;
   answer->region = NULL;
   own.latest = answer;
-  own.count++;
   return answer;
 }
 
@@ -126,14 +128,16 @@ __attribute__((cold, noinline)) static struct cuffd_answer *begin_beside_others(
   int before = cuffd_cancellation_off();
   if (own.latest == NULL && left == PTHREAD_CANCEL_ENABLE) before = PTHREAD_CANCEL_ENABLE;
   bool is_asked_for = false;
+  unsigned count = 0;
   for (struct cuffd_answer *other = own.latest; other != NULL; other = outer_of(other)) {
     if (other->page == page) is_asked_for = true;
+    count++;
   }
   struct cuffd_answer *answer = is_asked_for ? NULL : room();
   if (answer != NULL) return add(answer, page, now, before);
   // The answers of this thread have switched the cancellation off, so it stays off.
   fault->outer = own.latest->page;
-  if (!is_asked_for) fault->too_many = own.count;
+  if (!is_asked_for) fault->too_many = count;
   return NULL;
 }
 
@@ -149,14 +153,14 @@ __attribute__((cold, noinline)) static void end_with_others(struct cuffd_answer 
   while (other != NULL && other != answer) other = outer_of(other);
   if (other == NULL) return;
   // Answers that were left inside this one are above it in the list.
-  while (own.latest != answer) drop_latest();
-  drop_latest();
+  while (own.latest != NULL && own.latest != answer) drop_latest();
+  if (own.latest != NULL) drop_latest();
 }
 
 void cuffd_answer_end(struct cuffd_answer *answer) {
   int before = answer->cancellation;
   if (own.latest == answer && answer->region == NULL && answer->loan_count == 0) {
-    remove_latest();
+    own.latest = outer_of(answer);
   } else {
     end_with_others(answer);
   }

@@ -96,13 +96,12 @@ void cuffd_answers_drop_left(const struct cuffd_place *now);
 // Makes sure that what this thread holds is let go of when the thread ends. Called once for the process.
 int cuffd_answers_prepare(void);
 
-// Begins the answer to a fault of this thread: fills in `fault`, of which the caller has set the page. Returns the
-// answer, or NULL where nothing may be asked, as the fault then says.
+// Begins the answer to a fault of this thread. Returns the answer, or NULL where nothing may be asked. In that case
+// `outer` and `too_many` of the fault say why; the caller has set both to 0.
 struct cuffd_answer *cuffd_answer_begin(uint64_t page, const struct cuffd_place *now, struct cuffd_fault *fault);
 void cuffd_answer_end(struct cuffd_answer *answer);
 
-// Switches off the cancellation of this thread, and returns whether it was on before the oldest fault that the thread
-// is answering.
+// Switches off the cancellation of this thread, and returns the state before.
 int cuffd_cancellation_off(void);
 void cuffd_cancellation_restore(int state);
 

@@ -72,7 +72,10 @@ struct ForkTests {
     #expect(result.errors.contains("LazyRegion 'parent's' belongs to the process that this one was forked from"))
   }
 
-  @Test("A child can name a provider, whatever its parent was naming")
+  @Test(
+    "A child can name a provider while its parent names others",
+    // The thread sanitizer has locks of its own for each lock, and in the child they stay as the fork has found them.
+    .enabled(if: !Host.isSanitized, SkipReason.sanitizer))
   func providerNames() async {
     await #expect(processExitsWith: .success) {
       // The first use has forks wait for the locks of the process.
@@ -89,7 +92,7 @@ struct ForkTests {
             return ProviderName.of(ZeroProvider()) == "ZeroProvider" ? 42 : 1
           }, Self.anything)
         #expect(result == 42)
-        // Each child that hangs takes as long as its alarm.
+        // Each child that hangs takes all of its time.
         if result != 42 { break }
       }
       isDone.store(true, ordering: .relaxed)

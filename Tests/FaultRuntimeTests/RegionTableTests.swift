@@ -197,7 +197,7 @@ struct RegionTableTests {
             }, UnsafeMutableRawPointer(mutating: UnsafeRawPointer(pointer)))
         }
         #expect(result == 42)
-        // Each child that hangs takes as long as its alarm.
+        // Each child that hangs takes all of its time.
         if result != 42 { break }
       }
       isDone.store(true, ordering: .relaxed)

@@ -68,8 +68,8 @@ void cuffd_signals_unlock_after_fork(void);
 // Notes the region that an answer holds, or NULL when it holds none any more.
 void cuffd_answer_set_region(struct cuffd_answer *answer, const void *_Nullable region);
 
-// Notes memory that the latest answer of the calling thread uses, with the members of a cuffd_loan. Returns the answer,
-// or NULL if the thread is not answering a fault or the answer has no room for the note.
+// Notes memory that the latest answer of the calling thread uses. The parameters are the members of a cuffd_loan.
+// Returns the answer, or NULL if the thread is not answering a fault or the answer has no room for the note.
 CUFFD_NO_LOCKS struct cuffd_answer *_Nullable cuffd_answer_borrow(
     const void *_Nullable pool, uint64_t start, uint64_t length);
 

@@ -34,6 +34,7 @@ void cts_join(struct cts_discard *work);
 int cts_forked(int (*body)(void *context), void *context);
 
 // Ends this process by SIGKILL after some seconds, because its threads may have every other signal blocked.
+// The first process of a PID namespace goes on.
 void cts_end_after(unsigned seconds);
 
 // From now on every new mapping is locked and populated at once. Returns 0 or -errno.
