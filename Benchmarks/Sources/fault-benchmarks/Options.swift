@@ -16,7 +16,8 @@ struct CommonOptions: ParsableArguments {
 enum PlantedRegression: String, CaseIterable, ExpressibleByArgument {
   /// The provider of the speed benchmark spins for 2 us for each page of a request.
   case latency
-  /// The same for 12 us, for rows whose limit leaves more room: a fault takes longer, or the scheduler has a part in it.
+  /// The same for 12 us, for rows whose limit leaves more room, because the scheduler has a part in a fault, or because
+  /// a fault takes longer.
   case delay
   /// The provider allocates one object for each request.
   case allocations
