@@ -181,7 +181,7 @@ struct AccessTests {
     var span = bytes.mutableSpan
     var raw = unsafe span.mutableBytes
     try region.read(into: &raw, at: 33)
-    #expect(bytes.indices.allSatisfy { bytes[$0] == expectedByte($0 + 33) })
+    #expect(bytes == expectedBytes(33..<(33 + count)))
     #expect(try region.read(40..<99) == expectedBytes(40..<99))
     #expect(try region.read(7..<7) == [])
 

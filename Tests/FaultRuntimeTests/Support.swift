@@ -1,3 +1,4 @@
+import CTestSupport
 import CUFFD
 import Glibc
 import TestSupport
@@ -72,25 +73,25 @@ extension LazyRegion {
 
 /// Returns the byte at `offset` of the source `seed`. It differs between neighbours, pages and sources, and is never
 /// zero.
-func expectedByte(_ offset: Int, seed: Int = 0) -> UInt8 {
-  var x = UInt64(truncatingIfNeeded: offset) &+ UInt64(truncatingIfNeeded: seed) &* 0x9e37_79b9
-  x = (x ^ (x >> 12)) &* 0xff51_afd7_ed55_8ccd
-  x ^= x >> 29
-  return UInt8(truncatingIfNeeded: x % 255) + 1
+func expectedByte(_ offset: Int, seed: Int = 0) -> UInt8 { cts_expected_byte(bits(offset), bits(seed)) }
+
+func expectedBytes(_ range: Range<Int>, seed: Int = 0) -> [UInt8] {
+  unsafe [UInt8](unsafeUninitializedCapacity: range.count) { free, count in
+    // An empty array has no address.
+    if !range.isEmpty {
+      unsafe cts_store_expected(free.baseAddress!, range.count, bits(range.lowerBound), bits(seed))
+    }
+    count = range.count
+  }
 }
 
-func expectedBytes(_ range: Range<Int>, seed: Int = 0) -> [UInt8] { range.map { expectedByte($0, seed: seed) } }
+private func bits(_ number: Int) -> UInt64 { UInt64(truncatingIfNeeded: number) }
 
 extension PageBuffer {
   /// Appends the bytes of `expectedByte` to a buffer that has room for the request alone.
   mutating func appendExpected(_ request: PageRequest, seed: Int = 0) {
-    // A plain loop, because the sanitizers slow down everything else.
     unsafe appendUnsafely { free in
-      var offset = request.offset
-      for index in 0..<free.count {
-        unsafe free[index] = expectedByte(offset, seed: seed)
-        offset += 1
-      }
+      unsafe cts_store_expected(free.baseAddress!, free.count, bits(request.offset), bits(seed))
       return free.count
     }
   }
@@ -116,7 +117,7 @@ func mismatches(in region: LazyRegion, seed: Int = 0) -> [Int] {
 
 /// Reads a part of a region that begins at a page, as `mismatches(in:seed:)` does with the whole.
 func mismatches(in region: LazyRegion, _ range: Range<Int>, seed: Int = 0) -> [Int] {
-  let bytes = region.bytes
+  let bytes = unsafe region.unsafeBytes
   var found: [Int] = []
   for page in stride(from: range.lowerBound, to: range.upperBound, by: pageBytes) {
     let offsets = page..<min(page + pageBytes, range.upperBound)
@@ -125,9 +126,13 @@ func mismatches(in region: LazyRegion, _ range: Range<Int>, seed: Int = 0) -> [I
       found += offsets
       continue
     }
-    for offset in offsets
-    where unsafe bytes.unsafeLoad(fromByteOffset: offset, as: UInt8.self) != expectedByte(offset, seed: seed) {
-      found.append(offset)
+    let start = unsafe bytes.baseAddress!.assumingMemoryBound(to: UInt8.self) + page
+    var index = 0
+    while true {
+      index = unsafe cts_first_unexpected(start, index, offsets.count, bits(page), bits(seed))
+      guard index < offsets.count else { break }
+      found.append(page + index)
+      index += 1
     }
   }
   return found

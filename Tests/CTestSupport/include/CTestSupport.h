@@ -10,6 +10,7 @@
 #include "CTestLaunch.h"
 #include "CTestMemory.h"
 #include "CTestNeighbours.h"
+#include "CTestPattern.h"
 
 #pragma clang assume_nonnull begin
 
