@@ -99,7 +99,7 @@ static void *walk(void *argument) {
     look_at(walker->range, page, &walker->outcome);
     walker->done++;
   }
-  return NULL;
+  return walker;
 }
 
 struct cstress_outcome cstress_cancel_reader(
@@ -122,10 +122,12 @@ struct cstress_outcome cstress_cancel_reader(
     clock_gettime(CLOCK_REALTIME, &now);
   } while (walker->done < after && now.tv_sec < until.tv_sec);
   pthread_cancel(thread);
-  error = pthread_timedjoin_np(thread, NULL, &until);
+  void *result = NULL;
+  error = pthread_timedjoin_np(thread, &result, &until);
   // A thread that has not ended still uses its memory.
   if (error != 0) return (struct cstress_outcome){.error = error};
   struct cstress_outcome outcome = walker->outcome;
+  if (result != PTHREAD_CANCELED && result != walker) outcome.error = ECANCELED;
   free(walker);
   return outcome;
 }

@@ -90,7 +90,14 @@ int cuffd_cancellation_off(void) {
   return state;
 }
 
-void cuffd_cancellation_restore(int state) { pthread_setcancelstate(state, &state); }
+void cuffd_cancellation_restore(int state) {
+  int type = PTHREAD_CANCEL_DEFERRED;
+  // A thread that was cancelled meanwhile, and can be cancelled at any instruction, ends here. pthread_setcancelstate(3)
+  // of glibc would end it as if it had returned NULL, and pthread_setcanceltype(3) ends it as a cancelled one.
+  if (state == PTHREAD_CANCEL_ENABLE) pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &type);
+  pthread_setcancelstate(state, &state);
+  if (type != PTHREAD_CANCEL_DEFERRED) pthread_setcanceltype(type, &type);
+}
 
 int cuffd_cancellation_outside(int state) { return own.latest != NULL ? own.near[0].cancellation : state; }
 

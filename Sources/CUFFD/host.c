@@ -85,11 +85,24 @@ uint64_t cuffd_thread_token(void) { return (uintptr_t)&thread_role; }
 
 void cuffd_thread_set_role(uint64_t role) { thread_role = role; }
 
+// The threads that wait for the pages which this thread was to bring would wait without end.
+static void end_with_thread(void *unused) {
+  (void)unused;
+  static const char line[] =
+      "FaultRuntime: code of the program, such as a provider, has ended the thread that called it (pthread_exit, "
+      "pthread_cancel). The thread belongs to the runtime, and the pages that it was to bring would never come, so the "
+      "process ends. Return from the provider, or throw an error.\n";
+  (void)!write(STDERR_FILENO, line, sizeof line - 1);
+  abort();
+}
+
 static void *run(void *argument) {
   struct start start = *(struct start *)argument;
   free(argument);
   thread_role = 1;
+  pthread_cleanup_push(end_with_thread, NULL);
   start.body(start.context);
+  pthread_cleanup_pop(0);
   return NULL;
 }
 

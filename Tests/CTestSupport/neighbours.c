@@ -88,7 +88,7 @@ static void *walk(void *context) {
     cts_load(walker->address + at);
     walker->done++;
   }
-  return NULL;
+  return walker;
 }
 
 struct cts_walker *cts_start_walker(uintptr_t address, size_t length, bool is_asynchronous) {
@@ -100,7 +100,7 @@ struct cts_walker *cts_start_walker(uintptr_t address, size_t length, bool is_as
   return walker;
 }
 
-size_t cts_cancel_walker(struct cts_walker *walker, size_t pages) {
+long cts_cancel_walker(struct cts_walker *walker, size_t pages) {
   if (pages == 0) {
     pthread_cancel(walker->thread);
     walker->may_go = true;
@@ -110,8 +110,9 @@ size_t cts_cancel_walker(struct cts_walker *walker, size_t pages) {
     }
     pthread_cancel(walker->thread);
   }
-  pthread_join(walker->thread, NULL);
-  size_t done = walker->done;
+  void *result = NULL;
+  pthread_join(walker->thread, &result);
+  long done = result == PTHREAD_CANCELED || result == walker ? (long)walker->done : -1;
   free(walker);
   return done;
 }

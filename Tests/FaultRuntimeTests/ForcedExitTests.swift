@@ -47,7 +47,9 @@ struct ForcedExitTests {
     var read = 0
     for round in 0..<300 {
       let region = try runtime.map(way.provider, byteCount: 64 * pageBytes)
-      unsafe read += cts_cancel_walker(cts_start_walker(region.address, region.byteCount, true), round % 60)
+      let pages = unsafe cts_cancel_walker(cts_start_walker(region.address, region.byteCount, true), round % 60)
+      // Who joins the thread is told that it was cancelled.
+      if pages >= 0 { read += pages } else { Issue.record("the thread ended as if it had returned") }
       region.close()
     }
     #expect(read > 0)
@@ -69,6 +71,29 @@ struct ForcedExitTests {
     #expect(runtime.regionCount == 0)
     // A thread of the pool may still be about to let go of the last region.
     #expect(eventually { descriptors(of: file.path) == 0 })
+  }
+
+  @Test(
+    "A provider that ends a thread of the runtime ends the process with a line, and nobody waits for the page",
+    .enabled(if: !Host.isSanitized, SkipReason.sanitizer), arguments: [Way.handler, .pool, .helper], [true, false])
+  func threadEnds(way: Way, isCancelled: Bool) async {
+    let result = await #expect(processExitsWith: .signal(SIGABRT), observing: [\.standardErrorContent]) {
+      [name = way.rawValue as String, isCancelled = isCancelled as Bool] in
+      signal(SIGABRT, SIG_DFL)
+      cts_end_after(60)
+      let way = Way(rawValue: name)!
+      let runtime = try way.runtime()
+      let region = try runtime.map(
+        ClosureProvider(requestSize: .singlePage, permissions: way.permissions) { _, _ in
+          if isCancelled {
+            pthread_cancel(pthread_self())
+            pthread_testcancel()
+          }
+          pthread_exit(nil)
+        }, byteCount: pageBytes)
+      _ = region.access(0)
+    }
+    #expect(result.errors.contains("such as a provider, has ended the thread that called it"))
   }
 
   @Test(

@@ -119,7 +119,9 @@ struct StuckLimitTests {
       for page in 0..<8 { #expect(dead.access(page * pageBytes) == .signal(SIGBUS)) }
       #expect(dam.callCount == 1)
       let cause = dead.failure(at: 7 * pageBytes)?.cause as? ResolutionError
-      #expect(cause == .providerStuck(callCount: 1))
+      #expect(cause == .providerStuckWithoutThreads(callCount: 1))
+      #expect(cause?.errno == .resourceTemporarilyUnavailable)
+      #expect(cause?.description.contains("RLIMIT_NPROC") == true)
       for page in 1..<8 { #expect(healthy.access(page * pageBytes) == .byte(expectedByte(page * pageBytes))) }
       exit(0)
     }

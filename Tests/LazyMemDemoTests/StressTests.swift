@@ -106,6 +106,27 @@ struct StressTests {
     #expect(!errors.contains("mismatch"))
   }
 
+  @Test(
+    "A limit on threads that is met on the way is counted by itself",
+    .enabled(if: TestSupport.Host.isRoot, SkipReason.root), arguments: [60, 70, 80])
+  func laterThreadLimit(count: Int) throws {
+    // The other user may not read the directory of the build.
+    let directory = URL(fileURLWithPath: "/tmp/fault-runtime-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: false)
+    defer { try? FileManager.default.removeItem(at: directory) }
+    let copy = directory.appendingPathComponent("lazy-mem-demo")
+    try FileManager.default.copyItem(at: DemoProcess.executable, to: copy)
+    let outcome = try ProcessOutcome(
+      of: URL(fileURLWithPath: "/usr/bin/env"),
+      [
+        "setpriv", "--reuid=65533", "--regid=65533", "--clear-groups", "sh", "-c",
+        "ulimit -u \(count); exec \"$0\" stress --operations 800 --seed 5", copy.path,
+      ])
+    #expect(outcome.code == 0 || outcome.code == 1)
+    #expect(!outcome.errors.contains("mismatch"))
+    #expect(outcome.output.hasSuffix("\nmismatches  0\n"))
+  }
+
   @Test("A limit on descriptors that is met on the way is counted by itself", arguments: [26, 28, 30, 32])
   func descriptorLimit(count: Int) throws {
     let outcome = try ProcessOutcome(

@@ -88,7 +88,7 @@ struct cstress_outcome cstress_read_with_ticks(
     const struct cstress_range *range, const struct cstress_range *touched, unsigned microseconds);
 
 // Starts a thread that reads the first word of each page, and cancels it after `after` pages. The error is ETIMEDOUT
-// if the thread has not ended after `patience_seconds`.
+// if the thread has not ended after `patience_seconds`, and ECANCELED if it has ended as if it had returned early.
 struct cstress_outcome cstress_cancel_reader(
     const struct cstress_range *range, bool is_asynchronous, size_t after, unsigned patience_seconds);
 

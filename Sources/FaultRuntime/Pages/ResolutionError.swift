@@ -78,7 +78,7 @@ public struct ResolutionError: Error, Hashable, Sendable {
     case memoryMoved
     case deadlock(SelfDeadlock)
     case nestedTooDeeply(Int)
-    case providerStuck(Int)
+    case providerStuck(Int, lacksThreads: Bool)
   }
 
   /// The module switches over this value, so the compiler finds every place that a new failure concerns.
@@ -162,7 +162,14 @@ extension ResolutionError {
   }
 
   /// Creates an error with the code `providerStuck` and the number of calls that have not returned.
-  public static func providerStuck(callCount: Int) -> ResolutionError { ResolutionError(.providerStuck(callCount)) }
+  public static func providerStuck(callCount: Int) -> ResolutionError {
+    ResolutionError(.providerStuck(callCount, lacksThreads: false))
+  }
+
+  /// Creates the same error for a process that can start no further thread.
+  static func providerStuckWithoutThreads(callCount: Int) -> ResolutionError {
+    ResolutionError(.providerStuck(callCount, lacksThreads: true))
+  }
 }
 
 extension ResolutionError {
@@ -183,8 +190,15 @@ extension ResolutionError {
     }
   }
 
-  /// The kernel's reason, for the code `refused`. For other codes it is nil.
-  public var errno: KernelErrno? { if case .refused(let errno) = reason { errno } else { nil } }
+  /// The kernel's reason, for the code `refused`. For the code `providerStuck` it is EAGAIN where the process can start
+  /// no further thread, so that fewer calls than usual are too many. Otherwise it is nil.
+  public var errno: KernelErrno? {
+    switch reason {
+    case .refused(let errno): errno
+    case .providerStuck(_, lacksThreads: true): .resourceTemporarilyUnavailable
+    default: nil
+    }
+  }
 
   /// The number of bytes that the provider produced or lent, for the codes `answerTooShort` and `answerTooLong`. For
   /// other codes it is nil.
@@ -214,7 +228,7 @@ extension ResolutionError {
   public var nestedFaultCount: Int? { if case .nestedTooDeeply(let count) = reason { count } else { nil } }
 
   /// The number of calls that have not returned, for the code `providerStuck`. For other codes it is nil.
-  public var stuckCallCount: Int? { if case .providerStuck(let count) = reason { count } else { nil } }
+  public var stuckCallCount: Int? { if case .providerStuck(let count, _) = reason { count } else { nil } }
 }
 
 extension ResolutionError.Code: CustomStringConvertible {
@@ -258,10 +272,10 @@ extension ResolutionError: CustomStringConvertible {
       the thread is answering \(count) faults already, each from the provider of another one; copy what the provider \
       needs before, or permit no signal handler
       """
-    case .providerStuck(let count):
+    case .providerStuck(let count, let lacksThreads):
       """
       \(count) \(count == 1 ? "call" : "calls") of this provider \(count == 1 ? "has" : "have") not returned since the \
-      region's timeout, so it is not called again before one does
+      region's timeout, so it is not called again before one does\(lacksThreads ? Self.threadAdvice : "")
       """
     }
   }
@@ -269,6 +283,13 @@ extension ResolutionError: CustomStringConvertible {
 
 extension ResolutionError {
   /// The text about a lack of memory.
+  private static var threadAdvice: String {
+    """
+    ; one such call is too many, because the process can start no further thread (EAGAIN); raise RLIMIT_NPROC \
+    (ulimit -u) or pids.max of the cgroup, or give the process more memory
+    """
+  }
+
   private var lackText: String {
     switch lack {
     case .mappings:

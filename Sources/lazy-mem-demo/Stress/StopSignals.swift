@@ -23,6 +23,8 @@ struct StopSignals {
 
   /// Gives the signals their usual effect, so that a second one ends the program at once.
   func release() {
+    // timeout(1) signals the program and then its process group, which is one wish.
+    _ = wait(milliseconds: 50)
     var numbers = numbers
     unsafe pthread_sigmask(SIG_UNBLOCK, &numbers, nil)
   }

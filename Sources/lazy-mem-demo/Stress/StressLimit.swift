@@ -11,10 +11,11 @@ enum StressLimit {
     return isOfThreads || descriptorLimits.contains(errno) ? "\(errno)" : nil
   }
 
-  /// Returns the name of the reason why a page failed, if that is a limit on descriptors.
+  /// Returns the name of the reason why a page failed, if that is a limit on threads or descriptors.
   static func name(ofCause cause: any Error) -> String? {
-    guard let errno = (cause as? ResolutionError)?.errno, descriptorLimits.contains(errno) else { return nil }
-    return "\(errno)"
+    guard let error = cause as? ResolutionError, let errno = error.errno else { return nil }
+    // A source that is late is asked by no further thread where none can be started.
+    return error.code == .providerStuck || descriptorLimits.contains(errno) ? "\(errno)" : nil
   }
 
   private static let descriptorLimits: [KernelErrno] = [.tooManyOpenFiles, .tooManyOpenFilesInSystem]

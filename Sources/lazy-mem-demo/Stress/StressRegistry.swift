@@ -72,6 +72,7 @@ final class StressRegistry: Sendable {
   func name(ofCause cause: any Error) -> String {
     if cause is StressError { return "provider's error" }
     guard let error = cause as? ResolutionError else { return "\(cause)" }
+    if error.code == .providerStuck { return "provider stuck" }
     if let errno = error.errno { return "kernel's \(errno)" }
     return switch error.code {
     case .answerTooShort: "answer too short"

@@ -35,8 +35,8 @@ uint8_t cts_load(uintptr_t address);
 struct cts_walker;
 struct cts_walker *cts_start_walker(uintptr_t address, size_t length, bool is_asynchronous);
 // Cancels the thread after `pages` pages of its way, or before the first one if `pages` is 0, and waits for its end.
-// Returns the number of pages that it has read.
-size_t cts_cancel_walker(struct cts_walker *walker, size_t pages);
+// Returns the number of pages that it has read, or -1 if it has ended as if it had returned early.
+long cts_cancel_walker(struct cts_walker *walker, size_t pages);
 
 // Has SIGPROF interrupt the calling thread every `microseconds` of real time, with a handler that reads a byte of the
 // next page of a range. 0 stops it. Returns 0 or -errno.

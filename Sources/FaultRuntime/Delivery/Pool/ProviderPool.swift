@@ -21,7 +21,8 @@ internal import Synchronization
 final class ProviderPool: Sendable {
   private let state: Monitor<PoolState>
   private let keeper: PoolKeeper
-  /// The number of calls that were given up with which a region is too many calls behind, so that its requests fail.
+  /// The number of calls that were given up with which a region is too many calls behind, so that its requests fail. It
+  /// is 0 where one is too many because no thread can be started.
   private let refusesFrom = Atomic<Int>(PoolLimits.givenUp)
 
   private static let stackByteCount = 1 << 20
@@ -80,8 +81,9 @@ final class ProviderPool: Sendable {
   /// have not returned; nil where the request may be submitted. Takes no lock.
   func refusal(of region: Region) -> ResolutionError? {
     let calls = region.calls.givenUp
-    guard calls > 0, calls >= refusesFrom.load(ordering: .relaxed) else { return nil }
-    return .providerStuck(callCount: calls)
+    let bound = refusesFrom.load(ordering: .relaxed)
+    guard calls > 0, calls >= bound else { return nil }
+    return bound == 0 ? .providerStuckWithoutThreads(callCount: calls) : .providerStuck(callCount: calls)
   }
 
   /// Removes and returns the prefetches that have waited for a thread for longer than their region's timeout.
@@ -160,7 +162,9 @@ final class ProviderPool: Sendable {
   private func replace() { _ = try? start(isSerial: false) }
 
   /// Makes known to faults, which take no lock for it, from which number of calls on a region is refused.
-  private func publish(_ state: borrowing PoolState) { refusesFrom.store(state.bound, ordering: .relaxed) }
+  private func publish(_ state: borrowing PoolState) {
+    refusesFrom.store(state.isShort ? 0 : state.bound, ordering: .relaxed)
+  }
 
   /// Starts one more thread of a kind. Returns false where there are enough, or where the pool stops.
   ///
