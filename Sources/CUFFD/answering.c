@@ -92,8 +92,8 @@ int cuffd_cancellation_off(void) {
 
 void cuffd_cancellation_restore(int state) {
   int type = PTHREAD_CANCEL_DEFERRED;
-  // A thread that was cancelled meanwhile, and can be cancelled at any instruction, ends here. pthread_setcancelstate(3)
-  // of glibc would end it as if it had returned NULL, and pthread_setcanceltype(3) ends it as a cancelled one.
+  // A thread that was cancelled meanwhile, and can be cancelled at any instruction, ends here. With glibc,
+  // pthread_setcancelstate(3) would leave its result as it is, and pthread_setcanceltype(3) sets PTHREAD_CANCELED.
   if (state == PTHREAD_CANCEL_ENABLE) pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &type);
   pthread_setcancelstate(state, &state);
   if (type != PTHREAD_CANCEL_DEFERRED) pthread_setcanceltype(type, &type);

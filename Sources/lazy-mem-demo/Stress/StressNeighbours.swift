@@ -170,8 +170,8 @@ struct StressNeighbours {
 
   /// The program moves memory. What was there goes with it, and what was not there fails.
   private func move() throws {
-    // Not with `sigsegv`: the memory of another thread may land in the hole that the move leaves, and closing the region
-    // would take that memory away.
+    // Not with `sigsegv`: the memory of another thread may land in the hole that the move leaves, and closing the
+    // region would take that memory away.
     let kind: StressRuntimeKind = [.eventLoop, .manyThreads, .sigbus][Int(draw.first % 3)]
     let memory = try map(kind, seed: draw.second | 1)
     var head = memory.range
