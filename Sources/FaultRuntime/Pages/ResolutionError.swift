@@ -282,7 +282,7 @@ extension ResolutionError: CustomStringConvertible {
 }
 
 extension ResolutionError {
-  /// The text about a lack of memory.
+  /// What a process can do that can start no further thread.
   private static var threadAdvice: String {
     """
     ; one such call is too many, because the process can start no further thread (EAGAIN); raise RLIMIT_NPROC \
@@ -290,6 +290,7 @@ extension ResolutionError {
     """
   }
 
+  /// The text about a lack of memory.
   private var lackText: String {
     switch lack {
     case .mappings:
