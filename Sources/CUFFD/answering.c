@@ -57,6 +57,13 @@ void cuffd_answers_drop_left(const struct cuffd_place *now) {
   while (own.latest != NULL && !cuffd_still_runs(&own.latest->place, now)) drop_latest();
 }
 
+void cuffd_place_complete(struct cuffd_place *now) {
+  if (own.latest == NULL) return;
+  const struct cuffd_place *outer = &own.latest->place;
+  if (outer->low == 0 || now->frame >= outer->frame) return;
+  if (now->frame + CUFFD_BEYOND_STACK >= outer->low) now->low = outer->low;
+}
+
 void cuffd_answers_clean_up(void) {
   if (own.latest == NULL) return;
   // A signal handler of the program may touch lazy memory, and drop the same answers.

@@ -1,5 +1,6 @@
 #include "cuffd_calls.h"
 #include "cuffd_descriptors.h"
+#include "cuffd_signals.h"
 #include "cuffd_trouble.h"
 
 #include <errno.h>
@@ -73,7 +74,13 @@ int cuffd_open_device(const char *path, int flags) {
   return cuffd_above_standard(fd);
 }
 
-int cuffd_close(int fd) { return result_of(close(fd)); }
+int cuffd_close(int fd) {
+  // close(2) is a cancellation point before it closes anything.
+  int cancellation = cuffd_cancellation_off();
+  int result = result_of(close(fd));
+  cuffd_cancellation_restore(cancellation);
+  return result;
+}
 
 int cuffd_ioctl_api(int fd, struct cuffd_api *arg) { return result_of(ioctl(fd, NUMBER_API, arg)); }
 

@@ -61,9 +61,35 @@ bool cuffd_is_passed_on(const siginfo_t *info) {
   return info->si_errno >= WITH_LINK && info->si_errno < WITH_LINK + LINKS;
 }
 
-// The link whose handler has just returned on this thread, plus one, while the signals are unblocked that were blocked
-// for it. If the handler has raised its signal again, the signal comes now, and goes to the older links.
-static CUFFD_THREAD_LOCAL unsigned returned_from;
+// How often in a row a handler has left its signal pending when it returned, and since when. A handler that raises its
+// signal again each time would get it for ever. A signal that another thread has sent meanwhile looks the same, so only
+// a row that no program means is ended: the older links get the signal then.
+enum { MOST_RAISES = 1000, RAISING_NANOSECONDS = 1000000000 };
+static CUFFD_THREAD_LOCAL struct {
+  uint64_t since;
+  unsigned count;
+  unsigned skipped;  // how many links are passed over
+} raised;
+
+static uint64_t monotonic_time(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+// Notes whether the signal is pending now that a handler for it has returned.
+static void note_return(int number) {
+  sigset_t pending;
+  if (sigpending(&pending) != 0 || sigismember(&pending, number) != 1) {
+    raised.count = raised.skipped = 0;
+    return;
+  }
+  uint64_t now = monotonic_time();
+  if (raised.count++ == 0) raised.since = now;
+  if (raised.count <= MOST_RAISES || now - raised.since < RAISING_NANOSECONDS) return;
+  raised.count = 0;
+  raised.skipped++;
+}
 
 // The latest fault that this thread has passed on. A handler that neither mends the cause nor puts another handler in
 // its place gets the same fault again at once, and would get it for ever.
@@ -92,9 +118,7 @@ static unsigned skipped_links(const siginfo_t *info, const ucontext_t *state) {
   uintptr_t instruction = (uintptr_t)state->uc_mcontext.pc;
   uint64_t registers = hash_of(state->uc_mcontext.regs, sizeof state->uc_mcontext.regs) ^ state->uc_mcontext.sp;
 #endif
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  uint64_t time = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+  uint64_t time = monotonic_time();
   bool is_same = repeated.address == (uintptr_t)info->si_addr && repeated.instruction == instruction &&
                  repeated.registers == registers && time - repeated.time < REPEAT_NANOSECONDS;
   if (!is_same) repeated.skipped = 0;
@@ -140,11 +164,8 @@ void cuffd_pass_on(unsigned link, int number, siginfo_t *info, void *state) {
   unsigned newer = link + 1, others = newer;
   if (cuffd_is_passed_on(info)) {
     others = (unsigned)(mark - WITH_LINK);
-  } else if (!is_fault && returned_from > 0) {
-    others = returned_from - 1;
-    returned_from = 0;
-  } else if (is_fault) {
-    unsigned skipped = skipped_links(info, context);
+  } else {
+    unsigned skipped = is_fault ? skipped_links(info, context) : raised.skipped;
     others = skipped < newer ? newer - skipped : 0;
   }
   if (others < newer) newer = others;
@@ -179,9 +200,11 @@ void cuffd_pass_on(unsigned link, int number, siginfo_t *info, void *state) {
     before->action.sa_handler(number);
   }
   info->si_errno = mark;
-  returned_from = newer;
+  note_return(number);
+  // The signal stays blocked until our handler returns, as it does for any handler. One that is pending comes then, and
+  // not on top of this frame.
+  sigaddset(&outer, number);
   cuffd_change_mask(SIG_SETMASK, &outer, NULL);
-  returned_from = 0;
   cuffd_cancellation_restore(cancellation);
 }
 

@@ -49,7 +49,7 @@ bool cuffd_is_foreign(int fd) { return is_noted(fd) && has_no_file_of_ours(fd); 
 void cuffd_close_own(int fd) {
   // The note goes first, because another runtime may get the number as soon as it is free.
   if (is_noted(fd)) atomic_store(&owners[fd], 0);
-  if (!has_no_file_of_ours(fd)) close(fd);
+  if (!has_no_file_of_ours(fd)) cuffd_close(fd);
 }
 
 // Writes a number without the C library, which would need more of the stack.

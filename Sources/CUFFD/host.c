@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 #include "cuffd_host.h"
+#include "cuffd_calls.h"
 #include "cuffd_descriptors.h"
+#include "cuffd_signals.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -154,10 +156,19 @@ static struct timespec time_after(clockid_t clock, uint64_t nanoseconds) {
 int cuffd_thread_join_within(cuffd_thread thread, uint64_t timeout_nanoseconds) {
   // pthread_clockjoin_np(3) would take the monotonic clock, but ThreadSanitizer does not know that it joins a thread.
   struct timespec until = time_after(CLOCK_REALTIME, timeout_nanoseconds);
-  return -pthread_timedjoin_np((pthread_t)thread.handle, NULL, &until);
+  // A thread that is cancelled while it waits would never join the other one.
+  int cancellation = cuffd_cancellation_off();
+  int result = -pthread_timedjoin_np((pthread_t)thread.handle, NULL, &until);
+  cuffd_cancellation_restore(cancellation);
+  return result;
 }
 
-int cuffd_thread_join(cuffd_thread thread) { return -pthread_join((pthread_t)thread.handle, NULL); }
+int cuffd_thread_join(cuffd_thread thread) {
+  int cancellation = cuffd_cancellation_off();
+  int result = -pthread_join((pthread_t)thread.handle, NULL);
+  cuffd_cancellation_restore(cancellation);
+  return result;
+}
 
 int cuffd_thread_detach(cuffd_thread thread) { return -pthread_detach((pthread_t)thread.handle); }
 
@@ -267,7 +278,7 @@ int64_t cuffd_file_pread_same(
 }
 
 void cuffd_file_close_same(int fd, const struct cuffd_file_facts *facts) {
-  if (is_same(fd, facts)) close(fd);
+  if (is_same(fd, facts)) cuffd_close(fd);
 }
 
 int cuffd_map_anonymous(size_t length, bool writable, void **address) {

@@ -144,6 +144,7 @@ void cuffd_on_fault(unsigned link, int number, siginfo_t *info, void *state) {
     return;
   }
   struct cuffd_place now = cuffd_place_of((uintptr_t)__builtin_frame_address(0), &registers->uc_stack);
+  if (now.low == 0) cuffd_place_complete(&now);
   // A handler to which this signal was passed on may call us in turn. The page was asked for before.
   bool is_repeated = info->si_errno != 0 && cuffd_is_passed_on(info);
   bool is_served = is_of_page(info) && !is_repeated && serve_fault(number, info, registers, &now);

@@ -65,7 +65,7 @@ struct AlternateStackTests {
     var page = 0
     for size in stride(from: FaultRuntime.signalStackByteCount, to: 0, by: -512) {
       var overwritten = 0
-      let result = unsafe cts_read_with_stack(size, region.address + UInt(page * pageBytes), &overwritten)
+      let result = unsafe cts_read_with_stack(size, false, region.address + UInt(page * pageBytes), &overwritten)
       page += 1
       // The kernel permits no smaller stack.
       if result == -1000 - ENOMEM { exit(0) }
@@ -105,10 +105,40 @@ struct AlternateStackTests {
       let file = try TemporaryFile(bytes: [UInt8](repeating: 7, count: Source.pages * pageBytes))
       let region = try source.map(in: runtime, file)
       var overwritten = 0
-      let result = unsafe cts_read_with_stack(Self.smallStack, region.address + UInt(pageBytes), &overwritten)
+      let result = unsafe cts_read_with_stack(Self.smallStack, false, region.address + UInt(pageBytes), &overwritten)
       #expect(result == source.outcome)
       #expect(overwritten == 0)
     }
+  }
+
+  @Test(
+    "A provider that touches lazy memory has the room for that, or the process ends, also on a stack with SS_AUTODISARM",
+    arguments: Delivery.inFaultingThread, [false, true])
+  func nested(delivery: Delivery, isDisarmed: Bool) async {
+    let result = await #expect(processExitsWith: .signal(SIGABRT), observing: [\.standardErrorContent]) {
+      [name = delivery.rawValue as String, isDisarmed = isDisarmed as Bool] in
+      signal(SIGABRT, SIG_DFL)
+      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: Delivery(rawValue: name)!))
+      let file = try TemporaryFile(bytes: [7])
+      let inner = try Source.closure.map(in: runtime, file)
+      let address = inner.address
+      let outer = try runtime.map(
+        ClosureProvider(permissions: .inSignalHandler) { request, page in
+          page.append(repeating: cts_load(address &+ UInt(request.offset)), count: request.byteCount)
+          return .filled
+        }, byteCount: inner.byteCount, options: RegionOptions(advice: .random))
+      var page = 0
+      // Below 24 KiB the first provider alone has too little room.
+      for size in stride(from: FaultRuntime.signalStackByteCount, to: 24 << 10, by: -512) {
+        var overwritten = 0
+        let result = unsafe cts_read_with_stack(
+          size, isDisarmed, outer.address + UInt(page * pageBytes), &overwritten)
+        page += 1
+        guard result == 7, overwritten == 0 else { exit(3) }
+      }
+      exit(4)
+    }
+    #expect(result.errors.contains(Self.tooSmall))
   }
 
   @Test("A hook for failures has the room that it needs, or the process ends", arguments: Delivery.inFaultingThread)
@@ -122,7 +152,7 @@ struct AlternateStackTests {
       let file = try TemporaryFile(bytes: [UInt8](repeating: 7, count: Source.pages * pageBytes))
       let region = try Source.fileThatFails.map(in: runtime, file)
       var overwritten = 0
-      exit(unsafe cts_read_with_stack(Self.smallStack, region.address, &overwritten))
+      exit(unsafe cts_read_with_stack(Self.smallStack, false, region.address, &overwritten))
     }
     #expect(result.errors.contains(Self.tooSmall))
   }

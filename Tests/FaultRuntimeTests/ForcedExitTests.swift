@@ -1,6 +1,7 @@
 import CTestSupport
 import CUFFD
 import Glibc
+import Synchronization
 import TestSupport
 import Testing
 
@@ -70,6 +71,56 @@ struct ForcedExitTests {
     }
     #expect(runtime.regionCount == 0)
     // A thread of the pool may still be about to let go of the last region.
+    #expect(eventually { descriptors(of: file.path) == 0 })
+  }
+
+  /// What a thread of the program calls.
+  enum Call: String, CaseIterable {
+    case runtime, map, prefetch, read, write, resident, bytes, pieces, close
+
+    /// Calls it, with a closure that is a cancellation point where there is one.
+    func make(_ runtime: FaultRuntime, _ region: LazyRegion, _ way: Way) throws {
+      switch self {
+      case .runtime: _ = try way.runtime()
+      case .map: _ = try runtime.map(way.provider, byteCount: pageBytes)
+      case .prefetch: try region.prefetch(0..<(8 * pageBytes))
+      case .read: _ = try region.read(0..<(8 * pageBytes))
+      case .write: try region.write([1, 2, 3], at: 5)
+      case .resident: try region.withResident(0..<5) { _ in pthread_testcancel() }
+      case .bytes: region.withBytes { _ in pthread_testcancel() }
+      case .pieces: try region.forEachPiece(of: 0..<(8 * pageBytes)) { _, _ in pthread_testcancel() }
+      case .close: region.close()
+      }
+    }
+  }
+
+  @Test(
+    "A call of the library is no cancellation point, and neither is a closure that it calls, nor a provider",
+    .enabled(if: !Host.isSanitized, SkipReason.sanitizer), arguments: Call.allCases, Way.allCases)
+  func calls(call: Call, way: Way) throws {
+    let file = try TemporaryFile(bytes: expectedBytes(0..<(8 * pageBytes)))
+    do {
+      let runtime = try way.runtime()
+      let region = try runtime.map(
+        try FileProvider(file.path), options: RegionOptions(access: .readWrite))
+      let hasReturned = Atomic<Bool>(false)
+      let thread = TestThread {
+        // The cancellation waits for the first cancellation point.
+        pthread_cancel(pthread_self())
+        do { try call.make(runtime, region, way) } catch { Issue.record(error) }
+        hasReturned.store(true, ordering: .relaxed)
+        // The thread is to end as any other.
+        var state: CInt = 0
+        unsafe pthread_setcancelstate(CInt(PTHREAD_CANCEL_DISABLE), &state)
+      }
+      #expect(thread.join())
+      let returned = hasReturned.load(ordering: .relaxed)
+      #expect(returned)
+      // A pin that was left behind would hold this up.
+      region.close()
+      #expect(region.core.pins.count == 0)
+      #expect(runtime.regionCount == 0)
+    }
     #expect(eventually { descriptors(of: file.path) == 0 })
   }
 

@@ -53,6 +53,18 @@ struct ForkTests {
     }
   }
 
+  @Test("No signal handler of the program runs while a fork has the locks of the allocator", arguments: deliveries)
+  func signalsHeld(delivery: Delivery) async {
+    await #expect(processExitsWith: .success) {
+      [name = delivery.rawValue as String] in
+      cts_watch_forks()
+      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: Delivery(rawValue: name)!))
+      let region = try runtime.map(patternProvider(inFaultingThread: true), byteCount: pageBytes)
+      #expect(cts_fork_holds_signals())
+      #expect(region.access(0) == .byte(expectedByte(0)))
+    }
+  }
+
   @Test("The bytes of a region trap in a child, which says whose region it is", arguments: deliveries)
   func bytes(delivery: Delivery) async {
     let result = await #expect(processExitsWith: .success, observing: [\.standardErrorContent]) {

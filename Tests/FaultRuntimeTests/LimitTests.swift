@@ -284,6 +284,20 @@ struct LimitTests {
 
   // MARK: mlockall(2) after mapping
 
+  @Test("Where the program has made every key of thread-specific data, the error says so", arguments: deliveries)
+  func keys(delivery: Delivery) async {
+    await #expect(processExitsWith: .success) { [name = delivery.rawValue as String] in
+      var key: pthread_key_t = 0
+      while unsafe pthread_key_create(&key, nil) == 0 {}
+      let error = #expect(throws: FaultRuntimeError.self) {
+        let runtime = try Self.runtime(Delivery(rawValue: name)!)
+        _ = try runtime.map(Self.provider(), byteCount: pageBytes)
+      }
+      #expect(error?.description.contains("pthread_key_create") == true)
+      #expect(error?.description.contains("PTHREAD_KEYS_MAX") == true)
+    }
+  }
+
   private static func shared() -> Int { (number(of: "RssShmem", in: "/proc/self/status") ?? 0) * 1024 }
 
   @Test(

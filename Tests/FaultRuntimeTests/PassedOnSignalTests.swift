@@ -25,7 +25,7 @@ struct PassedOnSignalTests {
 
   @Test(
     "A crash reporter that was installed between two maps reports once, and the program ends",
-    arguments: deliveries, [CTS_RESTORES, CTS_RAISES, CTS_RAISES_BLOCKED, CTS_RESTORES_HANDLER])
+    arguments: deliveries, [CTS_RESTORES, CTS_RAISES, CTS_RESTORES_HANDLER])
   func reporter(delivery: Delivery, kind: cts_reporter) async {
     await #expect(processExitsWith: .signal(delivery.signal)) {
       [name = delivery.rawValue as String, number = kind.rawValue as UInt32] in
@@ -41,7 +41,7 @@ struct PassedOnSignalTests {
 
   @Test(
     "So does one that reports a signal that is not about lazy memory", arguments: deliveries,
-    [CTS_RESTORES, CTS_RAISES, CTS_RAISES_BLOCKED])
+    [CTS_RESTORES, CTS_RAISES])
   func foreign(delivery: Delivery, kind: cts_reporter) async {
     await #expect(processExitsWith: .signal(delivery.signal)) {
       [name = delivery.rawValue as String, number = kind.rawValue as UInt32] in
@@ -51,6 +51,33 @@ struct PassedOnSignalTests {
       let second = try runtime.map(Self.failing, byteCount: 4 * pageBytes)
       #expect(unsafe second.unsafeBytes[0] == expectedByte(0))
       _ = cts_load(cts_foreign_page(first.failureSignal))
+    }
+  }
+
+  @Test("A handler that raises its signal again each time, and puts nothing back, does not get it for ever", arguments: deliveries)
+  func raisesOnly(delivery: Delivery) async {
+    await #expect(processExitsWith: .signal(delivery.signal)) {
+      [name = delivery.rawValue as String] in
+      signal(Delivery(rawValue: name)!.signal, SIG_DFL)
+      let (runtime, first) = try Self.setUp(name)
+      #expect(cts_report_crashes(first.failureSignal, CTS_RAISES_BLOCKED, .max) == 0)
+      let second = try runtime.map(Self.failing, byteCount: 4 * pageBytes)
+      _ = cts_load(second.address + UInt(pageBytes))
+    }
+  }
+
+  @Test("A signal that comes while the handler of an earlier one runs gets to the same handler", arguments: deliveries)
+  func sentMeanwhile(delivery: Delivery) async {
+    await #expect(processExitsWith: .success) {
+      [name = delivery.rawValue as String] in
+      let number = Delivery(rawValue: name)!.signal
+      signal(number, SIG_DFL)
+      #expect(cts_report_crashes(number, CTS_RAISES_TO_LIMIT, 700) == 0)
+      let (runtime, first) = try Self.setUp(name)
+      raise(number)
+      #expect(cts_report_count() == 700)
+      #expect(first.access(0) == .byte(expectedByte(0)))
+      #expect(runtime.regionCount == 1)
     }
   }
 

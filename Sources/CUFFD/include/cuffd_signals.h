@@ -65,6 +65,11 @@ int cuffd_signal_install(int number, const struct cuffd_fault_calls *calls);
 void cuffd_signals_lock_for_fork(void);
 void cuffd_signals_unlock_after_fork(void);
 
+// Switches off the cancellation of the calling thread, and returns the state before.
+int cuffd_cancellation_off(void);
+// Ends the thread if it may be cancelled at any instruction, and was cancelled meanwhile.
+void cuffd_cancellation_restore(int state);
+
 // Notes the region that an answer holds, or NULL when it holds none any more.
 void cuffd_answer_set_region(struct cuffd_answer *answer, const void *_Nullable region);
 

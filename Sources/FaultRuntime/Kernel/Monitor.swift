@@ -63,11 +63,21 @@ final class Monitor<Value: ~Copyable>: @unchecked Sendable {
 
   /// Runs `body` with the lock held, at once and again after each announcement, until it returns a result. The lock
   /// is free while the thread sleeps. Returns nil if there is no result within `nanoseconds`. A thread of the program
-  /// gets no signals meanwhile, so a wait that may be long is made of short ones, or uses ``OneShotEvent``.
+  /// gets its signals with a delay of some milliseconds meanwhile.
   func wait<Result>(nanoseconds: UInt64 = .max, for body: (inout Value) -> Result?) -> Result? {
-    if holdsSignals, cuffd_thread_role() == 0 { return holdingSignals { lockedWait(nanoseconds, body) } }
-    return lockedWait(nanoseconds, body)
+    guard holdsSignals, cuffd_thread_role() == 0 else { return lockedWait(nanoseconds, body) }
+    let start = cuffd_monotonic_nanoseconds()
+    while true {
+      let passed = cuffd_monotonic_nanoseconds() - start
+      let left = nanoseconds == .max ? .max : nanoseconds - min(passed, nanoseconds)
+      if let result = holdingSignals({ lockedWait(min(left, Self.longestHold), body) }) { return result }
+      if left <= Self.longestHold { return nil }
+    }
   }
+
+  /// How long a thread of the program waits at most before it gets the signals that have come meanwhile, in
+  /// nanoseconds.
+  private static var longestHold: UInt64 { 10_000_000 }
 
   private func lockedWait<Result>(_ nanoseconds: UInt64, _ body: (inout Value) -> Result?) -> Result? {
     let start = nanoseconds == .max ? 0 : cuffd_monotonic_nanoseconds()

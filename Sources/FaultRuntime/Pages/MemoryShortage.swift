@@ -18,6 +18,8 @@ enum MemoryShortage: Hashable, Sendable {
   case addresses
   case openFiles
   case threads
+  /// The process has as many keys of thread-specific data as the C library permits.
+  case threadKeys
   /// No limit that the process can see is the cause.
   case unknown
 }
@@ -58,6 +60,8 @@ extension MemoryShortage: CustomStringConvertible {
       "the limit of open files is reached (RLIMIT_NOFILE, or fs.file-max of the system); raise it (ulimit -n)"
     case .threads:
       "no more threads are allowed (RLIMIT_NPROC, the pids cgroup, or kernel.threads-max); raise the limit"
+    case .threadKeys:
+      "the program has made every key of thread-specific data that a process may have (PTHREAD_KEYS_MAX, 1024)"
     case .unknown:
       "the host has no memory left for it, or a limit that the process cannot see forbids it"
     }

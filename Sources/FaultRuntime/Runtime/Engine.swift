@@ -40,8 +40,10 @@ final class Engine: Sendable {
   deinit {
     // A forked child has none of the threads. It would wake those of the parent, over descriptors that both have.
     guard cuffd_address_space() == ownerProcess else { return }
-    for service in services.all { service.stop(nanoseconds: closeTimeout) }
-    pool.stop(nanoseconds: closeTimeout)
+    withoutCancellation {
+      for service in services.all { service.stop(nanoseconds: closeTimeout) }
+      pool.stop(nanoseconds: closeTimeout)
+    }
   }
 
   func map<Provider: PageProvider>(

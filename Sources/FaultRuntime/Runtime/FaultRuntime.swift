@@ -40,7 +40,7 @@ public final class FaultRuntime: Sendable {
   ///   - `cannotKeepCPUsAwake` where the configuration asks for that, and the process may not do it or the kernel
   ///     cannot.
   public init(_ configuration: FaultRuntimeConfiguration = FaultRuntimeConfiguration()) throws(FaultRuntimeError) {
-    engine = try Engine(configuration)
+    engine = try withoutCancellation { () throws(FaultRuntimeError) in try Engine(configuration) }
   }
 
   /// Maps a region that `provider` fills, and whose length `provider` knows. No page is requested yet.
@@ -65,7 +65,7 @@ public final class FaultRuntime: Sendable {
   public func map(
     _ provider: some SizedPageProvider, options: RegionOptions = RegionOptions()
   ) throws(FaultRuntimeError) -> LazyRegion {
-    try engine.map(provider, byteCount: provider.byteCount, options: options)
+    try map(provider, byteCount: provider.byteCount, options: options)
   }
 
   /// Maps a region of `byteCount` bytes that `provider` fills. No page is requested yet.
@@ -85,7 +85,9 @@ public final class FaultRuntime: Sendable {
   public func map(
     _ provider: some PageProvider, byteCount: Int, options: RegionOptions = RegionOptions()
   ) throws(FaultRuntimeError) -> LazyRegion {
-    try engine.map(provider, byteCount: byteCount, options: options)
+    try withoutCancellation { () throws(FaultRuntimeError) in
+      try engine.map(provider, byteCount: byteCount, options: options)
+    }
   }
 
   /// Returns the delivery that a region over `provider` gets from ``map(_:options:)``, and the reason.

@@ -30,9 +30,11 @@ extension LazyRegion {
   public func withBytes<Result: ~Copyable, Failure: Error>(
     _ body: (RawSpan) throws(Failure) -> Result
   ) throws(Failure) -> Result {
-    hold()
-    defer { holders.unpin(Self.noBytes) }
-    return try body(unsafe RawSpan(_unsafeBytes: UnsafeRawBufferPointer(addresses)))
+    return try withoutCancellation { () throws(Failure) -> Result in
+      hold()
+      defer { holders.unpin(Self.noBytes) }
+      return try body(unsafe RawSpan(_unsafeBytes: UnsafeRawBufferPointer(addresses)))
+    }
   }
 
   /// Calls `body` with the bytes of the region, for reading and writing. Otherwise it does the same as
@@ -54,10 +56,12 @@ extension LazyRegion {
     _ body: (inout MutableRawSpan) throws(Failure) -> Result
   ) throws(Failure) -> Result {
     requireWritable()
-    hold()
-    defer { holders.unpin(Self.noBytes) }
-    var bytes = unsafe MutableRawSpan(_unsafeBytes: addresses)
-    return try body(&bytes)
+    return try withoutCancellation { () throws(Failure) -> Result in
+      hold()
+      defer { holders.unpin(Self.noBytes) }
+      var bytes = unsafe MutableRawSpan(_unsafeBytes: addresses)
+      return try body(&bytes)
+    }
   }
 
   /// Returns the value whose bytes begin at `offset`, which need not be aligned.

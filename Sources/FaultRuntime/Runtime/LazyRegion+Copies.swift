@@ -87,11 +87,13 @@ extension LazyRegion {
   ///   `prefetchFromProvider` or `pageFailed`.
   @unsafe
   public func read(into buffer: UnsafeMutableRawBufferPointer, at offset: Int = 0) throws(FaultRuntimeError) {
-    for piece in try pieces(buffer.count, from: offset) {
-      let bytes = try unsafe pinned(piece)
-      defer { core.pins.unpin(piece) }
-      unsafe UnsafeMutableRawBufferPointer(rebasing: buffer[(piece.lowerBound - offset)...]).copyMemory(
-        from: UnsafeRawBufferPointer(bytes))
+    try withoutCancellation { () throws(FaultRuntimeError) in
+      for piece in try pieces(buffer.count, from: offset) {
+        let bytes = try unsafe pinned(piece)
+        defer { core.pins.unpin(piece) }
+        unsafe UnsafeMutableRawBufferPointer(rebasing: buffer[(piece.lowerBound - offset)...]).copyMemory(
+          from: UnsafeRawBufferPointer(bytes))
+      }
     }
   }
 
@@ -109,11 +111,13 @@ extension LazyRegion {
   ///   steps of 1 MiB. If one fails, the region has the bytes of the steps before that one.
   public func write(_ bytes: RawSpan, at offset: Int = 0) throws(FaultRuntimeError) {
     requireWritable()
-    for piece in try pieces(bytes.byteCount, from: offset) {
-      let part = bytes.extracting((piece.lowerBound - offset)..<(piece.upperBound - offset))
-      let memory = try unsafe pinned(piece)
-      defer { core.pins.unpin(piece) }
-      unsafe part.withUnsafeBytes { unsafe memory.copyMemory(from: $0) }
+    try withoutCancellation { () throws(FaultRuntimeError) in
+      for piece in try pieces(bytes.byteCount, from: offset) {
+        let part = bytes.extracting((piece.lowerBound - offset)..<(piece.upperBound - offset))
+        let memory = try unsafe pinned(piece)
+        defer { core.pins.unpin(piece) }
+        unsafe part.withUnsafeBytes { unsafe memory.copyMemory(from: $0) }
+      }
     }
   }
 

@@ -37,8 +37,10 @@ extension LazyRegion {
     _ body: (RawSpan, Int) throws(FaultRuntimeError) -> Void
   ) throws(FaultRuntimeError) {
     guard let pages = try pages(of: range) else { return }
-    var pieces = try RegionPieces(self, range, in: pages, pieceByteCount)
-    while let piece = try pieces.next() { try body(pieces.bytes(of: piece), piece.lowerBound) }
+    try withoutCancellation { () throws(FaultRuntimeError) in
+      var pieces = try RegionPieces(self, range, in: pages, pieceByteCount)
+      while let piece = try pieces.next() { try body(pieces.bytes(of: piece), piece.lowerBound) }
+    }
   }
 
   /// Does the same as the other `forEachPiece(of:byteCount:_:)`, for a `body` that throws any error.
@@ -50,8 +52,10 @@ extension LazyRegion {
     of range: Range<Int>, byteCount pieceByteCount: Int = 1 << 20, _ body: (RawSpan, Int) throws -> Void
   ) throws {
     guard let pages = try pages(of: range) else { return }
-    var pieces = try RegionPieces(self, range, in: pages, pieceByteCount)
-    while let piece = try pieces.next() { try body(pieces.bytes(of: piece), piece.lowerBound) }
+    try withoutCancellation { () throws in
+      var pieces = try RegionPieces(self, range, in: pages, pieceByteCount)
+      while let piece = try pieces.next() { try body(pieces.bytes(of: piece), piece.lowerBound) }
+    }
   }
 
   /// Does the same as `forEachPiece(of:byteCount:_:)`, with a pointer for `write(2)` and the like.
@@ -65,8 +69,10 @@ extension LazyRegion {
     _ body: (UnsafeRawBufferPointer, Int) throws(FaultRuntimeError) -> Void
   ) throws(FaultRuntimeError) {
     guard let pages = try pages(of: range) else { return }
-    var pieces = try RegionPieces(self, range, in: pages, pieceByteCount)
-    while let piece = try pieces.next() { try unsafe body(pieces.unsafeBytes(of: piece), piece.lowerBound) }
+    try withoutCancellation { () throws(FaultRuntimeError) in
+      var pieces = try RegionPieces(self, range, in: pages, pieceByteCount)
+      while let piece = try pieces.next() { try unsafe body(pieces.unsafeBytes(of: piece), piece.lowerBound) }
+    }
   }
 
   /// Does the same as the other `forEachUnsafePiece(of:byteCount:_:)`, for a `body` that throws any error.
@@ -80,8 +86,10 @@ extension LazyRegion {
     _ body: (UnsafeRawBufferPointer, Int) throws -> Void
   ) throws {
     guard let pages = try pages(of: range) else { return }
-    var pieces = try RegionPieces(self, range, in: pages, pieceByteCount)
-    while let piece = try pieces.next() { try unsafe body(pieces.unsafeBytes(of: piece), piece.lowerBound) }
+    try withoutCancellation { () throws in
+      var pieces = try RegionPieces(self, range, in: pages, pieceByteCount)
+      while let piece = try pieces.next() { try unsafe body(pieces.unsafeBytes(of: piece), piece.lowerBound) }
+    }
   }
 }
 

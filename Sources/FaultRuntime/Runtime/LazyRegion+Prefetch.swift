@@ -62,7 +62,8 @@ extension LazyRegion {
   func fill(_ pages: Range<Int>) throws(FaultRuntimeError) {
     // The provider would be asked from inside its own call, and might do the same again, without end.
     guard !core.isAskedByCaller else { throw .prefetchFromProvider(core) }
-    guard let failure = try server.prefetch(core, pages) else { return }
+    let failure = try withoutCancellation { () throws(FaultRuntimeError) in try server.prefetch(core, pages) }
+    guard let failure else { return }
     if core.isClosing { throw .regionClosed(core) }
     throw .pageFailed(core.failure(failure.cause, atPage: failure.page))
   }

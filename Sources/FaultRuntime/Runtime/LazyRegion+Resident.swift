@@ -27,9 +27,11 @@ extension LazyRegion {
   public func withResident<Result: ~Copyable>(
     _ range: Range<Int>, _ body: (RawSpan) throws(FaultRuntimeError) -> Result
   ) throws(FaultRuntimeError) -> Result {
-    let bytes = try unsafe pinned(range)
-    defer { core.pins.unpin(range) }
-    return try body(unsafe RawSpan(_unsafeBytes: UnsafeRawBufferPointer(bytes)))
+    return try withoutCancellation { () throws(FaultRuntimeError) -> Result in
+      let bytes = try unsafe pinned(range)
+      defer { core.pins.unpin(range) }
+      return try body(unsafe RawSpan(_unsafeBytes: UnsafeRawBufferPointer(bytes)))
+    }
   }
 
   /// Does the same as the other `withResident(_:_:)`, for a `body` that throws any error.
@@ -39,9 +41,11 @@ extension LazyRegion {
   public func withResident<Result: ~Copyable>(
     _ range: Range<Int>, _ body: (RawSpan) throws -> Result
   ) throws -> Result {
-    let bytes = try unsafe pinned(range)
-    defer { core.pins.unpin(range) }
-    return try body(unsafe RawSpan(_unsafeBytes: UnsafeRawBufferPointer(bytes)))
+    return try withoutCancellation { () throws -> Result in
+      let bytes = try unsafe pinned(range)
+      defer { core.pins.unpin(range) }
+      return try body(unsafe RawSpan(_unsafeBytes: UnsafeRawBufferPointer(bytes)))
+    }
   }
 
   /// Makes the pages that hold `range` resident, and calls `body` with the bytes, for reading and writing. Otherwise
@@ -58,10 +62,12 @@ extension LazyRegion {
     _ range: Range<Int>, _ body: (inout MutableRawSpan) throws(FaultRuntimeError) -> Result
   ) throws(FaultRuntimeError) -> Result {
     requireWritable()
-    let memory = try unsafe pinned(range)
-    defer { core.pins.unpin(range) }
-    var bytes = unsafe MutableRawSpan(_unsafeBytes: memory)
-    return try body(&bytes)
+    return try withoutCancellation { () throws(FaultRuntimeError) -> Result in
+      let memory = try unsafe pinned(range)
+      defer { core.pins.unpin(range) }
+      var bytes = unsafe MutableRawSpan(_unsafeBytes: memory)
+      return try body(&bytes)
+    }
   }
 
   /// Does the same as the other `withMutableResident(_:_:)`, for a `body` that throws any error.
@@ -74,10 +80,12 @@ extension LazyRegion {
     _ range: Range<Int>, _ body: (inout MutableRawSpan) throws -> Result
   ) throws -> Result {
     requireWritable()
-    let memory = try unsafe pinned(range)
-    defer { core.pins.unpin(range) }
-    var bytes = unsafe MutableRawSpan(_unsafeBytes: memory)
-    return try body(&bytes)
+    return try withoutCancellation { () throws -> Result in
+      let memory = try unsafe pinned(range)
+      defer { core.pins.unpin(range) }
+      var bytes = unsafe MutableRawSpan(_unsafeBytes: memory)
+      return try body(&bytes)
+    }
   }
 
   // MARK: Pointers
@@ -95,9 +103,11 @@ extension LazyRegion {
   public func withUnsafeResident<Result: ~Copyable>(
     _ range: Range<Int>, _ body: (UnsafeRawBufferPointer) throws(FaultRuntimeError) -> Result
   ) throws(FaultRuntimeError) -> Result {
-    let bytes = try unsafe pinned(range)
-    defer { core.pins.unpin(range) }
-    return try unsafe body(UnsafeRawBufferPointer(bytes))
+    return try withoutCancellation { () throws(FaultRuntimeError) -> Result in
+      let bytes = try unsafe pinned(range)
+      defer { core.pins.unpin(range) }
+      return try unsafe body(UnsafeRawBufferPointer(bytes))
+    }
   }
 
   /// Does the same as the other `withUnsafeResident(_:_:)`, for a `body` that throws any error.
@@ -108,9 +118,11 @@ extension LazyRegion {
   public func withUnsafeResident<Result: ~Copyable>(
     _ range: Range<Int>, _ body: (UnsafeRawBufferPointer) throws -> Result
   ) throws -> Result {
-    let bytes = try unsafe pinned(range)
-    defer { core.pins.unpin(range) }
-    return try unsafe body(UnsafeRawBufferPointer(bytes))
+    return try withoutCancellation { () throws -> Result in
+      let bytes = try unsafe pinned(range)
+      defer { core.pins.unpin(range) }
+      return try unsafe body(UnsafeRawBufferPointer(bytes))
+    }
   }
 
   /// Does the same as `withUnsafeResident(_:_:)`, for reading and writing.
@@ -124,9 +136,11 @@ extension LazyRegion {
     _ range: Range<Int>, _ body: (UnsafeMutableRawBufferPointer) throws(FaultRuntimeError) -> Result
   ) throws(FaultRuntimeError) -> Result {
     requireWritable()
-    let bytes = try unsafe pinned(range)
-    defer { core.pins.unpin(range) }
-    return try unsafe body(bytes)
+    return try withoutCancellation { () throws(FaultRuntimeError) -> Result in
+      let bytes = try unsafe pinned(range)
+      defer { core.pins.unpin(range) }
+      return try unsafe body(bytes)
+    }
   }
 
   /// Does the same as the other `withUnsafeMutableResident(_:_:)`, for a `body` that throws any error.
@@ -140,9 +154,11 @@ extension LazyRegion {
     _ range: Range<Int>, _ body: (UnsafeMutableRawBufferPointer) throws -> Result
   ) throws -> Result {
     requireWritable()
-    let bytes = try unsafe pinned(range)
-    defer { core.pins.unpin(range) }
-    return try unsafe body(bytes)
+    return try withoutCancellation { () throws -> Result in
+      let bytes = try unsafe pinned(range)
+      defer { core.pins.unpin(range) }
+      return try unsafe body(bytes)
+    }
   }
 
   /// Pins a range, makes its pages resident and returns its bytes. The same thread has to call

@@ -152,12 +152,14 @@ public final class LazyRegion: Sendable {
   public func close() {
     // In a forked child the memory is not mapped, and the descriptor still acts on the faults of the parent.
     guard core.isInOwnerProcess, !closing.exchange(true, ordering: .acquiringAndReleasing) else { return }
-    let timeout = SharedTimeout(nanoseconds: engine.closeTimeout)
-    // The faults of these threads are served until the wait ends.
-    holders.close(nanoseconds: timeout.remaining)
-    isGone.store(true, ordering: .releasing)
-    _ = core.beginClosing()
-    core.pins.close(nanoseconds: timeout.remaining)
-    engine.close(core, server)
+    withoutCancellation {
+      let timeout = SharedTimeout(nanoseconds: engine.closeTimeout)
+      // The faults of these threads are served until the wait ends.
+      holders.close(nanoseconds: timeout.remaining)
+      isGone.store(true, ordering: .releasing)
+      _ = core.beginClosing()
+      core.pins.close(nanoseconds: timeout.remaining)
+      engine.close(core, server)
+    }
   }
 }

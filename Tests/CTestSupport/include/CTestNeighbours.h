@@ -14,6 +14,7 @@ enum cts_reporter {
   CTS_RESTORES,         // puts back the action that it has replaced, and returns
   CTS_RAISES,           // puts back the action that it has replaced, unblocks the signal and raises it
   CTS_RAISES_BLOCKED,   // raises the signal while it is blocked, and returns
+  CTS_RAISES_TO_LIMIT,  // the same, until it has been called `limit` times
   CTS_ONLY_RETURNS,     // returns
   CTS_RESTORES_HANDLER, // puts back only the function, with signal(2), and returns
 };
@@ -22,6 +23,11 @@ enum cts_reporter {
 // more than `limit` times.
 int cts_report_crashes(int number, enum cts_reporter kind, int limit);
 int cts_report_count(void);
+
+// Forks from now on note whether SIGALRM is blocked while the C library has its locks. A runtime must be made later.
+void cts_watch_forks(void);
+// Forks. Returns whether SIGALRM was blocked meanwhile, and in neither process afterwards.
+bool cts_fork_holds_signals(void);
 
 // Installs an action that nobody else has: `variant` is a number of signals that it blocks, up to 40. Returns 0 or
 // -errno.
@@ -54,8 +60,8 @@ int cts_as_first_process(int (*body)(void *context), void *context);
 
 // Reads a byte on a thread whose alternate signal stack has `size` bytes. `*overwritten` is the number of bytes that
 // the thread has then changed right below that stack. Returns the byte, minus the signal that the access raised, or
-// -1000 - errno.
-int cts_read_with_stack(size_t size, uintptr_t address, size_t *overwritten);
+// -1000 - errno. A disarmed stack (SS_AUTODISARM) is no alternate stack while a handler runs on it.
+int cts_read_with_stack(size_t size, bool is_disarmed, uintptr_t address, size_t *overwritten);
 
 // Maps one page of an empty file at an address. Its touch raises a SIGBUS. Returns 0 or -errno.
 int cts_map_behind_end_of_file(uintptr_t address);

@@ -33,7 +33,11 @@ final class SignalDispatcher: Sendable {
         if let handle = unsafe handle { unsafe TableHandle<Region>.leave(.fromOpaque(handle)) }
       })
     let result = unsafe cuffd_signal_install(number, &calls)
-    if let errno = KernelErrno(returned: result) { throw HostCallError(call: "sigaction", errno: errno) }
+    guard let errno = KernelErrno(returned: result) else { return }
+    if errno == .resourceTemporarilyUnavailable {
+      throw HostCallError(call: "pthread_key_create", errno: errno, shortage: .threadKeys)
+    }
+    throw HostCallError(call: "sigaction", errno: errno)
   }
 
   /// Explains the failure of a page, in the signal handler, before the program dies of the signal.
