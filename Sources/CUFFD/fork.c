@@ -46,8 +46,8 @@ static const char *elements;
 static size_t element_count, element_stride;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-// The mask of the thread that forks. While fork(3) holds the locks of the allocator, threads of the runtime may wait for
-// them, and a signal handler of the program that touches lazy memory would wait for those threads.
+// The mask of the thread that forks. While fork(3) holds the locks of the allocator, threads of the runtime may wait
+// for them, and a signal handler of the program that touches lazy memory would wait for those threads.
 static _Thread_local struct cuffd_signal_mask held __attribute__((tls_model("initial-exec")));
 
 static void before(void) {

@@ -91,8 +91,9 @@ void cuffd_explain(int number, const siginfo_t *info);
 
 // answering.c
 
-// Completes the place of a handler that seems to be on no alternate stack. The kernel reports a stack with SS_AUTODISARM
-// as none while a handler runs on it, so the place is compared with that of the fault which the thread is answering.
+// Completes the place of a handler that seems to be on no alternate stack. The kernel reports a stack with
+// SS_AUTODISARM as none while a handler runs on it, so the place is compared with that of the fault which the thread is
+// answering.
 void cuffd_place_complete(struct cuffd_place *now);
 
 // Removes the faults whose handlers were left without a return, and lets go of what they held.

@@ -54,7 +54,9 @@ struct PassedOnSignalTests {
     }
   }
 
-  @Test("A handler that raises its signal again each time, and puts nothing back, does not get it for ever", arguments: deliveries)
+  @Test(
+    "A handler that raises its signal again each time, and puts nothing back, does not get it for ever",
+    arguments: deliveries)
   func raisesOnly(delivery: Delivery) async {
     await #expect(processExitsWith: .signal(delivery.signal)) {
       [name = delivery.rawValue as String] in
