@@ -32,10 +32,12 @@ struct RegionParts: Sendable {
     }
   }
 
-  /// Returns whether all of `range` belongs to the region, and none of it was moved there from another address.
-  func contain(_ range: AddressRange) -> Bool {
-    guard moved.allSatisfy({ $0.to.start == $0.from || $0.to.intersection(range) == nil }) else { return false }
-    return ranges.reduce([range]) { rest, own in rest.flatMap { $0.without(own) } }.isEmpty
+  /// Returns the first address of `range` that does not belong to the region, or where memory is that was moved there
+  /// from another address; nil if there is none.
+  func firstLost(of range: AddressRange) -> UInt? {
+    let strange = moved.filter { $0.to.start != $0.from }.compactMap { $0.to.intersection(range) }
+    let missing = ranges.reduce([range]) { rest, own in rest.flatMap { $0.without(own) } }
+    return (strange + missing).lazy.map(\.start).min()
   }
 
   /// Returns the address at which moved memory was mapped at first, or nil for memory that was not moved.

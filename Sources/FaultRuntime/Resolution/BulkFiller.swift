@@ -77,15 +77,8 @@ struct BulkFiller: ~Copyable {
     _ region: Region, from offset: Int, to end: Int, forbidden: RegionGroup?, permit: AnswerPermit? = nil,
     counting counter: some FillCounter
   ) throws(Failure) -> Int {
-    let address = region.range.start &+ UInt(bitPattern: offset)
-    let window = min(end - offset, residency.count * pageSize.bytes)
-    let pages = window / pageSize.bytes
-    let result = unsafe residency.withUnsafeMutableBufferPointer { buffer in
-      unsafe region.memory.noteResident(AddressRange(start: address, byteCount: window), in: buffer.baseAddress!)
-    }
-    if let errno = result {
-      throw Failure(cause: ResolutionError.refused(errno), page: address)
-    }
+    let pages = try noteResident(region, from: offset, to: end)
+    let window = pages * pageSize.bytes
     guard let firstMissing = residency[..<pages].firstIndex(where: { $0 & 1 == 0 }) else { return offset + window }
     let firstPresent = residency[firstMissing..<pages].firstIndex { $0 & 1 != 0 } ?? pages
     let start = offset + firstMissing * pageSize.bytes
@@ -111,6 +104,30 @@ struct BulkFiller: ~Copyable {
       throw Failure(cause: ResolutionError.resolveTimedOut, page: error.page)
     }
     return start + length
+  }
+
+  /// Notes which pages from `offset` on are resident, and returns of how many pages that is known.
+  private mutating func noteResident(_ region: Region, from offset: Int, to end: Int) throws(Failure) -> Int {
+    let address = region.address(of: offset)
+    let window = min(end - offset, residency.count * pageSize.bytes)
+    let count = window / pageSize.bytes
+    let memory = region.memory
+    let size = pageSize.bytes
+    return try unsafe residency.withUnsafeMutableBufferPointer { buffer throws(Failure) in
+      let notes = buffer.baseAddress!
+      let all = AddressRange(start: address, byteCount: window)
+      guard let errno = unsafe memory.noteResident(all, in: notes) else { return count }
+      guard errno == .noMemory else { throw Failure(cause: ResolutionError.refused(errno), page: address) }
+      // The kernel refuses the whole range where the program has unmapped a part of it just now, and no thread has read
+      // the event yet.
+      for page in 0..<count {
+        let single = all.dropping(page * size).prefix(size)
+        if unsafe memory.noteResident(single, in: notes + page) == nil { continue }
+        if page > 0 { return page }
+        throw Failure(cause: ResolutionError.refused(.noSuchFileOrDirectory), page: address)
+      }
+      return count
+    }
   }
 
   /// Returns the offset that one step from `offset` can reach at most.

@@ -25,6 +25,14 @@ extension FaultRuntimeError {
     Self(.pageFailed, failure.description, failure: failure)
   }
 
+  /// A page that the program has unmapped, or has moved to another address.
+  static func pageLost(_ region: Region, _ offset: Int) -> Self {
+    .pageFailed(
+      PageFailure(
+        region: region.name, offset: offset, byteCount: region.pageSize.bytes, provider: region.providerName,
+        cause: ResolutionError.refused(.noSuchFileOrDirectory)))
+  }
+
   static func forkedChild() -> Self {
     Self(
       .forkedChild, "the runtime belongs to the process that this one was forked from",

@@ -166,6 +166,13 @@ final class Region: TableMember {
     hook?(failure)
   }
 
+  /// Returns the offset of the first page of `pages` that the program has unmapped, or has moved to another address; nil
+  /// if there is none.
+  func firstLostPage(of pages: Range<Int>) -> Int? {
+    let addresses = AddressRange(start: address(of: pages.lowerBound), byteCount: pages.count)
+    return memory.parts.withLock { $0.firstLost(of: addresses) }.map { offset(of: $0) }
+  }
+
   func failure(_ cause: any Error, atPage page: UInt) -> PageFailure {
     PageFailure(
       region: name, offset: originalOffset(of: page), byteCount: pageSize.bytes, provider: providerName, cause: cause)

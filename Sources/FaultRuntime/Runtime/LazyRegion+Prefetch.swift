@@ -49,23 +49,24 @@ extension LazyRegion {
     guard core.isInOwnerProcess else { throw .forkedChild() }
     guard !range.isEmpty else { return nil }
     let end = min(core.pageSize.roundUp(range.upperBound) ?? Int.max, core.range.byteCount)
-    let pages = core.pageSize.roundDown(range.lowerBound)..<end
-    let start = core.range.start &+ UInt(bitPattern: pages.lowerBound)
-    // The program may have put other memory in the place of pages that it has moved or unmapped.
-    guard core.memory.parts.withLock({ $0.contain(AddressRange(start: start, byteCount: pages.count)) }) else {
-      throw .pageFailed(core.failure(ResolutionError.refused(.noSuchFileOrDirectory), atPage: start))
-    }
-    return pages
+    return core.pageSize.roundDown(range.lowerBound)..<end
   }
 
-  /// Fills pages, given as offsets.
+  /// Fills pages, given as offsets. Throws at the first page that cannot be filled.
   func fill(_ pages: Range<Int>) throws(FaultRuntimeError) {
     // The provider would be asked from inside its own call, and might do the same again, without end.
     guard !core.isAskedByCaller else { throw .prefetchFromProvider(core) }
-    let failure = try withoutCancellation { () throws(FaultRuntimeError) in try server.prefetch(core, pages) }
-    guard let failure else { return }
-    if core.isClosing { throw .regionClosed(core) }
-    throw .pageFailed(core.failure(failure.cause, atPage: failure.page))
+    // The program may have put other memory in the place of pages that it has moved or unmapped.
+    let end = core.firstLostPage(of: pages) ?? pages.upperBound
+    let own = pages.lowerBound..<end
+    if !own.isEmpty {
+      let failure = try withoutCancellation { () throws(FaultRuntimeError) in try server.prefetch(core, own) }
+      if let failure {
+        if core.isClosing { throw .regionClosed(core) }
+        throw .pageFailed(core.failure(failure.cause, atPage: failure.page))
+      }
+    }
+    if end < pages.upperBound { throw .pageLost(core, end) }
   }
 
   /// Makes the whole region resident. Otherwise it does the same as ``prefetch(_:)``, and may be called from the same

@@ -30,6 +30,8 @@ struct PieceReader: ~Copyable {
   mutating func read(_ range: Range<Int>) throws(FaultRuntimeError) {
     let core = region.core
     let pageSize = region.pageSize
+    // The program may have put other memory in the place of pages that it has moved or unmapped.
+    if let lost = core.firstLostPage(of: range) { throw .pageLost(core, lost) }
     let count = range.count / pageSize
     let address = core.range.start &+ UInt(bitPattern: range.lowerBound)
     let result = unsafe states.withUnsafeMutableBufferPointer { states in
