@@ -23,7 +23,18 @@ int cuffd_above_standard(int fd) {
   return moved < 0 ? -error : moved;
 }
 
-bool cuffd_is_userfaultfd(int fd) { return cuffd_ioctl_wake(fd, 0, 0) == -EINVAL; }
+static bool has_no_file_of_ours(int fd) {
+  struct stat status;
+  return fstat(fd, &status) < 0 || (status.st_mode & S_IFMT) != 0;
+}
+
+bool cuffd_is_userfaultfd(int fd) {
+  int error = cuffd_ioctl_wake(fd, 0, 0);
+  if (error == -EINVAL) return true;
+  if (error == -EBADF || error == -ENOTTY) return false;
+  // A seccomp filter refuses the request, whatever the descriptor is.
+  return !has_no_file_of_ours(fd);
+}
 
 // For each number that a runtime has, the address space that it belongs to. A forked child has a copy of the numbers,
 // but not of the address space. Larger numbers are not noted.
@@ -37,11 +48,6 @@ static bool is_noted(int fd) {
 void cuffd_note_own(const char *what, int fd) {
   if (is_noted(fd)) cuffd_end_without(what, fd);
   if (fd >= 0 && fd < NOTED) atomic_store(&owners[fd], cuffd_address_space());
-}
-
-static bool has_no_file_of_ours(int fd) {
-  struct stat status;
-  return fstat(fd, &status) < 0 || (status.st_mode & S_IFMT) != 0;
 }
 
 bool cuffd_is_foreign(int fd) { return is_noted(fd) && has_no_file_of_ours(fd); }

@@ -11,7 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static int answer(long call, uint32_t answer) {
+static int answer(long call, uint32_t answer, unsigned flags) {
   struct sock_filter filter[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
       BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)call, 0, 1),
@@ -20,14 +20,14 @@ static int answer(long call, uint32_t answer) {
   };
   struct sock_fprog program = {.len = sizeof filter / sizeof filter[0], .filter = filter};
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) return -errno;
-  return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0 ? -errno : 0;
+  return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program) == 0 ? 0 : -errno;
 }
 
-static int deny(long call, int number) {
-  return answer(call, SECCOMP_RET_ERRNO | ((uint32_t)number & SECCOMP_RET_DATA));
-}
+static uint32_t refusal(int number) { return SECCOMP_RET_ERRNO | ((uint32_t)number & SECCOMP_RET_DATA); }
 
-int cts_kill_for_userfaultfd(void) { return answer(SYS_userfaultfd, SECCOMP_RET_KILL_PROCESS); }
+static int deny(long call, int number) { return answer(call, refusal(number), 0); }
+
+int cts_kill_for_userfaultfd(void) { return answer(SYS_userfaultfd, SECCOMP_RET_KILL_PROCESS, 0); }
 
 int cts_deny_userfaultfd(int number) { return deny(SYS_userfaultfd, number); }
 
@@ -35,6 +35,8 @@ int cts_deny_scheduling(int number) {
   int result = deny(SYS_sched_setscheduler, number);
   return result < 0 ? result : deny(SYS_sched_setaffinity, number);
 }
+
+int cts_deny_ioctl(int number) { return answer(SYS_ioctl, refusal(number), SECCOMP_FILTER_FLAG_TSYNC); }
 
 static const char device[] = "/dev/userfaultfd";
 

@@ -75,6 +75,27 @@ struct DescriptorTests {
     #expect(result.errors.contains("of the runtime any more. The program has closed it"))
   }
 
+  @Test(
+    "A filter of system calls that comes later and refuses every request is not mistaken for a lost descriptor",
+    arguments: deliveries, [EPERM, ENOSYS])
+  func refusedRequests(delivery: Delivery, number: CInt) async {
+    let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+      [name = delivery.rawValue as String, number = number as CInt] in
+      cts_end_after(60)
+      // Only the default action has the failure explained.
+      signal(SIGBUS, SIG_DFL)
+      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: Delivery(rawValue: name)!))
+      let region = try runtime.map(patternProvider(inFaultingThread: true), byteCount: 16 * pageBytes)
+      #expect(region.access(0) == .byte(expectedByte(0)))
+      guard cts_deny_ioctl(number) == 0 else { exit(0) }
+      _ = region.load(fromByteOffset: 8 * pageBytes, as: UInt8.self)
+      exit(0)
+    }
+    let text = result.errors
+    #expect(text.contains(number == EPERM ? "EPERM" : "ENOSYS"))
+    #expect(!text.contains("of the runtime any more"))
+  }
+
   @Test("A runtime that gets the number of a descriptor that another one has lost ends the process with the line")
   func takenByAnother() async {
     let result = await #expect(processExitsWith: .signal(SIGABRT), observing: [\.standardErrorContent]) {

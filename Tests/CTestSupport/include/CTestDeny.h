@@ -12,6 +12,9 @@ int cts_kill_for_userfaultfd(void);
 // The same for sched_setscheduler(2) and sched_setaffinity(2).
 int cts_deny_scheduling(int number);
 
+// From now on ioctl(2) fails with `number` in every thread. Returns 0 or -errno.
+int cts_deny_ioctl(int number);
+
 // From now on the calling thread, its children, and the programs that it executes have no userfaultfd. The system
 // call fails with `number` (seccomp), and /dev/userfaultfd does not exist: if this process could open the device, the
 // thread gets a mount namespace with an empty /dev. Returns 0 or -errno.
