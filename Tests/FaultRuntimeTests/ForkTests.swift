@@ -39,6 +39,39 @@ struct ForkTests {
   }
 
   @Test(
+    "Where the program lets a region be inherited (MADV_DOFORK), the child has what docs/limits.md says",
+    arguments: deliveries)
+  func inherited(delivery: Delivery) async {
+    await #expect(processExitsWith: .success) { [name = delivery.rawValue as String] in
+      let delivery = Delivery(rawValue: name)!
+      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))
+      let region = try runtime.map(
+        patternProvider(inFaultingThread: true), byteCount: 2 * pageBytes, options: RegionOptions(advice: .random))
+      #expect(region.access(0) == .byte(expectedByte(0)))
+      let hasLifted = unsafe madvise(
+        UnsafeMutableRawPointer(bitPattern: region.address), 2 * pageBytes, MADV_DOFORK)
+      #expect(hasLifted == 0)
+      /// The first byte of a page in the child, or 1,000 for SIGSEGV.
+      func byteInChild(of page: Int) -> CInt {
+        let result = unsafe cts_forked(
+          { context in
+            cts_end_after(20)
+            let outcome = TestSupport.read(UInt(bitPattern: context))
+            if outcome == .signal(SIGSEGV) { kill(getpid(), SIGKILL) }
+            guard case .byte(let byte) = outcome else { exit(255) }
+            return CInt(byte)
+          }, UnsafeMutableRawPointer(bitPattern: region.address + UInt(page * pageBytes))!)
+        return result == -SIGKILL ? 1_000 : result
+      }
+      #expect(byteInChild(of: 0) == CInt(expectedByte(0)))
+      #expect(byteInChild(of: 1) == (delivery == .sigsegv ? 1_000 : 0))
+      // The parent is as before.
+      #expect(region.access(pageBytes) == .byte(expectedByte(pageBytes)))
+      #expect(byteInChild(of: 1) == CInt(expectedByte(pageBytes)))
+    }
+  }
+
+  @Test(
     "The memory of a child has a number of its own, also where its process id is that of its parent",
     // The address sanitizer looks for leaks with a thread, which this process could not start in the new namespace.
     .enabled(if: Host.isRoot, SkipReason.root), .enabled(if: !Host.isSanitized, SkipReason.sanitizer))

@@ -167,10 +167,12 @@ struct MovedMemoryTests {
   }
 
   // The mapping stays at its old place, so that no second event follows, and the call returns when the first is read.
-  @Test("A touch right after the move never meets the bytes of the new address, nor zeros")
-  func atOnce() async {
-    await #expect(processExitsWith: .success) {
-      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigbus))
+  @Test(
+    "A touch right after the move never meets the bytes of the new address, nor zeros",
+    arguments: [Delivery.eventLoop, .sigbus])
+  func atOnce(delivery: Delivery) async {
+    await #expect(processExitsWith: .success) { [name = delivery.rawValue as String] in
+      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: Delivery(rawValue: name)!))
       for round in 0..<200 {
         let region = try runtime.map(patternProvider(seed: round, inFaultingThread: true), byteCount: 8 * pageBytes)
         #expect(region.access(0) == .byte(expectedByte(0, seed: round)))
