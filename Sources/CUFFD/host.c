@@ -244,8 +244,11 @@ void cuffd_event_destroy(cuffd_event *event) { free(event); }
 
 int cuffd_file_open(const char *path) {
   // O_NONBLOCK keeps the call from waiting without end when `path` is a FIFO without a writer. Regular files ignore it.
+  int cancellation = cuffd_cancellation_off();
   int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  return fd < 0 ? -errno : cuffd_above_standard(fd);
+  fd = fd < 0 ? -errno : cuffd_above_standard(fd);
+  cuffd_cancellation_restore(cancellation);
+  return fd;
 }
 
 int cuffd_file_facts_of(int fd, struct cuffd_file_facts *facts) {

@@ -76,7 +76,7 @@ struct ForcedExitTests {
 
   /// What a thread of the program calls.
   enum Call: String, CaseIterable {
-    case runtime, map, prefetch, read, write, resident, bytes, pieces, close
+    case runtime, map, prefetch, read, write, resident, bytes, pieces, close, file, report
 
     /// Calls it, with a closure that is a cancellation point where there is one.
     func make(_ runtime: FaultRuntime, _ region: LazyRegion, _ way: Way) throws {
@@ -90,6 +90,8 @@ struct ForcedExitTests {
       case .bytes: region.withBytes { _ in pthread_testcancel() }
       case .pieces: try region.forEachPiece(of: 0..<(8 * pageBytes)) { _, _ in pthread_testcancel() }
       case .close: region.close()
+      case .file: _ = try FileProvider("/proc/self/exe")
+      case .report: _ = HostReport()
       }
     }
   }

@@ -63,13 +63,13 @@ struct InterruptedFaultTests {
       }
       let touched = try runtime.map(numbered, byteCount: 8_000 * pageBytes, options: RegionOptions(advice: .random))
       let regions = try (0..<7).map { _ in
-        try runtime.map(way.provider, byteCount: 1_024 * pageBytes, options: RegionOptions(advice: .random))
+        try runtime.map(way.provider, byteCount: 512 * pageBytes, options: RegionOptions(advice: .random))
       }
       // Other threads fault as well, so that those of the runtime have more than one to serve.
       let others = (1...2).map { number in TestThread { _ = mismatches(in: regions[number]) } }
       #expect(cts_touch_by_timer(touched.address, touched.byteCount, 50) == 0)
       var wrong = 0
-      for page in 0..<1_024 {
+      for page in 0..<512 {
         for region in regions[3...] { try region.prefetch((page * pageBytes)..<((page + 1) * pageBytes)) }
         // The handler comes to these pages last.
         let last = 8_000 - page

@@ -96,7 +96,7 @@ public final class FaultRuntime: Sendable {
   /// the timeout forbids that delivery. The method takes a lock, and may be called from any thread.
   public func deliveryChoice(
     for provider: some PageProvider, options: RegionOptions = RegionOptions()
-  ) -> DeliveryChoice { engine.choose(for: provider, options: options) }
+  ) -> DeliveryChoice { withoutCancellation { engine.choose(for: provider, options: options) } }
 
   /// The kind of userfaultfd that the event loop has; without an event loop, the kind that the faulting threads have;
   /// nil where the runtime has no userfaultfd. The property takes a lock and may be used from any thread.
