@@ -57,12 +57,13 @@ void cuffd_answers_drop_left(const struct cuffd_place *now) {
   while (own.latest != NULL && !cuffd_still_runs(&own.latest->place, now)) drop_latest();
 }
 
-void cuffd_place_complete(struct cuffd_place *now) {
+void cuffd_place_complete(struct cuffd_place *now, uintptr_t interrupted) {
   if (own.latest == NULL) return;
   const struct cuffd_place *outer = &own.latest->place;
-  if (outer->low == 0 || now->frame >= outer->frame) return;
-  if (now->frame + CUFFD_BEYOND_STACK >= outer->low) now->low = outer->low;
+  if (outer->low != 0 && interrupted >= outer->low && interrupted < outer->frame) now->low = outer->low;
 }
+
+bool cuffd_is_answering(void) { return own.latest != NULL; }
 
 void cuffd_answers_clean_up(void) {
   if (own.latest == NULL) return;
@@ -104,6 +105,15 @@ void cuffd_cancellation_restore(int state) {
   if (state == PTHREAD_CANCEL_ENABLE) pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &type);
   pthread_setcancelstate(state, &state);
   if (type != PTHREAD_CANCEL_DEFERRED) pthread_setcanceltype(type, &type);
+}
+
+int cuffd_cancellation_off_for_call(void) {
+  int before = cuffd_cancellation_off();
+  if (own.latest == NULL) return before;
+  // A thread that has left an answer is as cancellable as it was before that answer.
+  int left = own.near[0].cancellation;
+  cuffd_answers_clean_up();
+  return own.latest == NULL && left == PTHREAD_CANCEL_ENABLE ? PTHREAD_CANCEL_ENABLE : before;
 }
 
 int cuffd_cancellation_outside(int state) { return own.latest != NULL ? own.near[0].cancellation : state; }

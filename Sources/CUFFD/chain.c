@@ -64,9 +64,10 @@ bool cuffd_is_passed_on(const siginfo_t *info) {
 // How often in a row a handler has left its signal pending when it returned, and since when. A handler that raises its
 // signal again each time would get it for ever. A signal that another thread has sent meanwhile looks the same, so only
 // a row that no program means is ended: the older links get the signal then.
-enum { MOST_RAISES = 1000, RAISING_NANOSECONDS = 1000000000 };
+enum { MOST_RAISES = 1000 };
+static const uint64_t RAISING_NANOSECONDS = 1000000000, RAISING_PAUSE_NANOSECONDS = 10000000000;
 static CUFFD_THREAD_LOCAL struct {
-  uint64_t since;
+  uint64_t since, latest;
   unsigned count;
   unsigned skipped;  // how many links are passed over
 } raised;
@@ -77,18 +78,29 @@ static uint64_t monotonic_time(void) {
   return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-// Notes whether the signal is pending now that a handler for it has returned.
-static void note_return(int number) {
+static void forget_raises(void) { raised.count = raised.skipped = 0; }
+
+// Notes whether the signal is pending now that a handler for it has returned, and returns that.
+static bool note_return(int number) {
   sigset_t pending;
   if (sigpending(&pending) != 0 || sigismember(&pending, number) != 1) {
-    raised.count = raised.skipped = 0;
-    return;
+    forget_raises();
+    return false;
   }
   uint64_t now = monotonic_time();
   if (raised.count++ == 0) raised.since = now;
-  if (raised.count <= MOST_RAISES || now - raised.since < RAISING_NANOSECONDS) return;
+  raised.latest = now;
+  if (raised.count <= MOST_RAISES || now - raised.since < RAISING_NANOSECONDS) return true;
   raised.count = 0;
   raised.skipped++;
+  return true;
+}
+
+// Returns how many links a signal that is not a fault passes over.
+static unsigned links_passed_over(void) {
+  // A handler may have ended the row without a return, by siglongjmp.
+  if (raised.skipped > 0 && monotonic_time() - raised.latest > RAISING_PAUSE_NANOSECONDS) forget_raises();
+  return raised.skipped;
 }
 
 // The latest fault that this thread has passed on. A handler that neither mends the cause nor puts another handler in
@@ -165,11 +177,12 @@ void cuffd_pass_on(unsigned link, int number, siginfo_t *info, void *state) {
   if (cuffd_is_passed_on(info)) {
     others = (unsigned)(mark - WITH_LINK);
   } else {
-    unsigned skipped = is_fault ? skipped_links(info, context) : raised.skipped;
+    unsigned skipped = is_fault ? skipped_links(info, context) : links_passed_over();
     others = skipped < newer ? newer - skipped : 0;
   }
   if (others < newer) newer = others;
   if (newer == 0) {
+    forget_raises();
     die(number, info);
     return;
   }
@@ -177,9 +190,13 @@ void cuffd_pass_on(unsigned link, int number, siginfo_t *info, void *state) {
   const struct replaced *before = atomic_load(&own->links[index]);
   bool has_info = (before->action.sa_flags & SA_SIGINFO) != 0;
   // A fault that the kernel raises cannot be ignored. Without a handler it ends the program.
-  if (!has_info && before->action.sa_handler == SIG_IGN && !is_fault) return;
+  if (!has_info && before->action.sa_handler == SIG_IGN && !is_fault) {
+    forget_raises();
+    return;
+  }
   bool is_none = !has_info && (before->action.sa_handler == SIG_DFL || before->action.sa_handler == SIG_IGN);
   if (is_none || atomic_load(&own->spent[index])) {
+    forget_raises();
     die(number, info);
     return;
   }
@@ -200,10 +217,8 @@ void cuffd_pass_on(unsigned link, int number, siginfo_t *info, void *state) {
     before->action.sa_handler(number);
   }
   info->si_errno = mark;
-  note_return(number);
-  // The signal stays blocked until our handler returns, as it does for any handler. One that is pending comes then, and
-  // not on top of this frame.
-  sigaddset(&outer, number);
+  // A signal that is pending comes when our handler has returned, and not on top of this frame.
+  if (note_return(number)) sigaddset(&outer, number);
   cuffd_change_mask(SIG_SETMASK, &outer, NULL);
   cuffd_cancellation_restore(cancellation);
 }

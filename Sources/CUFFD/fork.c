@@ -48,18 +48,23 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 // The mask of the thread that forks. While fork(3) holds the locks of the allocator, threads of the runtime may wait
 // for them, and a signal handler of the program that touches lazy memory would wait for those threads.
-static _Thread_local struct cuffd_signal_mask held __attribute__((tls_model("initial-exec")));
+// The locks protect the variable.
+static struct cuffd_signal_mask held;
 
 static void before(void) {
-  cuffd_signals_hold(&held);
+  struct cuffd_signal_mask mask;
+  cuffd_signals_hold(&mask);
   for (unsigned i = 0; i < lock_count; i++) cuffd_monitor_enter(locks[i]);
   cuffd_signals_lock_for_fork();
+  held = mask;
 }
 
 static void in_parent(void) {
+  struct cuffd_signal_mask mask = held;
   cuffd_signals_unlock_after_fork();
   for (unsigned i = lock_count; i > 0; i--) cuffd_monitor_leave(locks[i - 1]);
-  cuffd_signals_release(&held);
+  // Other handlers of forks may have changed the mask.
+  cuffd_signals_release_added(&mask);
 }
 
 // Maps memory without access over a range, unless something is mapped there.

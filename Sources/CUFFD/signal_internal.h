@@ -37,11 +37,9 @@ static inline struct cuffd_place cuffd_place_of(uintptr_t frame, const stack_t *
   return (struct cuffd_place){frame, is_on_it ? low : 0};
 }
 
-// A frame that is no farther below a stack than this is beyond the end of that stack, and not on another one.
-enum { CUFFD_BEYOND_STACK = 64 << 10 };
-
 // Returns how many bytes of the alternate stack of a handler are left below `frame`; UINT64_MAX on another stack.
 static inline uint64_t cuffd_room_at(const struct cuffd_place *place, uintptr_t frame) {
+  enum { BEYOND = 64 << 10 };
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
   // The frames of sanitizers are larger than the needs that were measured.
@@ -51,7 +49,8 @@ static inline uint64_t cuffd_room_at(const struct cuffd_place *place, uintptr_t 
 #endif
   if (place->low == 0) return UINT64_MAX;
   if (frame >= place->low) return frame - place->low;
-  return place->low - frame < CUFFD_BEYOND_STACK ? 0 : UINT64_MAX;
+  // A frame right below the stack is beyond its end. One that is farther away is on another stack.
+  return place->low - frame < BEYOND ? 0 : UINT64_MAX;
 }
 
 // Returns whether the handler that ran at `earlier` is still running, now that another one runs at `now` on the same
@@ -92,9 +91,9 @@ void cuffd_explain(int number, const siginfo_t *info);
 // answering.c
 
 // Completes the place of a handler that seems to be on no alternate stack. The kernel reports a stack with
-// SS_AUTODISARM as none while a handler runs on it, so the place is compared with that of the fault which the thread is
-// answering.
-void cuffd_place_complete(struct cuffd_place *now);
+// SS_AUTODISARM as none while a handler runs on it. `interrupted` is the stack pointer of the interrupted code: where
+// it is in the frames of the latest answer on an alternate stack, the handler is on that stack as well.
+void cuffd_place_complete(struct cuffd_place *now, uintptr_t interrupted);
 
 // Removes the faults whose handlers were left without a return, and lets go of what they held.
 void cuffd_answers_drop_left(const struct cuffd_place *now);

@@ -122,6 +122,14 @@ static bool serve_fault(int number, const siginfo_t *info, const ucontext_t *sta
   return is_served;
 }
 
+static uintptr_t stack_pointer(const ucontext_t *state) {
+#if defined(__x86_64__)
+  return (uintptr_t)state->uc_mcontext.gregs[REG_RSP];
+#else
+  return (uintptr_t)state->uc_mcontext.sp;
+#endif
+}
+
 void cuffd_on_fault(unsigned link, int number, siginfo_t *info, void *state) {
   int saved = errno;
 #if defined(__has_feature)
@@ -144,7 +152,7 @@ void cuffd_on_fault(unsigned link, int number, siginfo_t *info, void *state) {
     return;
   }
   struct cuffd_place now = cuffd_place_of((uintptr_t)__builtin_frame_address(0), &registers->uc_stack);
-  if (now.low == 0) cuffd_place_complete(&now);
+  if (now.low == 0) cuffd_place_complete(&now, stack_pointer(registers));
   // A handler to which this signal was passed on may call us in turn. The page was asked for before.
   bool is_repeated = info->si_errno != 0 && cuffd_is_passed_on(info);
   bool is_served = is_of_page(info) && !is_repeated && serve_fault(number, info, registers, &now);
@@ -187,6 +195,19 @@ void cuffd_signals_hold(struct cuffd_signal_mask *before) {
   before->cancellation = cuffd_cancellation_off();
   cuffd_change_mask(SIG_BLOCK, &all, &outer);
   memcpy(before->words, &outer, sizeof outer);
+}
+
+void cuffd_signals_release_added(const struct cuffd_signal_mask *before) {
+  sigset_t added, outer;
+  sigfillset(&added);
+  keep_faults(&added);
+  add_cancellation(&added);
+  memcpy(&outer, before->words, sizeof outer);
+  for (int number = 1; number < NSIG; number++) {
+    if (sigismember(&outer, number) == 1) sigdelset(&added, number);
+  }
+  cuffd_cancellation_restore(before->cancellation);
+  cuffd_change_mask(SIG_UNBLOCK, &added, NULL);
 }
 
 void cuffd_signals_release(const struct cuffd_signal_mask *before) {

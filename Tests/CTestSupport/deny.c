@@ -20,7 +20,9 @@ static int answer(long call, uint32_t answer, unsigned flags) {
   };
   struct sock_fprog program = {.len = sizeof filter / sizeof filter[0], .filter = filter};
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) return -errno;
-  return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program) == 0 ? 0 : -errno;
+  long result = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
+  // A positive result is a thread that cannot have the filter.
+  return result > 0 ? -ESRCH : result < 0 ? -errno : 0;
 }
 
 static uint32_t refusal(int number) { return SECCOMP_RET_ERRNO | ((uint32_t)number & SECCOMP_RET_DATA); }

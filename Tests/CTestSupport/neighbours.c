@@ -245,6 +245,34 @@ int cts_read_with_stack(size_t size, bool is_disarmed, uintptr_t address, size_t
   return user.result;
 }
 
+void cts_with_disarmed_stack(void (*body)(void *context), void *context) {
+  // The stack is right above the frames that `body` gets.
+  unsigned char memory[128 << 10];
+  enum { AUTODISARM = (int)(1U << 31) };  // older headers do not have it
+  stack_t stack = {.ss_sp = memory, .ss_size = sizeof memory, .ss_flags = AUTODISARM}, before;
+  if (sigaltstack(&stack, &before) < 0) abort();
+  body(context);
+  before.ss_flags &= SS_DISABLE;
+  sigaltstack(&before, NULL);
+}
+
+static struct sigaction former;
+static uintptr_t touched_after;
+static volatile int after_former = -1;
+
+static void call_former(int number, siginfo_t *info, void *context) {
+  former.sa_sigaction(number, info, context);
+  after_former = cts_load(touched_after);
+}
+
+int cts_touch_after_former(int number, uintptr_t address) {
+  touched_after = address;
+  struct sigaction action = {.sa_sigaction = call_former, .sa_flags = SA_SIGINFO | SA_NODEFER};
+  return sigaction(number, &action, &former) < 0 ? -errno : 0;
+}
+
+int cts_touched_after_former(void) { return after_former; }
+
 int cts_map_behind_end_of_file(uintptr_t address) {
   int fd = memfd_create("empty", MFD_CLOEXEC);
   if (fd < 0) return -errno;

@@ -112,7 +112,7 @@ struct AlternateStackTests {
   }
 
   @Test(
-    "A provider that touches lazy memory has the room for that, or the process ends, also on a stack with SS_AUTODISARM",
+    "A provider that touches lazy memory has the room for that, or the process ends, with SS_AUTODISARM too",
     arguments: Delivery.inFaultingThread, [false, true])
   func nested(delivery: Delivery, isDisarmed: Bool) async {
     let result = await #expect(processExitsWith: .signal(SIGABRT), observing: [\.standardErrorContent]) {
@@ -139,6 +139,43 @@ struct AlternateStackTests {
       exit(4)
     }
     #expect(result.errors.contains(Self.tooSmall))
+  }
+
+  // The kernel gives a disarmed stack back only where a handler returns.
+  @Test(
+    "After a jump out of a fault on a stack with SS_AUTODISARM, the next fault is not taken for one on that stack",
+    .enabled(if: !Host.isSanitized, SkipReason.sanitizer), arguments: Delivery.inFaultingThread)
+  func jumpFromDisarmedStack(delivery: Delivery) async {
+    await #expect(processExitsWith: .success) {
+      [name = delivery.rawValue as String] in
+      final class Memory {
+        let bad: LazyRegion
+        let good: LazyRegion
+        init(_ bad: LazyRegion, _ good: LazyRegion) { (self.bad, self.good) = (bad, good) }
+      }
+      let delivery = Delivery(rawValue: name)!
+      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))
+      struct Refused: Error {}
+      let failing = try runtime.map(
+        ClosureProvider(requestSize: .singlePage, permissions: .inSignalHandler) { _, _ in throw Refused() },
+        byteCount: pageBytes)
+      let badAddress = failing.address
+      let bad = try runtime.map(
+        ClosureProvider(requestSize: .singlePage, permissions: .inSignalHandler) { request, page in
+          // The handler of the signal of this read jumps over the provider.
+          page.append(repeating: cts_load(badAddress), count: request.byteCount)
+          return .filled
+        }, byteCount: pageBytes)
+      let memory = Memory(bad, try runtime.map(patternProvider(inFaultingThread: true), byteCount: pageBytes))
+      let context = unsafe Unmanaged.passRetained(memory)
+      unsafe cts_with_disarmed_stack(
+        { context in
+          let memory = unsafe Unmanaged<Memory>.fromOpaque(context!).takeUnretainedValue()
+          if memory.bad.access(0) == .byte(0) { exit(2) }
+          if memory.good.access(0) != .byte(expectedByte(0)) { exit(3) }
+        }, context.toOpaque())
+      unsafe context.release()
+    }
   }
 
   @Test("A hook for failures has the room that it needs, or the process ends", arguments: Delivery.inFaultingThread)

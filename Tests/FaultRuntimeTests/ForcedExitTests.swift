@@ -180,6 +180,44 @@ struct ForcedExitTests {
     #expect(region.core.usersInTable == users)
   }
 
+  @Test(
+    "After a jump out of a fault, a call of the library still is no cancellation point, and the thread can be cancelled",
+    .enabled(if: !Host.isSanitized, SkipReason.sanitizer), arguments: Delivery.inFaultingThread)
+  func callAfterJump(delivery: Delivery) throws {
+    let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))
+    let bad = try runtime.map(
+      ClosureProvider(requestSize: .singlePage, permissions: .inSignalHandler) { _, _ in throw Refused() },
+      byteCount: pageBytes)
+    let badAddress = bad.address
+    let left = try runtime.map(
+      ClosureProvider(requestSize: .singlePage, permissions: .inSignalHandler) { request, page in
+        page.append(repeating: cts_load(badAddress), count: request.byteCount)
+        return .filled
+      }, byteCount: 2 * pageBytes)
+    let region = try runtime.map(patternProvider(inFaultingThread: true), byteCount: 2 * pageBytes)
+    @Sendable func state() -> CInt {
+      var state: CInt = 0
+      unsafe pthread_setcancelstate(CInt(PTHREAD_CANCEL_DISABLE), &state)
+      pthread_setcancelstate(state, nil)
+      return state
+    }
+    let states = Later<[CInt]> {
+      var states = [state()]
+      #expect(left.access(0) == .signal(delivery.signal))
+      region.withBytes { bytes in
+        #expect(bytes.load(fromByteOffset: 0, as: UInt8.self) == expectedByte(0))
+        states.append(state())
+      }
+      states.append(state())
+      #expect(left.access(pageBytes) == .signal(delivery.signal))
+      left.close()
+      states.append(state())
+      return states
+    }
+    let able = CInt(PTHREAD_CANCEL_ENABLE)
+    #expect(try states.result() == [able, CInt(PTHREAD_CANCEL_DISABLE), able, able])
+  }
+
   // ThreadSanitizer makes a child of fork(2) in place of one of vfork(2).
   @Test(
     "A fault in a child of vfork is answered, because it uses the same memory",

@@ -68,6 +68,41 @@ struct PassedOnSignalTests {
     }
   }
 
+  @Test("When its row of signals has ended, such a handler gets the next signal", arguments: deliveries)
+  func raisesAgain(delivery: Delivery) async {
+    await #expect(processExitsWith: .success) {
+      [name = delivery.rawValue as String] in
+      let number = Delivery(rawValue: name)!.signal
+      signal(number, SIG_IGN)
+      let (runtime, first) = try Self.setUp(name)
+      #expect(cts_report_crashes(number, CTS_RAISES_BLOCKED, .max) == 0)
+      let second = try runtime.map(Self.failing, byteCount: 4 * pageBytes)
+      // After a second the signal goes to the older action, which ignores it.
+      raise(number)
+      let count = cts_report_count()
+      #expect(count > 1_000)
+      raise(number)
+      #expect(cts_report_count() > count)
+      withExtendedLifetime((first, second)) {}
+    }
+  }
+
+  @Test(
+    "A handler that calls ours as a function, and then touches lazy memory, has its own mask then",
+    arguments: deliveries)
+  func touchAfterFormer(delivery: Delivery) async {
+    await #expect(processExitsWith: .success) {
+      [name = delivery.rawValue as String] in
+      let number = Delivery(rawValue: name)!.signal
+      #expect(cts_take(number, 0, 0) == 0)
+      let (_, first) = try Self.setUp(name)
+      #expect(cts_touch_after_former(number, first.address) == 0)
+      raise(number)
+      #expect(cts_taken_count() == 1)
+      #expect(cts_touched_after_former() == CInt(expectedByte(0)))
+    }
+  }
+
   @Test("A signal that comes while the handler of an earlier one runs gets to the same handler", arguments: deliveries)
   func sentMeanwhile(delivery: Delivery) async {
     await #expect(processExitsWith: .success) {

@@ -67,6 +67,9 @@ void cuffd_signals_unlock_after_fork(void);
 
 // Switches off the cancellation of the calling thread, and returns the state before.
 int cuffd_cancellation_off(void);
+// The same, at the beginning of a call of the library. A thread that has left a fault by siglongjmp(3) has its
+// cancellation off; the state before that fault is returned then.
+int cuffd_cancellation_off_for_call(void);
 // Ends the thread if it may be cancelled at any instruction, and was cancelled meanwhile.
 void cuffd_cancellation_restore(int state);
 
@@ -84,6 +87,9 @@ CUFFD_NO_LOCKS void cuffd_answer_return(struct cuffd_answer *answer);
 // Returns how much is left of the alternate stack on which the calling thread is answering a fault, in bytes;
 // UINT64_MAX if it is answering none, or is not on such a stack.
 uint64_t cuffd_stack_room(void);
+
+// Returns whether the calling thread is answering a fault, or has left one by siglongjmp(3).
+bool cuffd_is_answering(void);
 
 // Writes to standard error that a thread has too little left of its alternate stack to go on, and ends the process
 // (abort(3)). Needs little of the stack itself.
@@ -105,6 +111,9 @@ struct cuffd_signal_mask {
 };
 void cuffd_signals_hold(struct cuffd_signal_mask *before);
 void cuffd_signals_release(const struct cuffd_signal_mask *before);
+
+// Ends what cuffd_signals_hold began, and leaves alone what other code has done to the mask meanwhile.
+void cuffd_signals_release_added(const struct cuffd_signal_mask *before);
 
 #pragma clang assume_nonnull end
 

@@ -61,11 +61,13 @@ final class Monitor<Value: ~Copyable>: @unchecked Sendable {
     unsafe cuffd_monitor_announce_to_one(monitor)
   }
 
-  /// Runs `body` with the lock held, at once and again after each announcement, until it returns a result. The lock
-  /// is free while the thread sleeps. Returns nil if there is no result within `nanoseconds`. A thread of the program
-  /// gets its signals with a delay of some milliseconds meanwhile.
+  /// Runs `body` with the lock held, at once, after each announcement and from time to time, until it returns a result.
+  /// The lock is free while the thread sleeps. Returns nil if there is no result within `nanoseconds`. A thread of the
+  /// program gets its signals with a delay of some milliseconds meanwhile, unless it waits in a fault.
   func wait<Result>(nanoseconds: UInt64 = .max, for body: (inout Value) -> Result?) -> Result? {
     guard holdsSignals, cuffd_thread_role() == 0 else { return lockedWait(nanoseconds, body) }
+    // In a fault all signals are blocked in any case.
+    if cuffd_is_answering() { return holdingSignals { lockedWait(nanoseconds, body) } }
     let start = cuffd_monotonic_nanoseconds()
     while true {
       let passed = cuffd_monotonic_nanoseconds() - start

@@ -9,7 +9,7 @@ internal import CUFFD
 func withoutCancellation<Result: ~Copyable, Failure: Error>(
   _ body: () throws(Failure) -> Result
 ) throws(Failure) -> Result {
-  let before = cuffd_cancellation_off()
+  let before = cuffd_cancellation_off_for_call()
   defer { cuffd_cancellation_restore(before) }
   return try body()
 }

@@ -166,8 +166,8 @@ final class Region: TableMember {
     hook?(failure)
   }
 
-  /// Returns the offset of the first page of `pages` that the program has unmapped, or has moved to another address; nil
-  /// if there is none.
+  /// Returns the offset of the first page of `pages` that the program has unmapped, or has moved to another address.
+  /// Returns nil if there is none.
   func firstLostPage(of pages: Range<Int>) -> Int? {
     let addresses = AddressRange(start: address(of: pages.lowerBound), byteCount: pages.count)
     return memory.parts.withLock { $0.firstLost(of: addresses) }.map { offset(of: $0) }

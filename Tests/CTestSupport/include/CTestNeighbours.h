@@ -29,6 +29,15 @@ void cts_watch_forks(void);
 // Forks. Returns whether SIGALRM was blocked meanwhile, and in neither process afterwards.
 bool cts_fork_holds_signals(void);
 
+// Calls `body` with an alternate stack (SS_AUTODISARM) that lies right above the frames of `body`.
+void cts_with_disarmed_stack(void (*body)(void *_Nullable context), void *_Nullable context);
+
+// Installs a handler that calls the one before as a function, and then reads a byte. It does not block its signal.
+// Returns 0 or -errno.
+int cts_touch_after_former(int number, uintptr_t address);
+// The byte that the handler has read latest, or -1.
+int cts_touched_after_former(void);
+
 // Installs an action that nobody else has: `variant` is a number of signals that it blocks, up to 40. Returns 0 or
 // -errno.
 int cts_take_variant(int number, int variant);

@@ -379,14 +379,6 @@ final class RequestsInFlight: Sendable {
 
   /// Waits until no page of a region is being fetched, or until the time is up.
   func waitUntilNothing(of region: Region, nanoseconds: UInt64) {
-    // The wait is made of slices of 20 milliseconds, because signals for a thread of the program are held back during
-    // each.
-    let start = cuffd_monotonic_nanoseconds()
-    while cuffd_monotonic_nanoseconds() - start < nanoseconds {
-      let hasEnded = state.wait(nanoseconds: min(nanoseconds, 20_000_000)) { state in
-        state.active.contains { $0.region === region } ? nil : true
-      }
-      if hasEnded != nil { return }
-    }
+    _ = state.wait(nanoseconds: nanoseconds) { state in state.active.contains { $0.region === region } ? nil : true }
   }
 }
