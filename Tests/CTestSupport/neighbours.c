@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -255,6 +256,12 @@ void cts_with_disarmed_stack(void (*body)(void *context), void *context) {
   before.ss_flags &= SS_DISABLE;
   sigaltstack(&before, NULL);
 }
+
+static _Thread_local sigjmp_buf back;
+
+int cts_load_until_jump(uintptr_t address) { return sigsetjmp(back, 1) == 0 ? cts_load(address) : -1; }
+
+void cts_jump_back(void) { siglongjmp(back, 1); }
 
 static struct sigaction former;
 static uintptr_t touched_after;

@@ -185,14 +185,10 @@ struct ForcedExitTests {
     .enabled(if: !Host.isSanitized, SkipReason.sanitizer), arguments: Delivery.inFaultingThread)
   func callAfterJump(delivery: Delivery) throws {
     let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))
-    let bad = try runtime.map(
-      ClosureProvider(requestSize: .singlePage, permissions: .inSignalHandler) { _, _ in throw Refused() },
-      byteCount: pageBytes)
-    let badAddress = bad.address
     let left = try runtime.map(
-      ClosureProvider(requestSize: .singlePage, permissions: .inSignalHandler) { request, page in
-        page.append(repeating: cts_load(badAddress), count: request.byteCount)
-        return .filled
+      ClosureProvider(requestSize: .singlePage, permissions: .inSignalHandler) { _, _ in
+        cts_jump_back()
+        return .zero
       }, byteCount: 2 * pageBytes)
     let region = try runtime.map(patternProvider(inFaultingThread: true), byteCount: 2 * pageBytes)
     @Sendable func state() -> CInt {
@@ -203,13 +199,13 @@ struct ForcedExitTests {
     }
     let states = Later<[CInt]> {
       var states = [state()]
-      #expect(left.access(0) == .signal(delivery.signal))
+      #expect(cts_load_until_jump(left.address) == -1)
       region.withBytes { bytes in
         #expect(bytes.load(fromByteOffset: 0, as: UInt8.self) == expectedByte(0))
         states.append(state())
       }
       states.append(state())
-      #expect(left.access(pageBytes) == .signal(delivery.signal))
+      #expect(cts_load_until_jump(left.address + UInt(pageBytes)) == -1)
       left.close()
       states.append(state())
       return states

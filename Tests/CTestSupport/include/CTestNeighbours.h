@@ -32,6 +32,11 @@ bool cts_fork_holds_signals(void);
 // Calls `body` with an alternate stack (SS_AUTODISARM) that lies right above the frames of `body`.
 void cts_with_disarmed_stack(void (*body)(void *_Nullable context), void *_Nullable context);
 
+// Reads a byte, which may end the process. Returns -1 if the provider of its page calls cts_jump_back.
+int cts_load_until_jump(uintptr_t address);
+// Jumps out of the fault that the calling thread is answering (siglongjmp(3)).
+void cts_jump_back(void);
+
 // Installs a handler that calls the one before as a function, and then reads a byte. It does not block its signal.
 // Returns 0 or -errno.
 int cts_touch_after_former(int number, uintptr_t address);
