@@ -198,7 +198,7 @@ uint64_t cuffd_stack_room(void) {
 
 void cuffd_end_without_stack(void) {
   static const char line[] =
-      "FaultRuntime: a thread touched lazy memory that is missing, and its alternate signal stack (sigaltstack) has "
+      "FaultRuntime: a thread got SIGBUS or SIGSEGV, and its alternate signal stack (sigaltstack) has "
       "too little room for the answer. The answer would overwrite what lies below the stack, so the process ends. Give "
       "the thread a stack of FaultRuntime.signalStackByteCount bytes, or none.\n";
   (void)!write(STDERR_FILENO, line, sizeof line - 1);

@@ -122,6 +122,9 @@ static bool serve_fault(int number, const siginfo_t *info, const ucontext_t *sta
   return is_served;
 }
 
+// What the handler and the way to the handlers before it take below the frame of the handler, in a debug build too.
+enum { OWN_ROOM = 2048 };
+
 static uintptr_t stack_pointer(const ucontext_t *state) {
 #if defined(__x86_64__)
   return (uintptr_t)state->uc_mcontext.gregs[REG_RSP];
@@ -153,6 +156,7 @@ void cuffd_on_fault(unsigned link, int number, siginfo_t *info, void *state) {
   }
   struct cuffd_place now = cuffd_place_of((uintptr_t)__builtin_frame_address(0), &registers->uc_stack);
   if (now.low == 0) cuffd_place_complete(&now, stack_pointer(registers));
+  if (cuffd_room_at(&now, now.frame) < OWN_ROOM) cuffd_end_without_stack();
   // A handler to which this signal was passed on may call us in turn. The page was asked for before.
   bool is_repeated = info->si_errno != 0 && cuffd_is_passed_on(info);
   bool is_served = is_of_page(info) && !is_repeated && serve_fault(number, info, registers, &now);

@@ -56,14 +56,14 @@ struct AlternateStackTests {
 
   /// Reads one page after another, each with less room than the one before, and ends the process with the status 0 when
   /// the stack is as small as the kernel permits.
-  private static func shrink(_ delivery: Delivery, _ source: Source) throws {
+  private static func shrink(_ delivery: Delivery, _ source: Source, by step: Int = 512) throws {
     signal(SIGABRT, SIG_DFL)
     let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))
     let file = try TemporaryFile(bytes: [UInt8](repeating: 7, count: Source.pages * pageBytes))
     let region = try source.map(in: runtime, file)
     let outcome = source.outcome < 0 ? -region.failureSignal : source.outcome
     var page = 0
-    for size in stride(from: FaultRuntime.signalStackByteCount, to: 0, by: -512) {
+    for size in stride(from: min(FaultRuntime.signalStackByteCount, 128 * step), to: 0, by: -step) {
       var overwritten = 0
       let result = unsafe cts_read_with_stack(size, false, region.address + UInt(page * pageBytes), &overwritten)
       page += 1
@@ -87,6 +87,16 @@ struct AlternateStackTests {
     ) { [name = delivery.rawValue as String, source = source.rawValue as String] in
       try Self.shrink(Delivery(rawValue: name)!, Source(rawValue: source)!)
     }
+    #expect(result.errors.contains(Self.tooSmall))
+  }
+
+  @Test(
+    "The signal for a page that failed has the room that it needs on its way to the program's handler",
+    .enabled(if: Host.features.contains(.poison), SkipReason.poison))
+  func shrinkingForEventLoop() async throws {
+    let result = await #expect(
+      processExitsWith: .signal(SIGABRT), observing: [\.standardErrorContent]
+    ) { try Self.shrink(.eventLoop, .closureThatThrows, by: 64) }
     #expect(result.errors.contains(Self.tooSmall))
   }
 
