@@ -191,21 +191,24 @@ unsigned cuffd_signal_repeats(uint64_t page) {
   return repeats.count;
 }
 
-void cuffd_signals_hold(struct cuffd_signal_mask *before) {
-  sigset_t all, outer;
+// The signals that are held: all but those of faults.
+static sigset_t held_signals(void) {
+  sigset_t all;
   sigfillset(&all);
   keep_faults(&all);
   add_cancellation(&all);
+  return all;
+}
+
+void cuffd_signals_hold(struct cuffd_signal_mask *before) {
+  sigset_t all = held_signals(), outer;
   before->cancellation = cuffd_cancellation_off();
   cuffd_change_mask(SIG_BLOCK, &all, &outer);
   memcpy(before->words, &outer, sizeof outer);
 }
 
 void cuffd_signals_release_added(const struct cuffd_signal_mask *before) {
-  sigset_t added, outer;
-  sigfillset(&added);
-  keep_faults(&added);
-  add_cancellation(&added);
+  sigset_t added = held_signals(), outer;
   memcpy(&outer, before->words, sizeof outer);
   for (int number = 1; number < NSIG; number++) {
     if (sigismember(&outer, number) == 1) sigdelset(&added, number);

@@ -257,6 +257,13 @@ void cts_with_disarmed_stack(void (*body)(void *context), void *context) {
   sigaltstack(&before, NULL);
 }
 
+uint8_t cts_load_deep(uintptr_t address) {
+  volatile unsigned char used[40 << 10];
+  used[0] = 1;
+  uint8_t byte = cts_load(address);
+  return used[0] == 1 ? byte : 0;
+}
+
 static _Thread_local sigjmp_buf back;
 
 int cts_load_until_jump(uintptr_t address) { return sigsetjmp(back, 1) == 0 ? cts_load(address) : -1; }

@@ -151,6 +151,29 @@ struct AlternateStackTests {
     #expect(result.errors.contains(Self.tooSmall))
   }
 
+  @Test(
+    "A provider that has used up most of the stack before it touches lazy memory ends the process with the line",
+    arguments: Delivery.inFaultingThread, [false, true])
+  func nestedDeep(delivery: Delivery, isDisarmed: Bool) async {
+    let result = await #expect(processExitsWith: .signal(SIGABRT), observing: [\.standardErrorContent]) {
+      [name = delivery.rawValue as String, isDisarmed = isDisarmed as Bool] in
+      signal(SIGABRT, SIG_DFL)
+      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: Delivery(rawValue: name)!))
+      let file = try TemporaryFile(bytes: [7])
+      let inner = try Source.closure.map(in: runtime, file)
+      let address = inner.address
+      let outer = try runtime.map(
+        ClosureProvider(requestSize: .singlePage, permissions: .inSignalHandler) { request, page in
+          page.append(repeating: cts_load_deep(address), count: request.byteCount)
+          return .filled
+        }, byteCount: pageBytes)
+      var overwritten = 0
+      let size = FaultRuntime.signalStackByteCount
+      exit(unsafe cts_read_with_stack(size, isDisarmed, outer.address, &overwritten))
+    }
+    #expect(result.errors.contains(Self.tooSmall))
+  }
+
   // The kernel gives a disarmed stack back only where a handler returns.
   @Test(
     "After a jump out of a fault on a stack with SS_AUTODISARM, the next fault is not taken for one on that stack",
@@ -165,23 +188,17 @@ struct AlternateStackTests {
       }
       let delivery = Delivery(rawValue: name)!
       let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))
-      struct Refused: Error {}
-      let failing = try runtime.map(
-        ClosureProvider(requestSize: .singlePage, permissions: .inSignalHandler) { _, _ in throw Refused() },
-        byteCount: pageBytes)
-      let badAddress = failing.address
       let bad = try runtime.map(
-        ClosureProvider(requestSize: .singlePage, permissions: .inSignalHandler) { request, page in
-          // The handler of the signal of this read jumps over the provider.
-          page.append(repeating: cts_load(badAddress), count: request.byteCount)
-          return .filled
+        ClosureProvider(requestSize: .singlePage, permissions: .inSignalHandler) { _, _ in
+          cts_jump_back()
+          return .zero
         }, byteCount: pageBytes)
       let memory = Memory(bad, try runtime.map(patternProvider(inFaultingThread: true), byteCount: pageBytes))
       let context = unsafe Unmanaged.passRetained(memory)
       unsafe cts_with_disarmed_stack(
         { context in
           let memory = unsafe Unmanaged<Memory>.fromOpaque(context!).takeUnretainedValue()
-          if memory.bad.access(0) == .byte(0) { exit(2) }
+          if cts_load_until_jump(memory.bad.address) != -1 { exit(2) }
           if memory.good.access(0) != .byte(expectedByte(0)) { exit(3) }
         }, context.toOpaque())
       unsafe context.release()

@@ -181,7 +181,7 @@ struct ForcedExitTests {
   }
 
   @Test(
-    "After a jump out of a fault, a call of the library still is no cancellation point, and the thread can be cancelled",
+    "After a jump out of a fault, a call of the library is no cancellation point, and the thread can be cancelled",
     .enabled(if: !Host.isSanitized, SkipReason.sanitizer), arguments: Delivery.inFaultingThread)
   func callAfterJump(delivery: Delivery) throws {
     let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))

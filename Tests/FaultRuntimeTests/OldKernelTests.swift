@@ -376,7 +376,7 @@ struct OldKernelTests {
   }
 
   @Test(
-    "Memory that closing could not take away stays where a thread of the pool still holds it, and nothing waits for that",
+    "Memory that closing could not take away stays where a thread of the pool holds it, and nothing waits for that",
     .enabled(if: !Host.isSanitized, SkipReason.sanitizer), arguments: OldKernel.withoutPoison)
   func leftBehindToStuckThread(kernel: OldKernel) async {
     await #expect(processExitsWith: .success) { [kernel = kernel.rawValue as String] in

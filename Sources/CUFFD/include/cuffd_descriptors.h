@@ -24,7 +24,8 @@ void cuffd_note_own(const char *what, int fd);
 // Closes a descriptor that was noted, unless the program has put a file with a type in its place.
 void cuffd_close_own(int fd);
 
-// Returns whether the descriptor is a userfaultfd (the kernel refuses an UFFDIO_WAKE of no bytes with EINVAL).
+// Returns whether the descriptor is a userfaultfd (the kernel refuses an UFFDIO_WAKE of no bytes with EINVAL). Where a
+// seccomp filter refuses the request, every file without a type counts as one.
 CUFFD_NO_LOCKS bool cuffd_is_userfaultfd(int fd);
 
 // Returns whether a descriptor that this process has noted is not open any more, or belongs to a file with a type. The

@@ -49,6 +49,8 @@ int cts_take_variant(int number, int variant);
 
 // Reads a byte, which may end the process.
 uint8_t cts_load(uintptr_t address);
+// The same, with 40 KiB of the stack in use.
+uint8_t cts_load_deep(uintptr_t address);
 
 // A thread that reads a byte of each page of a range, and can be cancelled at any instruction or, if `is_asynchronous`
 // is not set, only where POSIX permits it.
