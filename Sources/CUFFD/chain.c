@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 #include "signal_internal.h"
 
+#include "cuffd_last_words.h"
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
@@ -146,6 +148,11 @@ static unsigned skipped_links(const siginfo_t *info, const ucontext_t *state) {
   return repeated.skipped;
 }
 
+// Has a thread of the runtime write what is known of the page that the signal is about.
+static void explain(int number, const siginfo_t *info) {
+  if (info->si_code > 0) cuffd_last_words(number, (uint64_t)(uintptr_t)info->si_addr);
+}
+
 // Ends the program by the default action. The signal keeps its original information for the core file.
 static void die(int number, siginfo_t *info) {
   bool is_fault = info->si_code > 0;
@@ -153,7 +160,7 @@ static void die(int number, siginfo_t *info) {
   // The kernel ignores a signal without a handler if it was sent to the first process of a PID namespace. Our handler
   // stays, because other threads need it. Only a fault ends such a process.
   if (!is_fault && process == 1) return;
-  cuffd_explain(number, info);
+  explain(number, info);
   struct sigaction action;
   memset(&action, 0, sizeof action);
   action.sa_handler = SIG_DFL;
@@ -200,7 +207,7 @@ void cuffd_pass_on(unsigned link, int number, siginfo_t *info, void *state) {
     die(number, info);
     return;
   }
-  if (before->backtraces) cuffd_explain(number, info);
+  if (before->backtraces) explain(number, info);
   if ((unsigned)before->action.sa_flags & (unsigned)SA_RESETHAND) atomic_store(&own->spent[index], true);
   // Calls the handler as the kernel would: with its own mask, with the signal blocked unless SA_NODEFER is set, and
   // with the cancellation of the thread as it was where the thread faulted.

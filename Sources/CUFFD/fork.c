@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include "cuffd_fork.h"
+#include "cuffd_last_words.h"
 #include "cuffd_signals.h"
 
 #include <pthread.h>
@@ -90,6 +91,7 @@ static void in_child(void) {
     end = range[0] + range[1];
   }
   if (end > start) guard(start, (size_t)(end - start));
+  cuffd_last_words_after_fork();
   in_parent();
 }
 

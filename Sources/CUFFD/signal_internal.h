@@ -85,9 +85,6 @@ bool cuffd_is_passed_on(const siginfo_t *info);
 // Installs our handler as cuffd_signal_install does.
 int cuffd_chain_install(int number);
 
-// Writes to standard error what is known of the page that the signal is about.
-void cuffd_explain(int number, const siginfo_t *info);
-
 // answering.c
 
 // Completes the place of a handler that seems to be on no alternate stack. The kernel reports a stack with

@@ -10,7 +10,6 @@
 
 // Code that holds the lock below writes these, and the handlers read them. Once they are set, they never change.
 static _Atomic(bool (*)(void *, const struct cuffd_fault *)) serve;
-static _Atomic(void (*)(void *, int, uint64_t)) explain;
 static _Atomic(void (*)(void *, const void *, const struct cuffd_loan *, unsigned)) let_go;
 static _Atomic(void *) context;
 static _Atomic uint64_t page_mask;
@@ -58,11 +57,6 @@ static bool lacks_information(int number, const siginfo_t *info, const ucontext_
   (void)state;
   return info->si_signo != number;
 #endif
-}
-
-void cuffd_explain(int number, const siginfo_t *info) {
-  void (*call)(void *, int, uint64_t) = atomic_load(&explain);
-  if (call != NULL && info->si_code > 0) call(atomic_load(&context), number, (uint64_t)(uintptr_t)info->si_addr);
 }
 
 void cuffd_let_go(const void *region, const struct cuffd_loan *loans, unsigned loan_count) {
@@ -172,7 +166,6 @@ int cuffd_signal_install(int number, const struct cuffd_fault_calls *calls) {
     is_prepared = true;
     atomic_store(&page_mask, ~((uint64_t)sysconf(_SC_PAGESIZE) - 1));
     atomic_store(&context, calls->context);
-    atomic_store(&explain, calls->explain);
     atomic_store(&let_go, calls->let_go);
     atomic_store(&serve, calls->serve);
     result = cuffd_chain_install(number);

@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -243,6 +244,37 @@ int cts_read_with_stack(size_t size, bool is_disarmed, uintptr_t address, size_t
   if (error != 0) return -1000 - error;
   pthread_join(thread, NULL);
   *overwritten = user.overwritten;
+  return user.result;
+}
+
+size_t cts_smallest_signal_stack(void) {
+  enum { MINSIGSTKSZ_OF_KERNEL = 51 };  // AT_MINSIGSTKSZ, which older headers do not have
+  size_t size = getauxval(MINSIGSTKSZ_OF_KERNEL);
+  return size > 0 ? size : 2048;
+}
+
+static void *use_guarded_stack(void *argument) {
+  struct stack_user *user = argument;
+  size_t page = (size_t)sysconf(_SC_PAGESIZE);
+  unsigned char *memory =
+      mmap(NULL, page + user->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  user->result = -1000 - errno;
+  if (memory == MAP_FAILED) return NULL;
+  stack_t stack = {.ss_sp = memory + page, .ss_size = user->size};
+  if (mprotect(memory, page, PROT_NONE) < 0 || sigaltstack(&stack, NULL) < 0) {
+    user->result = -1000 - errno;
+    return NULL;
+  }
+  user->result = cts_load(user->address);
+  return NULL;
+}
+
+int cts_read_above_guard(size_t size, uintptr_t address) {
+  struct stack_user user = {.size = size, .address = address};
+  pthread_t thread;
+  int error = pthread_create(&thread, NULL, use_guarded_stack, &user);
+  if (error != 0) return -1000 - error;
+  pthread_join(thread, NULL);
   return user.result;
 }
 

@@ -1,10 +1,22 @@
+import CTestSupport
+import CUFFD
 import Glibc
+import Synchronization
 import TestSupport
 import Testing
 
 @testable import FaultRuntime
 
 private struct DiskOnFire: Error {}
+
+/// An error with a text that is code of the program.
+private struct Described: Error, CustomStringConvertible {
+  let text: @Sendable () -> String
+  var description: String { text() }
+}
+
+/// A number that a provider leaves for the text of its error.
+private let shared = Atomic<UInt>(0)
 
 @Suite(
   "A program that dies of a failed page says why", .timeLimit(.minutes(6)),
@@ -93,5 +105,166 @@ struct LastWordsTests {
       try Self.touch(.sigbus, explains: false)
     }
     #expect(!result.errors.contains("FaultRuntime"))
+  }
+
+  // MARK: The text of an error is made by another thread
+
+  private static let withoutCause =
+    "FaultRuntime: region 'weights', page at offset \(2 * pageBytes), provider ClosureProvider: the page failed"
+
+  /// Maps a region whose provider throws an error with this text.
+  private static func region(
+    _ delivery: Delivery, in runtime: FaultRuntime? = nil, isDeadly: Bool = true, text: @escaping @Sendable () -> String
+  ) throws -> LazyRegion {
+    if isDeadly {
+      signal(SIGBUS, SIG_DFL)
+      signal(SIGSEGV, SIG_DFL)
+    }
+    let runtime = try runtime ?? FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))
+    return try runtime.map(
+      ClosureProvider(permissions: .inSignalHandler) { _, _ in throw Described(text: text) },
+      byteCount: 3 * pageBytes, options: RegionOptions(name: "weights"))
+  }
+
+  @Test("The text of an error is not made in the thread that faulted", arguments: Delivery.ofRegions)
+  func elsewhere(delivery: Delivery) async {
+    let result = await #expect(processExitsWith: .signal(delivery.signal), observing: [\.standardErrorContent]) {
+      [name = delivery.rawValue as String] in
+      let region = try Self.region(Delivery(rawValue: name)!) {
+        UInt(pthread_self()) == shared.load(ordering: .relaxed) ? "made here" : "made elsewhere"
+      }
+      shared.store(UInt(pthread_self()), ordering: .relaxed)
+      _ = cts_load(region.address + UInt(2 * pageBytes))
+    }
+    #expect(result.errors.contains("ClosureProvider: made elsewhere\n"))
+  }
+
+  @Test("A text that waits for a lock of the thread that dies does not hold up its end", arguments: Delivery.ofRegions)
+  func lockedText(delivery: Delivery) async {
+    let result = await #expect(processExitsWith: .signal(delivery.signal), observing: [\.standardErrorContent]) {
+      [name = delivery.rawValue as String] in
+      let lock = Monitor(0)
+      let region = try Self.region(Delivery(rawValue: name)!) { lock.withLock { _ in "never made" } }
+      lock.withLock { _ in _ = cts_load(region.address + UInt(2 * pageBytes)) }
+    }
+    #expect(result.errors.contains(Self.withoutCause))
+  }
+
+  @Test("A text that touches the failed page ends the process as well", arguments: Delivery.ofRegions)
+  func touchingText(delivery: Delivery) async {
+    let result = await #expect(processExitsWith: .signal(delivery.signal), observing: [\.standardErrorContent]) {
+      [name = delivery.rawValue as String] in
+      let region = try Self.region(Delivery(rawValue: name)!) { "\(cts_load(shared.load(ordering: .relaxed)))" }
+      shared.store(region.address + UInt(2 * pageBytes), ordering: .relaxed)
+      _ = cts_load(shared.load(ordering: .relaxed))
+    }
+    #expect(result.errors.contains(Self.withoutCause))
+  }
+
+  @Test("A text may touch lazy memory", arguments: Delivery.ofRegions)
+  func lazyText(delivery: Delivery) async {
+    let result = await #expect(processExitsWith: .signal(delivery.signal), observing: [\.standardErrorContent]) {
+      [name = delivery.rawValue as String] in
+      let delivery = Delivery(rawValue: name)!
+      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))
+      let other = try runtime.map(patternProvider(inFaultingThread: true), byteCount: pageBytes)
+      let address = other.address
+      let region = try Self.region(delivery, in: runtime) { "byte \(cts_load(address))" }
+      _ = cts_load(region.address + UInt(2 * pageBytes))
+    }
+    #expect(result.errors.contains("ClosureProvider: byte \(expectedByte(0))\n"))
+  }
+
+  @Test("Where no thread can be started, the program dies without a line")
+  func withoutThreads() async {
+    let result = await #expect(processExitsWith: .signal(SIGSEGV), observing: [\.standardErrorContent]) {
+      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigsegv))
+      var limit = rlimit(rlim_cur: 1, rlim_max: 1)
+      #expect(unsafe setrlimit(__rlimit_resource_t(__RLIMIT_NPROC.rawValue), &limit) == 0)
+      #expect(setuid(65534) == 0)
+      let region = try Self.region(.sigsegv, in: runtime) { "never made" }
+      _ = cts_load(region.address + UInt(2 * pageBytes))
+    }
+    #expect(!result.errors.contains("FaultRuntime"))
+  }
+
+  @Test("A forked child that touches the place of a failed page dies without a line", arguments: Delivery.ofRegions)
+  func forked(delivery: Delivery) async {
+    let result = await #expect(processExitsWith: .success, observing: [\.standardErrorContent]) {
+      [name = delivery.rawValue as String] in
+      let region = try Self.region(Delivery(rawValue: name)!, isDeadly: false) { "not of the child" }
+      #expect(region.access(2 * pageBytes) == .signal(region.failureSignal))
+      var address = region.address + UInt(2 * pageBytes)
+      let code = unsafe cts_forked({ CInt(cts_load(unsafe $0.load(as: UInt.self))) }, &address)
+      #expect(code == -SIGSEGV)
+    }
+    #expect(!result.errors.contains("FaultRuntime"))
+  }
+
+  // The first use of each function in a process needs the most.
+  private static let smallRooms = [2304, 2560, 2816, 3072, 3584, 4096, 5120, 6144, 8192, 12288]
+
+  @Test(
+    "A small alternate stack has the room that the end of the program needs",
+    .enabled(if: !Host.isSanitized, SkipReason.sanitizer), arguments: smallRooms)
+  func smallStack(room: Int) async {
+    let result = await #expect(processExitsWith: .signal(SIGBUS), observing: [\.standardErrorContent]) {
+      [room = room as Int] in
+      let region = try Self.region(.eventLoop) { "the cause" }
+      exit(cts_read_above_guard(cts_smallest_signal_stack() + room, region.address + UInt(2 * pageBytes)))
+    }
+    #expect(result.errors.contains("provider ClosureProvider: the cause"))
+  }
+
+  @Test(
+    "A small alternate stack has the room for the way to the program's handler",
+    .enabled(if: !Host.isSanitized, SkipReason.sanitizer), arguments: smallRooms)
+  func smallStackOfHandler(room: Int) async {
+    await #expect(processExitsWith: .exitCode(42)) { [room = room as Int] in
+      signal(SIGBUS) { _ in _exit(42) }
+      let region = try Self.region(.eventLoop, isDeadly: false) { "the cause" }
+      exit(cts_read_above_guard(cts_smallest_signal_stack() + room, region.address + UInt(2 * pageBytes)))
+    }
+  }
+
+  @Test("Threads that die at the same time get their lines one after the other", arguments: Delivery.ofRegions)
+  func sameTime(delivery: Delivery) async {
+    let result = await #expect(processExitsWith: .success, observing: [\.standardErrorContent]) {
+      [name = delivery.rawValue as String] in
+      let delivery = Delivery(rawValue: name)!
+      // Each runtime has a thread for this, and any of them may write the line.
+      let runtimes = try (0..<3).map { _ in try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery)) }
+      let regions = try runtimes.map { try Self.region(delivery, in: $0, isDeadly: false) { "the cause" } }
+      for region in regions { _ = region.access(2 * pageBytes) }
+      let threads = regions.map { region in
+        TestThread {
+          for _ in 0..<40 {
+            cuffd_last_words(region.failureSignal, UInt64(region.address) + UInt64(2 * pageBytes))
+            // Nothing is known of this page.
+            cuffd_last_words(region.failureSignal, UInt64(region.address))
+          }
+        }
+      }
+      for thread in threads { #expect(thread.join()) }
+    }
+    #expect(result.errors.split(separator: "\n").filter { $0.contains("the cause") }.count == 120)
+  }
+
+  @Test("A runtime has the thread from its first region on, and only where failures are explained")
+  func thread() async {
+    await #expect(processExitsWith: .success) {
+      for delivery in Delivery.ofRegions {
+        for explains in [false, true] {
+          do {
+            let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery, explainsFailures: explains))
+            #expect(runtimeThreads(named: "fault-words").isEmpty)
+            let regions = try (0..<2).map { _ in try runtime.map(ZeroProvider(), byteCount: pageBytes) }
+            #expect(runtimeThreads(named: "fault-words").count == (explains ? 1 : 0))
+            for region in regions { region.close() }
+          }
+          #expect(runtimeThreads(named: "fault-words").isEmpty)
+        }
+      }
+    }
   }
 }

@@ -12,6 +12,7 @@
 #include "cuffd_facts.h"
 #include "cuffd_fork.h"
 #include "cuffd_host.h"
+#include "cuffd_last_words.h"
 #include "cuffd_limits.h"
 #include "cuffd_placement.h"
 #include "cuffd_signals.h"

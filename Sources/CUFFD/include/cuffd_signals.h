@@ -50,8 +50,6 @@ struct cuffd_fault_calls {
   void *context;
   // Answers a fault. Returns false if the fault is not ours or cannot be answered; the signal is then passed on.
   bool (*serve)(void *context, const struct cuffd_fault *fault);
-  // Writes to standard error what is known of the page at `address`, before the program ends because of that page.
-  void (*explain)(void *context, int number, uint64_t address);
   // Lets go of what an answer held that was left without a return.
   void (*let_go)(void *context, const void *_Nullable region, const struct cuffd_loan *loans, unsigned loan_count);
 };

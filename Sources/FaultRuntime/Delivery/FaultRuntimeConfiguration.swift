@@ -133,6 +133,10 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// their own for that signal. A handler that only prints a backtrace, as Swift's does, does not count. With the
   /// event loop the runtime installs a handler of SIGBUS for this purpose, which passes the signal on to the handler
   /// that was there before. The deliveries `sigbus` and `sigsegv` have such a handler in any case.
+  ///
+  /// A thread of the runtime (`fault-words`), which starts with the first region, makes the line. The thread that dies
+  /// waits for it for at most 5 seconds, because the text of an error is code of the program and may need a lock of
+  /// that thread; the line then lacks the cause. Where the thread cannot be started, nothing is written.
   public var explainsFailures: Bool
 
   /// A closure that is called when a page could not be produced, before the access to the page fails. The default is

@@ -1,5 +1,3 @@
-internal import CUFFD
-
 /// The failures of a region: for each page that has failed, the latest failure, and the first one since the page was
 /// last resident.
 final class FailureLog: Sendable {
@@ -9,9 +7,6 @@ final class FailureLog: Sendable {
     /// The first failure since the page was last resident; nil where that is the latest one. A provider may fail
     /// because its own access to the page failed. The first failure is then the cause of the later ones.
     var first: PageFailure?
-    /// The failure in one line of text. It is made beforehand for a signal handler, which must not allocate. It is nil
-    /// if the thread's alternate stack had no room to make it.
-    var line: [UInt8]?
     /// The number of this report among all reports of the region.
     var number: Int
     /// Whether the page has come since the failure.
@@ -53,13 +48,13 @@ final class FailureLog: Sendable {
     }
   }
 
+  /// Keeps a failure. Its text is not made here, because the thread may be in a signal handler.
   func record(_ failure: PageFailure) {
-    let line = cuffd_stack_room() >= StackNeed.ofText ? Array("FaultRuntime: \(failure)\n".utf8) : nil
     state.withLock { state in
       state.reports += 1
       let known = state.pages[failure.offset]
       let first = known.flatMap { $0.isCured ? nil : $0.first ?? $0.failure }
-      state.pages[failure.offset] = Entry(failure: failure, first: first, line: line, number: state.reports)
+      state.pages[failure.offset] = Entry(failure: failure, first: first, number: state.reports)
       state.order.append((failure.offset, state.reports))
       if state.pages.count > Self.pageCapacity || state.order.count > 2 * Self.pageCapacity { state.makeRoom() }
     }
@@ -75,22 +70,6 @@ final class FailureLog: Sendable {
 
   /// Notes that a page is resident now.
   func noteCured(_ offset: Int) { state.withLock { $0.pages[offset]?.isCured = true } }
-
-  /// Writes the line about the page at `offset` to standard error. Returns false where there is no such line, or the
-  /// line could not be written. Allocates nothing.
-  func explain(_ offset: Int) -> Bool {
-    state.withLock { state in
-      guard let entry = state.failed(offset) else { return false }
-      guard let line = entry.line else {
-        let line: StaticString = """
-          FaultRuntime: a page of lazy memory failed, and the alternate signal stack of the thread has no room to say \
-          why (sigaltstack)\n
-          """
-        return unsafe cuffd_write_error(line.utf8Start, line.utf8CodeUnitCount) == 0
-      }
-      return unsafe line.withUnsafeBytes { unsafe cuffd_write_error($0.baseAddress!, $0.count) } == 0
-    }
-  }
 }
 
 extension FailureLog.State {

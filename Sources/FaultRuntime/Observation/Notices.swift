@@ -10,7 +10,12 @@ struct Notices: Sendable {
   /// Passes one line to the hook; without a hook, writes it to standard error.
   func say(_ text: String) {
     if let hook { return hook(text) }
-    let line = Array("FaultRuntime: \(text)\n".utf8)
-    _ = unsafe line.withUnsafeBytes { unsafe cuffd_write_error($0.baseAddress!, $0.count) }
+    writeToStandardError(text)
   }
+}
+
+/// Writes one line to standard error, which says where it comes from.
+func writeToStandardError(_ text: String) {
+  let line = Array("FaultRuntime: \(text)\n".utf8)
+  _ = unsafe line.withUnsafeBytes { unsafe cuffd_write_error($0.baseAddress!, $0.count) }
 }

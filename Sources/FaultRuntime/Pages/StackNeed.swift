@@ -13,7 +13,7 @@ enum StackNeed {
     /// For a provider that reads a file, and may throw. Measured: 3 KiB where it does not throw.
     static let ofFileAnswer: UInt64 = 6 << 10
 
-    /// For recording a failure whose error has been thrown, without its text. Measured: 5 KiB.
+    /// For recording a failure whose error has been thrown. Measured: 5 KiB.
     static let ofFailure: UInt64 = 6 << 10
   #endif
 
@@ -21,6 +21,6 @@ enum StackNeed {
   /// an error that a provider throws, 22 KiB for other first calls.
   static let ofCode: UInt64 = 24 << 10
 
-  /// For the text of an error, or a hook of the program. Measured: 15 KiB.
-  static let ofText: UInt64 = 20 << 10
+  /// For a hook of the program when a page has failed. Measured: 15 KiB where it makes the text of the error.
+  static let ofHook: UInt64 = 20 << 10
 }

@@ -9,6 +9,8 @@ final class Engine: Sendable {
   private let pool: ProviderPool
   private let services: DeliveryServices
   private let configuration: FaultRuntimeConfiguration
+  /// Nil unless the configuration says `explainsFailures`.
+  private let lastWords: LastWords?
   /// Nil unless the configuration says `keepsCPUsAwake`.
   private let latencyHold: CPULatencyHold?
 
@@ -19,6 +21,7 @@ final class Engine: Sendable {
   init(_ configuration: FaultRuntimeConfiguration) throws(FaultRuntimeError) {
     try configuration.validate()
     self.configuration = configuration
+    lastWords = configuration.explainsFailures ? LastWords() : nil
     latencyHold = try Self.holdLatency(configuration)
     pool = ProviderPool(
       limits: PoolLimits(threads: configuration.providerThreads, patience: configuration.providerPatience),
@@ -43,6 +46,7 @@ final class Engine: Sendable {
     withoutCancellation {
       for service in services.all { service.stop(nanoseconds: closeTimeout) }
       pool.stop(nanoseconds: closeTimeout)
+      lastWords?.stop(nanoseconds: closeTimeout)
     }
   }
 
@@ -57,6 +61,7 @@ final class Engine: Sendable {
     let delivery = try delivery(for: provider, options: options, name: name)
     let service = services[delivery]
     let server = service.takeServer()
+    lastWords?.start()
     do throws(FaultRuntimeError) {
       let region = try Region(
         provider: provider, byteCount: byteCount, options: options, name: name, pageSize: pageSize, server: server,

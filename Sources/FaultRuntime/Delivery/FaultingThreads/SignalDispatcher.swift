@@ -22,11 +22,6 @@ final class SignalDispatcher: Sendable {
           unsafe $0.serve(fault.pointee)
         }
       },
-      explain: { context, number, address in
-        unsafe Unmanaged<SignalDispatcher>.fromOpaque(context)._withUnsafeGuaranteedRef {
-          $0.lastWords(number, UInt(address))
-        }
-      },
       let_go: { _, handle, loans, loanCount in
         // The memory comes first, because the handle keeps the pool alive.
         for index in 0..<Int(loanCount) { unsafe StagingPool.takeBack(loans[index]) }
@@ -38,15 +33,6 @@ final class SignalDispatcher: Sendable {
       throw HostCallError(call: "pthread_key_create", errno: errno, shortage: .threadKeys)
     }
     throw HostCallError(call: "sigaction", errno: errno)
-  }
-
-  /// Explains the failure of a page, in the signal handler, before the program dies of the signal.
-  private func lastWords(_ number: CInt, _ address: UInt) {
-    guard let region = regions.region(containing: address), region.explainsFailures,
-      number == region.memory.failureSignal
-    else { return }
-    let page = region.pageSize.pageStart(of: address)
-    _ = region.failures.explain(region.offset(of: page))
   }
 
   /// Serves a fault in the signal handler, on the thread that faulted. Returns false where the signal is not about a
