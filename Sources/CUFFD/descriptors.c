@@ -3,11 +3,10 @@
 #include "cuffd_calls.h"
 #include "cuffd_fork.h"
 #include "cuffd_host.h"
+#include "futex.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <linux/futex.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -99,14 +98,6 @@ struct keeper {
   _Atomic uint32_t state;
 };
 
-static void announce(struct keeper *keeper) {
-  syscall(SYS_futex, &keeper->state, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, INT_MAX, NULL, NULL, 0);
-}
-
-static void wait_while(struct keeper *keeper, uint32_t state, const struct timespec *limit) {
-  syscall(SYS_futex, &keeper->state, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, state, limit, NULL, 0);
-}
-
 // Replaces the table of the calling thread by one with nothing but `fd`.
 static bool leave_table(int fd) {
 #ifdef SYS_close_range
@@ -125,9 +116,9 @@ static void keep(void *context) {
   uint32_t reached = leave_table(keeper->fd) ? KEEPING : CANNOT_KEEP;
   uint32_t before = STARTING;
   // The owner may have ended the keeper already, because it does not wait long.
-  if (atomic_compare_exchange_strong(&keeper->state, &before, reached)) announce(keeper);
+  if (atomic_compare_exchange_strong(&keeper->state, &before, reached)) cuffd_futex_wake(&keeper->state);
   if (reached == CANNOT_KEEP) return;
-  while (atomic_load(&keeper->state) != ENDING) wait_while(keeper, KEEPING, NULL);
+  while (atomic_load(&keeper->state) != ENDING) cuffd_futex_wait(&keeper->state, KEEPING, UINT64_MAX);
   // It is closed here, because the kernel closes the table of a thread that ends only after the thread can be joined.
   close(keeper->fd);
 }
@@ -146,8 +137,7 @@ uint64_t cuffd_keep(int fd) {
   const uint64_t second = 1000000000;
   uint64_t end = cuffd_monotonic_nanoseconds() + second, now;
   while (atomic_load(&keeper->state) == STARTING && (now = cuffd_monotonic_nanoseconds()) < end) {
-    struct timespec left = {.tv_nsec = (long)(end - now < second ? end - now : second - 1)};
-    wait_while(keeper, STARTING, &left);
+    cuffd_futex_wait(&keeper->state, STARTING, end - now);
   }
   return (uint64_t)(uintptr_t)keeper;
 }
@@ -157,6 +147,6 @@ void cuffd_keep_no_more(uint64_t handle) {
   struct keeper *keeper = (struct keeper *)(uintptr_t)handle;
   if (keeper == NULL || keeper->space != cuffd_address_space()) return;
   atomic_store(&keeper->state, ENDING);
-  announce(keeper);
+  cuffd_futex_wake(&keeper->state);
   if (cuffd_thread_join_within(keeper->thread, limit) == 0) free(keeper);
 }

@@ -91,7 +91,7 @@ static void in_child(void) {
     end = range[0] + range[1];
   }
   if (end > start) guard(start, (size_t)(end - start));
-  cuffd_last_words_after_fork();
+  cuffd_writers_forget();
   in_parent();
 }
 

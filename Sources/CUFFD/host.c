@@ -3,10 +3,10 @@
 #include "cuffd_calls.h"
 #include "cuffd_descriptors.h"
 #include "cuffd_signals.h"
+#include "futex.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -92,8 +92,8 @@ static void end_with_thread(void *unused) {
   (void)unused;
   static const char line[] =
       "FaultRuntime: code of the program, such as a provider, has ended the thread that called it (pthread_exit, "
-      "pthread_cancel). The thread belongs to the runtime, and the pages that it was to bring would never come, so the "
-      "process ends. Return from the provider, or throw an error.\n";
+      "pthread_cancel). The thread belongs to the runtime, and others wait for its work without end, so the process "
+      "ends. Return from the provider, or throw an error.\n";
   (void)!write(STDERR_FILENO, line, sizeof line - 1);
   abort();
 }
@@ -222,18 +222,13 @@ cuffd_event *cuffd_event_create(void) { return calloc(1, sizeof(cuffd_event)); }
 
 void cuffd_event_announce(cuffd_event *event) {
   atomic_store(&event->is_announced, 1);
-  syscall(SYS_futex, &event->is_announced, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, INT32_MAX, NULL, NULL, 0);
+  cuffd_futex_wake(&event->is_announced);
 }
 
 bool cuffd_event_wait(cuffd_event *event, uint64_t timeout_nanoseconds) {
   uint64_t start = cuffd_monotonic_nanoseconds(), passed = 0;
   while (atomic_load(&event->is_announced) == 0) {
-    uint64_t left = timeout_nanoseconds - passed;
-    struct timespec time = {.tv_sec = (time_t)(left / 1000000000u), .tv_nsec = (long)(left % 1000000000u)};
-    // A time that is too long for the kernel means no limit.
-    bool is_endless = left > (uint64_t)INT64_MAX;
-    syscall(
-        SYS_futex, &event->is_announced, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, is_endless ? NULL : &time, NULL, 0);
+    cuffd_futex_wait(&event->is_announced, 0, timeout_nanoseconds - passed);
     passed = cuffd_monotonic_nanoseconds() - start;
     if (passed >= timeout_nanoseconds) return atomic_load(&event->is_announced) != 0;
   }

@@ -3,175 +3,150 @@
 
 #include "cuffd_fork.h"
 #include "cuffd_host.h"
+#include "futex.h"
 
-#include <limits.h>
-#include <linux/futex.h>
-#include <stdatomic.h>
-#include <stdlib.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
-#include <time.h>
-#include <unistd.h>
+#include <poll.h>
+#include <string.h>
 
-static const uint64_t PATIENCE_NANOSECONDS = 5000000000;
+static const uint64_t PATIENCE = 5000000000, PATIENCE_FOR_TURN = 15000000000;  // nanoseconds
 
-// The way of a request: FREE, FILLING (a thread that dies has it), ASKED, TAKEN (a writer has it), FOUND (the page is
-// known, and the text of its error is being made), WRITING, ANSWERED, and FREE again. If the text is not made in time,
-// EXPIRED comes after FOUND, and is the end: the process dies.
-enum { FREE, FILLING, ASKED, TAKEN, FOUND, WRITING, ANSWERED, EXPIRED };
+// The way of a request. A thread that dies takes it from FREE to FILLING and ASKED, and a writer to TAKEN, FOUND (the
+// short line is there, and the text is being made) and WRITING. From ASKED and FOUND the thread that dies may end it,
+// and otherwise the writer does. In SPEAKING the short line is being written.
+enum { FREE, FILLING, ASKED, TAKEN, FOUND, WRITING, SPEAKING, PHASES };
 
-// Threads that die at the same time ask one after the other.
+// There is one request at a time: the process ends with the first thread whose request has ended.
 static struct {
+  // A phase, plus PHASES times the number of requests that have ended.
   _Atomic uint32_t state;
-  // Changes when there is something new for the writers.
   _Atomic uint32_t bell;
   _Atomic uint32_t writers;
-  // The address space of the writers. A child that was made without fork(3) of the C library has none of them.
+  // Where the writers are. A child that has the memory of its parent (vfork) must not end with the words of the parent.
   _Atomic uint64_t space;
+  _Atomic int process;
   // The thread that has taken the request.
   _Atomic uint32_t writer;
   int number;
   uint64_t address;
-  struct cuffd_failed_page page;
+  char short_line[1024];
+  size_t length;
 } words;
 
-struct cuffd_writer {
-  _Atomic bool is_stopping;
-};
+static uint32_t phase_of(uint32_t state) { return state % PHASES; }
 
-static void wake(_Atomic uint32_t *word) {
-  syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, INT_MAX, NULL, NULL, 0);
+static uint32_t sequence_of(uint32_t state) { return state / PHASES; }
+
+static bool change(uint32_t sequence, uint32_t from, uint32_t to) {
+  uint32_t before = sequence * PHASES + from;
+  if (!atomic_compare_exchange_strong(&words.state, &before, sequence * PHASES + to)) return false;
+  cuffd_futex_wake(&words.state);
+  return true;
 }
 
-// Waits while `*word` is `value`, at most until `end`. Returns false if the time is up. May return early.
-static bool wait_while(_Atomic uint32_t *word, uint32_t value, uint64_t end) {
+static bool end_request(uint32_t sequence, uint32_t from) { return change(sequence, from, PHASES + FREE); }
+
+// Waits while the state is `state`, at most until `end`. Returns false if the time is up. May return early.
+static bool wait_while(uint32_t state, uint64_t end) {
   uint64_t now = cuffd_monotonic_nanoseconds();
   if (now >= end) return false;
-  uint64_t left = end - now;
-  struct timespec time = {.tv_sec = (time_t)(left / 1000000000), .tv_nsec = (long)(left % 1000000000)};
-  syscall(SYS_futex, word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, value, &time, NULL, 0);
+  cuffd_futex_wait(&words.state, state, end - now);
   return true;
 }
 
-static void set_state(uint32_t state) {
-  atomic_store(&words.state, state);
-  wake(&words.state);
+static bool has_writers(void) {
+  return atomic_load(&words.writers) > 0 && atomic_load(&words.space) == cuffd_address_space() &&
+         atomic_load(&words.process) == (int)syscall(SYS_getpid);
 }
 
-static bool change_state(uint32_t before, uint32_t after) {
-  if (!atomic_compare_exchange_strong(&words.state, &before, after)) return false;
-  wake(&words.state);
+// Writes the short line if the text is being made. Returns false if it is not.
+static bool speak(uint32_t sequence) {
+  if (!change(sequence, FOUND, SPEAKING)) return false;
+  // A pipe that nobody reads must not keep the thread alive.
+  struct pollfd error = {.fd = STDERR_FILENO, .events = POLLOUT};
+  struct timespec patience = {.tv_sec = (time_t)(PATIENCE / 1000000000)};
+  if (syscall(SYS_ppoll, &error, 1, &patience, NULL, 0) != 0) {
+    syscall(SYS_write, STDERR_FILENO, words.short_line, words.length);
+  }
+  end_request(sequence, SPEAKING);
   return true;
-}
-
-static void ring(void) {
-  atomic_fetch_add(&words.bell, 1);
-  wake(&words.bell);
-}
-
-static void write_without_cause(const struct cuffd_failed_page *page) {
-  static const char start[] = "FaultRuntime: region '", offset_follows[] = "', page at offset ";
-  static const char provider_follows[] = ", provider ";
-  static const char end[] = ": the page failed, and the text of its error was not made within 5 seconds\n";
-  char digits[20];
-  size_t first = sizeof digits;
-  uint64_t rest = page->offset;
-  do {
-    digits[--first] = (char)('0' + rest % 10);
-    rest /= 10;
-  } while (rest > 0);
-  const struct iovec parts[] = {
-      {(void *)start, sizeof start - 1},
-      {(void *)page->region, page->region_length},
-      {(void *)offset_follows, sizeof offset_follows - 1},
-      {digits + first, sizeof digits - first},
-      {(void *)provider_follows, sizeof provider_follows - 1},
-      {(void *)page->provider, page->provider_length},
-      {(void *)end, sizeof end - 1},
-  };
-  (void)!writev(STDERR_FILENO, parts, sizeof parts / sizeof *parts);
 }
 
 void cuffd_last_words(int number, uint64_t address) {
-  if (atomic_load(&words.writers) == 0 || atomic_load(&words.space) != cuffd_address_space()) return;
+  if (!has_writers()) return;
   uint32_t state = atomic_load(&words.state);
   // A text may touch memory that fails. The writer is then the thread that dies.
-  if (state != FREE && atomic_load(&words.writer) == cuffd_thread_id()) {
-    if (change_state(FOUND, EXPIRED)) write_without_cause(&words.page);
+  if (phase_of(state) != FREE && atomic_load(&words.writer) == cuffd_thread_id()) {
+    speak(sequence_of(state));
     return;
   }
-  uint64_t end = cuffd_monotonic_nanoseconds() + PATIENCE_NANOSECONDS;
-  while (!change_state(FREE, FILLING)) {
+  uint64_t end = cuffd_monotonic_nanoseconds() + PATIENCE_FOR_TURN;
+  while (phase_of(state) != FREE || !change(sequence_of(state), FREE, FILLING)) {
+    if (phase_of(state) != FREE && !wait_while(state, end)) return;
     state = atomic_load(&words.state);
-    if (state == EXPIRED || (state != FREE && !wait_while(&words.state, state, end))) return;
   }
+  uint32_t sequence = sequence_of(state);
   words.number = number;
   words.address = address;
-  atomic_store(&words.state, ASKED);
-  ring();
-  end = cuffd_monotonic_nanoseconds() + PATIENCE_NANOSECONDS;
-  while ((state = atomic_load(&words.state)) != ANSWERED) {
-    if (state == EXPIRED) return;
-    // A writer that has begun to write is given the same time again.
-    if (wait_while(&words.state, state, state == WRITING ? end + PATIENCE_NANOSECONDS : end)) continue;
-    if (change_state(FOUND, EXPIRED)) {
-      write_without_cause(&words.page);
-      return;
-    }
+  change(sequence, FILLING, ASKED);
+  cuffd_writers_ring();
+  end = cuffd_monotonic_nanoseconds() + PATIENCE;
+  while (sequence_of(state = atomic_load(&words.state)) == sequence) {
+    if (!has_writers() && end_request(sequence, ASKED)) return;
+    bool is_written = phase_of(state) == WRITING || phase_of(state) == SPEAKING;
+    if (wait_while(state, is_written ? end + PATIENCE : end)) continue;
+    if (speak(sequence) || end_request(sequence, ASKED)) return;
     if (atomic_load(&words.state) == state) return;
   }
-  set_state(FREE);
 }
 
-cuffd_writer *cuffd_writer_create(void) { return calloc(1, sizeof(cuffd_writer)); }
-
-void cuffd_writer_destroy(cuffd_writer *writer) { free(writer); }
-
-void cuffd_writer_begin(void) {
-  // The first call of a function of another library takes much of the stack, and a thread that dies may have little.
-  (void)!writev(-1, NULL, 0);
+void cuffd_writers_add(void) {
   atomic_store(&words.space, cuffd_address_space());
+  atomic_store(&words.process, (int)getpid());
   atomic_fetch_add(&words.writers, 1);
 }
 
-void cuffd_writer_end(void) { atomic_fetch_sub(&words.writers, 1); }
-
-bool cuffd_writer_next(cuffd_writer *writer, int *number, uint64_t *address) {
-  while (true) {
-    uint32_t bell = atomic_load(&words.bell);
-    if (atomic_load(&words.state) == ASKED && change_state(ASKED, TAKEN)) {
-      atomic_store(&words.writer, cuffd_thread_id());
-      *number = words.number;
-      *address = words.address;
-      return true;
-    }
-    if (atomic_load(&writer->is_stopping)) return false;
-    syscall(SYS_futex, &words.bell, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, bell, NULL, NULL, 0);
-  }
+void cuffd_writers_remove(void) {
+  atomic_fetch_sub(&words.writers, 1);
+  // A thread that dies may wait for a writer. It would not see a change of the count alone.
+  cuffd_futex_wake(&words.state);
 }
 
-void cuffd_writer_found(const struct cuffd_failed_page *page) {
-  words.page = *page;
-  change_state(TAKEN, FOUND);
-}
-
-void cuffd_writer_text_made(void) {
-  if (change_state(FOUND, WRITING)) return;
-  while (true) wait_while(&words.state, EXPIRED, UINT64_MAX);
-}
-
-void cuffd_writer_finish(void) {
-  atomic_store(&words.writer, 0);
-  set_state(ANSWERED);
-}
-
-void cuffd_writer_stop(cuffd_writer *writer) {
-  atomic_store(&writer->is_stopping, true);
-  ring();
-}
-
-void cuffd_last_words_after_fork(void) {
+void cuffd_writers_forget(void) {
+  uint32_t sequence = sequence_of(atomic_load(&words.state));
   atomic_store(&words.writers, 0);
   atomic_store(&words.writer, 0);
-  atomic_store(&words.state, FREE);
+  atomic_store(&words.state, (sequence + 1) * PHASES + FREE);
+}
+
+uint32_t cuffd_writers_bell(void) { return atomic_load(&words.bell); }
+
+void cuffd_writers_ring(void) {
+  atomic_fetch_add(&words.bell, 1);
+  cuffd_futex_wake(&words.bell);
+}
+
+void cuffd_writers_wait(uint32_t bell) { cuffd_futex_wait(&words.bell, bell, UINT64_MAX); }
+
+bool cuffd_request_take(struct cuffd_request *request) {
+  uint32_t state = atomic_load(&words.state), sequence = sequence_of(state);
+  if (phase_of(state) != ASKED || !change(sequence, ASKED, TAKEN)) return false;
+  atomic_store(&words.writer, cuffd_thread_id());
+  *request = (struct cuffd_request){.sequence = sequence, .number = words.number, .address = words.address};
+  return true;
+}
+
+void cuffd_request_found(const struct cuffd_request *request, const void *short_line, size_t length) {
+  words.length = length < sizeof words.short_line ? length : sizeof words.short_line;
+  memcpy(words.short_line, short_line, words.length);
+  change(request->sequence, TAKEN, FOUND);
+}
+
+bool cuffd_request_begin_to_write(const struct cuffd_request *request) {
+  return change(request->sequence, FOUND, WRITING);
+}
+
+void cuffd_request_finish(const struct cuffd_request *request) {
+  uint32_t self = cuffd_thread_id();
+  atomic_compare_exchange_strong(&words.writer, &self, 0);
+  if (!end_request(request->sequence, WRITING)) end_request(request->sequence, TAKEN);
 }

@@ -62,12 +62,13 @@ public struct FaultRuntimeConfiguration: Sendable {
   ///
   /// A provider without ``ProviderPermissions/concurrentRequests`` is asked by one thread of the pool at a time for
   /// each region. With `sigsegv`, a serial thread asks all of these providers, and also those that permit the handler
-  /// thread but not the faulting thread. The pool has the serial thread in addition to this number, and one more for
-  /// each call that holds up a serial thread for longer than 0.1 s.
+  /// thread but not the faulting thread. The pool has the serial thread in addition to this number. While a call holds
+  /// it up for longer than 0.1 s, up to `providerThreads` further ones make the calls for the other regions.
   ///
-  /// So the pool has at most this many threads for calls that return at once; up to 64 more where threads of the pool
-  /// wait in faults themselves; and those in calls that last. The last are at most `providerThreads - 1` for each
-  /// region, though at least one, and up to 64 more for each region whose provider has exceeded the region's timeout.
+  /// So the pool has at most this many threads for calls that return at once, and as many serial ones while a serial
+  /// call lasts; up to 64 more where threads of the pool wait in faults themselves; and those in calls that last. The
+  /// last are at most `providerThreads - 1` for each region, though at least one, and up to 64 more for each region
+  /// whose provider has exceeded the region's timeout.
   public var providerThreads: Int
 
   /// The CPU on which the handler threads of the event loop run. The default is ``HandlerPlacement/automatic``. The
@@ -110,10 +111,11 @@ public struct FaultRuntimeConfiguration: Sendable {
   ///
   /// After that, the runtime takes the memory away. A thread that still uses the region gets SIGBUS or SIGSEGV.
   ///
-  /// When a runtime ends, it waits up to four times, each time for at most this long: until the thread that watches
+  /// When a runtime ends, it waits up to five times, each time for at most this long: until the thread that watches
   /// the timeouts has returned from the program's hooks, until the handler threads have returned from their providers,
-  /// until the thread that reads the events of `sigbus` has returned from `onEvent`, and until the threads of the pool
-  /// have returned. A thread that does not return in time ends when it returns.
+  /// until the thread that reads the events of `sigbus` has returned from `onEvent`, until the threads of the pool have
+  /// returned, and until the thread of ``explainsFailures`` has returned from the text of an error. A thread that does
+  /// not return in time ends when it returns.
   public var closeTimeout: Duration
 
   /// How long the kernel may ask for another try of one resolution (`EAGAIN`) before the page fails with a
@@ -134,9 +136,9 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// event loop the runtime installs a handler of SIGBUS for this purpose, which passes the signal on to the handler
   /// that was there before. The deliveries `sigbus` and `sigsegv` have such a handler in any case.
   ///
-  /// A thread of the runtime (`fault-words`), which starts with the first region, makes the line. The thread that dies
-  /// waits for it for at most 5 seconds, because the text of an error is code of the program and may need a lock of
-  /// that thread; the line then lacks the cause. Where the thread cannot be started, nothing is written.
+  /// The line is made by a thread of the runtime (`fault-words`), which starts with the first region. The thread that
+  /// dies waits for it. The text of the error is code of the program, and may need a lock of that thread, so the line
+  /// is written without it after 5 seconds. Where the thread cannot be started, nothing is written.
   public var explainsFailures: Bool
 
   /// A closure that is called when a page could not be produced, before the access to the page fails. The default is
