@@ -92,8 +92,8 @@ static void end_with_thread(void *unused) {
   (void)unused;
   static const char line[] =
       "FaultRuntime: code of the program, such as a provider, has ended the thread that called it (pthread_exit, "
-      "pthread_cancel). The thread belongs to the runtime, and others wait for its work without end, so the process "
-      "ends. Return from the provider, or throw an error.\n";
+      "pthread_cancel). The thread belongs to the runtime, which cannot go on without it, so the process ends. Return "
+      "from the provider, or throw an error.\n";
   (void)!write(STDERR_FILENO, line, sizeof line - 1);
   abort();
 }

@@ -61,7 +61,7 @@ static bool has_writers(void) {
 // Writes the short line if the text is being made. Returns false if it is not.
 static bool speak(uint32_t sequence) {
   if (!change(sequence, FOUND, SPEAKING)) return false;
-  // A pipe that nobody reads must not keep the thread alive.
+  // A pipe that is full and that nobody reads must not keep the thread alive.
   struct pollfd error = {.fd = STDERR_FILENO, .events = POLLOUT};
   struct timespec patience = {.tv_sec = (time_t)(PATIENCE / 1000000000)};
   if (syscall(SYS_ppoll, &error, 1, &patience, NULL, 0) != 0) {
@@ -76,7 +76,9 @@ void cuffd_last_words(int number, uint64_t address) {
   uint32_t state = atomic_load(&words.state);
   // A text may touch memory that fails. The writer is then the thread that dies.
   if (phase_of(state) != FREE && atomic_load(&words.writer) == cuffd_thread_id()) {
-    speak(sequence_of(state));
+    uint32_t sequence = sequence_of(state), speaking = sequence * PHASES + SPEAKING;
+    // The thread that asked may be writing the line at this moment.
+    if (!speak(sequence)) wait_while(speaking, cuffd_monotonic_nanoseconds() + PATIENCE);
     return;
   }
   uint64_t end = cuffd_monotonic_nanoseconds() + PATIENCE_FOR_TURN;
@@ -106,9 +108,9 @@ void cuffd_writers_add(void) {
 }
 
 void cuffd_writers_remove(void) {
-  atomic_fetch_sub(&words.writers, 1);
-  // A thread that dies may wait for a writer. It would not see a change of the count alone.
-  cuffd_futex_wake(&words.state);
+  if (atomic_fetch_sub(&words.writers, 1) > 1) return;
+  // A thread that asks after this sees that there is no writer. One that has asked before is let go here.
+  end_request(sequence_of(atomic_load(&words.state)), ASKED);
 }
 
 void cuffd_writers_forget(void) {
@@ -138,6 +140,7 @@ bool cuffd_request_take(struct cuffd_request *request) {
 void cuffd_request_found(const struct cuffd_request *request, const void *short_line, size_t length) {
   words.length = length < sizeof words.short_line ? length : sizeof words.short_line;
   memcpy(words.short_line, short_line, words.length);
+  if (words.length > 0) words.short_line[words.length - 1] = '\n';
   change(request->sequence, TAKEN, FOUND);
 }
 

@@ -16,9 +16,9 @@
 
 // Called by the thread that dies, in its signal handler. Returns when a writer has said why the page at `address`
 // failed, or knows of no such page, and at once if there is no writer. Where the text of the error is not made within
-// 5 seconds, this writes the short line of `cuffd_request_found`. Where a writer has begun to write by then, this waits
-// for another 5 seconds. Threads that die at the same time wait for one another, for at most 15 seconds. Uses a few
-// hundred bytes of the stack, allocates nothing, and is no cancellation point.
+// 5 seconds, this writes the short line of `cuffd_request_found`; where no writer has noted that line by then, nothing
+// is said. Writing a line may take another 5 seconds. Threads that die at the same time wait for one another before,
+// for at most 15 seconds. Uses a few hundred bytes of the stack, allocates nothing, and is no cancellation point.
 void cuffd_last_words(int number, uint64_t address);
 
 // Counts the threads that are writers. A thread is counted before it starts, and until it takes no more requests.
@@ -43,10 +43,10 @@ struct cuffd_request {
 // Takes the request of a thread that dies. Returns false if there is none.
 bool cuffd_request_take(struct cuffd_request *request);
 
-// Notes the short line, before the text of the error is made. At most 1,024 bytes of it are kept.
+// Notes the short line, before the text of the error is made. Of a longer one 1,023 bytes and a newline are kept.
 void cuffd_request_found(const struct cuffd_request *request, const void *short_line, size_t length);
 
-// Whether the line with the text shall be written. If not, the thread that dies has not waited for it.
+// Begins to write the line with the text. Returns false if the thread that dies has stopped waiting for it.
 bool cuffd_request_begin_to_write(const struct cuffd_request *request);
 
 // Lets the thread die.

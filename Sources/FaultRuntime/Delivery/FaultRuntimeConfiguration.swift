@@ -63,7 +63,8 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// A provider without ``ProviderPermissions/concurrentRequests`` is asked by one thread of the pool at a time for
   /// each region. With `sigsegv`, a serial thread asks all of these providers, and also those that permit the handler
   /// thread but not the faulting thread. The pool has the serial thread in addition to this number. While a call holds
-  /// it up for longer than 0.1 s, up to `providerThreads` further ones make the calls for the other regions.
+  /// it up for longer than 0.1 s, further ones serve the other regions, so that up to `providerThreads` serial calls
+  /// are under way that have not lasted for so long.
   ///
   /// So the pool has at most this many threads for calls that return at once, and as many serial ones while a serial
   /// call lasts; up to 64 more where threads of the pool wait in faults themselves; and those in calls that last. The
@@ -137,8 +138,9 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// that was there before. The deliveries `sigbus` and `sigsegv` have such a handler in any case.
   ///
   /// The line is made by a thread of the runtime (`fault-words`), which starts with the first region. The thread that
-  /// dies waits for it. The text of the error is code of the program, and may need a lock of that thread, so the line
-  /// is written without it after 5 seconds. Where the thread cannot be started, nothing is written.
+  /// dies waits for it. The text of the error is made by code of the program, which may need a lock that the dying
+  /// thread holds, so after 5 seconds the line is written without that text. Where `fault-words` cannot be started, or
+  /// cannot even find the page in that time, nothing is written.
   public var explainsFailures: Bool
 
   /// A closure that is called when a page could not be produced, before the access to the page fails. The default is

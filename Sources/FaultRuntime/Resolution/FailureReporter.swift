@@ -17,7 +17,9 @@ struct FailureReporter: Sendable {
   func cannotPoison(_ page: UInt, of region: Region) {
     // Closing removes the memory, which ends the access in the same way as poison would.
     guard !region.isClosing || region.isLeftBehind else { return }
-    if let failure = region.failures.failure(at: region.originalOffset(of: page)) { writeToStandardError("\(failure)") }
+    // The text of the error is code of the program, and may need what waits for this thread.
+    let address = region.address(of: region.originalOffset(of: page))
+    if region.explainsFailures { cuffd_last_words(region.memory.failureSignal, UInt64(address)) }
     let reason = "this kernel cannot poison a page (Linux 6.6 can)"
     switch withoutPoison.kind {
     case .abort:
