@@ -38,6 +38,8 @@ struct PoolState {
     /// Calls that do not count as stuck, and how many of them are prefetches.
     var current = 0
     var currentPrefetches = 0
+    /// Whether a call has lasted for longer than the patience.
+    var hasLate = false
   }
 
   let limits: PoolLimits
@@ -214,7 +216,9 @@ struct PoolState {
   private func load(isSerial: Bool, at now: UInt64) -> Load {
     var load = Load()
     for slot in slots where slot.isSerial == isSerial && !slot.waitsInFault {
-      guard let task = slot.task, !slot.hasLasted(limits.stuckAfter, at: now) else { continue }
+      guard let task = slot.task else { continue }
+      if slot.hasLasted(limits.patience, at: now) { load.hasLate = true }
+      guard !slot.hasLasted(limits.stuckAfter, at: now) else { continue }
       let count = task.isPrefetch ? 1 : 0
       load.current += 1
       load.currentPrefetches += count
@@ -240,7 +244,9 @@ struct PoolState {
     let isPrefetch = task.isPrefetch && !isSerial
     // A region that has no thread waits only for calls that are prompt.
     if calls.underWay == 0 {
-      return load.prompt < (isSerial ? 1 : limits.threads) && !(isPrefetch && load.promptPrefetches >= limits.share)
+      // One serial thread is enough while calls are prompt. Behind one that is not, many others may be stuck as well.
+      let most = isSerial && !load.hasLate ? 1 : limits.threads
+      return load.prompt < most && !(isPrefetch && load.promptPrefetches >= limits.share)
     }
     return calls.underWay - calls.waitingInFault < limits.share && load.current < limits.threads
       && !(isPrefetch && load.currentPrefetches >= limits.share)
