@@ -84,4 +84,52 @@ struct InterruptedFaultTests {
       for thread in others { #expect(thread.join()) }
     }
   }
+
+  @Test(
+    "A thread that waits in close() gets its signals meanwhile", .enabled(if: !Host.isSanitized, SkipReason.sanitizer),
+    arguments: Delivery.ofRegions, [false, true])
+  func closing(delivery: Delivery, isPinned: Bool) async {
+    // With this delivery closing waits for no provider.
+    if !isPinned, delivery != .eventLoop { return }
+    await #expect(processExitsWith: .success) {
+      [name = delivery.rawValue as String, isPinned = isPinned as Bool] in
+      cts_end_after(60)
+      let isInside = Gate()
+      let gate = Gate()
+      let runtime = try FaultRuntime(
+        FaultRuntimeConfiguration(delivery: Delivery(rawValue: name)!, closeTimeout: .seconds(3600)))
+      let region = try runtime.map(
+        ClosureProvider(permissions: isPinned ? .inSignalHandler : .standard) { _, _ in
+          if !isPinned {
+            isInside.open()
+            gate.wait()
+          }
+          return .zero
+        }, byteCount: pageBytes)
+      let user = TestThread {
+        if !isPinned { return _ = region.access(0) }
+        try? region.withResident(0..<pageBytes) { _ in
+          isInside.open()
+          gate.wait()
+        }
+      }
+      isInside.wait()
+      let number = Atomic<CInt>(0)
+      let closer = TestThread {
+        cts_unblock_signals()
+        number.store(cts_thread_id(), ordering: .sequentiallyConsistent)
+        region.close()
+      }
+      #expect(eventually { region.isClosed && number.load(ordering: .sequentiallyConsistent) != 0 })
+      // The first ones may come before the wait begins.
+      for count in 1...30 {
+        #expect(cts_count_signals(number.load(ordering: .sequentiallyConsistent)) == 0)
+        #expect(eventually { cts_signal_count() == count })
+      }
+      #expect(!closer.isDone)
+      gate.open()
+      #expect(closer.join())
+      #expect(user.join())
+    }
+  }
 }
