@@ -147,7 +147,7 @@ struct PoolTests {
 
   @Test("Behind a serial call that lasts, as many others are made at a time as the pool has threads")
   func serialBehindLate() throws {
-    let limits = PoolLimits(threads: 4, patience: 60_000_000_000)
+    let limits = PoolLimits(threads: 4, patience: 10_000_000_000)
     let server = try SigsegvServer(testing: ProviderPool(limits: limits, ownThreads: OwnThreads()))
     let regions = try (0..<7).map { _ in try Region(testing: patternProvider(), byteCount: pageBytes) }
     try #require(regions.allSatisfy { server.asksSerially($0) })

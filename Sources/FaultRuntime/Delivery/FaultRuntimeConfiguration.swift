@@ -62,12 +62,14 @@ public struct FaultRuntimeConfiguration: Sendable {
   ///
   /// A provider without ``ProviderPermissions/concurrentRequests`` is asked by one thread of the pool at a time for
   /// each region. With `sigsegv`, a serial thread asks all of these providers, and also those that permit the handler
-  /// thread but not the faulting thread. The pool has the serial thread in addition to this number, and one more for
-  /// each call that holds up a serial thread for longer than 0.1 s.
+  /// thread but not the faulting thread. The pool has the serial thread in addition to this number. While a call holds
+  /// it up for longer than 0.1 s, further ones serve the other regions, so that up to `providerThreads` serial calls
+  /// are under way that have not lasted for so long.
   ///
-  /// So the pool has at most this many threads for calls that return at once; up to 64 more where threads of the pool
-  /// wait in faults themselves; and those in calls that last. The last are at most `providerThreads - 1` for each
-  /// region, though at least one, and up to 64 more for each region whose provider has exceeded the region's timeout.
+  /// So the pool has at most this many threads for calls that return at once, and as many serial ones while a serial
+  /// call lasts; up to 64 more where threads of the pool wait in faults themselves; and those in calls that last. The
+  /// last are at most `providerThreads - 1` for each region, though at least one, and up to 64 more for each region
+  /// whose provider has exceeded the region's timeout.
   public var providerThreads: Int
 
   /// The CPU on which the handler threads of the event loop run. The default is ``HandlerPlacement/automatic``. The

@@ -3,25 +3,36 @@
 extension BenchReport {
   /// What was measured, in one line.
   var summary: String {
-    "\(grouped(Double(pages))) \(pages == 1 ? "page" : "pages") touched once each (\(access.rawValue)) in \(order.rawValue) order "
-      + "by \(threads) \(threads == 1 ? "thread" : "threads"), \(rounds) \(rounds == 1 ? "round" : "rounds") in shuffled order"
+    """
+    \(grouped(Double(pages))) \(pages == 1 ? "page" : "pages") touched once each (\(access.rawValue)) \
+    in \(order.rawValue) order by \(threads) \(threads == 1 ? "thread" : "threads"), \
+    \(rounds) \(rounds == 1 ? "round" : "rounds") in shuffled order
+    """
   }
 
   /// Explanations of the columns.
   var notes: [String] {
     var notes = [
-      "pages/fault is what a contender promises. Where requests grow it was measured: pages divided by faults, a thread that "
-        + "finds a page already filled ahead of it having none.",
-      "p50 to p99.9 are of every touch of every round, as the touching thread sees it. Where a fault brings 16 pages, 15 of "
-        + "16 touches find theirs there.",
-      "us/page is the wall time of a round divided by its pages, the median of the rounds; pages/second, x kernel and x sigsegv "
-        + "follow from it. spread, or +-%, is the distance of the rounds' quartiles.",
+      """
+      pages/fault is what a contender promises. Where requests grow it was measured: pages divided by faults, a thread \
+      that finds a page already filled ahead of it having none.
+      """,
+      """
+      p50 to p99.9 are of every touch of every round, as the touching thread sees it. Where a fault brings 16 pages, \
+      15 of 16 touches find theirs there.
+      """,
+      """
+      us/page is the wall time of a round divided by its pages, the median of the rounds; pages/second, x kernel and \
+      x sigsegv follow from it. spread, or +-%, is the distance of the rounds' quartiles.
+      """,
       "x kernel compares with kanon, x sigsegv with c-sigsegv. Every byte was checked in every round.",
     ]
     if threads > 1 {
       notes.append(
-        "c-sigsegv is right here only because no two threads touch the same page: mprotect opens a page before its bytes "
-          + "are there. A version that is right with threads is slower.")
+        """
+        c-sigsegv is right here only because no two threads touch the same page: mprotect opens a page before its \
+        bytes are there. A version that is right with threads is slower.
+        """)
     }
     return notes
   }

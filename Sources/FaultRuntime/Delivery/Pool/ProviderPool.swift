@@ -17,8 +17,8 @@ internal import Synchronization
 ///
 /// A provider that does not permit concurrent requests is asked by one thread at a time, whether for a fault, a
 /// prefetch or a peek. Some deliveries have such providers asked on a serial thread, which is not counted in
-/// `threadLimit` and does nothing else. There is one serial thread. While a call holds one up, up to `threadLimit` others
-/// make calls that are not held up.
+/// `threadLimit` and does nothing else. There is one serial thread. While a call holds it up, further ones are started,
+/// so that up to `threadLimit` serial calls are under way that have not lasted for long.
 final class ProviderPool: Sendable {
   private let state: Monitor<PoolState>
   private let keeper: PoolKeeper
