@@ -12,6 +12,9 @@ extension Delivery {
   /// The deliveries in which the faulting thread runs the provider itself.
   static let inFaultingThread: [Delivery] = [.sigbus, .sigsegv]
 
+  /// The deliveries that a region may get.
+  static let ofRegions: [Delivery] = [.eventLoop, .sigbus, .sigsegv]
+
   /// The signal that reports a fault to the faulting thread.
   var signal: CInt { self == .sigsegv ? SIGSEGV : SIGBUS }
 }
