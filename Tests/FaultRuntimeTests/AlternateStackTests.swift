@@ -121,6 +121,19 @@ struct AlternateStackTests {
     }
   }
 
+  /// Maps a region whose provider touches the same page of another region.
+  private static func mapNested(
+    _ delivery: Delivery, touch: @escaping @Sendable (UInt) -> UInt8
+  ) throws -> LazyRegion {
+    let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))
+    let inner = try Source.closure.map(in: runtime, TemporaryFile(bytes: [7]))
+    return try runtime.map(
+      ClosureProvider(permissions: .inSignalHandler) { request, page in
+        page.append(repeating: touch(inner.address &+ UInt(request.offset)), count: request.byteCount)
+        return .filled
+      }, byteCount: inner.byteCount, options: RegionOptions(advice: .random))
+  }
+
   @Test(
     "A provider that touches lazy memory has the room for that, or the process ends, with SS_AUTODISARM too",
     arguments: Delivery.inFaultingThread, [false, true])
@@ -128,15 +141,7 @@ struct AlternateStackTests {
     let result = await #expect(processExitsWith: .signal(SIGABRT), observing: [\.standardErrorContent]) {
       [name = delivery.rawValue as String, isDisarmed = isDisarmed as Bool] in
       signal(SIGABRT, SIG_DFL)
-      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: Delivery(rawValue: name)!))
-      let file = try TemporaryFile(bytes: [7])
-      let inner = try Source.closure.map(in: runtime, file)
-      let address = inner.address
-      let outer = try runtime.map(
-        ClosureProvider(permissions: .inSignalHandler) { request, page in
-          page.append(repeating: cts_load(address &+ UInt(request.offset)), count: request.byteCount)
-          return .filled
-        }, byteCount: inner.byteCount, options: RegionOptions(advice: .random))
+      let outer = try Self.mapNested(Delivery(rawValue: name)!) { cts_load($0) }
       var page = 0
       // Below 24 KiB the first provider alone has too little room.
       for size in stride(from: FaultRuntime.signalStackByteCount, to: 24 << 10, by: -512) {
@@ -158,15 +163,7 @@ struct AlternateStackTests {
     let result = await #expect(processExitsWith: .signal(SIGABRT), observing: [\.standardErrorContent]) {
       [name = delivery.rawValue as String, isDisarmed = isDisarmed as Bool] in
       signal(SIGABRT, SIG_DFL)
-      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: Delivery(rawValue: name)!))
-      let file = try TemporaryFile(bytes: [7])
-      let inner = try Source.closure.map(in: runtime, file)
-      let address = inner.address
-      let outer = try runtime.map(
-        ClosureProvider(requestSize: .singlePage, permissions: .inSignalHandler) { request, page in
-          page.append(repeating: cts_load_deep(address), count: request.byteCount)
-          return .filled
-        }, byteCount: pageBytes)
+      let outer = try Self.mapNested(Delivery(rawValue: name)!) { cts_load_deep($0) }
       var overwritten = 0
       let size = FaultRuntime.signalStackByteCount
       exit(unsafe cts_read_with_stack(size, isDisarmed, outer.address, &overwritten))

@@ -217,12 +217,13 @@ struct PoolState {
     var load = Load()
     for slot in slots where slot.isSerial == isSerial && !slot.waitsInFault {
       guard let task = slot.task else { continue }
-      if slot.hasLasted(limits.patience, at: now) { load.hasLate = true }
+      let isLate = slot.hasLasted(limits.patience, at: now)
+      if isLate { load.hasLate = true }
       guard !slot.hasLasted(limits.stuckAfter, at: now) else { continue }
       let count = task.isPrefetch ? 1 : 0
       load.current += 1
       load.currentPrefetches += count
-      guard !slot.hasLasted(limits.patience, at: now) else { continue }
+      if isLate { continue }
       load.prompt += 1
       load.promptPrefetches += count
     }
