@@ -61,12 +61,14 @@ final class Engine: Sendable {
     let delivery = try delivery(for: provider, options: options, name: name)
     let service = services[delivery]
     let server = service.takeServer()
-    lastWords?.start()
+    // Where a page fails in a signal handler, a thread that is started then may not find the stack that it takes.
+    let isStartedLater = delivery == .eventLoop
+    if !isStartedLater { lastWords?.start() }
     do throws(FaultRuntimeError) {
       let region = try Region(
         provider: provider, byteCount: byteCount, options: options, name: name, pageSize: pageSize, server: server,
         widestFault: server.widestFault, explainsFailures: configuration.explainsFailures,
-        isAskedAnywhere: server.delivery == .sigsegv
+        explainer: isStartedLater ? lastWords : nil, isAskedAnywhere: server.delivery == .sigsegv
       ) { mapped throws(HostCallError) in
         try server.makeMemory(
           byteCount: mapped,
