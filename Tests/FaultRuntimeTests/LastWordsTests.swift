@@ -177,23 +177,18 @@ struct LastWordsTests {
   }
 
   @Test(
-    "Where no thread can be started, the program dies without a line", .enabled(if: Host.isRoot, SkipReason.root),
-    arguments: [Delivery.eventLoop, .sigsegv])
-  func withoutThreads(delivery: Delivery) async {
-    let result = await #expect(processExitsWith: .signal(delivery.signal), observing: [\.standardErrorContent]) {
-      [name = delivery.rawValue as String] in
-      let delivery = Delivery(rawValue: name)!
-      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery, handlerThreads: 1))
-      // Other threads start with the first region.
-      let first = delivery == .eventLoop ? try Self.region(delivery, in: runtime) { "" } : nil
+    "Where no thread can be started, the program dies without a line", .enabled(if: Host.isRoot, SkipReason.root))
+  func withoutThreads() async {
+    let result = await #expect(processExitsWith: .signal(SIGSEGV), observing: [\.standardErrorContent]) {
+      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigsegv))
       var limit = rlimit(rlim_cur: 1, rlim_max: 1)
       #expect(unsafe setrlimit(__rlimit_resource_t(__RLIMIT_NPROC.rawValue), &limit) == 0)
       #expect(setuid(65534) == 0)
-      let region = try Self.region(delivery, in: runtime) { "never made" }
+      let region = try Self.region(.sigsegv, in: runtime) { "never made" }
       guard runtimeThreads(named: "fault-words").isEmpty else { exit(3) }
       // Nothing is waited for.
       cts_end_after(4)
-      withExtendedLifetime(first) { _ = cts_load(region.address + UInt(2 * pageBytes)) }
+      _ = cts_load(region.address + UInt(2 * pageBytes))
     }
     #expect(!result.errors.contains("FaultRuntime"))
   }
@@ -380,7 +375,7 @@ struct LastWordsTests {
     #expect(result.errors.split(separator: "\n").filter { $0.contains("the cause") }.count == 120)
   }
 
-  @Test("A runtime has the thread when it may need it, and only where failures are explained")
+  @Test("A runtime has the thread from its first region on, and only where failures are explained")
   func thread() async {
     await #expect(processExitsWith: .success) {
       for delivery in Delivery.ofRegions {
@@ -388,16 +383,8 @@ struct LastWordsTests {
           do {
             let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery, explainsFailures: explains))
             #expect(runtimeThreads(named: "fault-words").isEmpty)
-            let regions = try (0..<2).map { _ in
-              try Self.region(delivery, in: runtime, isDeadly: false) { "the cause" }
-            }
-            // A failure of a page is noted in a signal handler, except with the event loop.
-            #expect(runtimeThreads(named: "fault-words").count == (explains && delivery != .eventLoop ? 1 : 0))
-            for region in regions {
-              #expect(region.access(0) == .signal(region.failureSignal))
-              #expect(region.access(pageBytes) == .signal(region.failureSignal))
-              #expect(runtimeThreads(named: "fault-words").count == (explains ? 1 : 0))
-            }
+            let regions = try (0..<2).map { _ in try runtime.map(ZeroProvider(), byteCount: pageBytes) }
+            #expect(runtimeThreads(named: "fault-words").count == (explains ? 1 : 0))
             for region in regions { region.close() }
           }
           // The kernel removes a thread from its list some time after it can be joined.

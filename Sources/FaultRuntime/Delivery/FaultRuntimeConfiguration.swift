@@ -137,11 +137,10 @@ public struct FaultRuntimeConfiguration: Sendable {
   /// event loop the runtime installs a handler of SIGBUS for this purpose, which passes the signal on to the handler
   /// that was there before. The deliveries `sigbus` and `sigsegv` have such a handler in any case.
   ///
-  /// The line is made by a thread of the runtime (`fault-words`). With the event loop it starts when the first page
-  /// fails, and with `sigbus` and `sigsegv` when the first region is mapped, because their pages fail in a signal
-  /// handler. The thread that dies waits for it. The text of the error is made by code of the program, which may need
-  /// a lock that the dying thread holds, so after 5 seconds the line is written without that text. Where `fault-words`
-  /// cannot be started, or cannot even find the page in that time, nothing is written.
+  /// The line is made by a thread of the runtime (`fault-words`), which starts with the first region. The thread that
+  /// dies waits for it. The text of the error is made by code of the program, which may need a lock that the dying
+  /// thread holds, so after 5 seconds the line is written without that text. Where `fault-words` cannot be started, or
+  /// cannot even find the page in that time, nothing is written.
   public var explainsFailures: Bool
 
   /// A closure that is called when a page could not be produced, before the access to the page fails. The default is

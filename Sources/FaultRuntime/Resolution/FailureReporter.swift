@@ -1,11 +1,5 @@
 internal import CUFFD
 
-/// Says why a program dies of a failed page.
-protocol FailureExplainer: Sendable {
-  /// Makes what is needed to say so. Any thread may call this, any number of times, but no signal handler.
-  func start()
-}
-
 /// Reports why pages could not be produced. Any thread may use it.
 struct FailureReporter: Sendable {
   let onFailure: (@Sendable (PageFailure) -> Void)?

@@ -35,8 +35,6 @@ final class Region: TableMember {
   let mayRunInFaultingThread: Bool
   /// Whether a message explains the end of a program that dies of a failed page of this region.
   let explainsFailures: Bool
-  /// What has to be started before the first failure can be explained; nil where nothing has to be.
-  private let explainer: (any FailureExplainer)?
   /// The calls that the pool makes for this region.
   let calls = ProviderCalls()
   let failures = FailureLog()
@@ -61,8 +59,7 @@ final class Region: TableMember {
   ///   - makeMemory: maps the memory, whose length is given in bytes, in whole pages.
   init<Provider: PageProvider>(
     provider: Provider, byteCount: Int, options: RegionOptions, name: String, pageSize: PageSize,
-    server: any FaultServer, widestFault: Int = .max, explainsFailures: Bool = true,
-    explainer: (any FailureExplainer)? = nil, isAskedAnywhere: Bool = false,
+    server: any FaultServer, widestFault: Int = .max, explainsFailures: Bool = true, isAskedAnywhere: Bool = false,
     makeMemory: (Int) throws(HostCallError) -> any RegionMemory
   ) throws(FaultRuntimeError) {
     guard byteCount > 0 else { throw .emptyRegion(name: name, byteCount: byteCount) }
@@ -99,7 +96,6 @@ final class Region: TableMember {
     let known = (Provider.self as? any ShallowPageProvider.Type)?.stackNeed
     stackNeed = mayRunInFaultingThread ? known ?? StackNeed.ofCode : StackNeed.ofSimpleAnswer
     self.explainsFailures = explainsFailures
-    self.explainer = explainer
     let isAskedSerially =
       isAskedAnywhere && !mayRunInFaultingThread && !(mayBlock && mayBeAskedConcurrently)
     unsafe self.provider = .passRetained(
@@ -167,7 +163,6 @@ final class Region: TableMember {
   func report(_ cause: any Error, atPage page: UInt, to hook: (@Sendable (PageFailure) -> Void)?) {
     let failure = failure(cause, atPage: page)
     failures.record(failure)
-    explainer?.start()
     hook?(failure)
   }
 

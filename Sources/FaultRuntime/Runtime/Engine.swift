@@ -61,14 +61,12 @@ final class Engine: Sendable {
     let delivery = try delivery(for: provider, options: options, name: name)
     let service = services[delivery]
     let server = service.takeServer()
-    // Where a page fails in a signal handler, a thread that is started then may not find the stack that it takes.
-    let isStartedLater = delivery == .eventLoop
-    if !isStartedLater { lastWords?.start() }
+    lastWords?.start()
     do throws(FaultRuntimeError) {
       let region = try Region(
         provider: provider, byteCount: byteCount, options: options, name: name, pageSize: pageSize, server: server,
         widestFault: server.widestFault, explainsFailures: configuration.explainsFailures,
-        explainer: isStartedLater ? lastWords : nil, isAskedAnywhere: server.delivery == .sigsegv
+        isAskedAnywhere: server.delivery == .sigsegv
       ) { mapped throws(HostCallError) in
         try server.makeMemory(
           byteCount: mapped,

@@ -1,8 +1,8 @@
 internal import CUFFD
 
 /// A thread that writes to standard error why a page failed, for a thread that is about to die of that page. The two
-/// meet in C (`cuffd_last_words`). Each runtime may have such a thread, and any of them may write the line.
-final class LastWords: FailureExplainer {
+/// meet in C (`cuffd_last_words`). Each runtime has such a thread, and any of them may write the line.
+final class LastWords: Sendable {
   private struct State {
     var thread: FaultThread?
     var isStopping = false
