@@ -6,6 +6,7 @@
 #include "futex.h"
 
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const uint64_t PATIENCE = 5000000000, PATIENCE_FOR_TURN = 15000000000;  // nanoseconds
@@ -31,6 +32,11 @@ static struct {
   char short_line[1024];
   size_t length;
 } words;
+
+static void ring(void) {
+  atomic_fetch_add(&words.bell, 1);
+  cuffd_futex_wake(&words.bell);
+}
 
 static uint32_t phase_of(uint32_t state) { return state % PHASES; }
 
@@ -90,7 +96,7 @@ void cuffd_last_words(int number, uint64_t address) {
   words.number = number;
   words.address = address;
   change(sequence, FILLING, ASKED);
-  cuffd_writers_ring();
+  ring();
   end = cuffd_monotonic_nanoseconds() + PATIENCE;
   while (sequence_of(state = atomic_load(&words.state)) == sequence) {
     if (!has_writers() && end_request(sequence, ASKED)) return;
@@ -101,40 +107,11 @@ void cuffd_last_words(int number, uint64_t address) {
   }
 }
 
-void cuffd_writers_add(void) {
-  atomic_store(&words.space, cuffd_address_space());
-  atomic_store(&words.process, (int)getpid());
-  atomic_fetch_add(&words.writers, 1);
-}
-
-void cuffd_writers_remove(void) {
-  if (atomic_fetch_sub(&words.writers, 1) > 1) return;
-  // A thread that asks after this sees that there is no writer. One that has asked before is let go here.
-  end_request(sequence_of(atomic_load(&words.state)), ASKED);
-}
-
 void cuffd_writers_forget(void) {
   uint32_t sequence = sequence_of(atomic_load(&words.state));
   atomic_store(&words.writers, 0);
   atomic_store(&words.writer, 0);
   atomic_store(&words.state, (sequence + 1) * PHASES + FREE);
-}
-
-uint32_t cuffd_writers_bell(void) { return atomic_load(&words.bell); }
-
-void cuffd_writers_ring(void) {
-  atomic_fetch_add(&words.bell, 1);
-  cuffd_futex_wake(&words.bell);
-}
-
-void cuffd_writers_wait(uint32_t bell) { cuffd_futex_wait(&words.bell, bell, UINT64_MAX); }
-
-bool cuffd_request_take(struct cuffd_request *request) {
-  uint32_t state = atomic_load(&words.state), sequence = sequence_of(state);
-  if (phase_of(state) != ASKED || !change(sequence, ASKED, TAKEN)) return false;
-  atomic_store(&words.writer, cuffd_thread_id());
-  *request = (struct cuffd_request){.sequence = sequence, .number = words.number, .address = words.address};
-  return true;
 }
 
 void cuffd_request_found(const struct cuffd_request *request, const void *short_line, size_t length) {
@@ -148,8 +125,92 @@ bool cuffd_request_begin_to_write(const struct cuffd_request *request) {
   return change(request->sequence, FOUND, WRITING);
 }
 
-void cuffd_request_finish(const struct cuffd_request *request) {
+static bool take(struct cuffd_request *request) {
+  uint32_t state = atomic_load(&words.state), sequence = sequence_of(state);
+  if (phase_of(state) != ASKED || !change(sequence, ASKED, TAKEN)) return false;
+  atomic_store(&words.writer, cuffd_thread_id());
+  *request = (struct cuffd_request){.sequence = sequence, .number = words.number, .address = words.address};
+  return true;
+}
+
+// Lets the thread die.
+static void finish(const struct cuffd_request *request) {
   uint32_t self = cuffd_thread_id();
   atomic_compare_exchange_strong(&words.writer, &self, 0);
   if (!end_request(request->sequence, WRITING)) end_request(request->sequence, TAKEN);
+}
+
+// The writers. The code of a thread that only waits is here too, and not in Swift: a program without failures then
+// does not read in more code than this.
+
+struct cuffd_writer {
+  void (*serve)(struct cuffd_request *);
+  cuffd_thread thread;
+  // The thread and the owner.
+  _Atomic int references;
+  _Atomic bool is_started;
+  _Atomic bool is_stopping;
+};
+
+static void add_writer(void) {
+  atomic_store(&words.space, cuffd_address_space());
+  atomic_store(&words.process, (int)getpid());
+  atomic_fetch_add(&words.writers, 1);
+}
+
+static void remove_writer(void) {
+  if (atomic_fetch_sub(&words.writers, 1) > 1) return;
+  // A thread that asks after this sees that there is no writer. One that has asked before is let go here.
+  end_request(sequence_of(atomic_load(&words.state)), ASKED);
+}
+
+static void write_words(void *context) {
+  cuffd_writer *writer = context;
+  for (;;) {
+    uint32_t bell = atomic_load(&words.bell);
+    struct cuffd_request request;
+    if (take(&request)) {
+      writer->serve(&request);
+      finish(&request);
+    } else if (atomic_load(&writer->is_stopping)) {
+      break;
+    } else {
+      cuffd_futex_wait(&words.bell, bell, UINT64_MAX);
+    }
+  }
+  remove_writer();
+  cuffd_writer_release(writer);
+}
+
+cuffd_writer *cuffd_writer_create(void (*serve)(struct cuffd_request *)) {
+  cuffd_writer *writer = calloc(1, sizeof *writer);
+  if (writer == NULL) return NULL;
+  writer->serve = serve;
+  atomic_store(&writer->references, 1);
+  return writer;
+}
+
+void cuffd_writer_start(cuffd_writer *writer) {
+  if (atomic_exchange(&writer->is_started, true)) return;
+  // A page may fail before the thread has begun to run.
+  add_writer();
+  atomic_fetch_add(&writer->references, 1);
+  // The text of an error is code of the program, as a provider is.
+  if (cuffd_thread_start(&writer->thread, 1 << 20, "fault-words", write_words, writer) == 0) return;
+  atomic_fetch_sub(&writer->references, 1);
+  remove_writer();
+  atomic_store(&writer->is_started, false);
+}
+
+void cuffd_writer_stop(cuffd_writer *writer, uint64_t nanoseconds) {
+  atomic_store(&writer->is_stopping, true);
+  ring();
+  if (!atomic_load(&writer->is_started)) return;
+  if (cuffd_thread_is_current(writer->thread) || cuffd_thread_join_within(writer->thread, nanoseconds) != 0) {
+    cuffd_thread_detach(writer->thread);
+  }
+}
+
+void cuffd_writer_release(cuffd_writer *writer) {
+  if (atomic_fetch_sub(&writer->references, 1) == 1) free(writer);
 }

@@ -49,10 +49,11 @@ struct MemoryCommand: ParsableCommand {
   )
 
   @OptionGroup var common: CommonOptions
+  @OptionGroup var memory: MemoryOptions
 
   func run() throws {
     var session = try Session(common)
-    try session.runMemory()
+    try session.runMemory(memory)
     try session.finish()
   }
 }
@@ -131,13 +132,14 @@ struct AllCommand: ParsableCommand {
     commandName: "all", abstract: "Every benchmark that a threshold judges.")
 
   @OptionGroup var common: CommonOptions
+  @OptionGroup var memory: MemoryOptions
   @OptionGroup var speed: SpeedOptions
 
   func run() throws {
     var session = try Session(common)
-    // The memory benchmark runs first. The others leave memory behind that it could reuse, which would make its
-    // result too small.
-    try session.runMemory()
+    // The memory benchmark runs first. Where it measures in this process, the others would leave memory behind that it
+    // could reuse, which would make its result too small.
+    try session.runMemory(memory)
     try session.runAllocations(faults: 20_000)
     try session.runAppend(rounds: speed.quick ? 7 : 21)
     try session.runSpeed(speed)
@@ -180,8 +182,12 @@ private struct Session {
     if let thresholds { failures += result.failures(against: thresholds) }
   }
 
-  mutating func runMemory() throws {
-    let result = try MemoryBenchmark(plant: common.plantRegression == .memory).run()
+  mutating func runMemory(_ options: MemoryOptions) throws {
+    let plant = common.plantRegression == .memory
+    let result =
+      options.processes == 1
+      ? try MemoryReport(inThisProcessPlanting: plant)
+      : try MemoryReport(inProcesses: options.processes, planting: plant)
     report.memory = result
     show(result.text)
     if let thresholds { failures += result.failures(against: thresholds) }

@@ -16,7 +16,7 @@ struct MemoryBenchmark {
     self.plant = plant
   }
 
-  func run() throws -> MemoryReport {
+  func run() throws -> [MemoryCase] {
     let reader = SmapsReader()
     // These calls load the reader's own code, and what the Swift runtime sets up for it.
     for _ in 0..<3 { _ = try reader.memory() }
@@ -44,7 +44,7 @@ struct MemoryBenchmark {
         )
       )
     }
-    return MemoryReport(cases: cases)
+    return cases
   }
 
   /// A runtime with one region, some pages of which have been touched.
@@ -89,7 +89,7 @@ struct MemoryBenchmark {
 }
 
 /// What a runtime with one region cost.
-struct MemoryCase: Encodable {
+struct MemoryCase: Codable {
   var region: String
   var touches: Int
   /// How much the resident memory of the process has grown, without the pages of the region.
@@ -106,32 +106,8 @@ struct MemoryCase: Encodable {
     self.pageTables = pageTables
     filled = statistics.bytesFilled
   }
-}
 
-/// The result of the memory benchmark.
-struct MemoryReport: Encodable {
-  var cases: [MemoryCase]
-
-  private static let header = [
-    "region", "touches", "filled KiB", "private dirty KiB", "resident KiB", "page tables KiB (not judged)",
-  ]
-
-  var text: String {
-    let rows = cases.map { one in
-      [one.region, "\(one.touches)"]
-        + [one.filled, one.growth.privateDirty, one.growth.resident, one.pageTables].map { "\($0 >> 10)" }
-    }
-    return """
-      memory that a runtime with one region adds to the process, without the region's own pages
-      \(table([Self.header] + rows))
-      """
-  }
-
-  /// Judges all resident memory and not only the dirty part, because code that had to be read in is part of the cost.
-  func failures(against thresholds: Thresholds) -> [String] {
-    cases.filter { max($0.growth.resident, $0.growth.privateDirty) > thresholds.memoryBytes }.map {
-      "memory: a runtime with a region of \($0.region) adds \($0.growth.resident) bytes, more than "
-        + "\(thresholds.memoryBytes)"
-    }
-  }
+  /// What is judged: all resident memory and not only the dirty part, because code that had to be read in is part of
+  /// the cost.
+  var judged: Int { max(growth.resident, growth.privateDirty) }
 }

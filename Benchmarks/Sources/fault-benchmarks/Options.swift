@@ -34,6 +34,15 @@ enum PlantedRegression: String, CaseIterable, ExpressibleByArgument {
   case append
 }
 
+struct MemoryOptions: ParsableArguments {
+  @Option(help: "Processes, one after the other, whose median counts. With 1, it is this process.")
+  var processes = 9
+
+  func validate() throws {
+    guard (1...1000).contains(processes) else { throw ValidationError("--processes is from 1 to 1000.") }
+  }
+}
+
 struct SpeedOptions: ParsableArguments {
   @Option(help: "Only the row of this name, or the rows whose names begin with it.")
   var row = ""

@@ -1,7 +1,7 @@
 import Glibc
 
 /// The resident memory of this process, in bytes.
-struct ResidentMemory: Encodable {
+struct ResidentMemory: Codable {
   /// All resident memory.
   var resident = 0
   /// Memory that belongs to this process alone and was written, so that no other process can use it.

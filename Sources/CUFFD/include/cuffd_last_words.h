@@ -21,17 +21,8 @@
 // for at most 15 seconds. Uses a few hundred bytes of the stack, allocates nothing, and is no cancellation point.
 void cuffd_last_words(int number, uint64_t address);
 
-// Counts the threads that are writers. A thread is counted before it starts, and until it takes no more requests.
-void cuffd_writers_add(void);
-void cuffd_writers_remove(void);
 // Forgets the writers of the parent, in a forked child.
 void cuffd_writers_forget(void);
-
-// A number that changes when there may be something new for the writers.
-uint32_t cuffd_writers_bell(void);
-void cuffd_writers_ring(void);
-// Waits while the number is `bell`. May return early.
-void cuffd_writers_wait(uint32_t bell);
 
 // The request of a thread that dies.
 struct cuffd_request {
@@ -40,17 +31,28 @@ struct cuffd_request {
   uint64_t address;
 };
 
-// Takes the request of a thread that dies. Returns false if there is none.
-bool cuffd_request_take(struct cuffd_request *request);
-
 // Notes the short line, before the text of the error is made. Of a longer one 1,023 bytes and a newline are kept.
 void cuffd_request_found(const struct cuffd_request *request, const void *short_line, size_t length);
 
 // Begins to write the line with the text. Returns false if the thread that dies has stopped waiting for it.
 bool cuffd_request_begin_to_write(const struct cuffd_request *request);
 
-// Lets the thread die.
-void cuffd_request_finish(const struct cuffd_request *request);
+// A writer: a thread that calls `serve` for requests. Any of several writers may take a request.
+typedef struct cuffd_writer cuffd_writer;
+
+// Makes a writer whose thread is not started yet. Returns NULL if there is no memory.
+cuffd_writer *_Nullable cuffd_writer_create(void (*serve)(struct cuffd_request *request));
+
+// Starts the thread, unless it has been started. Where it cannot be started, nothing is written, and the next call
+// tries again. Several threads may call this at the same time.
+void cuffd_writer_start(cuffd_writer *writer);
+
+// Ends the thread, and waits until it has ended, or until the time is up. Called once at most, after every call of
+// `cuffd_writer_start` has returned.
+void cuffd_writer_stop(cuffd_writer *writer, uint64_t nanoseconds);
+
+// Gives up the writer. The memory is freed when the thread has ended too.
+void cuffd_writer_release(cuffd_writer *writer);
 
 #pragma clang assume_nonnull end
 

@@ -2,54 +2,30 @@ internal import CUFFD
 
 /// A thread that writes to standard error why a page failed, for a thread that is about to die of that page. The two
 /// meet in C (`cuffd_last_words`). Each runtime has such a thread, and any of them may write the line.
-final class LastWords: Sendable {
-  private struct State {
-    var thread: FaultThread?
-    var isStopping = false
-  }
+@safe
+// Safe to share: the writer is made of atomic numbers.
+struct LastWords: ~Copyable, @unchecked Sendable {
+  private let writer: OpaquePointer
 
-  private let state = Monitor(State())
+  /// Makes a writer without its thread. Returns nil if there is no memory, and then nothing is written.
+  @inline(__always)
+  init?() {
+    guard let made = unsafe cuffd_writer_create({ unsafe LastWords.serve(&$0.pointee) }) else { return nil }
+    unsafe writer = made
+  }
 
   /// Starts the thread, unless it runs already. Where it cannot be started, nothing is written.
-  func start() {
-    state.withLock { state in
-      guard state.thread == nil, !state.isStopping else { return }
-      // A page may fail before the thread has begun to run.
-      cuffd_writers_add()
-      // The text of an error is code of the program, as a provider is.
-      state.thread = try? FaultThread(name: "fault-words", stackByteCount: 1 << 20) { [self] in run() }
-      if state.thread == nil { cuffd_writers_remove() }
-    }
-  }
+  @inline(__always)
+  func start() { unsafe cuffd_writer_start(writer) }
 
-  /// Ends the thread, and waits until it has ended, or until the time is up.
-  func stop(nanoseconds: UInt64) {
-    let thread = state.withLock { state in
-      state.isStopping = true
-      return state.thread
-    }
-    cuffd_writers_ring()
-    thread?.end(nanoseconds: nanoseconds)
-  }
+  /// Ends the thread, and waits until it has ended, or until the time is up. Called once at most.
+  @inline(__always)
+  func stop(nanoseconds: UInt64) { unsafe cuffd_writer_stop(writer, nanoseconds) }
 
-  private func run() {
-    var request = cuffd_request()
-    while true {
-      let bell = cuffd_writers_bell()
-      if unsafe cuffd_request_take(&request) {
-        serve(&request)
-        unsafe cuffd_request_finish(&request)
-      } else if state.withLock({ $0.isStopping }) {
-        break
-      } else {
-        cuffd_writers_wait(bell)
-      }
-    }
-    cuffd_writers_remove()
-  }
+  deinit { unsafe cuffd_writer_release(writer) }
 
   /// Writes why a page failed, where it belongs to a region whose failures are explained.
-  private func serve(_ request: inout cuffd_request) {
+  private static func serve(_ request: inout cuffd_request) {
     let address = UInt(request.address)
     let regions = AddressSpace.ofThisProcess.regions
     guard let region = regions.region(containing: address), region.isInOwnerProcess, region.explainsFailures,
