@@ -151,22 +151,31 @@ enum { LARGEST_CROWD = 16 };
 
 struct cstress_crowd {
   size_t count;
-  struct cstress_range range;
+  struct cstress_range ranges[LARGEST_CROWD];
   struct member members[LARGEST_CROWD];
 };
 
-cstress_crowd *cstress_start_crowd(const struct cstress_range *range, size_t count) {
+cstress_crowd *cstress_start_crowd(const struct cstress_range *ranges, size_t range_count, size_t thread_count) {
   cstress_crowd *crowd = calloc(1, sizeof *crowd);
   if (crowd == NULL) return NULL;
-  crowd->range = *range;
-  if (count > LARGEST_CROWD) count = LARGEST_CROWD;
-  for (size_t i = 0; i < count; i++) {
-    crowd->members[i] = (struct member){.range = &crowd->range, .count = count, .number = i};
+  if (range_count > LARGEST_CROWD) range_count = LARGEST_CROWD;
+  if (thread_count > LARGEST_CROWD) thread_count = LARGEST_CROWD;
+  if (range_count == 0) return crowd;
+  for (size_t i = 0; i < range_count; i++) crowd->ranges[i] = ranges[i];
+  for (size_t i = 0; i < thread_count; i++) {
+    size_t range = i % range_count;
+    crowd->members[i] = (struct member){
+        .range = &crowd->ranges[range],
+        // The threads of this range are `range`, `range + range_count` and so on.
+        .count = (thread_count - range + range_count - 1) / range_count,
+        .number = i / range_count};
     if (pthread_create(&crowd->members[i].thread, NULL, read_share, &crowd->members[i]) != 0) break;
     crowd->count++;
   }
   return crowd;
 }
+
+size_t cstress_crowd_size(const cstress_crowd *crowd) { return crowd->count; }
 
 struct cstress_outcome cstress_join_crowd(cstress_crowd *crowd) {
   struct cstress_outcome sum = {0};

@@ -68,7 +68,8 @@ int cuffd_open(int flags) { return cuffd_above_standard(result_of(syscall(SYS_us
 
 int cuffd_open_device(const char *path, int flags) {
   int device = open(path, O_RDWR | O_CLOEXEC);
-  if (device < 0) return -errno;
+  device = device < 0 ? -errno : cuffd_above_standard(device);
+  if (device < 0) return device;
   int fd = result_of(ioctl(device, NUMBER_NEW, (unsigned long)flags));
   close(device);
   return cuffd_above_standard(fd);

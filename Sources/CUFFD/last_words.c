@@ -5,15 +5,18 @@
 #include "cuffd_host.h"
 #include "futex.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const uint64_t PATIENCE = 5000000000, PATIENCE_FOR_TURN = 15000000000;  // nanoseconds
 
-// The way of a request. A thread that dies takes it from FREE to FILLING and ASKED, and a writer to TAKEN, FOUND (the
-// short line is there, and the text is being made) and WRITING. From ASKED and FOUND the thread that dies may end it,
-// and otherwise the writer does. In SPEAKING the short line is being written.
+// The phases of a request. A thread that dies takes it from FREE to FILLING and ASKED, and a writer takes it to TAKEN,
+// FOUND (the short line is there, and the text is being made) and WRITING. In SPEAKING the short line is being written:
+// by the thread that dies, when it has waited long enough, or by a writer whose text touches a page that fails. Who has
+// written the line ends the request. The writer ends it where it knows of no such page, and the thread that dies ends
+// it where no writer takes it.
 enum { FREE, FILLING, ASKED, TAKEN, FOUND, WRITING, SPEAKING, PHASES };
 
 // There is one request at a time: the process ends with the first thread whose request has ended.
@@ -25,8 +28,10 @@ static struct {
   // Where the writers are. A child that has the memory of its parent (vfork) must not end with the words of the parent.
   _Atomic uint64_t space;
   _Atomic int process;
-  // The thread that has taken the request.
+  // The thread that has taken the request; 0 once the short line is written.
   _Atomic uint32_t writer;
+  // 1 plus the number of requests that had ended before the latest one whose line was written.
+  _Atomic uint32_t written;
   int number;
   uint64_t address;
   char short_line[1024];
@@ -51,6 +56,8 @@ static bool change(uint32_t sequence, uint32_t from, uint32_t to) {
 
 static bool end_request(uint32_t sequence, uint32_t from) { return change(sequence, from, PHASES + FREE); }
 
+static bool is_written(uint32_t sequence) { return atomic_load(&words.written) == sequence + 1; }
+
 // Waits while the state is `state`, at most until `end`. Returns false if the time is up. May return early.
 static bool wait_while(uint32_t state, uint64_t end) {
   uint64_t now = cuffd_monotonic_nanoseconds();
@@ -61,7 +68,7 @@ static bool wait_while(uint32_t state, uint64_t end) {
 
 static bool has_writers(void) {
   return atomic_load(&words.writers) > 0 && atomic_load(&words.space) == cuffd_address_space() &&
-         atomic_load(&words.process) == (int)syscall(SYS_getpid);
+         atomic_load(&words.process) == (int)getpid();
 }
 
 // Writes the short line if the text is being made. Returns false if it is not.
@@ -70,26 +77,32 @@ static bool speak(uint32_t sequence) {
   // A pipe that is full and that nobody reads must not keep the thread alive.
   struct pollfd error = {.fd = STDERR_FILENO, .events = POLLOUT};
   struct timespec patience = {.tv_sec = (time_t)(PATIENCE / 1000000000)};
-  if (syscall(SYS_ppoll, &error, 1, &patience, NULL, 0) != 0) {
-    syscall(SYS_write, STDERR_FILENO, words.short_line, words.length);
-  }
+  long ready;
+  do {
+    // Linux takes the time that has passed from `patience`.
+    ready = syscall(SYS_ppoll, &error, 1, &patience, NULL, 0);
+  } while (ready < 0 && errno == EINTR);
+  if (ready > 0) syscall(SYS_write, STDERR_FILENO, words.short_line, words.length);
+  atomic_store(&words.written, sequence + 1);
+  atomic_store(&words.writer, 0);
   end_request(sequence, SPEAKING);
   return true;
 }
 
-void cuffd_last_words(int number, uint64_t address) {
-  if (!has_writers()) return;
+bool cuffd_last_words(int number, uint64_t address) {
+  if (!has_writers()) return false;
   uint32_t state = atomic_load(&words.state);
   // A text may touch memory that fails. The writer is then the thread that dies.
   if (phase_of(state) != FREE && atomic_load(&words.writer) == cuffd_thread_id()) {
     uint32_t sequence = sequence_of(state), speaking = sequence * PHASES + SPEAKING;
     // The thread that asked may be writing the line at this moment.
-    if (!speak(sequence)) wait_while(speaking, cuffd_monotonic_nanoseconds() + PATIENCE);
-    return;
+    uint64_t end = cuffd_monotonic_nanoseconds() + PATIENCE;
+    while (!speak(sequence) && atomic_load(&words.state) == speaking && wait_while(speaking, end)) continue;
+    return is_written(sequence);
   }
   uint64_t end = cuffd_monotonic_nanoseconds() + PATIENCE_FOR_TURN;
   while (phase_of(state) != FREE || !change(sequence_of(state), FREE, FILLING)) {
-    if (phase_of(state) != FREE && !wait_while(state, end)) return;
+    if (phase_of(state) != FREE && !wait_while(state, end)) return false;
     state = atomic_load(&words.state);
   }
   uint32_t sequence = sequence_of(state);
@@ -99,12 +112,13 @@ void cuffd_last_words(int number, uint64_t address) {
   ring();
   end = cuffd_monotonic_nanoseconds() + PATIENCE;
   while (sequence_of(state = atomic_load(&words.state)) == sequence) {
-    if (!has_writers() && end_request(sequence, ASKED)) return;
-    bool is_written = phase_of(state) == WRITING || phase_of(state) == SPEAKING;
-    if (wait_while(state, is_written ? end + PATIENCE : end)) continue;
-    if (speak(sequence) || end_request(sequence, ASKED)) return;
-    if (atomic_load(&words.state) == state) return;
+    if (!has_writers() && end_request(sequence, ASKED)) return false;
+    bool is_being_written = phase_of(state) == WRITING || phase_of(state) == SPEAKING;
+    if (wait_while(state, is_being_written ? end + PATIENCE : end)) continue;
+    if (speak(sequence)) return true;
+    if (end_request(sequence, ASKED) || atomic_load(&words.state) == state) return false;
   }
+  return is_written(sequence);
 }
 
 void cuffd_writers_forget(void) {
@@ -137,22 +151,29 @@ static bool take(struct cuffd_request *request) {
 static void finish(const struct cuffd_request *request) {
   uint32_t self = cuffd_thread_id();
   atomic_compare_exchange_strong(&words.writer, &self, 0);
-  if (!end_request(request->sequence, WRITING)) end_request(request->sequence, TAKEN);
+  if (atomic_load(&words.state) == request->sequence * PHASES + WRITING) {
+    atomic_store(&words.written, request->sequence + 1);
+    end_request(request->sequence, WRITING);
+  } else {
+    end_request(request->sequence, TAKEN);
+  }
 }
 
 // The writers. The code of a thread that only waits is here too, and not in Swift: a program without failures then
 // does not read in more code than this.
 
 struct cuffd_writer {
-  void (*serve)(struct cuffd_request *);
+  void (*serve)(const struct cuffd_request *);
   cuffd_thread thread;
-  // The thread and the owner.
+  // The owner holds one, and the thread another one.
   _Atomic int references;
   _Atomic bool is_started;
   _Atomic bool is_stopping;
 };
 
 static void add_writer(void) {
+  // A child of _Fork(2) or clone(2) has the writers of its parent in the count, but not their threads.
+  if (atomic_load(&words.space) != cuffd_address_space()) cuffd_writers_forget();
   atomic_store(&words.space, cuffd_address_space());
   atomic_store(&words.process, (int)getpid());
   atomic_fetch_add(&words.writers, 1);
@@ -161,7 +182,8 @@ static void add_writer(void) {
 static void remove_writer(void) {
   if (atomic_fetch_sub(&words.writers, 1) > 1) return;
   // A thread that asks after this sees that there is no writer. One that has asked before is let go here.
-  end_request(sequence_of(atomic_load(&words.state)), ASKED);
+  uint32_t sequence = sequence_of(atomic_load(&words.state));
+  if (atomic_load(&words.writers) == 0) end_request(sequence, ASKED);
 }
 
 static void write_words(void *context) {
@@ -182,7 +204,7 @@ static void write_words(void *context) {
   cuffd_writer_release(writer);
 }
 
-cuffd_writer *cuffd_writer_create(void (*serve)(struct cuffd_request *)) {
+cuffd_writer *cuffd_writer_create(void (*serve)(const struct cuffd_request *)) {
   cuffd_writer *writer = calloc(1, sizeof *writer);
   if (writer == NULL) return NULL;
   writer->serve = serve;
@@ -195,7 +217,7 @@ void cuffd_writer_start(cuffd_writer *writer) {
   // A page may fail before the thread has begun to run.
   add_writer();
   atomic_fetch_add(&writer->references, 1);
-  // The text of an error is code of the program, as a provider is.
+  // The text of an error is made by code of the program, which may use as much of the stack as a provider.
   if (cuffd_thread_start(&writer->thread, 1 << 20, "fault-words", write_words, writer) == 0) return;
   atomic_fetch_sub(&writer->references, 1);
   remove_writer();

@@ -34,26 +34,27 @@ int cuffd_run_when_idle(void) {
 }
 
 // Reads a small file of /proc from its start into `text`, and adds a terminating zero. Returns its length or -errno.
-static ssize_t read_text(int fd, char *text, size_t capacity) {
-  ssize_t count = pread(fd, text, capacity - 1, 0);
-  if (count < 0) return -errno;
-  text[count] = 0;
-  return count;
-}
-
 static ssize_t read_path(const char *path, char *text, size_t capacity) {
   int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return -errno;
-  ssize_t count = read_text(fd, text, capacity);
+  fd = fd < 0 ? -errno : cuffd_above_standard(fd);
+  if (fd < 0) return fd;
+  ssize_t count = pread(fd, text, capacity - 1, 0);
+  if (count < 0) count = -errno;
   close(fd);
+  if (count >= 0) text[count] = 0;
   return count;
 }
 
-int cuffd_open_thread_status(uint32_t thread) {
+int cuffd_open_thread_status(uint32_t thread, struct cuffd_file_facts *facts) {
   char path[64];
   snprintf(path, sizeof path, "/proc/self/task/%u/stat", thread);
   int fd = open(path, O_RDONLY | O_CLOEXEC);
-  return fd < 0 ? -errno : fd;
+  fd = fd < 0 ? -errno : cuffd_above_standard(fd);
+  if (fd < 0) return fd;
+  int error = cuffd_file_facts_of(fd, facts);
+  if (error == 0) return fd;
+  close(fd);
+  return error;
 }
 
 // Returns the decimal number that starts at `at`, which may be NULL. Returns -ENOTSUP if there is none, or if it is
@@ -95,10 +96,12 @@ int cuffd_parse_runnable_threads(const char *loadavg) {
   return (int)number_at(behind_spaces(loadavg, 3), INT_MAX);
 }
 
-int cuffd_last_cpu(int thread_status) {
+int cuffd_last_cpu(int thread_status, const struct cuffd_file_facts *facts) {
   char text[1024];
-  ssize_t count = read_text(thread_status, text, sizeof text);
-  return count < 0 ? (int)count : cuffd_parse_last_cpu(text);
+  int64_t count = cuffd_file_pread_same(thread_status, facts, text, sizeof text - 1, 0);
+  if (count < 0) return (int)count;
+  text[count] = 0;
+  return cuffd_parse_last_cpu(text);
 }
 
 int64_t cuffd_thread_run_nanoseconds(uint32_t thread) {

@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include "cuffd_twin.h"
+#include "cuffd_descriptors.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +22,8 @@ static int make_file(size_t length) {
   int fd = (int)syscall(SYS_memfd_create, "fault-runtime", flags | NO_EXEC_SEAL);
   // Kernels before 6.3 do not know MFD_NOEXEC_SEAL.
   if (fd < 0 && errno == EINVAL) fd = (int)syscall(SYS_memfd_create, "fault-runtime", flags);
-  if (fd < 0) return -errno;
+  fd = fd < 0 ? -errno : cuffd_above_standard(fd);
+  if (fd < 0) return fd;
   if (ftruncate(fd, (off_t)length) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
     int error = errno;
     close(fd);
@@ -191,7 +193,7 @@ int cuffd_reserve_map(size_t page_size, unsigned seams, void **reserve) {
 
 long cuffd_mapping_limit(void) {
   char text[32];
-  int fd = open("/proc/sys/vm/max_map_count", O_RDONLY | O_CLOEXEC);
+  int fd = cuffd_above_standard(open("/proc/sys/vm/max_map_count", O_RDONLY | O_CLOEXEC));
   ssize_t count = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
   if (fd >= 0) close(fd);
   text[count > 0 ? count : 0] = 0;

@@ -89,7 +89,7 @@ struct AutomaticDeliveryTests {
     #expect(AutomaticDelivery.deliveries(needsSystemCalls: needsSystemCalls) == picked)
     #expect(configuration.wantedDeliveries == picked)
     #expect(configuration.doesWithoutDescriptor == !needsSystemCalls)
-    for delivery in [Delivery.eventLoop, .sigbus, .sigsegv] {
+    for delivery in Delivery.ofRegions {
       let only = FaultRuntimeConfiguration(delivery: delivery)
       #expect(only.wantedDeliveries == [delivery])
       #expect(!only.doesWithoutDescriptor)

@@ -12,7 +12,7 @@ struct CoreDumpTests {
   }
 
   @Test(
-    "They contain a region, unless its options say otherwise", arguments: [Delivery.eventLoop, .sigbus, .sigsegv],
+    "They contain a region, unless its options say otherwise", arguments: Delivery.ofRegions,
     [true, false])
   func option(delivery: Delivery, isIn: Bool) throws {
     #expect(RegionOptions().isInCoreDumps)

@@ -183,6 +183,25 @@ struct DescriptorTests {
     }
   }
 
+  @Test("The file that tells where a thread runs has none of these numbers, and one in its place stays open")
+  func threadStatus() async {
+    await #expect(processExitsWith: .success) {
+      let null = unsafe open("/dev/null", O_RDWR)
+      for number: CInt in 0...2 { #expect(Glibc.close(number) == 0) }
+      let thread = UInt32(cts_thread_id())
+      var locator = ThreadLocator(allowed: .ofCaller())
+      // The locator reads the file again, or closes it because it looks for another thread. No thread has the number 0.
+      for next in [thread, 0] {
+        _ = locator.visit(thread)
+        let status = try #require(openDescriptors().first { descriptorTarget($0)?.hasSuffix("/stat") == true })
+        #expect(status > 2)
+        #expect(dup2(null, status) == status)
+        _ = locator.visit(next)
+        #expect(descriptorTarget(status) == "/dev/null")
+      }
+    }
+  }
+
   @Test("A runtime keeps no other file open")
   func otherFiles() async {
     await #expect(processExitsWith: .success) {

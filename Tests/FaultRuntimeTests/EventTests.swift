@@ -256,7 +256,7 @@ struct EventTests {
       let region = regions.last!
       let end = region.address + UInt(8 * pageBytes)
       #expect(unsafe munmap(UnsafeMutableRawPointer(bitPattern: hole), 4 * pageBytes) == 0)
-      for delivery in [Delivery.eventLoop, .sigbus, .sigsegv] {
+      for delivery in Delivery.ofRegions {
         let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))
         let other = try runtime.map(
           patternProvider(seed: 1, inFaultingThread: true), byteCount: 4 * pageBytes)

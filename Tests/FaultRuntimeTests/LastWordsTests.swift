@@ -84,7 +84,7 @@ struct LastWordsTests {
 
   @Test(
     "Where it is not wanted nothing is said, whatever the delivery",
-    arguments: [Delivery.eventLoop, .sigbus, .sigsegv])
+    arguments: Delivery.ofRegions)
   func silent(delivery: Delivery) async {
     let result = await #expect(processExitsWith: .signal(delivery.signal), observing: [\.standardErrorContent]) {
       [name = delivery.rawValue as String] in
@@ -228,7 +228,7 @@ struct LastWordsTests {
       #expect(region.access(2 * pageBytes) == .signal(region.failureSignal))
       let address = UInt64(region.address) + UInt64(2 * pageBytes)
       let signal = region.failureSignal
-      let asker = TestThread { cuffd_last_words(signal, address) }
+      let asker = TestThread { _ = cuffd_last_words(signal, address) }
       isAsked.wait()
       cts_end_after(120)
       var delivery = Delivery(rawValue: name)!
@@ -364,15 +364,68 @@ struct LastWordsTests {
       let threads = regions.map { region in
         TestThread {
           for _ in 0..<40 {
-            cuffd_last_words(region.failureSignal, UInt64(region.address) + UInt64(2 * pageBytes))
+            _ = cuffd_last_words(region.failureSignal, UInt64(region.address) + UInt64(2 * pageBytes))
             // Nothing is known of this page.
-            cuffd_last_words(region.failureSignal, UInt64(region.address))
+            _ = cuffd_last_words(region.failureSignal, UInt64(region.address))
           }
         }
       }
       for thread in threads { #expect(thread.join()) }
     }
     #expect(result.errors.split(separator: "\n").filter { $0.contains("the cause") }.count == 120)
+  }
+
+  @Test("A runtime may end while the text of an error is made", arguments: Delivery.ofRegions)
+  func endedMeanwhile(delivery: Delivery) async {
+    let result = await #expect(processExitsWith: .signal(delivery.signal), observing: [\.standardErrorContent]) {
+      [name = delivery.rawValue as String] in
+      cts_end_after(120)
+      let delivery = Delivery(rawValue: name)!
+      let (isAsked, gate) = (Gate(), Gate())
+      let asker: TestThread
+      do {
+        let runtime = try FaultRuntime(
+          FaultRuntimeConfiguration(delivery: delivery, closeTimeout: .milliseconds(50)))
+        let region = try Self.region(delivery, in: runtime, isDeadly: false) {
+          isAsked.open()
+          gate.wait()
+          return "of the first runtime"
+        }
+        #expect(region.access(2 * pageBytes) == .signal(region.failureSignal))
+        let (signal, address) = (region.failureSignal, UInt64(region.address) + UInt64(2 * pageBytes))
+        asker = TestThread { if !cuffd_last_words(signal, address) { exit(4) } }
+        isAsked.wait()
+        region.close()
+      }
+      gate.open()
+      #expect(asker.join())
+      #expect(eventually { runtimeThreads(named: "fault-words").isEmpty })
+      let region = try Self.region(delivery) { "of the second runtime" }
+      _ = cts_load(region.address + UInt(2 * pageBytes))
+    }
+    #expect(result.errors.contains("ClosureProvider: of the first runtime\n") || result.errors.contains(Self.withoutText))
+    #expect(result.errors.contains("ClosureProvider: of the second runtime\n"))
+  }
+
+  @Test("Where a text is never made, the thread of another runtime makes the next one", arguments: Delivery.ofRegions)
+  func otherWriter(delivery: Delivery) async {
+    let result = await #expect(processExitsWith: .signal(delivery.signal), observing: [\.standardErrorContent]) {
+      [name = delivery.rawValue as String] in
+      cts_end_after(120)
+      let delivery = Delivery(rawValue: name)!
+      let gate = Gate()
+      let runtimes = try (0..<2).map { _ in try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery)) }
+      let stuck = try Self.region(delivery, in: runtimes[0], isDeadly: false) {
+        gate.wait()
+        return "never made"
+      }
+      #expect(stuck.access(2 * pageBytes) == .signal(stuck.failureSignal))
+      #expect(cuffd_last_words(stuck.failureSignal, UInt64(stuck.address) + UInt64(2 * pageBytes)))
+      let region = try Self.region(delivery, in: runtimes[1]) { "the cause" }
+      _ = cts_load(region.address + UInt(2 * pageBytes))
+    }
+    #expect(result.errors.contains(Self.withoutText))
+    #expect(result.errors.contains("ClosureProvider: the cause\n"))
   }
 
   @Test("A runtime has the thread from its first region on, and only where failures are explained")

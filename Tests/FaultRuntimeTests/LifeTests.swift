@@ -121,7 +121,7 @@ struct LifeTests {
 
   @Test(
     "Closing from several threads while others touch and prefetch: the right bytes, a signal or an error, never zeros",
-    arguments: [Delivery.eventLoop, .sigbus, .sigsegv], [false, true])
+    arguments: Delivery.ofRegions, [false, true])
   func closeInTheMiddle(delivery: Delivery, mayBlock: Bool) throws {
     for round in 0..<20 {
       let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))
@@ -186,7 +186,7 @@ struct LifeTests {
   // MARK: Many
 
   @Test(
-    "Two runtimes whose regions are neighbours serve each its own", arguments: [Delivery.eventLoop, .sigbus, .sigsegv])
+    "Two runtimes whose regions are neighbours serve each its own", arguments: Delivery.ofRegions)
   func neighbours(delivery: Delivery) async {
     // The process is a new one, so that no other test takes the places beside the regions.
     switch delivery {
@@ -196,7 +196,7 @@ struct LifeTests {
     }
   }
 
-  @Test("Ten thousand regions", arguments: [Delivery.eventLoop, .sigbus, .sigsegv])
+  @Test("Ten thousand regions", arguments: Delivery.ofRegions)
   func tenThousand(delivery: Delivery) async {
     // Other tests of this process need mappings as well.
     await #expect(processExitsWith: .success) { [name = delivery.rawValue as String] in

@@ -9,8 +9,6 @@ import Testing
 /// Checks what happens at the limits of a process, and that the error names the limit which is the cause.
 @Suite("Limits of a process", .timeLimit(.minutes(6)))
 struct LimitTests {
-  private static let deliveries = [Delivery.eventLoop, .sigbus, .sigsegv]
-
   private static func runtime(_ delivery: Delivery) throws -> FaultRuntime {
     try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery, handlerThreads: 1, onNotice: { _ in }))
   }
@@ -94,7 +92,7 @@ struct LimitTests {
 
   @Test(
     "At the kernel's limit of mappings the error names it, and no other limit",
-    .enabled(if: !Host.isSanitized, SkipReason.sanitizer), arguments: deliveries)
+    .enabled(if: !Host.isSanitized, SkipReason.sanitizer), arguments: Delivery.ofRegions)
   func mappings(delivery: Delivery) async {
     await #expect(processExitsWith: .success) { [name = delivery.rawValue as String] in
       let runtime = try LimitTests.runtime(Delivery(rawValue: name)!)
@@ -202,7 +200,7 @@ struct LimitTests {
   @Test(
     "After mlockall(MCL_FUTURE) the error of a region beyond RLIMIT_MEMLOCK is the kernel's, and names that limit",
     .enabled(if: Host.isRoot, SkipReason.root), .enabled(if: !Host.isSanitized, SkipReason.sanitizer),
-    arguments: deliveries)
+    arguments: Delivery.ofRegions)
   func lockedLimit(delivery: Delivery) async {
     await #expect(processExitsWith: .success) { [name = delivery.rawValue as String] in
       let runtime = try LimitTests.runtime(Delivery(rawValue: name)!)
@@ -284,7 +282,8 @@ struct LimitTests {
 
   // MARK: mlockall(2) after mapping
 
-  @Test("Where the program has made every key of thread-specific data, the error says so", arguments: deliveries)
+  @Test(
+    "Where the program has made every key of thread-specific data, the error says so", arguments: Delivery.ofRegions)
   func keys(delivery: Delivery) async {
     await #expect(processExitsWith: .success) { [name = delivery.rawValue as String] in
       var key: pthread_key_t = 0
@@ -303,7 +302,7 @@ struct LimitTests {
   @Test(
     "mlockall(MCL_CURRENT) asks for no page where the descriptor serves no system calls",
     .enabled(if: Host.isRoot, SkipReason.root), .enabled(if: !Host.isSanitized, SkipReason.sanitizer),
-    arguments: deliveries)
+    arguments: Delivery.ofRegions)
   func lockCurrent(delivery: Delivery) async {
     await #expect(processExitsWith: .success) { [name = delivery.rawValue as String] in
       let runtime = try LimitTests.runtime(Delivery(rawValue: name)!)
@@ -370,7 +369,7 @@ struct LimitTests {
     return region
   }
 
-  @Test("Pieces are read without a descriptor", arguments: deliveries)
+  @Test("Pieces are read without a descriptor", arguments: Delivery.ofRegions)
   func pieces(delivery: Delivery) async {
     await #expect(processExitsWith: .success) { [name = delivery.rawValue as String] in
       let region = try LimitTests.prepared(LimitTests.runtime(Delivery(rawValue: name)!))
@@ -431,7 +430,7 @@ struct LimitTests {
   @Test(
     "At the limit of a memory cgroup with its OOM killer the process is killed",
     .enabled(if: MemoryCgroup.isWritable, SkipReason.cgroup), .enabled(if: !Host.isSanitized, SkipReason.sanitizer),
-    arguments: deliveries)
+    arguments: Delivery.ofRegions)
   func killed(delivery: Delivery) async throws {
     let group = try MemoryCgroup(limit: 24 << 20)
     defer { group.remove() }

@@ -198,28 +198,6 @@ struct OldKernelTests {
   }
 
   @Test(
-    "A text of an error that waits for a lock of the thread that touches does not hold up the end",
-    arguments: OldKernel.withoutPoison, [Asker.handler, .pool])
-  func lockedText(kernel: OldKernel, asker: Asker) async {
-    struct Locked: Error, CustomStringConvertible {
-      let lock: Monitor<Int>
-      var description: String { lock.withLock { _ in "never made" } }
-    }
-    let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
-      [kernel = kernel.rawValue as String, mayBlock = (asker == .pool) as Bool] in
-      cts_end_after(60)
-      let lock = Monitor(0)
-      let configuration = OldKernel(rawValue: kernel)!.configuration(.eventLoop)
-      let region = try FaultRuntime(configuration).map(
-        ClosureProvider(permissions: mayBlock ? .standard : .onHandler) { _, _ in throw Locked(lock: lock) },
-        byteCount: pageBytes, options: RegionOptions(name: "old"))
-      lock.withLock { _ in _ = region.access(0) }
-    }
-    #expect(result.errors.contains("region 'old', page at offset 0, provider ClosureProvider: (the text of the error"))
-    #expect(result.errors.contains("cannot poison a page (Linux 6.6 can)"))
-  }
-
-  @Test(
     "Threads can keep waiting, until a retry brings the page or the region is closed",
     arguments: OldKernel.withoutPoison, [Asker.handler, .pool])
   func keepWaiting(kernel: OldKernel, asker: Asker) throws {

@@ -7,8 +7,6 @@ import Testing
 
 @Suite("A signal that is passed on ends", .timeLimit(.minutes(6)))
 struct PassedOnSignalTests {
-  private static let deliveries: [Delivery] = [.eventLoop, .sigbus, .sigsegv]
-
   /// A runtime, and a region whose second page fails.
   private static func setUp(_ name: String) throws -> (FaultRuntime, LazyRegion) {
     let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: Delivery(rawValue: name)!))
@@ -25,7 +23,7 @@ struct PassedOnSignalTests {
 
   @Test(
     "A crash reporter that was installed between two maps reports once, and the program ends",
-    arguments: deliveries, [CTS_RESTORES, CTS_RAISES, CTS_RESTORES_HANDLER])
+    arguments: Delivery.ofRegions, [CTS_RESTORES, CTS_RAISES, CTS_RESTORES_HANDLER])
   func reporter(delivery: Delivery, kind: cts_reporter) async {
     await #expect(processExitsWith: .signal(delivery.signal)) {
       [name = delivery.rawValue as String, number = kind.rawValue as UInt32] in
@@ -40,7 +38,7 @@ struct PassedOnSignalTests {
   }
 
   @Test(
-    "So does one that reports a signal that is not about lazy memory", arguments: deliveries,
+    "So does one that reports a signal that is not about lazy memory", arguments: Delivery.ofRegions,
     [CTS_RESTORES, CTS_RAISES])
   func foreign(delivery: Delivery, kind: cts_reporter) async {
     await #expect(processExitsWith: .signal(delivery.signal)) {
@@ -56,7 +54,7 @@ struct PassedOnSignalTests {
 
   @Test(
     "A handler that raises its signal again each time, and puts nothing back, does not get it for ever",
-    arguments: deliveries)
+    arguments: Delivery.ofRegions)
   func raisesOnly(delivery: Delivery) async {
     await #expect(processExitsWith: .signal(delivery.signal)) {
       [name = delivery.rawValue as String] in
@@ -68,7 +66,7 @@ struct PassedOnSignalTests {
     }
   }
 
-  @Test("When its row of signals has ended, such a handler gets the next signal", arguments: deliveries)
+  @Test("When its row of signals has ended, such a handler gets the next signal", arguments: Delivery.ofRegions)
   func raisesAgain(delivery: Delivery) async {
     await #expect(processExitsWith: .success) {
       [name = delivery.rawValue as String] in
@@ -89,7 +87,7 @@ struct PassedOnSignalTests {
 
   @Test(
     "A handler that calls ours as a function, and then touches lazy memory, has its own mask then",
-    arguments: deliveries)
+    arguments: Delivery.ofRegions)
   func touchAfterFormer(delivery: Delivery) async {
     await #expect(processExitsWith: .success) {
       [name = delivery.rawValue as String] in
@@ -103,7 +101,9 @@ struct PassedOnSignalTests {
     }
   }
 
-  @Test("A signal that comes while the handler of an earlier one runs gets to the same handler", arguments: deliveries)
+  @Test(
+    "A signal that comes while the handler of an earlier one runs gets to the same handler",
+    arguments: Delivery.ofRegions)
   func sentMeanwhile(delivery: Delivery) async {
     await #expect(processExitsWith: .success) {
       [name = delivery.rawValue as String] in
@@ -118,7 +118,8 @@ struct PassedOnSignalTests {
     }
   }
 
-  @Test("A handler that mends nothing and puts nothing back does not get its fault for ever", arguments: deliveries)
+  @Test(
+    "A handler that mends nothing and puts nothing back does not get its fault for ever", arguments: Delivery.ofRegions)
   func returnsOnly(delivery: Delivery) async {
     await #expect(processExitsWith: .signal(delivery.signal)) {
       [name = delivery.rawValue as String] in
@@ -130,7 +131,7 @@ struct PassedOnSignalTests {
     }
   }
 
-  @Test("After a reporter has put back what it replaced, lazy memory works as before", arguments: deliveries)
+  @Test("After a reporter has put back what it replaced, lazy memory works as before", arguments: Delivery.ofRegions)
   func restored(delivery: Delivery) async {
     for kind in [CTS_RESTORES, CTS_RESTORES_HANDLER] {
       await #expect(processExitsWith: .success) {
@@ -150,7 +151,7 @@ struct PassedOnSignalTests {
     }
   }
 
-  @Test("A handler for one signal that is installed again gets one more signal", arguments: deliveries)
+  @Test("A handler for one signal that is installed again gets one more signal", arguments: Delivery.ofRegions)
   func armedAgain(delivery: Delivery) async {
     await #expect(processExitsWith: .success) {
       [name = delivery.rawValue as String] in
@@ -166,7 +167,7 @@ struct PassedOnSignalTests {
     }
   }
 
-  @Test("Any number of handlers may be installed one after another", arguments: deliveries)
+  @Test("Any number of handlers may be installed one after another", arguments: Delivery.ofRegions)
   func takeovers(delivery: Delivery) async {
     await #expect(processExitsWith: .success) {
       [name = delivery.rawValue as String] in
@@ -185,17 +186,17 @@ struct PassedOnSignalTests {
     "The first process of a namespace ignores a signal that was sent, and lazy memory goes on",
     // ThreadSanitizer starts no threads in the child of a process with threads.
     .enabled(if: Host.isRoot, SkipReason.root), .enabled(if: !Host.isSanitized, SkipReason.sanitizer),
-    arguments: deliveries)
+    arguments: Delivery.ofRegions)
   func firstProcess(delivery: Delivery) async {
     await #expect(processExitsWith: .success) {
       [name = delivery.rawValue as String] in
       let delivery = Delivery(rawValue: name)!
       signal(delivery.signal, SIG_DFL)
-      let index = Self.deliveries.firstIndex(of: delivery)!
+      let index = Delivery.ofRegions.firstIndex(of: delivery)!
       let result = unsafe cts_as_first_process(
         { context in
           cts_end_after(20)
-          let delivery = Self.deliveries[Int(bitPattern: context) - 1]
+          let delivery = Delivery.ofRegions[Int(bitPattern: context) - 1]
           guard let (runtime, region) = try? Self.setUp(delivery.rawValue) else { return 1 }
           kill(getpid(), delivery.signal)
           guard unsafe region.unsafeBytes[0] == expectedByte(0) else { return 2 }
@@ -208,7 +209,8 @@ struct PassedOnSignalTests {
   }
 
   @Test(
-    "A SIGBUS of memory that the program has mapped into a hole of a region is the program's", arguments: deliveries)
+    "A SIGBUS of memory that the program has mapped into a hole of a region is the program's",
+    arguments: Delivery.ofRegions)
   func inHole(delivery: Delivery) async {
     await #expect(processExitsWith: .success) {
       [name = delivery.rawValue as String] in

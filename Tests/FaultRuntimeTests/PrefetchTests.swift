@@ -9,8 +9,6 @@ import Testing
 
 @Suite("Prefetch and populate", .timeLimit(.minutes(6)))
 struct PrefetchTests {
-  private static let all: [Delivery] = [.eventLoop, .sigbus, .sigsegv]
-
   private func runtime(_ delivery: Delivery) throws -> FaultRuntime {
     try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery, handlerThreads: 1))
   }
@@ -67,7 +65,7 @@ struct PrefetchTests {
     #expect(requests.all.map(\.byteCount) == Array(repeating: 4 * pageBytes, count: 25) + [pageBytes])
   }
 
-  @Test("A whole region, with huge pages in the middle and an odd end", arguments: all)
+  @Test("A whole region, with huge pages in the middle and an odd end", arguments: Delivery.ofRegions)
   func populate(delivery: Delivery) throws {
     let runtime = try runtime(delivery)
     let huge = Int(cuffd_huge_page_size())
@@ -86,7 +84,7 @@ struct PrefetchTests {
     #expect(runtime.statistics.requests - requests < 10)
   }
 
-  @Test("Huge pages of lent memory and of zeros", arguments: all)
+  @Test("Huge pages of lent memory and of zeros", arguments: Delivery.ofRegions)
   func otherAnswers(delivery: Delivery) throws {
     let runtime = try runtime(delivery)
     let byteCount = 2 * max(Int(cuffd_huge_page_size()), 1 << 20)
@@ -100,7 +98,7 @@ struct PrefetchTests {
     #expect(runtime.statistics.faults == 0)
   }
 
-  @Test("A read-only region is copied into", arguments: all)
+  @Test("A read-only region is copied into", arguments: Delivery.ofRegions)
   func readOnly(delivery: Delivery) throws {
     let runtime = try runtime(delivery)
     let region = try runtime.map(
@@ -111,7 +109,7 @@ struct PrefetchTests {
     #expect(runtime.statistics.faults == 0)
   }
 
-  @Test("A range brings the pages that hold it, and keeps what is there", arguments: all)
+  @Test("A range brings the pages that hold it, and keeps what is there", arguments: Delivery.ofRegions)
   func range(delivery: Delivery) throws {
     let runtime = try runtime(delivery)
     let region = try runtime.map(provider(preferred: 1, largest: 4 * pageBytes), byteCount: 20 * pageBytes)
@@ -126,7 +124,8 @@ struct PrefetchTests {
     #expect(mismatches(in: region) == [6 * pageBytes])
   }
 
-  @Test("Pages that are there are not asked for again, also between pages that are missing", arguments: all)
+  @Test(
+    "Pages that are there are not asked for again, also between pages that are missing", arguments: Delivery.ofRegions)
   func aroundPresent(delivery: Delivery) throws {
     let runtime = try runtime(delivery)
     let requests = Requests()
@@ -165,7 +164,7 @@ struct PrefetchTests {
     }
   }
 
-  @Test("Ranges that are not within the region, and regions that are closed", arguments: all)
+  @Test("Ranges that are not within the region, and regions that are closed", arguments: Delivery.ofRegions)
   func badInput(delivery: Delivery) throws {
     let runtime = try runtime(delivery)
     let region = try runtime.map(provider(), byteCount: 100)
@@ -178,7 +177,8 @@ struct PrefetchTests {
     #expect(error?.code == .regionClosed)
   }
 
-  @Test("A page that fails is named; it is not poisoned, and the pages before it are there", arguments: all)
+  @Test(
+    "A page that fails is named; it is not poisoned, and the pages before it are there", arguments: Delivery.ofRegions)
   func failure(delivery: Delivery) throws {
     let runtime = try runtime(delivery)
     let isBroken = Atomic<Bool>(true)
@@ -240,7 +240,7 @@ struct PrefetchTests {
     #expect(asked.load(ordering: .relaxed) == pages)
   }
 
-  @Test("Threads that touch a region while it is populated read the right bytes", arguments: all)
+  @Test("Threads that touch a region while it is populated read the right bytes", arguments: Delivery.ofRegions)
   func touchedMeanwhile(delivery: Delivery) throws {
     let runtime = try runtime(delivery)
     let pages = 1200
@@ -286,7 +286,7 @@ struct PrefetchTests {
   /// This is large enough for two threads to share the work.
   private static let sharedByteCount = (37 << 20) + 5 * pageBytes + 77
 
-  @Test("Two threads share a large region", arguments: all)
+  @Test("Two threads share a large region", arguments: Delivery.ofRegions)
   func shared(delivery: Delivery) throws {
     let runtime = try runtime(delivery)
     let threads = Monitor<Set<UInt>>([])
@@ -308,7 +308,8 @@ struct PrefetchTests {
     #expect(runtime.statistics.faults == 0)
   }
 
-  @Test("Of two threads that fail, the lower page is named, and those before it are there", arguments: all)
+  @Test(
+    "Of two threads that fail, the lower page is named, and those before it are there", arguments: Delivery.ofRegions)
   func sharedFailure(delivery: Delivery) throws {
     let runtime = try runtime(delivery)
     let lowest = (5 << 20) / pageBytes + 3
@@ -375,7 +376,7 @@ struct PrefetchTests {
     #expect(runtime.statistics.bytesFilled == 3 * huge - pageBytes)
   }
 
-  @Test("Threads that touch a region while two others populate it read the right bytes", arguments: all)
+  @Test("Threads that touch a region while two others populate it read the right bytes", arguments: Delivery.ofRegions)
   func touchedWhileShared(delivery: Delivery) throws {
     let runtime = try runtime(delivery)
     let region = try runtime.map(numbered(), byteCount: Self.sharedByteCount)
@@ -398,7 +399,7 @@ struct PrefetchTests {
     #expect(runtime.statistics.bytesFilled == region.core.range.byteCount)
   }
 
-  @Test("Closing ends a prefetch with an error", arguments: all)
+  @Test("Closing ends a prefetch with an error", arguments: Delivery.ofRegions)
   func closedMeanwhile(delivery: Delivery) throws {
     let runtime = try runtime(delivery)
     let asked = Atomic<Int>(0)

@@ -98,7 +98,7 @@ struct RegionTests {
 
   @Test(
     "What a request left in the buffer never shows in another region",
-    arguments: [Delivery.eventLoop, .sigbus, .sigsegv])
+    arguments: Delivery.ofRegions)
   func noLeftovers(delivery: Delivery) throws {
     let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))
     func filled(_ byte: UInt8, _ byteCount: Int) throws -> LazyRegion {
@@ -288,7 +288,7 @@ struct RegionTests {
 
   @Test("All runtimes know a region while it is open, so that none maps over a hole in it", arguments: [false, true])
   func knownToAll(explainsFailures: Bool) throws {
-    for delivery in [Delivery.eventLoop, .sigbus, .sigsegv] {
+    for delivery in Delivery.ofRegions {
       let runtime = try FaultRuntime(
         FaultRuntimeConfiguration(delivery: delivery, explainsFailures: explainsFailures, onNotice: { _ in }))
       let region = try runtime.map(patternProvider(inFaultingThread: true), byteCount: 3 * pageBytes)

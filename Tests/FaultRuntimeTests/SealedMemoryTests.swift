@@ -37,4 +37,56 @@ struct SealedMemoryTests {
       #expect(mismatches(in: other) == [])
     }
   }
+
+  @Test(
+    "With a userfaultfd, missing pages of sealed memory fail for good, also when the runtime is gone (mseal)",
+    arguments: [Delivery.eventLoop, .sigbus])
+  func sealedWithDescriptor(delivery: Delivery) async {
+    await #expect(processExitsWith: .success) { [name = delivery.rawValue as String] in
+      limitTime()
+      let configuration = FaultRuntimeConfiguration(delivery: Delivery(rawValue: name)!)
+      var runtime: FaultRuntime? = try FaultRuntime(configuration)
+      var region: LazyRegion? = try runtime!.map(
+        patternProvider(inFaultingThread: true), byteCount: 64 * pageBytes, options: RegionOptions(advice: .random))
+      let address = region!.address
+      for page in [0, 9] { #expect(region!.access(page * pageBytes) == .byte(expectedByte(page * pageBytes))) }
+      let error = cts_seal(address, 64 * pageBytes)
+      guard error != -ENOSYS else { return }
+      #expect(error == 0)
+      // A page that is missing can still come.
+      #expect(region!.access(3 * pageBytes) == .byte(expectedByte(3 * pageBytes)))
+      region!.close()
+      #expect(region!.core.isLeftBehind)
+      try Self.expectPagesKept(at: address, failing: [20])
+      #expect(region!.failure(at: 20 * pageBytes)?.cause as? ResolutionError == .regionClosed)
+      region = nil
+      try Self.expectPagesKept(at: address, failing: [20, 21])
+      do {
+        // The runtime still works.
+        let other = try runtime!.map(patternProvider(inFaultingThread: true), byteCount: 4 * pageBytes)
+        #expect(mismatches(in: other) == [])
+      }
+      runtime = nil
+      // One page has failed while there was a runtime, and another one is touched for the first time.
+      try Self.expectPagesKept(at: address, failing: [20, 22])
+      let next = try FaultRuntime(configuration).map(
+        patternProvider(inFaultingThread: true), byteCount: 4 * pageBytes)
+      #expect(mismatches(in: next) == [])
+    }
+  }
+
+  /// Expects the pages that were there before the memory was sealed and closed, and a signal for others. Throws an
+  /// error where a touch does not end.
+  private static func expectPagesKept(at address: UInt, failing: [Int]) throws {
+    for page in [0, 3, 9] {
+      let toucher = Later { read(address + UInt(page * pageBytes)) }
+      #expect(try toucher.result() == .byte(expectedByte(page * pageBytes)))
+    }
+    for page in failing {
+      let toucher = Later { read(address + UInt(page * pageBytes)) }
+      // An error that is thrown here ends the test, because the thread of another touch would wait as well.
+      let outcome = try toucher.result()
+      #expect(outcome == .signal(SIGBUS), "page \(page)")
+    }
+  }
 }

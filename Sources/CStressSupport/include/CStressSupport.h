@@ -92,9 +92,13 @@ struct cstress_outcome cstress_read_with_ticks(
 struct cstress_outcome cstress_cancel_reader(
     const struct cstress_range *range, bool is_asynchronous, size_t after, unsigned patience_seconds);
 
-// Starts up to 16 threads that read the pages of a range between them. Returns NULL without memory.
+// Starts up to 16 threads that read ranges, which get their threads in turn. The threads of a range read its pages
+// between them. Returns NULL without memory.
 typedef struct cstress_crowd cstress_crowd;
-cstress_crowd *_Nullable cstress_start_crowd(const struct cstress_range *range, size_t count);
+cstress_crowd *_Nullable cstress_start_crowd(
+    const struct cstress_range *_Nullable ranges, size_t range_count, size_t thread_count);
+// The number of threads that could be started.
+size_t cstress_crowd_size(const cstress_crowd *crowd);
 // Waits for the threads.
 struct cstress_outcome cstress_join_crowd(cstress_crowd *crowd);
 

@@ -18,7 +18,7 @@ int cuffd_above_standard(int fd);
 
 // Notes that a runtime of this process keeps a descriptor open: a userfaultfd, an epoll descriptor or an eventfd. Where
 // a runtime has this number already, the program has closed that one's descriptor, and the process ends as with
-// cuffd_end_without. `what` is the kind of the descriptor.
+// cuffd_end_without. `what` is the kind of the descriptor. Numbers of 4096 and more are not noted.
 void cuffd_note_own(const char *what, int fd);
 
 // Closes a descriptor that was noted, unless the program has put a file with a type in its place.

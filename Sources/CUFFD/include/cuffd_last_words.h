@@ -14,12 +14,13 @@
 
 #pragma clang assume_nonnull begin
 
-// Called by the thread that dies, in its signal handler. Returns when a writer has said why the page at `address`
-// failed, or knows of no such page, and at once if there is no writer. Where the text of the error is not made within
-// 5 seconds, this writes the short line of `cuffd_request_found`; where no writer has noted that line by then, nothing
-// is said. Writing a line may take another 5 seconds. Threads that die at the same time wait for one another before,
-// for at most 15 seconds. Uses a few hundred bytes of the stack, allocates nothing, and is no cancellation point.
-void cuffd_last_words(int number, uint64_t address);
+// Called by the thread that dies, in its signal handler. Returns true when a writer has said why the page at `address`
+// failed. Returns false where no writer knows of such a page, and at once if there is no writer. Where the text of the
+// error is not made within 5 seconds, this writes the short line of `cuffd_request_found`; where no writer has noted
+// that line by then, nothing is said. Writing a line may take another 5 seconds. Before that, a thread waits for its
+// turn behind others that die at the same time, for at most 15 seconds. Uses a few hundred bytes of the stack,
+// allocates nothing, and is no cancellation point.
+bool cuffd_last_words(int number, uint64_t address);
 
 // Forgets the writers of the parent, in a forked child.
 void cuffd_writers_forget(void);
@@ -41,7 +42,7 @@ bool cuffd_request_begin_to_write(const struct cuffd_request *request);
 typedef struct cuffd_writer cuffd_writer;
 
 // Makes a writer whose thread is not started yet. Returns NULL if there is no memory.
-cuffd_writer *_Nullable cuffd_writer_create(void (*serve)(struct cuffd_request *request));
+cuffd_writer *_Nullable cuffd_writer_create(void (*serve)(const struct cuffd_request *request));
 
 // Starts the thread, unless it has been started. Where it cannot be started, nothing is written, and the next call
 // tries again. Several threads may call this at the same time.

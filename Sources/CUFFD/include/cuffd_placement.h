@@ -6,6 +6,7 @@
 #include "cuffd_platform.h"
 
 #include "cuffd_attributes.h"
+#include "cuffd_host.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -34,12 +35,14 @@ int cuffd_run_on(cuffd_cpus cpus);
 // Puts the calling thread under SCHED_IDLE. Without privileges this cannot be undone. Returns 0 or -errno.
 int cuffd_run_when_idle(void);
 
-// Opens the file that `cuffd_last_cpu` reads, for a thread of this process. Returns a descriptor or -errno.
-int cuffd_open_thread_status(uint32_t thread);
+// Opens the file that `cuffd_last_cpu` reads, for a thread of this process, and stores the facts about the file.
+// Returns a descriptor or -errno. `cuffd_file_close_same` closes it.
+int cuffd_open_thread_status(uint32_t thread, struct cuffd_file_facts *facts);
 
-// Returns the CPU that the thread runs on or last ran on, or -errno: -ESRCH if the thread has ended, and -EBUSY for a
-// real-time thread, because no other thread gets its CPU.
-int cuffd_last_cpu(int thread_status);
+// Returns the CPU that the thread runs on or last ran on, or -errno: -ESRCH if the thread has ended, -EBUSY for a
+// real-time thread, because no other thread gets its CPU, and -EBADF if the descriptor is not the file of these facts
+// any more.
+int cuffd_last_cpu(int thread_status, const struct cuffd_file_facts *facts);
 
 // Returns how long a thread of this process has run, in nanoseconds. The result is negative if the thread has ended.
 int64_t cuffd_thread_run_nanoseconds(uint32_t thread);

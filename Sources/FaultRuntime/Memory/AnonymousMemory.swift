@@ -13,6 +13,7 @@ final class AnonymousMemory: RegionMemory {
   private let pageSize: PageSize
   let userfaultfd: SharedUserfaultfd
   private let leftBehind = Atomic<Bool>(false)
+  private let isSealed = Atomic<Bool>(false)
   private let ownerProcess = cuffd_address_space()
 
   /// Takes over `range`, which was reserved for this memory. The delivery that serves the faults registers it.
@@ -155,12 +156,20 @@ final class AnonymousMemory: RegionMemory {
 
   var isLeftBehind: Bool { leftBehind.load(ordering: .acquiring) }
 
+  /// Whether the memory can never be taken away, because the program has sealed it (`mseal(2)`). Its faults have to be
+  /// answered until the process ends.
+  var staysForGood: Bool { isSealed.load(ordering: .acquiring) }
+
   func revokeAccess() -> Bool {
-    for part in remains where cuffd_protect_none(UInt64(part.start), part.byteCount) < 0 {
-      // This happens at the limit of mappings. The region's faults are still reported, and each of them fails.
+    for part in remains {
+      let result = cuffd_protect_none(UInt64(part.start), part.byteCount)
+      guard let errno = KernelErrno(returned: result) else { continue }
+      // This happens at the limit of mappings, and where the program has sealed the memory (`mseal(2)`). The region's
+      // faults are still reported, and each of them fails.
+      if errno == .notPermitted { isSealed.store(true, ordering: .releasing) }
       leftBehind.store(true, ordering: .releasing)
-      // Without poison, the faults that came since closing began have no answer yet. Their threads try again.
-      if !canFailPages { remains.forEach(wake) }
+      // Faults that wait for a provider, or came since closing began, have no answer yet. Their threads try again.
+      remains.forEach(wake)
       return false
     }
     return true

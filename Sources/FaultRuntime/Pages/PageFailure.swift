@@ -32,3 +32,16 @@ extension PageFailure: CustomStringConvertible {
     "region '\(region)', page at offset \(offset), provider \(provider): \(cause)"
   }
 }
+
+extension PageFailure {
+  /// Returns the failure with `text` in place of its cause, whose own text is made by code of the program.
+  func withCause(_ text: String) -> PageFailure {
+    var failure = self
+    failure.cause = CauseText(description: "(\(text))")
+    return failure
+  }
+}
+
+private struct CauseText: Error, CustomStringConvertible {
+  var description: String
+}

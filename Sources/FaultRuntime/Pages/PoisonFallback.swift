@@ -18,10 +18,11 @@ public struct PoisonFallback: RawRepresentable, Hashable, Sendable, CaseIterable
 
   private init(kind: Kind) { self.kind = kind }
 
-  /// The program ends. A line on standard error says which page failed and why.
+  /// The program ends. Lines on standard error say which page failed, and why; without the reason where
+  /// ``FaultRuntimeConfiguration/explainsFailures`` is false, or where the text of the error cannot be made.
   public static let abort = PoisonFallback(kind: .abort)
 
-  /// The runtime says on standard error which page failed and why. The threads wait until an answer brings the page,
+  /// The runtime says the same as with ``abort``, and the program goes on. The threads wait until an answer brings the page,
   /// for example to ``LazyRegion/retry(_:)``, or until the region is closed.
   public static let keepWaiting = PoisonFallback(kind: .keepWaiting)
 

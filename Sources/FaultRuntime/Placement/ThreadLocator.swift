@@ -7,6 +7,8 @@ struct ThreadLocator: ~Copyable {
   private let allowed: CPUSet
   private var thread: UInt32 = 0
   private var status: CInt = -1
+  /// What the file was when it was opened. The program may close the descriptor, and another file may get its number.
+  private var facts = cuffd_file_facts()
   private var place = Place.anywhere
   private var delayBefore: Int64 = 0
   private var runBefore: Int64 = 0
@@ -19,9 +21,7 @@ struct ThreadLocator: ~Copyable {
 
   init(allowed: CPUSet) { self.allowed = allowed }
 
-  deinit {
-    if status >= 0 { _ = cuffd_close(status) }
-  }
+  deinit { closeStatus() }
 
   /// Moves the caller to the CPU of `thread` and confines it there. Returns true where that is another place than
   /// before.
@@ -69,18 +69,25 @@ struct ThreadLocator: ~Copyable {
 
   private mutating func cpu(of thread: UInt32) -> Int? {
     if thread != self.thread || status < 0 {
-      if status >= 0 { _ = cuffd_close(status) }
+      closeStatus()
       self.thread = thread
       delayBefore = 0
-      status = cuffd_open_thread_status(thread)
+      status = unsafe cuffd_open_thread_status(thread, &facts)
     }
     guard status >= 0 else { return nil }
-    let cpu = cuffd_last_cpu(status)
+    let cpu = unsafe cuffd_last_cpu(status, &facts)
     if cpu >= 0 { return Int(cpu) }
     if KernelErrno(returned: cpu) == .resourceBusy { return nil }
-    // The thread has ended, and the kernel may give its number to another thread.
-    _ = cuffd_close(status)
+    // The thread has ended, and the kernel may give its number to another thread; or the program has taken the
+    // descriptor away.
+    closeStatus()
     status = -1
     return nil
+  }
+
+  /// Closes the descriptor, unless the program has put another file in its place.
+  private func closeStatus() {
+    guard status >= 0 else { return }
+    unsafe withUnsafePointer(to: facts) { unsafe cuffd_file_close_same(status, $0) }
   }
 }

@@ -18,8 +18,13 @@ struct FailureReporter: Sendable {
     // Closing removes the memory, which ends the access in the same way as poison would.
     guard !region.isClosing || region.isLeftBehind else { return }
     // The text of the error is code of the program, and may need what waits for this thread.
-    let address = region.address(of: region.originalOffset(of: page))
-    if region.explainsFailures { cuffd_last_words(region.memory.failureSignal, UInt64(address)) }
+    let offset = region.originalOffset(of: page)
+    let address = UInt64(region.address(of: offset))
+    let isExplained = region.explainsFailures && cuffd_last_words(region.memory.failureSignal, address)
+    if !isExplained, let failure = region.failures.failure(at: offset) {
+      let cause = region.explainsFailures ? "nothing has made the text of the error" : "explainsFailures is false"
+      writeToStandardError("\(failure.withCause(cause))")
+    }
     let reason = "this kernel cannot poison a page (Linux 6.6 can)"
     switch withoutPoison.kind {
     case .abort:

@@ -40,7 +40,10 @@ public final class FaultRuntime: Sendable {
   ///   - `cannotKeepCPUsAwake` where the configuration asks for that, and the process may not do it or the kernel
   ///     cannot.
   public init(_ configuration: FaultRuntimeConfiguration = FaultRuntimeConfiguration()) throws(FaultRuntimeError) {
-    engine = try withoutCancellation { () throws(FaultRuntimeError) in try Engine(configuration) }
+    // A signal handler of the program that touches lazy memory must not interrupt this in the allocator.
+    engine = try withoutCancellation { () throws(FaultRuntimeError) in
+      try holdingSignals { () throws(FaultRuntimeError) in try Engine(configuration) }
+    }
   }
 
   /// Maps a region that `provider` fills, and whose length `provider` knows. No page is requested yet.
@@ -86,7 +89,9 @@ public final class FaultRuntime: Sendable {
     _ provider: some PageProvider, byteCount: Int, options: RegionOptions = RegionOptions()
   ) throws(FaultRuntimeError) -> LazyRegion {
     try withoutCancellation { () throws(FaultRuntimeError) in
-      try engine.map(provider, byteCount: byteCount, options: options)
+      try holdingSignals { () throws(FaultRuntimeError) in
+        try engine.map(provider, byteCount: byteCount, options: options)
+      }
     }
   }
 

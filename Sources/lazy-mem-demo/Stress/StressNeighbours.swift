@@ -24,7 +24,7 @@ struct StressNeighbours {
       case .ticks: try readWithTicks()
       case .cancel: try cancel()
       case .jump: try jump()
-      case .stuck: try readBesideStuckSource()
+      case .stuck: readBesideStuckSources()
       case .protect: try protect()
       case .move: try move()
       case .forkAndMap: mapInChild()
@@ -37,10 +37,12 @@ struct StressNeighbours {
 
   // MARK: Regions
 
-  private func map(_ kind: StressRuntimeKind, _ provider: some PageProvider, seed: UInt64) throws -> StressMemory {
+  private func map(
+    _ kind: StressRuntimeKind, _ provider: some PageProvider, seed: UInt64, timeout: Duration? = nil
+  ) throws -> StressMemory {
     let byteCount = Self.pageCount * run.pageSize
     let region = try run.runtime(kind).map(
-      provider, byteCount: byteCount, options: RegionOptions(name: "\(doing)", advice: .random))
+      provider, byteCount: byteCount, options: RegionOptions(name: "\(doing)", advice: .random, timeout: timeout))
     let range = cstress_range(
       address: unsafe UInt(bitPattern: region.unsafeBytes.baseAddress), page_count: Self.pageCount,
       page_size: run.pageSize, seed: seed)
@@ -122,28 +124,71 @@ struct StressNeighbours {
     for memory in [healthy, memory, broken] { memory.close() }
   }
 
-  /// Threads wait for a source that does not answer, and another region of the same runtime is served.
-  private func readBesideStuckSource() throws {
+  /// Threads wait for sources that do not answer, of which there are more than the runtime has threads for providers.
+  /// Another region of the same runtime is served meanwhile.
+  private func readBesideStuckSources() {
     let kind: StressRuntimeKind = [.eventLoop, .manyThreads, .sigsegv][Int(draw.first % 3)]
+    // With `sigsegv`, the providers that one thread at a time may ask share a thread at first.
+    let permissions: ProviderPermissions = draw.third & 1 == 0 ? [.concurrentRequests] : []
     let seed = draw.second | 1
     let gate = StressSwitch()
-    let stuck = try map(
-      kind,
-      ClosureProvider(permissions: [.concurrentRequests]) { request, page in
-        gate.wait()
-        return WordProvider.fill(request, &page, seed)
-      }, seed: seed)
-    let crowd = unsafe withUnsafePointer(to: stuck.range) {
-      unsafe cstress_start_crowd($0, 1 + Int(draw.third % 12))
+    var arrivals: [StressSwitch] = []
+    var patient: [StressMemory] = []
+    var impatient: [StressMemory] = []
+    do {
+      for number in 0...kind.configuration.providerThreads {
+        let arrival = StressSwitch()
+        let provider = ClosureProvider(permissions: permissions) { request, page in
+          arrival.open()
+          gate.wait()
+          return WordProvider.fill(request, &page, seed)
+        }
+        // Without a userfaultfd, no request can be given up.
+        if kind != .sigsegv, number % 2 == 1 {
+          impatient.append(try map(kind, provider, seed: seed, timeout: Self.stuckTimeout))
+        } else {
+          patient.append(try map(kind, provider, seed: seed))
+        }
+        arrivals.append(arrival)
+      }
+    } catch {
+      run.note(error, doing.name)
     }
-    let healthy = try? map(kind, WordProvider(seed: seed ^ 2, permissions: [.concurrentRequests]), seed: seed ^ 2)
-    if let healthy {
+    // Some regions of those that wait for ever have more threads than one.
+    let waiting = unsafe startCrowd(patient, more: Int((draw.third >> 8) % 8))
+    let failing = unsafe startCrowd(impatient, more: 0)
+    // Where a thread could not be started, its region keeps no thread of the runtime.
+    let end = monotonicSeconds() + min(2, run.settings.patience / 4)
+    while !arrivals.allSatisfy({ $0.hasOpened }), monotonicSeconds() < end { stressPause() }
+    do {
+      let healthy = try map(kind, WordProvider(seed: seed ^ 2, permissions: permissions), seed: seed ^ 2)
       judge(healthy.readAll(), kind)
       healthy.close()
+    } catch {
+      run.note(error, doing.name)
     }
     gate.open()
-    if let crowd = unsafe crowd { judge(unsafe cstress_join_crowd(crowd), kind) }
-    stuck.close()
+    if let waiting = unsafe waiting { judge(unsafe cstress_join_crowd(waiting), kind) }
+    if let failing = unsafe failing { judge(unsafe cstress_join_crowd(failing), kind, mayFail: true) }
+    for memory in patient + impatient { memory.close() }
+  }
+
+  /// How long the requests of some stuck regions may take. Each of their pages that fails keeps one more thread of the
+  /// pool until the sources answer.
+  private static let stuckTimeout = Duration.milliseconds(200)
+
+  /// Starts a thread for each region, and `more` further ones, that read the memory. Returns nil where there is no
+  /// region, or no memory for this.
+  private func startCrowd(_ memories: [StressMemory], more: Int) -> OpaquePointer? {
+    guard !memories.isEmpty else { return nil }
+    let threads = memories.count + more
+    let crowd = unsafe memories.map(\.range).withUnsafeBufferPointer {
+      unsafe cstress_start_crowd($0.baseAddress, $0.count, threads)
+    }
+    var started = 0
+    if let crowd = unsafe crowd { started = unsafe cstress_crowd_size(crowd) }
+    if started < threads { run.tally.limit("\(doing), threads") }
+    return unsafe crowd
   }
 
   /// The program changes the protection. Before Linux 6.15 missing pages of `sigsegv` would read as zero then.
@@ -294,6 +339,8 @@ extension ProviderPermissions {
 /// A switch that threads wait for.
 private final class StressSwitch: Sendable {
   private let isOpen = Atomic<Bool>(false)
+
+  var hasOpened: Bool { isOpen.load(ordering: .acquiring) }
 
   func open() { isOpen.store(true, ordering: .releasing) }
 

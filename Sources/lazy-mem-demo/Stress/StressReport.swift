@@ -40,28 +40,31 @@ struct StressReport: Encodable {
     return String(decoding: try encoder.encode(self), as: UTF8.self)
   }
 
-  func text() -> String {
+  func text(_ layout: TextLayout = TextLayout()) -> String {
     let end = interruptedBy.map { ", ended by \($0)" } ?? ""
-    var lines = ["time        \(fixed(seconds, 1)) s, \(threads) \(threads == 1 ? "thread" : "threads")\(end)"]
-    lines += Self.section("operations", operations)
-    lines += Self.section("answers of providers", answers)
-    lines += Self.section("faults injected into providers", providerTroubles)
+    let time = "\(fixed(seconds, 1)) s, \(threads) \(threads == 1 ? "thread" : "threads")\(end)"
+    var lines = layout.wrapped(time, start: "time        ", indent: 12)
+    lines += Self.section("operations", operations, layout)
+    lines += Self.section("answers of providers", answers, layout)
+    lines += Self.section("faults injected into providers", providerTroubles, layout)
+    let kernel = "faults injected into the kernel's answers"
     if let kernelTroubles {
-      lines += Self.section("faults injected into the kernel's answers", kernelTroubles)
+      lines += Self.section(kernel, kernelTroubles, layout)
     } else {
-      lines.append("faults injected into the kernel's answers: none, this is a release build")
+      lines += layout.wrapped("\(kernel): none, this is a release build", indent: 2)
     }
-    lines += Self.section("failures seen, all of them allowed", failures)
-    if !limits.isEmpty { lines += Self.section("refused by a limit of this process", limits) }
+    lines += Self.section("failures seen, all of them allowed", failures, layout)
+    if !limits.isEmpty { lines += Self.section("refused by a limit of this process", limits, layout) }
     lines.append("mismatches  \(mismatches)")
     return lines.joined(separator: "\n")
   }
 
-  private static func section(_ name: String, _ counts: [String: Int]) -> [String] {
-    ["\(name): \(counts.values.reduce(0, +))"]
-      + counts.sorted { $0.key < $1.key }.map { name, count in
+  private static func section(_ name: String, _ counts: [String: Int], _ layout: TextLayout) -> [String] {
+    layout.wrapped("\(name): \(counts.values.reduce(0, +))", indent: 2)
+      + counts.sorted { $0.key < $1.key }.flatMap { name, count in
         let number = "\(count)"
-        return String(repeating: " ", count: max(1, 12 - number.count)) + number + "  " + name
+        let start = String(repeating: " ", count: max(1, 12 - number.count)) + number + "  "
+        return layout.wrapped(name, start: start, indent: 14)
       }
   }
 }

@@ -70,8 +70,9 @@ long cts_timer_mistakes(void);
 // Reads a byte in a child of vfork(2). Returns the byte, or minus the signal that ended the child.
 int cts_read_in_vfork(uintptr_t address);
 
-// Calls `body` in a child that is the first process of a PID namespace. Returns what cts_forked returns, or -1000 -
-// errno if there is no namespace to be had.
+// Calls `body` in a child that is the first process of a PID namespace. Returns what cts_forked returns, -1000 - errno
+// if there is no namespace to be had, or -1000 - ETIMEDOUT if the child was killed after a minute. The calling process
+// can start no thread afterwards. The child may call this itself, and then has a child with its own process id.
 int cts_as_first_process(int (*body)(void *context), void *context);
 
 // Reads a byte on a thread whose alternate signal stack has `size` bytes. `*overwritten` is the number of bytes that

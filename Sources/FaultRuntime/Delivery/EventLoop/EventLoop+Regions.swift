@@ -52,10 +52,12 @@ extension EventLoop: RegionServer {
     // The handler poisons the pages of a closing region whose faults are still in its queue.
     drain(nanoseconds: closeTimeout)
     if region.mayBlock, !pool.isOnPoolThread { inFlight.waitUntilNothing(of: region, nanoseconds: closeTimeout) }
-    region.withdraw { table.remove(region) }
-    if region.isLeftBehind { leftBehind.withLock { $0.append(region) } }
-    events.forget(region)
-    watchdog.regionEnded(timeout: region.timeout)
+    holdingSignals {
+      region.withdraw { table.remove(region) }
+      if region.isLeftBehind { leftBehind.withLock { $0.append(region) } }
+      events.forget(region)
+      watchdog.regionEnded(timeout: region.timeout)
+    }
   }
 
   /// Fills a range, in steps between the faults, which go first. The caller waits as long as the provider takes.

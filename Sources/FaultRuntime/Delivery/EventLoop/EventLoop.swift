@@ -139,9 +139,10 @@ final class EventLoop: PoolServer, FillCounter {
   @discardableResult
   func drain(nanoseconds: UInt64) -> Bool {
     guard !isOnHandlerThread else { return false }
-    let drained = OneShotEvent()
-    ask { $0.drains.append(drained) }
-    return drained.wait(nanoseconds: nanoseconds)
+    return withObjectMadeUnderHeldSignals({ OneShotEvent() }) { drained in
+      ask { $0.drains.append(drained) }
+      return drained.wait(nanoseconds: nanoseconds)
+    }
   }
 
   /// Changes what is asked of the handler, and wakes it.
@@ -159,6 +160,9 @@ final class EventLoop: PoolServer, FillCounter {
 
   /// Whether the memory of closed regions could not be taken away.
   var hasLeftBehind: Bool { leftBehind.withLock { !$0.isEmpty } }
+
+  /// Whether memory that will never go away needs this handler for as long as the process lives.
+  var staysForGood: Bool { leftBehind.withLock { $0.contains { AnonymousMemory.of($0).staysForGood } } }
 
   /// Unmaps the memory that closing could not take away. This waits until the handler has read the event that the
   /// kernel reports, so it has to happen while the handler serves, and on another thread.

@@ -79,7 +79,11 @@ final class Handlers: DeliveryService {
 
   func stop(nanoseconds: UInt64) {
     watchdog.stop(nanoseconds: nanoseconds)
-    Self.stop(all, within: SharedTimeout(nanoseconds: nanoseconds))
+    var ending: [EventLoop] = []
+    for loop in all {
+      if loop.staysForGood { _ = unsafe Unmanaged.passRetained(loop) } else { ending.append(loop) }
+    }
+    Self.stop(ending, within: SharedTimeout(nanoseconds: nanoseconds))
   }
 
   private static func stop(_ loops: [EventLoop], within timeout: SharedTimeout) {

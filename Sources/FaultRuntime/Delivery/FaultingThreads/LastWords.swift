@@ -10,7 +10,7 @@ struct LastWords: ~Copyable, @unchecked Sendable {
   /// Makes a writer without its thread. Returns nil if there is no memory, and then nothing is written.
   @inline(__always)
   init?() {
-    guard let made = unsafe cuffd_writer_create({ unsafe LastWords.serve(&$0.pointee) }) else { return nil }
+    guard let made = unsafe cuffd_writer_create({ unsafe LastWords.serve($0) }) else { return nil }
     unsafe writer = made
   }
 
@@ -25,23 +25,16 @@ struct LastWords: ~Copyable, @unchecked Sendable {
   deinit { unsafe cuffd_writer_release(writer) }
 
   /// Writes why a page failed, where it belongs to a region whose failures are explained.
-  private static func serve(_ request: inout cuffd_request) {
-    let address = UInt(request.address)
+  private static func serve(_ request: UnsafePointer<cuffd_request>) {
+    let (address, number) = unsafe (UInt(request.pointee.address), request.pointee.number)
     let regions = AddressSpace.ofThisProcess.regions
     guard let region = regions.region(containing: address), region.isInOwnerProcess, region.explainsFailures,
-      request.number == region.memory.failureSignal,
+      number == region.memory.failureSignal,
       let failure = region.failures.failure(at: region.offset(of: region.pageSize.pageStart(of: address)))
     else { return }
-    var withoutText = failure
-    withoutText.cause = TextNotMade()
-    let short = Array("FaultRuntime: \(withoutText)\n".utf8)
-    unsafe short.withUnsafeBytes { unsafe cuffd_request_found(&request, $0.baseAddress!, $0.count) }
+    let short = Array("FaultRuntime: \(failure.withCause("the text of the error could not be made"))\n".utf8)
+    unsafe short.withUnsafeBytes { unsafe cuffd_request_found(request, $0.baseAddress!, $0.count) }
     let text = "\(failure)"
-    if unsafe cuffd_request_begin_to_write(&request) { writeToStandardError(text) }
+    if unsafe cuffd_request_begin_to_write(request) { writeToStandardError(text) }
   }
-}
-
-/// Stands in a line for an error whose text was not made in time, or could not be made.
-private struct TextNotMade: Error, CustomStringConvertible {
-  var description: String { "(the text of the error could not be made)" }
 }

@@ -85,10 +85,12 @@ final class SigbusServer: FaultingThreadServer, DeliveryService {
   func close(_ region: Region) {
     // What the program has unmapped is not the region's any more.
     events.waitForEvents()
-    region.withdraw { remove(region) }
-    events.regionEnded(region)
-    // Unmapping would wait for the thread that reads events, which may be the one that drops the last reference.
-    if region.isLeftBehind { _ = unsafe Unmanaged.passRetained(region) }
+    holdingSignals {
+      region.withdraw { remove(region) }
+      events.regionEnded(region)
+      // Unmapping would wait for the thread that reads events, which may be the one that drops the last reference.
+      if region.isLeftBehind { _ = unsafe Unmanaged.passRetained(region) }
+    }
   }
 
   func stop(nanoseconds: UInt64) { events.stop(nanoseconds: nanoseconds) }

@@ -84,7 +84,7 @@ final class SigsegvServer: FaultingThreadServer, PoolServer, DeliveryService {
 
   /// Ends the service of a region. A thread whose fault is being answered gets SIGSEGV when it goes on.
   func close(_ region: Region) {
-    region.withdraw { remove(region) }
+    holdingSignals { region.withdraw { remove(region) } }
   }
 
   /// Fills a range on the calling thread, and a second thread helps where that is faster and the provider permits it.
@@ -231,7 +231,10 @@ final class SigsegvServer: FaultingThreadServer, PoolServer, DeliveryService {
   @inline(never)
   private func join(_ run: borrowing FaultRun, _ memory: TwinMemory, _ effort: PlacingEffort) {
     guard let gap = memory.gap(beside: run.range) else { return }
-    if !saidLimit.exchange(true, ordering: .relaxed) { notices.say(Self.limitNotice) }
+    // A thread that answers on a small alternate stack leaves the notice to another one.
+    if cuffd_stack_room() >= StackNeed.ofHook, !saidLimit.exchange(true, ordering: .relaxed) {
+      notices.say(Self.limitNotice)
+    }
     if fill(gap, of: run.region, effort) { return }
     guard let other = memory.gap(beside: run.range, onlyBefore: !gap.isBefore) else { return }
     _ = fill(other, of: run.region, effort)
