@@ -22,8 +22,8 @@ public struct PoisonFallback: RawRepresentable, Hashable, Sendable, CaseIterable
   /// ``FaultRuntimeConfiguration/explainsFailures`` is false, or where the text of the error cannot be made.
   public static let abort = PoisonFallback(kind: .abort)
 
-  /// The runtime says the same as with ``abort``, and the program goes on. The threads wait until an answer brings the page,
-  /// for example to ``LazyRegion/retry(_:)``, or until the region is closed.
+  /// The runtime says the same as with ``abort``, and the program goes on. The threads wait until an answer brings the
+  /// page, for example to ``LazyRegion/retry(_:)``, or until the region is closed.
   public static let keepWaiting = PoisonFallback(kind: .keepWaiting)
 
   /// All choices that this version of the library knows.
