@@ -3,6 +3,7 @@
 #include "cuffd_calls.h"
 #include "cuffd_descriptors.h"
 #include "cuffd_signals.h"
+#include "fault_signals.h"
 #include "futex.h"
 
 #include <errno.h>
@@ -119,13 +120,7 @@ int cuffd_thread_start(cuffd_thread *thread, size_t stack_size, const char *name
 
   sigset_t all, before;
   sigfillset(&all);
-  // The signals of faults stay unblocked. A provider that runs on the thread may touch lazy memory of another
-  // delivery, which is served by such a signal.
-  sigdelset(&all, SIGBUS);
-  sigdelset(&all, SIGSEGV);
-  sigdelset(&all, SIGILL);
-  sigdelset(&all, SIGFPE);
-  sigdelset(&all, SIGTRAP);
+  cuffd_keep_fault_signals(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   pthread_t handle = 0;
   if (result == 0) result = pthread_create(&handle, &attributes, run, start);

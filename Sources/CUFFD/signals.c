@@ -1,4 +1,5 @@
 #define _GNU_SOURCE
+#include "fault_signals.h"
 #include "signal_internal.h"
 
 #include <errno.h>
@@ -63,14 +64,6 @@ void cuffd_let_go(const void *region, const struct cuffd_loan *loans, unsigned l
   atomic_load(&let_go)(atomic_load(&context), region, loans, loan_count);
 }
 
-static void keep_faults(sigset_t *set) {
-  sigdelset(set, SIGBUS);
-  sigdelset(set, SIGSEGV);
-  sigdelset(set, SIGILL);
-  sigdelset(set, SIGFPE);
-  sigdelset(set, SIGTRAP);
-}
-
 static void add_cancellation(sigset_t *set) {
   uint64_t word;
   memcpy(&word, set, sizeof word);
@@ -86,7 +79,7 @@ struct sigaction cuffd_complete_action(void) {
   // the thread may have an alternate stack for this case.
   action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
   sigfillset(&action.sa_mask);
-  keep_faults(&action.sa_mask);
+  cuffd_keep_fault_signals(&action.sa_mask);
   // sigfillset(3) leaves out the two signals of the C library. The first one cancels threads, and a thread that is
   // cancelled in the middle of an answer would never let go of what it holds. The second one has to arrive: setuid(2)
   // waits until every thread has handled it.
@@ -188,7 +181,7 @@ unsigned cuffd_signal_repeats(uint64_t page) {
 static sigset_t held_signals(void) {
   sigset_t all;
   sigfillset(&all);
-  keep_faults(&all);
+  cuffd_keep_fault_signals(&all);
   add_cancellation(&all);
   return all;
 }

@@ -4,11 +4,14 @@
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stddef.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 static int answer(long call, uint32_t answer, unsigned flags) {
@@ -30,6 +33,29 @@ static uint32_t refusal(int number) { return SECCOMP_RET_ERRNO | ((uint32_t)numb
 static int deny(long call, int number) { return answer(call, refusal(number), 0); }
 
 int cts_kill_for_userfaultfd(void) { return answer(SYS_userfaultfd, SECCOMP_RET_KILL_PROCESS, 0); }
+
+static volatile int trapped_answer;
+
+static void answer_call(int number, siginfo_t *info, void *context) {
+  (void)number;
+  (void)info;
+  ucontext_t *state = context;
+#if defined(__x86_64__)
+  state->uc_mcontext.gregs[REG_RAX] = -trapped_answer;
+#else
+  state->uc_mcontext.regs[0] = (uint64_t)-trapped_answer;
+#endif
+}
+
+int cts_trap_userfaultfd(int number) {
+  trapped_answer = number;
+  struct sigaction action = {.sa_sigaction = answer_call, .sa_flags = SA_SIGINFO};
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGSYS);
+  if (sigaction(SIGSYS, &action, NULL) < 0 || pthread_sigmask(SIG_UNBLOCK, &set, NULL) != 0) return -errno;
+  return answer(SYS_userfaultfd, SECCOMP_RET_TRAP, 0);
+}
 
 int cts_deny_userfaultfd(int number) { return deny(SYS_userfaultfd, number); }
 

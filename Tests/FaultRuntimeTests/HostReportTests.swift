@@ -114,6 +114,17 @@ struct HostReportTests {
     }
   }
 
+  @Test("A sandbox that answers system calls in a handler of SIGSYS is heard, and the program goes on")
+  func trapped() async {
+    await #expect(processExitsWith: .success) {
+      #expect(cts_trap_userfaultfd(EPERM) == 0)
+      let error = #expect(throws: FaultRuntimeError.self) {
+        try FaultRuntime(FaultRuntimeConfiguration(descriptorChoice: .only(.userModeOnly)))
+      }
+      #expect(error?.code == .userfaultfdUnavailable)
+    }
+  }
+
   @Test("The error of a runtime says what the report says")
   func sameWords() async {
     await #expect(processExitsWith: .success) {

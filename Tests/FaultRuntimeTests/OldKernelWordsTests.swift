@@ -66,15 +66,17 @@ struct OldKernelWordsTests {
           .eventLoop, poisonFallback: .keepWaiting, closeTimeout: .milliseconds(100)))
       let region = try runtime.map(
         ClosureProvider(requestSize: .singlePage, permissions: .onHandler) { _, _ in throw Late(gate: gate) },
-        byteCount: 2 * pageBytes, options: RegionOptions(name: "old"))
-      let threads = (0..<2).map { page in TestThread { _ = region.access(page * pageBytes) } }
-      #expect(eventually(seconds: 60) { region.failures.count >= 2 })
+        byteCount: 3 * pageBytes, options: RegionOptions(name: "old"))
+      let threads = (0..<3).map { page in TestThread { _ = region.access(page * pageBytes) } }
+      // When the third page has failed, what there is to say of the two before has been said: there is one handler.
+      #expect(eventually(seconds: 60) { region.failures.count >= 3 })
       region.close()
       for thread in threads { #expect(thread.join()) }
       gate.open()
     }
-    for page in 0..<2 {
-      #expect(result.errors.contains("region 'old', page at offset \(page * pageBytes), provider ClosureProvider: ("))
+    let lines = (0..<3).filter { page in
+      result.errors.contains("region 'old', page at offset \(page * pageBytes), provider ClosureProvider: (")
     }
+    #expect(lines.count >= 2)
   }
 }

@@ -14,12 +14,12 @@
 
 #pragma clang assume_nonnull begin
 
-// Called by the thread that dies, in its signal handler. Returns true when a writer has said why the page at `address`
-// failed. Returns false where no writer knows of such a page, and at once if there is no writer. Where the text of the
-// error is not made within 5 seconds, this writes the short line of `cuffd_request_found`; where no writer has noted
-// that line by then, nothing is said. Writing a line may take another 5 seconds. Before that, a thread waits for its
-// turn behind others that die at the same time, for at most 15 seconds. Uses a few hundred bytes of the stack,
-// allocates nothing, and is no cancellation point.
+// Called by a thread that dies, in its signal handler, or that ends the process. Returns true when a writer has said
+// why the page at `address` failed, or standard error takes nothing. Returns false where no writer knows of such a
+// page, and at once if there is no writer. Where the text of the error is not made within 5 seconds, this writes the
+// short line of `cuffd_request_found`; where no writer has noted that line by then, nothing is said. Writing a line may
+// take another 5 seconds. Before that, a thread waits for its turn behind others that die at the same time, for at most
+// 15 seconds. Uses a few hundred bytes of the stack, allocates nothing, and is no cancellation point.
 bool cuffd_last_words(int number, uint64_t address);
 
 // Forgets the writers of the parent, in a forked child.

@@ -171,8 +171,9 @@ public struct FaultRuntimeConfiguration: Sendable {
   ///
   /// There are two such cases: the host allows no userfaultfd, so that regions are served by `sigsegv`; and the limit
   /// of mappings (`vm.max_map_count`) is near. A runtime reports each of them at most once, in one line of text. The
-  /// closure runs on the thread that finds the case. That may be a faulting thread in its signal handler, so keep the
-  /// closure short, and do not touch lazy memory in it.
+  /// closure runs on the thread that finds the case. That may be a faulting thread in its signal handler, or a thread
+  /// that makes a runtime, whose signals are blocked meanwhile. So keep the closure short, start no threads in it, and
+  /// do not touch lazy memory.
   public var onNotice: (@Sendable (String) -> Void)?
 
   /// The features that are switched on in addition to those that the runtime needs itself. Tests ask for events in

@@ -168,11 +168,11 @@ final class AnonymousMemory: RegionMemory {
       // faults are still reported, and each of them fails.
       if errno == .notPermitted { isSealed.store(true, ordering: .releasing) }
       leftBehind.store(true, ordering: .releasing)
-      // Faults that wait for a provider, or came since closing began, have no answer yet. Their threads try again.
-      remains.forEach(wake)
-      return false
     }
-    return true
+    guard isLeftBehind else { return true }
+    // Faults that wait for a provider, or came since closing began, have no answer yet. Their threads try again.
+    remains.forEach(wake)
+    return false
   }
 
   func withdraw() {

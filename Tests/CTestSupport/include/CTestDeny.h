@@ -8,6 +8,8 @@
 int cts_deny_userfaultfd(int number);
 // The same, but userfaultfd(2) kills the process.
 int cts_kill_for_userfaultfd(void);
+// The same, but a handler of SIGSYS answers userfaultfd(2) with `number`.
+int cts_trap_userfaultfd(int number);
 
 // The same for sched_setscheduler(2) and sched_setaffinity(2).
 int cts_deny_scheduling(int number);
