@@ -2,6 +2,8 @@
 #ifndef CUFFD_FAULT_SIGNALS_H
 #define CUFFD_FAULT_SIGNALS_H
 
+#include "cuffd_platform.h"
+
 #include <signal.h>
 
 // Takes the signals that an instruction of the thread itself raises out of a set. The kernel ends the process where one
