@@ -97,9 +97,12 @@ final class SigbusServer: FaultingThreadServer, DeliveryService {
 
   /// Fills a range on the calling thread. A second thread helps where that is faster and the provider permits it.
   func prefetch(_ region: Region, _ range: Range<Int>) throws(FaultRuntimeError) -> BulkFiller.Failure? {
-    let job = PrefetchJob(region: region, from: range.lowerBound, to: range.upperBound)
-    run(job)
-    return job.failure
+    withObjectMadeUnderHeldSignals({
+      PrefetchJob(region: region, from: range.lowerBound, to: range.upperBound)
+    }) { job in
+      run(job)
+      return job.failure
+    }
   }
 
   func run(_ job: PrefetchJob) {

@@ -91,9 +91,12 @@ final class SigsegvServer: FaultingThreadServer, PoolServer, DeliveryService {
   /// Where only the serial thread may ask the provider, that thread fills the range.
   func prefetch(_ region: Region, _ range: Range<Int>) throws(FaultRuntimeError) -> BulkFiller.Failure? {
     if asksSerially(region) { return try prefetchOnPool(region, range) }
-    let job = PrefetchJob(region: region, from: range.lowerBound, to: range.upperBound)
-    job.runShared { [self] in $0.run(pageSize, resolveTimeout: 0, forbidden: lazyMemory, counting: counters) }
-    return job.failure
+    return withObjectMadeUnderHeldSignals({
+      PrefetchJob(region: region, from: range.lowerBound, to: range.upperBound)
+    }) { job in
+      job.runShared { [self] in $0.run(pageSize, resolveTimeout: 0, forbidden: lazyMemory, counting: counters) }
+      return job.failure
+    }
   }
 
   func peek(_ job: PeekJob) throws(FaultRuntimeError) -> Bool {
