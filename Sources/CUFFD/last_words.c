@@ -82,7 +82,7 @@ static bool speak(uint32_t sequence) {
     // Linux takes the time that has passed from `patience`.
     ready = syscall(SYS_ppoll, &error, 1, &patience, NULL, 0);
   } while (ready < 0 && errno == EINTR);
-  // Where a sandbox forbids the call, the line is more likely to be read than to wait.
+  // Where a sandbox forbids ppoll(2), this writes all the same, because few pipes are full.
   if (ready != 0) syscall(SYS_write, STDERR_FILENO, words.short_line, words.length);
   atomic_store(&words.written, sequence + 1);
   atomic_store(&words.writer, 0);

@@ -96,10 +96,10 @@ int cuffd_parse_runnable_threads(const char *loadavg) {
   return (int)number_at(behind_spaces(loadavg, 3), INT_MAX);
 }
 
-int cuffd_last_cpu(int thread_status, const struct cuffd_file_facts *facts) {
+int cuffd_last_cpu(int thread_status) {
   char text[1024];
-  int64_t count = cuffd_file_pread_same(thread_status, facts, text, sizeof text - 1, 0);
-  if (count < 0) return (int)count;
+  ssize_t count = pread(thread_status, text, sizeof text - 1, 0);
+  if (count < 0) return -errno;
   text[count] = 0;
   return cuffd_parse_last_cpu(text);
 }

@@ -40,9 +40,8 @@ int cuffd_run_when_idle(void);
 int cuffd_open_thread_status(uint32_t thread, struct cuffd_file_facts *facts);
 
 // Returns the CPU that the thread runs on or last ran on, or -errno: -ESRCH if the thread has ended, -EBUSY for a
-// real-time thread, because no other thread gets its CPU, and -EBADF if the descriptor is not the file of these facts
-// any more.
-int cuffd_last_cpu(int thread_status, const struct cuffd_file_facts *facts);
+// real-time thread, because no other thread gets its CPU, and -ENOTSUP if the text is that of another file.
+int cuffd_last_cpu(int thread_status);
 
 // Returns how long a thread of this process has run, in nanoseconds. The result is negative if the thread has ended.
 int64_t cuffd_thread_run_nanoseconds(uint32_t thread);

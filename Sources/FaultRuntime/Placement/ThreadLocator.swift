@@ -75,7 +75,7 @@ struct ThreadLocator: ~Copyable {
       status = unsafe cuffd_open_thread_status(thread, &facts)
     }
     guard status >= 0 else { return nil }
-    let cpu = unsafe cuffd_last_cpu(status, &facts)
+    let cpu = cuffd_last_cpu(status)
     if cpu >= 0 { return Int(cpu) }
     if KernelErrno(returned: cpu) == .resourceBusy { return nil }
     // The thread has ended, and the kernel may give its number to another thread; or the program has taken the

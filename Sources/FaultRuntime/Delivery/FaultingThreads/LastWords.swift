@@ -1,7 +1,8 @@
 internal import CUFFD
 
 /// A thread that writes to standard error why a page failed, for a thread that is about to die of that page. The two
-/// meet in C (`cuffd_last_words`). Each runtime has such a thread, and any of them may write the line.
+/// meet in C (`cuffd_last_words`). Each runtime has such a thread, and any of them may write the line. The calls are
+/// inlined, so that a runtime whose pages do not fail reads in no code of this file.
 @safe
 // Safe to share: the writer is made of atomic numbers.
 struct LastWords: ~Copyable, @unchecked Sendable {
