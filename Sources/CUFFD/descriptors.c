@@ -17,7 +17,8 @@
 int cuffd_above_standard(int fd) {
   if (fd < 0 || fd > STDERR_FILENO) return fd;
   int moved = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-  int error = errno;
+  // With EINVAL the limit of descriptors leaves no larger number.
+  int error = errno == EINVAL ? EMFILE : errno;
   close(fd);
   return moved < 0 ? -error : moved;
 }

@@ -14,6 +14,14 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+static int install(struct sock_filter *filter, unsigned short count, unsigned flags) {
+  struct sock_fprog program = {.len = count, .filter = filter};
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) return -errno;
+  long result = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
+  // A positive result is a thread that cannot have the filter.
+  return result > 0 ? -ESRCH : result < 0 ? -errno : 0;
+}
+
 static int answer(long call, uint32_t answer, unsigned flags) {
   struct sock_filter filter[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
@@ -21,11 +29,7 @@ static int answer(long call, uint32_t answer, unsigned flags) {
       BPF_STMT(BPF_RET | BPF_K, answer),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
   };
-  struct sock_fprog program = {.len = sizeof filter / sizeof filter[0], .filter = filter};
-  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) return -errno;
-  long result = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
-  // A positive result is a thread that cannot have the filter.
-  return result > 0 ? -ESRCH : result < 0 ? -errno : 0;
+  return install(filter, sizeof filter / sizeof filter[0], flags);
 }
 
 static uint32_t refusal(int number) { return SECCOMP_RET_ERRNO | ((uint32_t)number & SECCOMP_RET_DATA); }
@@ -65,6 +69,20 @@ int cts_deny_scheduling(int number) {
 }
 
 int cts_deny_ioctl(int number) { return answer(SYS_ioctl, refusal(number), SECCOMP_FILTER_FLAG_TSYNC); }
+
+int cts_deny_taking_away(uintptr_t address, int number) {
+  struct sock_filter filter[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mprotect, 1, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_munmap, 0, 3),
+      // The lower half of the first argument, on a little-endian machine.
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)address, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, refusal(number)),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  return install(filter, sizeof filter / sizeof filter[0], SECCOMP_FILTER_FLAG_TSYNC);
+}
 
 static const char device[] = "/dev/userfaultfd";
 

@@ -202,6 +202,30 @@ struct AlternateStackTests {
     }
   }
 
+  @Test("The notice of the limit of mappings is left to a thread that has room for the program's code")
+  func limitNotice() async {
+    await #expect(processExitsWith: .success) {
+      let notices = Monitor(0)
+      var configuration = FaultRuntimeConfiguration(
+        delivery: .sigsegv, onNotice: { _ in notices.withLock { $0 += 1 } })
+      configuration.mappingLimit = 6
+      configuration.guardsPages = false
+      let region = try FaultRuntime(configuration).map(
+        ZeroProvider(), byteCount: 16 * pageBytes, options: RegionOptions(advice: .random))
+      #expect(region.access(pageBytes) == .byte(0))
+      #expect(notices.withLock { $0 } == 0)
+      // This leaves room for an answer, and not for a hook.
+      let size = sysconf(Int32(_SC_MINSIGSTKSZ)) + (18 << 10)
+      var overwritten = 0
+      #expect(unsafe cts_read_with_stack(size, false, region.address + UInt(5 * pageBytes), &overwritten) == 0)
+      #expect(overwritten == 0)
+      #expect(region.isResident(3 * pageBytes), "the region is not at the limit")
+      #expect(notices.withLock { $0 } == 0)
+      #expect(region.access(9 * pageBytes) == .byte(0))
+      #expect(notices.withLock { $0 } == 1)
+    }
+  }
+
   @Test("A hook for failures has the room that it needs, or the process ends", arguments: Delivery.inFaultingThread)
   func hook(delivery: Delivery) async {
     let result = await #expect(processExitsWith: .signal(SIGABRT), observing: [\.standardErrorContent]) {

@@ -44,6 +44,27 @@ struct CPULatencyTests {
     }
   }
 
+  @Test("A file that has come in place of the request stays open, and the request never has a number of 0 to 2")
+  func otherFile() async {
+    await #expect(processExitsWith: .success) {
+      let file = try TemporaryFile(bytes: [])
+      for number: CInt in 0...2 { #expect(Glibc.close(number) == 0) }
+      let null = unsafe open("/dev/null", O_RDWR)
+      #expect(null == 0)
+      var number: CInt = -1
+      do {
+        let hold = try CPULatencyHold(path: file.path)
+        number = try #require(openDescriptors().first { descriptorTarget($0) == file.path })
+        #expect(number > 2)
+        #expect(dup2(null, number) == number)
+        _ = consume hold
+      }
+      #expect(descriptorTarget(number) == "/dev/null")
+      do { _ = try CPULatencyHold(path: file.path) }
+      #expect(!openDescriptors().contains { descriptorTarget($0) == file.path })
+    }
+  }
+
   @Test("Nothing is held unless it is asked for")
   func notByDefault() async {
     await #expect(processExitsWith: .success) {

@@ -183,6 +183,20 @@ struct DescriptorTests {
     }
   }
 
+  @Test("Where no larger number is left than those of the standard streams, a region is refused")
+  func onlyStandardNumbers() async {
+    await #expect(processExitsWith: .success) {
+      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigsegv))
+      for number in openDescriptors() { #expect(Glibc.close(number) == 0) }
+      var limit = rlimit()
+      #expect(unsafe getrlimit(__rlimit_resource_t(7), &limit) == 0)  // RLIMIT_NOFILE
+      limit.rlim_cur = 3
+      #expect(unsafe setrlimit(__rlimit_resource_t(7), &limit) == 0)
+      let error = #expect(throws: FaultRuntimeError.self) { try runtime.map(ZeroProvider(), byteCount: pageBytes) }
+      #expect(error?.errno == .tooManyOpenFiles)
+    }
+  }
+
   @Test("The file that tells where a thread runs has none of these numbers, and one in its place stays open")
   func threadStatus() async {
     await #expect(processExitsWith: .success) {

@@ -53,7 +53,9 @@ struct OutputTests {
     #expect(outcome.errors == "")
   }
 
-  @Test("A name is printed so that a terminal takes no orders from it", arguments: [["map"], ["bench", "--html"]])
+  @Test(
+    "A name is printed so that a terminal takes no orders from it",
+    arguments: [["map"], ["bench", "--html"], ["seccomp-profile", "--base"]])
   func names(command: [String]) throws {
     let folder = FileManager.default.temporaryDirectory.appendingPathComponent("names-\(UUID().uuidString)").path
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: false)
@@ -66,20 +68,32 @@ struct OutputTests {
       try ProcessOutcome(
         of: URL(fileURLWithPath: "/bin/sh"), ["-c", script, DemoProcess.executable.path, ""] + command)
     }
-    if command == ["map"] {
-      let missing = try run()
-      #expect(missing.code == 1)
-      #expect(missing.errors == "lazy-mem-demo: cannot open \(folder)/\(shown) (ENOENT: No such file or directory)\n")
+    func expectMissing(_ verb: String) throws {
+      let outcome = try run()
+      #expect(outcome.code == 1)
+      #expect(
+        outcome.errors == "lazy-mem-demo: cannot \(verb) \(folder)/\(shown) (ENOENT: No such file or directory)\n")
+    }
+    func write(_ content: String) throws {
       _ = try ProcessOutcome(
-        of: URL(fileURLWithPath: "/bin/sh"), ["-c", "printf content > \"$(printf '\(folder)/\(name)')\""])
+        of: URL(fileURLWithPath: "/bin/sh"), ["-c", "printf '\(content)' > \"$(printf '\(folder)/\(name)')\""])
+    }
+    switch command[0] {
+    case "map":
+      try expectMissing("open")
+      try write("content")
       let there = try run()
       #expect(there.code == 0)
       #expect(there.output.hasPrefix("file        \(folder)/\(shown)\nsha256 "))
-    } else {
+    case "seccomp-profile":
+      try expectMissing("read")
+      try write(#"{"defaultAction": "SCMP_ACT_ERRNO"}"#)
+      let there = try run()
+      #expect(there.code == 0)
+      #expect(there.output.contains("userfaultfd"))
+    default:
       try FileManager.default.removeItem(atPath: folder)
-      #expect(
-        try run().errors
-          == "lazy-mem-demo: cannot write \(folder)/\(shown) (ENOENT: No such file or directory)\n")
+      try expectMissing("write")
     }
   }
 

@@ -193,7 +193,13 @@ struct SeccompTests {
     #expect(outcome.code == 1)
     #expect(outcome.output == "")
     #expect(outcome.errors.contains(reason))
-    #expect(
-      try DemoProcess.run("seccomp-profile", "--base", "/no/such/file").errors.contains("cannot read /no/such/file"))
+  }
+
+  @Test(
+    "A base that cannot be read is named, with the cause", arguments: [("/no/such/file", "ENOENT"), ("/", "EISDIR")])
+  func unreadable(path: String, errno: String) throws {
+    let outcome = try DemoProcess.run("seccomp-profile", "--base", path)
+    #expect(outcome.code == 1)
+    #expect(outcome.errors.contains("cannot read \(path) (\(errno): "))
   }
 }

@@ -13,7 +13,6 @@ final class AnonymousMemory: RegionMemory {
   private let pageSize: PageSize
   let userfaultfd: SharedUserfaultfd
   private let leftBehind = Atomic<Bool>(false)
-  private let isSealed = Atomic<Bool>(false)
   private let ownerProcess = cuffd_address_space()
 
   /// Takes over `range`, which was reserved for this memory. The delivery that serves the faults registers it.
@@ -31,10 +30,7 @@ final class AnonymousMemory: RegionMemory {
     // The memory is still registered where the program has taken the descriptor away. Unmapping it would wait until a
     // thread has read the event, which no thread can. It stays without access.
     if userfaultfd.uffd.isLost { return }
-    for part in remains where cuffd_unmap(UInt64(part.start), part.byteCount) < 0 && isLeftBehind {
-      // At the limit of mappings. Were the descriptor closed, the memory that is left would read as zeros.
-      _ = unsafe Unmanaged.passRetained(userfaultfd)
-    }
+    _ = unmap()
   }
 
   /// The parts that still belong to the memory. Only these may be touched: other code may use the rest of `range`.
@@ -156,18 +152,27 @@ final class AnonymousMemory: RegionMemory {
 
   var isLeftBehind: Bool { leftBehind.load(ordering: .acquiring) }
 
-  /// Whether the memory can never be taken away, because the program has sealed it (`mseal(2)`). Its faults have to be
-  /// answered until the process ends.
-  var staysForGood: Bool { isSealed.load(ordering: .acquiring) }
+  /// Unmaps the parts that still belong to the memory. Returns false if the kernel has refused that for one of them.
+  ///
+  /// Where the memory is registered, the call waits until the handler has read the event (`munmap(2)`), so no handler
+  /// thread may make it.
+  func unmap() -> Bool {
+    var hasUnmapped = true
+    for part in remains {
+      if cuffd_unmap(UInt64(part.start), part.byteCount) < 0 {
+        hasUnmapped = false
+      } else {
+        parts.withLock { $0.remove(part) }
+      }
+    }
+    return hasUnmapped
+  }
 
   func revokeAccess() -> Bool {
     for part in remains {
-      let result = cuffd_protect_none(UInt64(part.start), part.byteCount)
-      guard let errno = KernelErrno(returned: result) else { continue }
-      // This happens at the limit of mappings, and where the program has sealed the memory (`mseal(2)`). The region's
-      // faults are still reported, and each of them fails.
-      if errno == .notPermitted { isSealed.store(true, ordering: .releasing) }
-      leftBehind.store(true, ordering: .releasing)
+      // This fails at the limit of mappings, where the program has sealed the memory (`mseal(2)`), and where a filter of
+      // system calls forbids it. The region's faults are still reported, and each of them fails.
+      if cuffd_protect_none(UInt64(part.start), part.byteCount) < 0 { leftBehind.store(true, ordering: .releasing) }
     }
     guard isLeftBehind else { return true }
     // Faults that wait for a provider, or came since closing began, have no answer yet. Their threads try again.

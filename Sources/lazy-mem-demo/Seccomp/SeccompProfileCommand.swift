@@ -1,5 +1,7 @@
 import ArgumentParser
+import FaultRuntime
 import FoundationEssentials
+import Glibc
 
 /// `lazy-mem-demo seccomp-profile`: makes the files in `contrib/seccomp`, and profiles for containers.
 struct SeccompProfileCommand: ParsableCommand {
@@ -14,7 +16,7 @@ struct SeccompProfileCommand: ParsableCommand {
   )
 
   @Option(help: "A profile in the format of OCI to add the rule to.")
-  var base: String?
+  var base: FileName?
 
   @Flag(help: "Print the rule alone, for those who merge by hand.")
   var rule = false
@@ -30,12 +32,26 @@ struct SeccompProfileCommand: ParsableCommand {
   private func profile() throws(CommandFailure) -> SeccompProfile {
     if rule { return SeccompProfile(document: SeccompProfile.allowingRule) }
     guard let base else { return .standalone }
-    let data: Data
-    do {
-      data = try Data(contentsOf: URL(filePath: base))
-    } catch {
-      throw CommandFailure(message: "cannot read \(base)")
+    return try SeccompProfile(json: Data(try contents(of: base))).merged()
+  }
+
+  /// Reads a file, or what comes from a pipe, to its end.
+  private func contents(of name: FileName) throws(CommandFailure) -> [UInt8] {
+    func failure() -> CommandFailure {
+      let errno = KernelErrno(rawValue: errno)
+      return CommandFailure(message: "cannot read \(name.text) (\(errno): \(errno.explanation))")
     }
-    return try SeccompProfile(json: data).merged()
+    let descriptor = unsafe name.withCString { unsafe open($0, O_RDONLY | O_CLOEXEC) }
+    guard descriptor >= 0 else { throw failure() }
+    defer { close(descriptor) }
+    var bytes: [UInt8] = []
+    var piece = [UInt8](repeating: 0, count: 1 << 16)
+    while true {
+      let count = unsafe read(descriptor, &piece, piece.count)
+      if count == 0 { return bytes }
+      if count < 0 && errno == EINTR { continue }
+      guard count > 0 else { throw failure() }
+      bytes += piece.prefix(count)
+    }
   }
 }

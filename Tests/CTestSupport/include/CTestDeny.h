@@ -2,6 +2,8 @@
 #ifndef CTEST_DENY_H
 #define CTEST_DENY_H
 
+#include <stdint.h>
+
 #pragma clang assume_nonnull begin
 
 // From now on userfaultfd(2) fails with `number` in the calling thread and in its children. Returns 0 or -errno.
@@ -16,6 +18,10 @@ int cts_deny_scheduling(int number);
 
 // From now on ioctl(2) fails with `number` in every thread. Returns 0 or -errno.
 int cts_deny_ioctl(int number);
+
+// From now on mprotect(2) and munmap(2) of memory that begins at `address` fail with `number` in every thread. Other
+// memory whose address has the same lower 32 bits is concerned as well. Returns 0 or -errno.
+int cts_deny_taking_away(uintptr_t address, int number);
 
 // From now on the calling thread, its children, and the programs that it executes have no userfaultfd. The system
 // call fails with `number` (seccomp), and /dev/userfaultfd does not exist: if this process could open the device, the

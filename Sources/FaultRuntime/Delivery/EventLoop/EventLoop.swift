@@ -161,12 +161,14 @@ final class EventLoop: PoolServer, FillCounter {
   /// Whether the memory of closed regions could not be taken away.
   var hasLeftBehind: Bool { leftBehind.withLock { !$0.isEmpty } }
 
-  /// Whether memory that will never go away needs this handler for as long as the process lives.
-  var staysForGood: Bool { leftBehind.withLock { $0.contains { AnonymousMemory.of($0).staysForGood } } }
-
-  /// Unmaps the memory that closing could not take away. This waits until the handler has read the event that the
-  /// kernel reports, so it has to happen while the handler serves, and on another thread.
-  func removeLeftBehind(within timeout: SharedTimeout) {
+  /// Unmaps the memory that closing could not take away, and returns whether all of it has gone. This waits until the
+  /// handler has read the event that the kernel reports, so it has to happen while the handler serves, and on another
+  /// thread.
+  ///
+  /// Memory stays where the kernel refuses to unmap it (`mseal(2)`, a filter of system calls), and where a thread of
+  /// the handler or of the pool is stuck and still holds the region. Its missing pages need the handler for as long
+  /// as the process lives.
+  func removeLeftBehind(within timeout: SharedTimeout) -> Bool {
     // A mapping that loses an end is not divided, as one that loses its middle is, so this order costs no mapping.
     var regions = leftBehind.withLock { regions in
       defer { regions = [] }
@@ -175,14 +177,16 @@ final class EventLoop: PoolServer, FillCounter {
     for region in regions { table.remove(region) }
     // Draining also makes the handler drop its references, so that the last ones are dropped here.
     let isDrained = drain(nanoseconds: timeout.remaining)
+    var staying: [Region] = []
     while !regions.isEmpty {
       var region = regions.removeFirst()
       events.forget(region)
-      if !isDrained || !isKnownUniquelyReferenced(&region) {
-        // A handler or a thread of the pool is stuck, so the memory stays mapped until the process ends.
-        _ = unsafe Unmanaged.passRetained(region)
-      }
+      if isDrained, isKnownUniquelyReferenced(&region), AnonymousMemory.of(region).unmap() { continue }
+      staying.append(region)
     }
+    for region in staying { table.insert(region) }
+    leftBehind.withLock { $0 = staying }
+    return staying.isEmpty
   }
 
   /// Makes the threads end, without waiting for them. Every region has to be closed before.

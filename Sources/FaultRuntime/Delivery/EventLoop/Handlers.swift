@@ -79,20 +79,22 @@ final class Handlers: DeliveryService {
 
   func stop(nanoseconds: UInt64) {
     watchdog.stop(nanoseconds: nanoseconds)
-    var ending: [EventLoop] = []
-    for loop in all {
-      if loop.staysForGood { _ = unsafe Unmanaged.passRetained(loop) } else { ending.append(loop) }
-    }
-    Self.stop(ending, within: SharedTimeout(nanoseconds: nanoseconds))
+    Self.stop(all, within: SharedTimeout(nanoseconds: nanoseconds))
   }
 
   private static func stop(_ loops: [EventLoop], within timeout: SharedTimeout) {
     // A handler that is stuck takes no time from the others, which end meanwhile.
-    for loop in loops where !loop.hasLeftBehind { loop.beginStopping() }
+    var ending = loops.filter { !$0.hasLeftBehind }
+    for loop in ending { loop.beginStopping() }
     for loop in loops where loop.hasLeftBehind {
-      loop.removeLeftBehind(within: timeout)
-      loop.beginStopping()
+      if loop.removeLeftBehind(within: timeout) {
+        loop.beginStopping()
+        ending.append(loop)
+      } else {
+        // A thread that touches the memory which is left would otherwise wait without end.
+        _ = unsafe Unmanaged.passRetained(loop)
+      }
     }
-    for loop in loops { loop.finishStopping(within: timeout) }
+    for loop in ending { loop.finishStopping(within: timeout) }
   }
 }

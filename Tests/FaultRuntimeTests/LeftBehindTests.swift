@@ -5,8 +5,8 @@ import Testing
 
 @testable import FaultRuntime
 
-@Suite("Memory that the program has sealed", .timeLimit(.minutes(6)))
-struct SealedMemoryTests {
+@Suite("Memory that closing cannot take away", .timeLimit(.minutes(6)))
+struct LeftBehindTests {
   @Test(
     "Pages that the program has sealed keep their bytes when the region is closed (mseal, Linux 6.10)",
     arguments: [false, true])
@@ -72,6 +72,54 @@ struct SealedMemoryTests {
       let next = try FaultRuntime(configuration).map(
         patternProvider(inFaultingThread: true), byteCount: 4 * pageBytes)
       #expect(mismatches(in: next) == [])
+    }
+  }
+
+  @Test(
+    "Where the kernel refuses to protect and to unmap memory, its missing pages fail, also when the runtime is gone",
+    arguments: [Delivery.eventLoop, .sigbus], [ENOMEM, ENOSYS])
+  func refused(delivery: Delivery, error: CInt) async {
+    await #expect(processExitsWith: .success) {
+      [name = delivery.rawValue as String, error = error as CInt] in
+      limitTime()
+      var runtime: FaultRuntime? = try FaultRuntime(FaultRuntimeConfiguration(delivery: Delivery(rawValue: name)!))
+      var region: LazyRegion? = try runtime!.map(
+        patternProvider(inFaultingThread: true), byteCount: 64 * pageBytes, options: RegionOptions(advice: .random))
+      let address = region!.address
+      for page in [0, 3, 9] { #expect(region!.access(page * pageBytes) == .byte(expectedByte(page * pageBytes))) }
+      #expect(cts_deny_taking_away(address, error) == 0)
+      region!.close()
+      #expect(region!.core.isLeftBehind)
+      region = nil
+      try Self.expectPagesKept(at: address, failing: [20])
+      runtime = nil
+      try Self.expectPagesKept(at: address, failing: [20, 21])
+    }
+  }
+
+  @Test("A thread that waits for a stuck provider ends when its region is sealed, and closed")
+  func sealedWithStuckProvider() async {
+    await #expect(processExitsWith: .success) {
+      limitTime()
+      let gate = Gate()
+      let asked = Requests()
+      let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .eventLoop, closeTimeout: .milliseconds(100)))
+      let region = try runtime.map(
+        ClosureProvider { request, _ in
+          asked.add(request)
+          gate.wait()
+          return .zero
+        }, byteCount: 4 * pageBytes)
+      let toucher = Later { [address = region.address] in read(address) }
+      #expect(eventually { asked.all.count == 1 })
+      let error = cts_seal(region.address, 4 * pageBytes)
+      if error != -ENOSYS {
+        #expect(error == 0)
+        region.close()
+        #expect(region.core.isLeftBehind)
+        #expect(try toucher.result() == .signal(SIGBUS))
+      }
+      gate.open()
     }
   }
 
