@@ -187,13 +187,19 @@ struct DescriptorTests {
   func onlyStandardNumbers() async {
     await #expect(processExitsWith: .success) {
       let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: .sigsegv))
-      for number in openDescriptors() { #expect(Glibc.close(number) == 0) }
+      // An expectation that fails has no descriptor to say so from here on.
+      for number in openDescriptors() { _ = Glibc.close(number) }
       var limit = rlimit()
-      #expect(unsafe getrlimit(__rlimit_resource_t(7), &limit) == 0)  // RLIMIT_NOFILE
+      let openFiles = __rlimit_resource_t(7)  // RLIMIT_NOFILE
+      guard unsafe getrlimit(openFiles, &limit) == 0 else { _exit(1) }
       limit.rlim_cur = 3
-      #expect(unsafe setrlimit(__rlimit_resource_t(7), &limit) == 0)
-      let error = #expect(throws: FaultRuntimeError.self) { try runtime.map(ZeroProvider(), byteCount: pageBytes) }
-      #expect(error?.errno == .tooManyOpenFiles)
+      guard unsafe setrlimit(openFiles, &limit) == 0 else { _exit(2) }
+      do throws(FaultRuntimeError) {
+        _ = try runtime.map(ZeroProvider(), byteCount: pageBytes)
+        _exit(3)
+      } catch {
+        _exit(error.errno == .tooManyOpenFiles ? 0 : 4)
+      }
     }
   }
 
