@@ -105,6 +105,39 @@ struct InterruptedFaultTests {
     for thread in others { #expect(thread.join()) }
   }
 
+  /// A provider that notes whether signals are held when it is asked for its request size.
+  private struct MaskProvider: PageProvider {
+    let held = Log<Bool>()
+
+    var requestSize: RequestSize {
+      held.add(InterruptedFaultTests.holdsSignals)
+      return .singlePage
+    }
+    var permissions: ProviderPermissions { .inSignalHandler }
+
+    func page(_ request: PageRequest, into page: inout PageBuffer) -> PageContents { .zero }
+  }
+
+  private static var holdsSignals: Bool {
+    var mask = sigset_t()
+    return unsafe pthread_sigmask(SIG_BLOCK, nil, &mask) == 0 && sigismember(&mask, SIGUSR1) == 1
+  }
+
+  @Test("Signals are held while a region is mapped, and not afterwards", arguments: Delivery.ofRegions)
+  func mapping(delivery: Delivery) throws {
+    let runtime = try FaultRuntime(FaultRuntimeConfiguration(delivery: delivery))
+    let provider = MaskProvider()
+    let mapper = Later {
+      cts_unblock_signals()
+      let isHeldBefore = Self.holdsSignals
+      let region = try? runtime.map(provider, byteCount: pageBytes)
+      return region != nil && !isHeldBefore && !Self.holdsSignals
+    }
+    #expect(try mapper.result())
+    #expect(!provider.held.all.isEmpty)
+    #expect(provider.held.all.allSatisfy { $0 })
+  }
+
   @Test(
     "A thread that waits in close() gets its signals meanwhile", .enabled(if: !Host.isSanitized, SkipReason.sanitizer),
     arguments: Delivery.ofRegions, [false, true])

@@ -382,6 +382,7 @@ struct LastWordsTests {
       cts_end_after(120)
       let delivery = Delivery(rawValue: name)!
       let (isAsked, gate) = (Gate(), Gate())
+      let isMade = Atomic<Bool>(false)
       let asker: TestThread
       do {
         let runtime = try FaultRuntime(
@@ -389,6 +390,7 @@ struct LastWordsTests {
         let region = try Self.region(delivery, in: runtime, isDeadly: false) {
           isAsked.open()
           gate.wait()
+          isMade.store(true, ordering: .sequentiallyConsistent)
           return "of the first runtime"
         }
         #expect(region.access(2 * pageBytes) == .signal(region.failureSignal))
@@ -397,6 +399,8 @@ struct LastWordsTests {
         isAsked.wait()
         region.close()
       }
+      let isMadeBefore = isMade.load(ordering: .sequentiallyConsistent)
+      #expect(!isMadeBefore, "the end of the runtime has waited for the text")
       gate.open()
       #expect(asker.join())
       #expect(eventually { runtimeThreads(named: "fault-words").isEmpty })
