@@ -2,6 +2,7 @@
 #include "CStressSupport.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -82,8 +83,10 @@ int cstress_fork(enum cstress_child kind, uintptr_t address) {
     signal(SIGSEGV, SIG_DFL);
     if (kind == CSTRESS_TOUCH) _exit(100 + *(volatile uint8_t *)address % 100);
     if (kind == CSTRESS_EXECUTE) {
-      char *const arguments[] = {(char[]){"true"}, NULL};
-      execv("/bin/true", arguments);
+      // Containers need not have any other program than this one.
+      char *const arguments[] = {(char[]){"lazy-mem-demo"}, (char[]){"--version"}, NULL};
+      dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), STDOUT_FILENO);
+      execv("/proc/self/exe", arguments);
       _exit(99);
     }
     _exit(0);

@@ -403,7 +403,7 @@ const char *cuffd_error_text(int number, char *buffer, size_t capacity) {
 }
 
 int cuffd_page_states(uint64_t address, size_t length, unsigned char *states) {
-  int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+  int fd = open("/proc/thread-self/pagemap", O_RDONLY | O_CLOEXEC);
   if (fd < 0) return -errno;
   size_t page_size = cuffd_page_size(), count = length / page_size, done = 0;
   int result = 0;

@@ -24,9 +24,9 @@ static ssize_t read_some(int fd, char *buffer, size_t capacity) {
   return count;
 }
 
-// /proc/self/maps has a line for each mapping, and so up to some MiB of text.
+// /proc/thread-self/maps has a line for each mapping, and so up to some MiB of text.
 static int64_t count_mappings(void) {
-  int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+  int fd = open("/proc/thread-self/maps", O_RDONLY | O_CLOEXEC);
   if (fd < 0) return -1;
   char buffer[1024];
   int64_t lines = 0;
@@ -90,7 +90,7 @@ static bool locks_mappings(int64_t locked) {
   void *mapped = mmap(NULL, page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapped == MAP_FAILED) return errno == EAGAIN;
   struct cuffd_memory now = {.locked = -1};
-  for_each_line("/proc/self/status", take_status, &now);
+  for_each_line("/proc/thread-self/status", take_status, &now);
   munmap(mapped, page);
   return now.locked > locked;
 }
@@ -108,7 +108,7 @@ void cuffd_memory_facts(struct cuffd_memory *facts) {
       .file_size_limit = soft_limit(RLIMIT_FSIZE),
       .promisable = -1,
   };
-  for_each_line("/proc/self/status", take_status, facts);
+  for_each_line("/proc/thread-self/status", take_status, facts);
   facts->locks_mappings = locks_mappings(facts->locked);
   for_each_line("/proc/sys/vm/overcommit_memory", take_policy, &facts->promises_no_more);
   struct promises promises = {-1, -1};

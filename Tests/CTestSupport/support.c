@@ -150,6 +150,28 @@ int cts_forked(int (*body)(void *context), void *context) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
+static void *run_without_first_thread(void *body) {
+  time_t end = time(NULL) + 30;
+  while (time(NULL) < end) {
+    int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    // The process shows no memory there once its first thread has none.
+    if (fd < 0) _exit(((int (*)(void))body)());
+    close(fd);
+    sched_yield();
+  }
+  _exit(99);
+}
+
+static int leave_first_thread(void *body) {
+  pthread_t thread;
+  int error = pthread_create(&thread, NULL, run_without_first_thread, body);
+  if (error != 0) return 98;
+  // pthread_exit(3) would end the process where the thread was one of Dispatch.
+  return (int)syscall(SYS_exit, 0);
+}
+
+int cts_forked_without_first_thread(int (*body)(void)) { return cts_forked(leave_first_thread, (void *)body); }
+
 int cts_lock_future_memory(void) { return mlockall(MCL_FUTURE) < 0 ? -errno : 0; }
 
 int cts_is_mapped(uintptr_t address, size_t length) {

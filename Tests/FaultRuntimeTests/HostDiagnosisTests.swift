@@ -95,6 +95,19 @@ struct HostDiagnosisTests {
     #expect(root.causes(of: .full) == [.seccompFilter])
   }
 
+  @Test("Where the device is open, nothing has to be done against the filter, and nobody is told to open the device")
+  func openDevice() {
+    let facts = host { facts in
+      refuse(&facts, .notPermitted)
+      for kind in [DescriptorKind.device, .deviceUserModeOnly] { facts.attempts[kind] = .granted([.sigbus]) }
+      facts.process.seccompMode = 2
+      facts.containing.processNamespace = .other
+    }
+    #expect(commands(facts, .seccompFilter, .full) == [nil])
+    #expect(facts.remedies(for: .seccompFilter, of: .full)[0].action.contains("which is open here"))
+    #expect(commands(facts, .seccompFilter, .userModeOnly).allSatisfy { $0?.contains("--device") != true })
+  }
+
   @Test("A right that does not help is a filter that allows user-mode-only")
   func narrowFilter() {
     #expect(host { $0.process.effectiveCapabilities = 1 << 19 }.causes(of: .full) == [.seccompFilter])

@@ -125,6 +125,37 @@ struct HostReportTests {
     }
   }
 
+  @Test(
+    "What the kernel says of the process is read where its first thread has ended as well",
+    .enabled(if: !Host.isSanitized, SkipReason.sanitizer))
+  func withoutFirstThread() {
+    let status = cts_forked_without_first_thread {
+      // This is a forked child, so nothing here allocates or takes a lock of Swift's runtime.
+      var facts = cuffd_memory()
+      unsafe cuffd_memory_facts(&facts)
+      guard facts.mappings > 10, facts.address_space > 0 else { return 1 }
+      var state: UInt8 = 0
+      let page = unsafe withUnsafePointer(to: &facts) { UInt64(UInt(bitPattern: $0) & ~UInt(cuffd_page_size() - 1)) }
+      return unsafe cuffd_page_states(page, cuffd_page_size(), &state) == 0 && state == 1 ? 0 : 2
+    }
+    #expect(status == 0)
+  }
+
+  @Test(
+    "The error of a runtime that wants one way names the filter, and advises no other way that it forbids as well",
+    .enabled(if: Host.isRoot && !Host.allowsFullToAll, SkipReason.root), arguments: [false, true])
+  func filterOrRights(isFiltered: Bool) async {
+    await #expect(processExitsWith: .success) { [isFiltered = isFiltered as Bool] in
+      #expect(cts_become_nobody() == 0)
+      #expect(!isFiltered || cts_deny_userfaultfd(EPERM) == 0)
+      var configuration = FaultRuntimeConfiguration(delivery: .eventLoop)
+      configuration.descriptorChoice = .only(.full)
+      let error = #expect(throws: FaultRuntimeError.self) { try FaultRuntime(configuration) }
+      #expect(error?.advice?.contains("a seccomp filter answers userfaultfd(2) with EPERM") == isFiltered)
+      #expect(error?.advice?.contains("accept a user-mode-only descriptor") == !isFiltered)
+    }
+  }
+
   @Test("The error of a runtime says what the report says")
   func sameWords() async {
     await #expect(processExitsWith: .success) {

@@ -156,7 +156,8 @@ struct LimitTests {
     await #expect(processExitsWith: .success) { [name = delivery.rawValue as String] in
       let runtime = try LimitTests.runtime(Delivery(rawValue: name)!)
       let data = (number(of: "VmData", in: "/proc/self/status") ?? 0) * 1024
-      try LimitTests.setLimit(.data, data + (32 << 20))
+      // There has to be room for the stacks of threads that Swift's runtime may start.
+      try LimitTests.setLimit(.data, data + (256 << 20))
       let error = LimitTests.mapError(runtime, 1 << 30)
       #expect(error?.code == .cannotMap)
       #expect(error?.errno == .noMemory)
@@ -164,7 +165,7 @@ struct LimitTests {
       // The advice is true.
       #expect(LimitTests.mapError(runtime, 1 << 30, RegionOptions(access: .readOnly)) == nil)
       let size = (number(of: "VmSize", in: "/proc/self/status") ?? 0) * 1024
-      try LimitTests.setLimit(.addressSpace, size + (64 << 20))
+      try LimitTests.setLimit(.addressSpace, size + (512 << 20))
       let other = LimitTests.mapError(runtime, 1 << 30, RegionOptions(access: .readOnly))
       #expect(other?.errno == .noMemory)
       #expect(other?.advice?.contains("RLIMIT_AS") == true)

@@ -54,7 +54,7 @@ ptrdiff_t cstress_compare(const uint8_t *bytes, uint64_t offset, size_t count, c
 enum cstress_child {
   CSTRESS_EXIT,   // ends with 0
   CSTRESS_TOUCH,  // reads the byte at the address, which should end the child
-  CSTRESS_EXECUTE // becomes /bin/true
+  CSTRESS_EXECUTE // becomes this program again, which prints its version to /dev/null
 };
 
 // Forks, and waits until the child has ended. Returns the exit status of the child, or the negative number of the

@@ -30,7 +30,8 @@ extension FaultRuntimeError {
     }
     // A program that asked for a descriptor which serves system calls may be able to do without that. The advice
     // makes sense only where the call itself is not forbidden.
-    if refusals.allSatisfy({ $0.kind.servesKernelModeFaults && $0.errno != .noFunction }) {
+    let isForbidden = facts.causes(of: .userModeOnly) == [.seccompFilter]
+    if !isForbidden, refusals.allSatisfy({ $0.kind.servesKernelModeFaults && $0.errno != .noFunction }) {
       said.append("or accept a user-mode-only descriptor")
     }
     return said.joined(separator: "; ")

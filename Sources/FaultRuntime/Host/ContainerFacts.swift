@@ -9,7 +9,7 @@ struct ContainerFacts: Hashable, Sendable {
   }
 
   var processNamespace = Namespace.notTold
-  /// The number of process numbers in `NSpid`, the line of `/proc/self/status`. It has one for each PID namespace from
+  /// The number of process numbers in `NSpid`, the line of `/proc/thread-self/status`. It has one for each PID namespace from
   /// that of the mounted `/proc` down to that of the process.
   var processNumbers: Int?
   /// Whether process 1, as far as this process sees one, has the same mount namespace.
@@ -37,7 +37,7 @@ extension ContainerFacts {
   static let podmanMarker = "/run/.containerenv"
   static let kubernetesMarker = "/var/run/secrets/kubernetes.io"
 
-  /// Reads the target of a link in `/proc/self/ns`, such as `pid:[4026531836]`. The first namespaces of a host have
+  /// Reads the target of a link in `/proc/thread-self/ns`, such as `pid:[4026531836]`. The first namespaces of a host have
   /// numbers that are part of the kernel's interface.
   static func processNamespace(_ link: String) -> Namespace {
     guard link.hasPrefix("pid:[") else { return .notTold }
@@ -45,7 +45,7 @@ extension ContainerFacts {
     return number == 0xefff_fffc ? .initial : .other
   }
 
-  /// Returns how many numbers the line `NSpid` in the text of `/proc/self/status` has.
+  /// Returns how many numbers the line `NSpid` in the text of `/proc/thread-self/status` has.
   static func processNumbers(_ status: String) -> Int? {
     guard let line = status.split(separator: "\n").first(where: { $0.hasPrefix("NSpid:") }) else { return nil }
     let numbers = line.dropFirst(6).split(whereSeparator: { $0 == "\t" || $0 == " " }).count
@@ -69,7 +69,7 @@ extension ContainerFacts {
   }
 }
 
-/// What the text of `/proc/self/mountinfo` says about the root of the process and the files that engines put there.
+/// What the text of `/proc/thread-self/mountinfo` says about the root of the process and the files that engines put there.
 struct MountFacts: Hashable, Sendable {
   /// The type of the file system of the root.
   var rootType: String?

@@ -4,30 +4,32 @@ extension HostFacts {
   /// Looks at the host, and tries every way to a userfaultfd, each in a child process.
   static func ofThisHost() -> HostFacts {
     var facts = surroundings()
-    for kind in DescriptorKind.allCases {
-      let flags = CUFFD_OPEN_FLAGS | (kind.servesKernelModeFaults ? 0 : CUFFD_USER_MODE_ONLY)
-      let attempt =
-        if kind.isOfDevice {
-          unsafe cuffd_attempt_in_child(Userfaultfd.devicePath, flags)
-        } else {
-          cuffd_attempt_in_child(nil, flags)
-        }
-      facts.attempts[kind] =
-        if attempt.killed_by != 0 {
-          .killed
-        } else if let errno = KernelErrno(returned: attempt.result) {
-          .refused(errno)
-        } else {
-          .granted(UserfaultfdFeatures(rawValue: attempt.features))
-        }
-    }
+    for kind in DescriptorKind.allCases { facts.attempts[kind] = attempt(kind) }
     return facts
   }
 
-  /// Looks at the host after a runtime has tried these ways and was refused. No way is tried again.
+  /// Tries a way to a userfaultfd in a child process, because a seccomp filter may kill for it.
+  private static func attempt(_ kind: DescriptorKind) -> Attempt {
+    let flags = CUFFD_OPEN_FLAGS | (kind.servesKernelModeFaults ? 0 : CUFFD_USER_MODE_ONLY)
+    let attempt =
+      if kind.isOfDevice {
+        unsafe cuffd_attempt_in_child(Userfaultfd.devicePath, flags)
+      } else {
+        cuffd_attempt_in_child(nil, flags)
+      }
+    if attempt.killed_by != 0 { return .killed }
+    if let errno = KernelErrno(returned: attempt.result) { return .refused(errno) }
+    return .granted(UserfaultfdFeatures(rawValue: attempt.features))
+  }
+
+  /// Looks at the host after a runtime has tried these ways and was refused. No way is tried again. Another one is
+  /// tried where only its answer tells whether a filter or a lack of rights has refused.
   static func ofThisHost(after refusals: [Userfaultfd.Refusal]) -> HostFacts {
     var facts = surroundings()
     for refusal in refusals { facts.attempts[refusal.kind] = .refused(refusal.errno) }
+    if facts.process.isFiltered, facts.attempts[.full] == .refused(.notPermitted), facts.attempts[.userModeOnly] == nil {
+      facts.attempts[.userModeOnly] = attempt(.userModeOnly)
+    }
     return facts
   }
 
@@ -95,9 +97,9 @@ extension ProcessFacts {
   fileprivate static func ofThisProcess() -> ProcessFacts {
     var facts = ProcessFacts()
     facts.effectiveUser = cuffd_effective_user()
-    if let status = HostFile.text("/proc/self/status") { facts.read(status: status) }
-    facts.userMap = HostFile.text("/proc/self/uid_map").flatMap { UserMap($0) }
-    facts.executable = HostFile.target("/proc/self/exe")
+    if let status = HostFile.text("/proc/thread-self/status") { facts.read(status: status) }
+    facts.userMap = HostFile.text("/proc/thread-self/uid_map").flatMap { UserMap($0) }
+    facts.executable = HostFile.target("/proc/thread-self/exe")
     return facts
   }
 }
@@ -105,21 +107,21 @@ extension ProcessFacts {
 extension ContainerFacts {
   fileprivate static func ofThisProcess() -> ContainerFacts {
     var facts = ContainerFacts()
-    facts.processNamespace = HostFile.target("/proc/self/ns/pid").map(processNamespace) ?? .notTold
-    facts.processNumbers = HostFile.text("/proc/self/status").flatMap(processNumbers)
+    facts.processNamespace = HostFile.target("/proc/thread-self/ns/pid").map(processNamespace) ?? .notTold
+    facts.processNumbers = HostFile.text("/proc/thread-self/status").flatMap(processNumbers)
     // Only a process with rights over process 1 may look at these two.
-    if let own = HostFile.target("/proc/self/ns/mnt"), let first = HostFile.target("/proc/1/ns/mnt") {
+    if let own = HostFile.target("/proc/thread-self/ns/mnt"), let first = HostFile.target("/proc/1/ns/mnt") {
       facts.sharesMountsWithInit = own == first
     }
     facts.variableOfInit = HostFile.text("/proc/1/environ").flatMap { variable("container", in: $0) }
-    if let environment = HostFile.text("/proc/self/environ") {
+    if let environment = HostFile.text("/proc/thread-self/environ") {
       facts.variable = variable("container", in: environment)
       facts.hasKubernetesService = variable("KUBERNETES_SERVICE_HOST", in: environment) != nil
     }
     facts.systemdSays = HostFile.text("/run/systemd/container")?.split(separator: "\n").first.map { String($0) }
     facts.markers = Set(markerFiles.filter(HostFile.exists))
-    facts.cgroups = HostFile.text("/proc/self/cgroup").map { cgroups($0) } ?? []
-    facts.mounts = MountFacts(HostFile.text("/proc/self/mountinfo") ?? "")
+    facts.cgroups = HostFile.text("/proc/thread-self/cgroup").map { cgroups($0) } ?? []
+    facts.mounts = MountFacts(HostFile.text("/proc/thread-self/mountinfo") ?? "")
     return facts
   }
 }
@@ -127,7 +129,7 @@ extension ContainerFacts {
 extension HostLimits {
   fileprivate static func ofThisHost() -> HostLimits {
     var cgroup: (byteCount: Int, usedByteCount: Int?)?
-    for folder in CgroupFolder.all(HostFile.text("/proc/self/cgroup") ?? "") {
+    for folder in CgroupFolder.all(HostFile.text("/proc/thread-self/cgroup") ?? "") {
       guard let bytes = HostFile.text(folder.path + folder.limitName).flatMap(CgroupFolder.limit),
         bytes < cgroup?.byteCount ?? Int.max
       else { continue }
@@ -165,7 +167,7 @@ struct CgroupFolder: Hashable {
   var limitName: String
   var usedName: String
 
-  /// Returns the folders of the cgroups in the text of `/proc/self/cgroup`, and of the cgroups above them, where
+  /// Returns the folders of the cgroups in the text of `/proc/thread-self/cgroup`, and of the cgroups above them, where
   /// these are mounted as a rule. In a container, only the folder of the topmost cgroup may be there.
   static func all(_ text: String) -> [CgroupFolder] {
     text.split(separator: "\n").flatMap { line -> [CgroupFolder] in

@@ -49,7 +49,9 @@ struct HostFacts: Hashable, Sendable {
   var limits = HostLimits()
 }
 
-/// What the kernel says about this process, most of it in `/proc/self`.
+/// What the kernel says about this process, most of it in `/proc/thread-self`. In `/proc/self` are the facts of the first
+/// thread. That thread may have ended; and in a program with an asynchronous `main` it keeps the rights that it had at
+/// first, because the C library takes it for a thread that ends.
 struct ProcessFacts: Hashable, Sendable {
   var effectiveUser: UInt32 = 0
   var effectiveCapabilities: UInt64?
@@ -66,7 +68,7 @@ extension ProcessFacts {
   /// The number of `CAP_SYS_PTRACE`.
   static let ptrace = 19
 
-  /// Takes the facts that it knows from the text of `/proc/self/status`.
+  /// Takes the facts that it knows from the text of `/proc/thread-self/status`.
   mutating func read(status: String) {
     for line in status.split(separator: "\n") {
       let parts = line.split(separator: ":", maxSplits: 1)
@@ -99,7 +101,7 @@ extension ProcessFacts {
 }
 
 /// The numbers that the users of this process's user namespace have in the namespace above: the text of
-/// `/proc/self/uid_map`.
+/// `/proc/thread-self/uid_map`.
 struct UserMap: Hashable, Sendable {
   struct Line: Hashable, Sendable {
     var inside: UInt32

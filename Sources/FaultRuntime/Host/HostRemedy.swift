@@ -41,7 +41,10 @@ extension HostFacts {
   }
 
   private func filterRemedies(for kind: DescriptorKind) -> [HostRemedy] {
+    // The device needs no change of a filter.
+    if kind.servesKernelModeFaults, isGranted(.device) { return [.openDevice] }
     if let engine = container?.engine {
+      if isGranted(.deviceUserModeOnly) { return [engine.filterRemedy, .openDevice] }
       return kind.servesKernelModeFaults ? [engine.deviceRemedy] : [engine.filterRemedy, engine.deviceRemedy]
     }
     // The filter may be that of a container all the same, of which this process sees nothing.
@@ -107,6 +110,10 @@ extension HostRemedy {
   fileprivate static let unitFilter = HostRemedy(
     action: "allow userfaultfd(2) with any flags in the filter of the systemd unit",
     command: "systemctl edit UNIT  # SystemCallFilter=userfaultfd", cost: .callCost)
+
+  fileprivate static let openDevice = HostRemedy(
+    action: "take the descriptor of the device, which is open here; a runtime does so unless it is told otherwise",
+    command: nil, cost: "none: the process may open the device already")
 
   fileprivate static let unitDevice = HostRemedy(
     action: "let the systemd unit open the device",

@@ -53,7 +53,7 @@ final class AnonymousMemory: RegionMemory {
     guard
       let errno = unsafe KernelErrno(returned: cuffd_page_states(UInt64(range.start), range.byteCount, notes))
     else { return nil }
-    // The process has no descriptor left for `/proc/self/pagemap`, or no `/proc`, or may not read its own file there.
+    // The process has no descriptor left for `/proc/thread-self/pagemap`, or no `/proc`, or may not read its own file there.
     return unsafe noteOccupiedWithoutFile(range, mayBeSwapped: cuffd_host_has_swap(), in: notes) == nil ? nil : errno
   }
 

@@ -98,7 +98,7 @@ extension BenchReport {
       section { padding: 14px 12px; }
       .machine { grid-template-columns: minmax(0, 1fr); }
       .plot { display: block; font-size: 12px; }
-      .plot .row { display: grid; grid-template-columns: minmax(0, 1fr) 48px 50px 54px; position: relative; }
+      .plot .row { display: grid; grid-template-columns: minmax(0, 1fr) 48px 54px 62px; position: relative; }
       .plot .row > div, .plot .group span { background: var(--panel); min-height: 18px; }
       .plot .name { text-align: left; font-size: 11px; }
       .plot .head { font-size: 11px; white-space: nowrap; }

@@ -33,6 +33,8 @@ void cts_join(struct cts_discard *work);
 // Forks. The child calls `body` and exits with its result. Returns the exit status, or minus the signal that ended
 // the child.
 int cts_forked(int (*body)(void *context), void *context);
+// The same, but the child calls `body` on another thread, when its first thread has ended.
+int cts_forked_without_first_thread(int (*body)(void));
 
 // Ends this process by SIGKILL after some seconds, because its threads may have every other signal blocked.
 // The first process of a PID namespace goes on.
