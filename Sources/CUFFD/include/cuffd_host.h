@@ -128,8 +128,8 @@ int cuffd_residency(uint64_t address, size_t length, unsigned char *residency);
 // Returns 1 if mincore(2) says that the page is resident, and 0 for a page that is missing or poisoned.
 int cuffd_is_resident(uint64_t page);
 
-// Writes one byte for each page of the range, from /proc/thread-self/pagemap: 0 if the page is empty, and 1 if there is a
-// page, a page that was swapped out, or a marker such as poison. Returns 0 or -errno.
+// Writes one byte for each page of the range, from /proc/thread-self/pagemap: 0 if the page is empty, and 1 if there
+// is a page, a page that was swapped out, or a marker such as poison. Returns 0 or -errno.
 int cuffd_page_states(uint64_t address, size_t length, unsigned char *states);
 
 // Does the same without a file, for a process that cannot open one. A poisoned page counts as empty. If

@@ -9,8 +9,8 @@ struct ContainerFacts: Hashable, Sendable {
   }
 
   var processNamespace = Namespace.notTold
-  /// The number of process numbers in `NSpid`, the line of `/proc/thread-self/status`. It has one for each PID namespace from
-  /// that of the mounted `/proc` down to that of the process.
+  /// The number of process numbers in `NSpid`, the line of `/proc/thread-self/status`. It has one for each PID namespace
+  /// from that of the mounted `/proc` down to that of the process.
   var processNumbers: Int?
   /// Whether process 1, as far as this process sees one, has the same mount namespace.
   var sharesMountsWithInit: Bool?
@@ -37,8 +37,8 @@ extension ContainerFacts {
   static let podmanMarker = "/run/.containerenv"
   static let kubernetesMarker = "/var/run/secrets/kubernetes.io"
 
-  /// Reads the target of a link in `/proc/thread-self/ns`, such as `pid:[4026531836]`. The first namespaces of a host have
-  /// numbers that are part of the kernel's interface.
+  /// Reads the target of a link in `/proc/thread-self/ns`, such as `pid:[4026531836]`. The first namespaces of a host
+  /// have numbers that are part of the kernel's interface.
   static func processNamespace(_ link: String) -> Namespace {
     guard link.hasPrefix("pid:[") else { return .notTold }
     guard let number = UInt32(link.dropFirst(5).prefix { $0.isNumber }) else { return .notTold }
@@ -69,7 +69,8 @@ extension ContainerFacts {
   }
 }
 
-/// What the text of `/proc/thread-self/mountinfo` says about the root of the process and the files that engines put there.
+/// What the text of `/proc/thread-self/mountinfo` says about the root of the process and the files that engines put
+/// there.
 struct MountFacts: Hashable, Sendable {
   /// The type of the file system of the root.
   var rootType: String?

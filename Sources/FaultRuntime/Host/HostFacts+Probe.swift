@@ -27,7 +27,8 @@ extension HostFacts {
   static func ofThisHost(after refusals: [Userfaultfd.Refusal]) -> HostFacts {
     var facts = surroundings()
     for refusal in refusals { facts.attempts[refusal.kind] = .refused(refusal.errno) }
-    if facts.process.isFiltered, facts.attempts[.full] == .refused(.notPermitted), facts.attempts[.userModeOnly] == nil {
+    let isUnclear = facts.attempts[.full] == .refused(.notPermitted) && facts.attempts[.userModeOnly] == nil
+    if isUnclear, facts.process.isFiltered {
       facts.attempts[.userModeOnly] = attempt(.userModeOnly)
     }
     return facts

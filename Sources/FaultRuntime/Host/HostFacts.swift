@@ -49,9 +49,9 @@ struct HostFacts: Hashable, Sendable {
   var limits = HostLimits()
 }
 
-/// What the kernel says about this process, most of it in `/proc/thread-self`. In `/proc/self` are the facts of the first
-/// thread. That thread may have ended; and in a program with an asynchronous `main` it keeps the rights that it had at
-/// first, because the C library takes it for a thread that ends.
+/// What the kernel says about this process, most of it in `/proc/thread-self`. In `/proc/self` are the facts of the
+/// first thread. That thread may have ended. In a program with an asynchronous `main` it keeps the rights that it had
+/// at first, because the C library takes it for a thread that ends.
 struct ProcessFacts: Hashable, Sendable {
   var effectiveUser: UInt32 = 0
   var effectiveCapabilities: UInt64?

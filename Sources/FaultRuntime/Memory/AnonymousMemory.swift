@@ -53,7 +53,8 @@ final class AnonymousMemory: RegionMemory {
     guard
       let errno = unsafe KernelErrno(returned: cuffd_page_states(UInt64(range.start), range.byteCount, notes))
     else { return nil }
-    // The process has no descriptor left for `/proc/thread-self/pagemap`, or no `/proc`, or may not read its own file there.
+    // The process has no descriptor left for `/proc/thread-self/pagemap`, or no `/proc`, or may not read its own file
+    // there.
     return unsafe noteOccupiedWithoutFile(range, mayBeSwapped: cuffd_host_has_swap(), in: notes) == nil ? nil : errno
   }
 
@@ -170,8 +171,8 @@ final class AnonymousMemory: RegionMemory {
 
   func revokeAccess() -> Bool {
     for part in remains {
-      // This fails at the limit of mappings, where the program has sealed the memory (`mseal(2)`), and where a filter of
-      // system calls forbids it. The region's faults are still reported, and each of them fails.
+      // This fails at the limit of mappings, where the program has sealed the memory (`mseal(2)`), and where a filter
+      // of system calls forbids it. The region's faults are still reported, and each of them fails.
       if cuffd_protect_none(UInt64(part.start), part.byteCount) < 0 { leftBehind.store(true, ordering: .releasing) }
     }
     guard isLeftBehind else { return true }
