@@ -9,8 +9,8 @@ struct ContainerFacts: Hashable, Sendable {
   }
 
   var processNamespace = Namespace.notTold
-  /// The number of process numbers in `NSpid`, the line of `/proc/thread-self/status`. It has one for each PID namespace
-  /// from that of the mounted `/proc` down to that of the process.
+  /// The number of process numbers in `NSpid`, the line of `/proc/thread-self/status`. It has one for each PID
+  /// namespace from that of the mounted `/proc` down to that of the process.
   var processNumbers: Int?
   /// Whether process 1, as far as this process sees one, has the same mount namespace.
   var sharesMountsWithInit: Bool?

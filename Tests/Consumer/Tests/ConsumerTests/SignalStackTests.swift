@@ -57,8 +57,8 @@ struct SignalStackTests {
     for signal in [SIGBUS, SIGSEGV] { sigaction(signal, &action, nil) }
   }
 
-  /// Reads a page with a signal stack of `size` bytes. Returns the byte, and how many bytes have changed right below the
-  /// stack; nil where the kernel permits no stack of this size.
+  /// Reads a page with a signal stack of `size` bytes. Returns the byte, and how many bytes have changed right below
+  /// the stack; nil where the kernel permits no stack of this size.
   private static func read(_ page: Int, of region: LazyRegion, stack size: Int) -> (byte: UInt8, overwritten: Int)? {
     let room = 2 * FaultRuntime.signalStackByteCount
     let memory = UnsafeMutableRawPointer.allocate(byteCount: room, alignment: 16)
