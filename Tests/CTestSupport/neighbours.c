@@ -248,6 +248,30 @@ int cts_read_with_stack(size_t size, bool is_disarmed, uintptr_t address, size_t
   return user.result;
 }
 
+static uintptr_t frame_of_handler;
+
+static void note_frame(int number) {
+  (void)number;
+  frame_of_handler = (uintptr_t)__builtin_frame_address(0);
+}
+
+size_t cts_signal_frame(void) {
+  static unsigned char memory[64 << 10];
+  stack_t stack = {.ss_sp = memory, .ss_size = sizeof memory}, before;
+  struct sigaction action = {.sa_handler = note_frame, .sa_flags = SA_ONSTACK}, action_before;
+  sigset_t set, set_before;
+  sigemptyset(&set);
+  sigaddset(&set, SIGUSR2);
+  if (sigaltstack(&stack, &before) < 0 || sigaction(SIGUSR2, &action, &action_before) < 0) abort();
+  pthread_sigmask(SIG_UNBLOCK, &set, &set_before);
+  raise(SIGUSR2);
+  pthread_sigmask(SIG_SETMASK, &set_before, NULL);
+  sigaction(SIGUSR2, &action_before, NULL);
+  before.ss_flags &= SS_DISABLE;
+  sigaltstack(&before, NULL);
+  return (size_t)((uintptr_t)memory + sizeof memory - frame_of_handler);
+}
+
 size_t cts_smallest_signal_stack(void) {
   enum { MINSIGSTKSZ_OF_KERNEL = 51 };  // AT_MINSIGSTKSZ, which older headers do not have
   size_t size = getauxval(MINSIGSTKSZ_OF_KERNEL);

@@ -153,9 +153,10 @@ int cts_forked(int (*body)(void *context), void *context) {
 static void *run_without_first_thread(void *body) {
   time_t end = time(NULL) + 30;
   while (time(NULL) < end) {
-    int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
     // The process shows no memory there once its first thread has none.
-    if (fd < 0) _exit(((int (*)(void))body)());
+    char byte;
+    int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || read(fd, &byte, 1) <= 0) _exit(((int (*)(void))body)());
     close(fd);
     sched_yield();
   }
@@ -171,6 +172,11 @@ static int leave_first_thread(void *body) {
 }
 
 int cts_forked_without_first_thread(int (*body)(void)) { return cts_forked(leave_first_thread, (void *)body); }
+
+uintptr_t cts_page_of_stack(void) {
+  volatile char here = 1;
+  return (uintptr_t)&here & ~((uintptr_t)sysconf(_SC_PAGESIZE) - 1);
+}
 
 int cts_lock_future_memory(void) { return mlockall(MCL_FUTURE) < 0 ? -errno : 0; }
 

@@ -12,7 +12,8 @@ let package = Package(
   dependencies: [.package(name: "FaultRuntime", path: "../..")],
   targets: [
     .target(name: "Archive", dependencies: library, swiftSettings: usersSettings),
-    .testTarget(name: "ConsumerTests", dependencies: library + ["Archive"], swiftSettings: usersSettings),
+    .executableTarget(name: "Dying", dependencies: library + ["Archive"], swiftSettings: usersSettings),
+    .testTarget(name: "ConsumerTests", dependencies: library + ["Archive", "Dying"], swiftSettings: usersSettings),
   ]
 )
 

@@ -215,7 +215,7 @@ struct AlternateStackTests {
       #expect(region.access(pageBytes) == .byte(0))
       #expect(notices.withLock { $0 } == 0)
       // This leaves room for an answer, and not for a hook.
-      let size = sysconf(Int32(_SC_MINSIGSTKSZ)) + (18 << 10)
+      let size = cts_signal_frame() + (18 << 10)
       var overwritten = 0
       #expect(unsafe cts_read_with_stack(size, false, region.address + UInt(5 * pageBytes), &overwritten) == 0)
       #expect(overwritten == 0)

@@ -103,9 +103,12 @@ struct HostDiagnosisTests {
       facts.process.seccompMode = 2
       facts.containing.processNamespace = .other
     }
-    #expect(commands(facts, .seccompFilter, .full) == [nil])
-    #expect(facts.remedies(for: .seccompFilter, of: .full)[0].action.contains("which is open here"))
-    #expect(commands(facts, .seccompFilter, .userModeOnly).allSatisfy { $0?.contains("--device") != true })
+    for kind in [DescriptorKind.full, .userModeOnly] {
+      let remedies = facts.remedies(for: .seccompFilter, of: kind)
+      #expect(remedies.count == 1)
+      #expect(remedies[0].action.contains("which is open here"))
+      #expect(remedies[0].command == nil)
+    }
   }
 
   @Test("A right that does not help is a filter that allows user-mode-only")

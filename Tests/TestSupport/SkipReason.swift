@@ -4,7 +4,6 @@ package import Testing
 /// fails if the machine does not justify a skip.
 package enum SkipReason {
   package static let cgroup: Comment = "SKIP-CGROUP: needs to write a memory cgroup of the first version"
-  package static let coreDump: Comment = "SKIP-CORE-DUMP: needs core dumps that are files in the working directory"
   package static let cpuLatency: Comment = "SKIP-CPU-LATENCY: needs to write /dev/cpu_dma_latency"
   package static let device: Comment = "SKIP-DEVICE: needs to open /dev/userfaultfd (Linux 6.1)"
   package static let forkEvents: Comment = "SKIP-PTRACE: needs CAP_SYS_PTRACE for events of fork"

@@ -27,8 +27,10 @@ extension HostFacts {
   static func ofThisHost(after refusals: [Userfaultfd.Refusal]) -> HostFacts {
     var facts = surroundings()
     for refusal in refusals { facts.attempts[refusal.kind] = .refused(refusal.errno) }
-    let isUnclear = facts.attempts[.full] == .refused(.notPermitted) && facts.attempts[.userModeOnly] == nil
-    if isUnclear, facts.process.isFiltered {
+    let others: [KernelErrno] = [.noFunction, .tooManyOpenFiles, .tooManyOpenFilesInSystem]
+    if facts.process.isFiltered, facts.attempts[.userModeOnly] == nil,
+      case .refused(let errno)? = facts.attempts[.full], !others.contains(errno)
+    {
       facts.attempts[.userModeOnly] = attempt(.userModeOnly)
     }
     return facts

@@ -42,9 +42,8 @@ extension HostFacts {
 
   private func filterRemedies(for kind: DescriptorKind) -> [HostRemedy] {
     // The device needs no change of a filter.
-    if kind.servesKernelModeFaults, isGranted(.device) { return [.openDevice] }
+    if isGranted(kind.servesKernelModeFaults ? .device : .deviceUserModeOnly) { return [.openDevice] }
     if let engine = container?.engine {
-      if isGranted(.deviceUserModeOnly) { return [engine.filterRemedy, .openDevice] }
       return kind.servesKernelModeFaults ? [engine.deviceRemedy] : [engine.filterRemedy, engine.deviceRemedy]
     }
     // The filter may be that of a container all the same, of which this process sees nothing.

@@ -148,11 +148,16 @@ class AddressTable: @unchecked Sendable {
     return result
   }
 
-  final func insert(_ entry: Entry, _ description: TableSnapshot.Entry) {
+  /// Returns false, and adds nothing, where the range of the entry overlaps that of another one.
+  final func insert(_ entry: Entry, _ description: TableSnapshot.Entry) -> Bool {
     entries.withLock { entries in
-      let index = Self.index(of: entry.member.range.start, in: entries)
+      let range = entry.member.range
+      let index = Self.index(of: range.start, in: entries)
+      let neighbours = entries[max(0, index - 1)..<min(entries.count, index + 1)]
+      if neighbours.contains(where: { $0.member.range.intersection(range) != nil }) { return false }
       entries.insert(entry, at: index)
       unsafe publish(snapshot(replacing: index..<index, by: description))
+      return true
     }
   }
 

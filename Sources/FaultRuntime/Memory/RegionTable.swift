@@ -32,14 +32,22 @@ final class RegionTable<Member: TableMember>: AddressTable, @unchecked Sendable 
   /// - Parameter isForManyThreads: whether callers use ``enterHandle(containing:)`` for this region, which needs
   ///   handles for that.
   func insert(_ member: Member, isForManyThreads: Bool = false) {
+    let isInserted = insertIfFree(member, isForManyThreads: isForManyThreads)
+    precondition(isInserted, "FaultRuntime: a region overlaps another one")
+  }
+
+  /// The same, but where the range of the region overlaps another one, this adds nothing and returns false.
+  func insertIfFree(_ member: Member, isForManyThreads: Bool = false) -> Bool {
     let handles = unsafe isForManyThreads ? Self.makeHandles(of: member) : nil
     // The closure is `Sendable`, and a pointer is not, so the closure captures the address as a number.
     let address = UInt(bitPattern: handles)
-    unsafe insert(
+    let isInserted = unsafe insert(
       Entry(member: member, cleanUp: { Self.leaveHandles(at: address) }),
       TableSnapshot.Entry(
         range: member.range, group: member.group, member: Unmanaged.passUnretained(member).toOpaque(), handles: handles)
     )
+    if !isInserted { Self.leaveHandles(at: address) }
+    return isInserted
   }
 
   /// Removes a region, and returns when no reader is using the old snapshot any more. Takes a lock. O(regions).

@@ -75,6 +75,9 @@ int cts_read_in_vfork(uintptr_t address);
 // can start no thread afterwards. The child may call this itself, and then has a child with its own process id.
 int cts_as_first_process(int (*body)(void *context), void *context);
 
+// Returns how much of an alternate signal stack is used when a handler begins to run on it.
+size_t cts_signal_frame(void);
+
 // Reads a byte on a thread whose alternate signal stack has `size` bytes. `*overwritten` is the number of bytes that
 // the thread has then changed right below that stack. Returns the byte, minus the signal that the access raised, or
 // -1000 - errno. A disarmed stack (SS_AUTODISARM) is no alternate stack while a handler runs on it.

@@ -35,6 +35,8 @@ void cts_join(struct cts_discard *work);
 int cts_forked(int (*body)(void *context), void *context);
 // The same, but the child calls `body` on another thread, when its first thread has ended.
 int cts_forked_without_first_thread(int (*body)(void));
+// Returns the address of a page of the caller's stack, which is resident.
+uintptr_t cts_page_of_stack(void);
 
 // Ends this process by SIGKILL after some seconds, because its threads may have every other signal blocked.
 // The first process of a PID namespace goes on.

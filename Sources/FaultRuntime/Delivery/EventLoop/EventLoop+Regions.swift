@@ -70,7 +70,9 @@ extension EventLoop: RegionServer {
     }) { job in
       ask { $0.prefetches.append(job) }
       // The caller has nothing else to do, so it helps where two threads may share the work.
-      job.helper()?.run(pageSize, resolveTimeout: resolveTimeout, forbidden: lazyMemory, counting: pooled.counters)
+      withObjectMadeUnderHeldSignals({ PrefetchHelp(of: job) }) { help in
+        help.job?.run(pageSize, resolveTimeout: resolveTimeout, forbidden: lazyMemory, counting: pooled.counters)
+      }
       while !job.done.wait(nanoseconds: closeTimeout) {}
       return job.failure
     }

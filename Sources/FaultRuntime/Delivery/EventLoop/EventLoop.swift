@@ -161,32 +161,48 @@ final class EventLoop: PoolServer, FillCounter {
   /// Whether the memory of closed regions could not be taken away.
   var hasLeftBehind: Bool { leftBehind.withLock { !$0.isEmpty } }
 
-  /// Unmaps the memory that closing could not take away, and returns whether all of it has gone. This waits until the
-  /// handler has read the event that the kernel reports, so it has to happen while the handler serves, and on another
-  /// thread.
+  /// The memory that closing could not take away, while the thread that ends the runtime unmaps it.
+  final class Removal {
+    fileprivate var regions: [Region]
+    fileprivate let drained = OneShotEvent()
+
+    fileprivate init(_ regions: [Region]) { self.regions = regions }
+  }
+
+  /// Begins to unmap the memory that closing could not take away. The handler drops its references to the regions.
+  func beginRemovingLeftBehind() -> Removal {
+    // A mapping that loses an end is not divided, as one that loses its middle is, so this order costs no mapping.
+    let removal = Removal(
+      leftBehind.withLock { regions in
+        defer { regions = [] }
+        return regions.sorted { $0.range.start < $1.range.start }
+      })
+    for region in removal.regions { table.remove(region) }
+    let drained = removal.drained
+    ask { $0.drains.append(drained) }
+    return removal
+  }
+
+  /// Unmaps the memory, and returns whether all of it has gone. This waits until the handler has read the event that
+  /// the kernel reports, so it has to happen while the handler serves, and on another thread.
   ///
   /// Memory stays where the kernel refuses to unmap it (`mseal(2)`, a filter of system calls), and where a thread of
   /// the handler or of the pool is stuck and still holds the region. Its missing pages need the handler for as long
   /// as the process lives.
-  func removeLeftBehind(within timeout: SharedTimeout) -> Bool {
-    // A mapping that loses an end is not divided, as one that loses its middle is, so this order costs no mapping.
-    var regions = leftBehind.withLock { regions in
-      defer { regions = [] }
-      return regions.sorted { $0.range.start < $1.range.start }
-    }
-    for region in regions { table.remove(region) }
-    // Draining also makes the handler drop its references, so that the last ones are dropped here.
-    let isDrained = drain(nanoseconds: timeout.remaining)
+  func finishRemoving(_ removal: Removal, within timeout: SharedTimeout) -> Bool {
+    let isDrained = !isOnHandlerThread && removal.drained.wait(nanoseconds: timeout.remaining)
     var staying: [Region] = []
-    while !regions.isEmpty {
-      var region = regions.removeFirst()
+    while !removal.regions.isEmpty {
+      var region = removal.regions.removeFirst()
       events.forget(region)
       if isDrained, isKnownUniquelyReferenced(&region), AnonymousMemory.of(region).unmap() { continue }
       staying.append(region)
     }
-    for region in staying { table.insert(region) }
+    // Where another region has come into a hole of this one, the handler takes faults of this one for strays.
+    for region in staying { _ = table.insertIfFree(region) }
+    let isGone = staying.isEmpty
     leftBehind.withLock { $0 = staying }
-    return staying.isEmpty
+    return isGone
   }
 
   /// Makes the threads end, without waiting for them. Every region has to be closed before.

@@ -15,6 +15,9 @@ final class Handlers: DeliveryService {
   private struct State: Sendable {
     var loops: [EventLoop]
     var dealt = 0
+    /// Whether the latest handler that was wanted could not be made. Nothing says when another try would succeed, and
+    /// each one has its cost.
+    var isShort = false
   }
 
   private static let automaticLimit = 4
@@ -62,10 +65,14 @@ final class Handlers: DeliveryService {
       if !isFixed {
         loop = state.loops.min { $0.regionCount < $1.regionCount }!
         // If another handler cannot be made, the existing ones serve its regions as well.
-        if loop.regionCount > 0, state.loops.count < limit, let another = try? make(state.loops.count, watchdog) {
-          state.loops.append(another)
-          watchdog.add([another])
-          loop = another
+        if loop.regionCount > 0, state.loops.count < limit, !state.isShort {
+          if let another = try? make(state.loops.count, watchdog) {
+            state.loops.append(another)
+            watchdog.add([another])
+            loop = another
+          } else {
+            state.isShort = true
+          }
         }
       }
       loop.regionBegins()
@@ -86,8 +93,9 @@ final class Handlers: DeliveryService {
     // A handler that is stuck takes no time from the others, which end meanwhile.
     var ending = loops.filter { !$0.hasLeftBehind }
     for loop in ending { loop.beginStopping() }
-    for loop in loops where loop.hasLeftBehind {
-      if loop.removeLeftBehind(within: timeout) {
+    let removals = loops.filter(\.hasLeftBehind).map { (loop: $0, removal: $0.beginRemovingLeftBehind()) }
+    for (loop, removal) in removals {
+      if loop.finishRemoving(removal, within: timeout) {
         loop.beginStopping()
         ending.append(loop)
       } else {

@@ -4,7 +4,7 @@ internal import CUFFD
 /// lets no thread sleep. It raises SIGBUS instead, and the provider runs in the signal handler. No other thread takes
 /// part, which saves two switches between threads. The thread of ``EventReader`` sleeps until the program changes the
 /// memory itself.
-final class SigbusServer: FaultingThreadServer, DeliveryService {
+final class SigbusServer: FaultingThreadServer, PrefetchFiller, DeliveryService {
   let counters = SharedCounters()
 
   private let userfaultfd: SharedUserfaultfd
@@ -100,15 +100,13 @@ final class SigbusServer: FaultingThreadServer, DeliveryService {
     withObjectMadeUnderHeldSignals({
       PrefetchJob(region: region, from: range.lowerBound, to: range.upperBound)
     }) { job in
-      run(job)
+      job.runShared(by: self)
       return job.failure
     }
   }
 
-  func run(_ job: PrefetchJob) {
-    job.runShared { [self] in
-      $0.run(pageSize, resolveTimeout: answering.resolveTimeout, forbidden: nil, counting: counters)
-    }
+  func fill(_ job: PrefetchJob) {
+    job.run(pageSize, resolveTimeout: answering.resolveTimeout, forbidden: nil, counting: counters)
   }
 
   /// Asks the provider on the calling thread, as a fault of that thread would.

@@ -7,7 +7,7 @@ internal import Synchronization
 /// that faulted waits.
 ///
 /// Nothing here allocates unless a page fails, or more than 64 requests are on the pool at the same time.
-final class SigsegvServer: FaultingThreadServer, PoolServer, DeliveryService {
+final class SigsegvServer: FaultingThreadServer, PoolServer, PrefetchFiller, DeliveryService {
   let counters = SharedCounters()
   let pool: ProviderPool
   let inFlight = RequestsInFlight(premade: 64)
@@ -94,9 +94,13 @@ final class SigsegvServer: FaultingThreadServer, PoolServer, DeliveryService {
     return withObjectMadeUnderHeldSignals({
       PrefetchJob(region: region, from: range.lowerBound, to: range.upperBound)
     }) { job in
-      job.runShared { [self] in $0.run(pageSize, resolveTimeout: 0, forbidden: lazyMemory, counting: counters) }
+      job.runShared(by: self)
       return job.failure
     }
+  }
+
+  func fill(_ job: PrefetchJob) {
+    job.run(pageSize, resolveTimeout: 0, forbidden: lazyMemory, counting: counters)
   }
 
   func peek(_ job: PeekJob) throws(FaultRuntimeError) -> Bool {

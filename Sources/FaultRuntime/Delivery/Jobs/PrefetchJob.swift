@@ -61,29 +61,55 @@ final class PrefetchJob: @unchecked Sendable {
     return false
   }
 
-  /// Runs `body` with this share on the calling thread and, where that is faster, with a helper's share on a second
-  /// thread. Waits until both have ended.
-  func runShared(_ body: @escaping @Sendable (PrefetchJob) -> Void) {
-    let helper = helper()
-    let thread = helper.flatMap { helper in
-      try? FaultThread(name: "fault-prefetch", stackByteCount: 1 << 20) { body(helper) }
+  /// Has this share filled on the calling thread and, where that is faster, a helper's share on a second thread. Waits
+  /// until both have ended.
+  func runShared(by filler: some PrefetchFiller) {
+    withObjectMadeUnderHeldSignals({ PrefetchHelp(of: self, by: filler) }) { help in
+      // The helper's share has been taken, so the calling thread fills it if no second thread can be started.
+      if help.thread == nil, let job = help.job { filler.fill(job) }
+      filler.fill(self)
+      help.thread?.join()
     }
-    // The helper's share has been taken, so the calling thread fills it if no second thread can be started.
-    if thread == nil, let helper { body(helper) }
-    body(self)
-    thread?.join()
   }
 
   /// Makes all steps of this share on the calling thread.
   func run(
     _ pageSize: PageSize, resolveTimeout: UInt64, forbidden: RegionGroup?, counting counters: SharedCounters
   ) {
-    var filler = BulkFiller(pageSize: pageSize, resolveTimeout: resolveTimeout)
+    // A filler allocates, and a signal handler of the program may interrupt the calling thread.
+    var filler = holdingSignals { BulkFiller(pageSize: pageSize, resolveTimeout: resolveTimeout) }
     var isDone = false
     while !isDone {
       counters.countRequests()
       isDone = step(&filler, forbidden: forbidden, counting: counters)
     }
+    endHoldingSignals(filler)
+  }
+}
+
+/// Fills a share of a prefetch on the thread that calls it.
+protocol PrefetchFiller: AnyObject, Sendable {
+  func fill(_ job: PrefetchJob)
+}
+
+/// A second share of a prefetch and, if a filler is given, the thread that fills it.
+final class PrefetchHelp: Sendable {
+  /// Nil where a second thread would be of no use, or where the provider permits only one.
+  let job: PrefetchJob?
+  let thread: FaultThread?
+
+  init(of job: PrefetchJob, by filler: some PrefetchFiller) {
+    let helper = job.helper()
+    self.job = helper
+    thread = helper.flatMap { helper in
+      try? FaultThread(name: "fault-prefetch", stackByteCount: 1 << 20) { filler.fill(helper) }
+    }
+  }
+
+  /// Leaves it to the caller to fill the share.
+  init(of job: PrefetchJob) {
+    self.job = job.helper()
+    thread = nil
   }
 }
 
