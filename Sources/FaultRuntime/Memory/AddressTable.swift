@@ -153,8 +153,14 @@ class AddressTable: @unchecked Sendable {
     entries.withLock { entries in
       let range = entry.member.range
       let index = Self.index(of: range.start, in: entries)
-      let neighbours = entries[max(0, index - 1)..<min(entries.count, index + 1)]
-      if neighbours.contains(where: { $0.member.range.intersection(range) != nil }) { return false }
+      // A forked child inserts too, and must not be the first to use a type. So this compares numbers, and no ranges.
+      if index > 0 {
+        let before = entries[index - 1].member.range
+        if range.start &- before.start < UInt(before.byteCount) { return false }
+      }
+      if index < entries.count, entries[index].member.range.start &- range.start < UInt(range.byteCount) {
+        return false
+      }
       entries.insert(entry, at: index)
       unsafe publish(snapshot(replacing: index..<index, by: description))
       return true
