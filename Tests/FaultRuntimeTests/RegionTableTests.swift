@@ -144,6 +144,21 @@ struct RegionTableTests {
     #expect(table.next(after: 0x4000) == nil)
   }
 
+  @Test("A region that overlaps another one is not added where that may happen, and one that touches it is")
+  func overlaps() {
+    let table = RegionTable<Place>()
+    table.insert(Place(0x2000..<0x4000))
+    for addresses: Range<UInt> in [
+      0x2000..<0x4000, 0x1000..<0x3000, 0x3000..<0x5000, 0x1000..<0x5000, 0x2800..<0x3000, 0x2000..<0x3000,
+    ] {
+      #expect(!table.insertIfFree(Place(addresses)))
+      #expect(table.count == 1)
+    }
+    #expect(table.insertIfFree(Place(0x1000..<0x2000)))
+    #expect(table.insertIfFree(Place(0x4000..<0x5000)))
+    #expect(table.count == 3)
+  }
+
   @Test("A region that a reader may still see is not given up before the reader has left")
   func writerWaits() {
     let table = RegionTable<Place>()

@@ -15,9 +15,9 @@ final class Handlers: DeliveryService {
   private struct State: Sendable {
     var loops: [EventLoop]
     var dealt = 0
-    /// Whether the latest handler that was wanted could not be made. Nothing says when another try would succeed, and
-    /// each one has its cost.
-    var isShort = false
+    /// Whether the host has refused the userfaultfd of another handler. A further try would be refused as well, and
+    /// finding out why has its cost.
+    var isRefused = false
   }
 
   private static let automaticLimit = 4
@@ -65,13 +65,15 @@ final class Handlers: DeliveryService {
       if !isFixed {
         loop = state.loops.min { $0.regionCount < $1.regionCount }!
         // If another handler cannot be made, the existing ones serve its regions as well.
-        if loop.regionCount > 0, state.loops.count < limit, !state.isShort {
-          if let another = try? make(state.loops.count, watchdog) {
+        if loop.regionCount > 0, state.loops.count < limit, !state.isRefused {
+          do throws(FaultRuntimeError) {
+            let another = try make(state.loops.count, watchdog)
             state.loops.append(another)
             watchdog.add([another])
             loop = another
-          } else {
-            state.isShort = true
+          } catch {
+            // An errno is there only for a cause within this process, which may go away.
+            state.isRefused = error.code == .userfaultfdUnavailable && error.errno == nil
           }
         }
       }
