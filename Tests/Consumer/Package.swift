@@ -12,6 +12,10 @@ let package = Package(
   dependencies: [.package(name: "FaultRuntime", path: "../..")],
   targets: [
     .target(name: "Archive", dependencies: library, swiftSettings: usersSettings),
+    // The tests do not depend on this program, because its own malloc(3) would become theirs.
+    .target(name: "CAllocations"),
+    .executableTarget(
+      name: "Allocating", dependencies: library + ["CAllocations"], swiftSettings: usersSettings),
     .executableTarget(name: "Dying", dependencies: library + ["Archive"], swiftSettings: usersSettings),
     .testTarget(name: "ConsumerTests", dependencies: library + ["Archive", "Dying"], swiftSettings: usersSettings),
   ]

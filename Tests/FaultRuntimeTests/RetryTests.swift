@@ -316,3 +316,11 @@ struct RetryTests {
     #expect(region.failure(at: pageBytes) == nil)
   }
 }
+
+extension FailureLog {
+  fileprivate func offsets(in range: Range<Int>) -> [Int] {
+    var offsets: [Int] = []
+    forEachOffset(in: range) { offsets.append($0) }
+    return offsets
+  }
+}

@@ -24,10 +24,42 @@ func endHoldingSignals<Value: ~Copyable>(_ value: consuming Value) {
 /// Runs `body` with an object that is made and released while signals are held. The allocator has locks too: a signal
 /// handler that interrupts the thread inside of it must not wait for another thread that needs the same lock.
 @inline(__always)
-func withObjectMadeUnderHeldSignals<Object: AnyObject, Result>(
-  _ make: () -> Object, _ body: (Object) -> Result
-) -> Result {
+func withObjectMadeUnderHeldSignals<Object: AnyObject, Result, Failure: Error>(
+  _ make: () -> Object, _ body: (Object) throws(Failure) -> Result
+) throws(Failure) -> Result {
   let object = unsafe holdingSignals { unsafe Unmanaged.passRetained(make()) }
   defer { holdingSignals { unsafe object.release() } }
-  return unsafe object._withUnsafeGuaranteedRef { body($0) }
+  let outcome = unsafe object._withUnsafeGuaranteedRef { object in
+    Swift.Result { () throws(Failure) in try body(object) }
+  }
+  return try outcome.get()
+}
+
+/// Signals that a call holds, and lets come again for a while.
+struct HeldSignals: ~Copyable {
+  private var before = cuffd_signal_mask()
+
+  @inline(__always)
+  init() { unsafe cuffd_signals_hold(&before) }
+
+  deinit {
+    unsafe withUnsafePointer(to: before) { unsafe cuffd_signals_release($0) }
+  }
+
+  /// Runs `body` while signals may come. It may meet faults and wait.
+  @inline(__always)
+  mutating func pause<Failure: Error>(_ body: () throws(Failure) -> Void) throws(Failure) {
+    unsafe cuffd_signals_release(&before)
+    defer { unsafe cuffd_signals_hold(&before) }
+    try body()
+  }
+}
+
+/// Does the same as ``holdingSignals(_:)``, for a `body` that lets the signals come again meanwhile.
+@inline(__always)
+func holdingSignals<Result, Failure: Error>(
+  _ body: (inout HeldSignals) throws(Failure) -> Result
+) throws(Failure) -> Result {
+  var signals = HeldSignals()
+  return try body(&signals)
 }

@@ -63,9 +63,19 @@ final class FailureLog: Sendable {
   /// Returns why the page at `offset` could not be produced the last time; nil where the page has come since.
   func failure(at offset: Int) -> PageFailure? { state.withLock { $0.failed(offset)?.failure } }
 
-  /// Returns the offsets of the failed pages in a range, in ascending order, without the pages that have come since.
-  func offsets(in range: Range<Int>) -> [Int] {
-    state.withLock { state in state.pages.filter { range.contains($0.key) && !$0.value.isCured }.map(\.key) }.sorted()
+  /// Calls `body` with the offsets of the failed pages in a range, in ascending order, without the pages that have come
+  /// since. Signals are held while the offsets are listed, and come again while `body` runs.
+  func forEachOffset<Failure: Error>(
+    in range: Range<Int>, _ body: (Int) throws(Failure) -> Void
+  ) throws(Failure) {
+    try holdingSignals { signals throws(Failure) in
+      let offsets = state.withLock { state in
+        state.pages.filter { range.contains($0.key) && !$0.value.isCured }.map(\.key)
+      }
+      for offset in offsets.sorted() {
+        try signals.pause { () throws(Failure) in try body(offset) }
+      }
+    }
   }
 
   /// Notes that a page is resident now.

@@ -1,42 +1,58 @@
-/// The errors that concern a region.
+/// The errors that concern a region. Those of calls that do not hold signals all the time are made while they are held,
+/// because their texts are allocated.
 extension FaultRuntimeError {
   static func rangeOutOfBounds(_ region: Region, _ range: Range<Int>) -> Self {
-    Self(
-      .rangeOutOfBounds,
-      """
-      offsets \(range.lowerBound)..<\(range.upperBound) are not within region '\(region.name)' of \
-      \(region.byteCount) bytes
-      """
-    )
+    holdingSignals {
+      Self(
+        .rangeOutOfBounds,
+        """
+        offsets \(range.lowerBound)..<\(range.upperBound) are not within region '\(region.name)' of \
+        \(region.byteCount) bytes
+        """
+      )
+    }
   }
 
   static func regionClosed(_ region: Region) -> Self {
-    Self(.regionClosed, "region '\(region.name)' was closed")
+    holdingSignals { Self(.regionClosed, "region '\(region.name)' was closed") }
   }
 
   static func prefetchFromProvider(_ region: Region) -> Self {
-    Self(
-      .prefetchFromProvider,
-      "a provider asked for a prefetch of region '\(region.name)' on the thread that would do it",
-      advice: "prefetch from a thread of the program's own")
+    holdingSignals {
+      Self(
+        .prefetchFromProvider,
+        "a provider asked for a prefetch of region '\(region.name)' on the thread that would do it",
+        advice: "prefetch from a thread of the program's own")
+    }
   }
 
-  static func pageFailed(_ failure: PageFailure) -> Self {
-    Self(.pageFailed, failure.description, failure: failure)
+  /// - Parameters:
+  ///   - cause: why the page could not be produced.
+  ///   - page: the address of the page.
+  static func pageFailed(_ region: Region, _ cause: @autoclosure () -> any Error, atPage page: UInt) -> Self {
+    holdingSignals { pageFailed(region.failure(cause(), atPage: page)) }
   }
 
   /// A page that the program has unmapped, or has moved to another address.
   static func pageLost(_ region: Region, _ offset: Int) -> Self {
-    .pageFailed(
-      PageFailure(
-        region: region.name, offset: offset, byteCount: region.pageSize.bytes, provider: region.providerName,
-        cause: ResolutionError.refused(.noSuchFileOrDirectory)))
+    holdingSignals {
+      pageFailed(
+        PageFailure(
+          region: region.name, offset: offset, byteCount: region.pageSize.bytes, provider: region.providerName,
+          cause: ResolutionError.refused(.noSuchFileOrDirectory)))
+    }
+  }
+
+  private static func pageFailed(_ failure: PageFailure) -> Self {
+    Self(.pageFailed, failure.description, failure: failure)
   }
 
   static func forkedChild() -> Self {
-    Self(
-      .forkedChild, "the runtime belongs to the process that this one was forked from",
-      advice: "make a runtime of its own in the child")
+    holdingSignals {
+      Self(
+        .forkedChild, "the runtime belongs to the process that this one was forked from",
+        advice: "make a runtime of its own in the child")
+    }
   }
 
   static func emptyRegion(name: String, byteCount: Int) -> Self {
@@ -55,10 +71,12 @@ extension FaultRuntimeError {
   static func cannotMap(
     _ name: String, _ byteCount: Int, _ errno: KernelErrno, _ shortage: MemoryShortage? = nil
   ) -> Self {
-    let cause = shortage ?? MemoryFacts.ofThisProcess().shortage(mapping: byteCount, errno)
-    return Self(
-      .cannotMap, "cannot map \(byteCount) bytes for region '\(name)'", errno: errno,
-      advice: cause.map { "\($0)" })
+    holdingSignals {
+      let cause = shortage ?? MemoryFacts.ofThisProcess().shortage(mapping: byteCount, errno)
+      return Self(
+        .cannotMap, "cannot map \(byteCount) bytes for region '\(name)'", errno: errno,
+        advice: cause.map { "\($0)" })
+    }
   }
 
   static func cannotRegister(_ region: Region, _ errno: KernelErrno) -> Self {

@@ -62,20 +62,26 @@ extension LazyRegion {
   private func copies<Value: RegionScalar>(
     of range: Range<Int>, as type: Value.Type
   ) throws(FaultRuntimeError) -> [Value] {
-    var failure: FaultRuntimeError?
     let capacity = range.count / MemoryLayout<Value>.stride
-    let values = unsafe [Value](unsafeUninitializedCapacity: capacity) { buffer, count in
-      do throws(FaultRuntimeError) {
-        try unsafe read(
-          into: UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(buffer)[..<range.count]),
-          at: range.lowerBound)
-        count = capacity
-      } catch {
-        failure = error
+    return try withoutCancellation { () throws(FaultRuntimeError) in
+      // The array is allocated, and freed where the copy fails, while signals are held.
+      try holdingSignals { signals throws(FaultRuntimeError) in
+        var failure: FaultRuntimeError?
+        let values = unsafe [Value](unsafeUninitializedCapacity: capacity) { buffer, count in
+          let bytes = unsafe UnsafeMutableRawBufferPointer(buffer)[..<range.count]
+          signals.pause {
+            do throws(FaultRuntimeError) {
+              try unsafe read(into: UnsafeMutableRawBufferPointer(rebasing: bytes), at: range.lowerBound)
+            } catch {
+              failure = error
+            }
+          }
+          if failure == nil { count = capacity }
+        }
+        if let failure { throw failure }
+        return values
       }
     }
-    if let failure { throw failure }
-    return values
   }
 
   /// Copies bytes from the region into memory behind a pointer. Otherwise it does the same as
@@ -150,20 +156,33 @@ extension LazyRegion {
 
   /// Returns `byteCount` bytes from `offset` on in steps, which bound how much is prefetched before the first byte is
   /// copied.
-  private func pieces(_ byteCount: Int, from offset: Int) throws(FaultRuntimeError) -> [Range<Int>] {
+  private func pieces(_ byteCount: Int, from offset: Int) throws(FaultRuntimeError) -> CopySteps {
     let (end, overflows) = offset.addingReportingOverflow(byteCount)
     guard offset >= 0, !overflows, end <= self.byteCount else {
       throw .rangeOutOfBounds(core, min(offset, 0)..<max(offset, overflows ? .max : end, 0))
     }
-    return stride(from: offset, to: end, by: Self.copyByteCount).map { $0..<min($0 + Self.copyByteCount, end) }
+    return CopySteps(start: offset, end: end)
   }
-
-  private static let copyByteCount = 1 << 20
 
   /// Copies whole pages. The bytes behind the exact end of the region are zero in the buffer.
   func copyPages(_ offset: Int, into buffer: UnsafeMutableRawBufferPointer) throws(FaultRuntimeError) {
     unsafe buffer.initializeMemory(as: UInt8.self, repeating: 0)
     let count = min(buffer.count, byteCount - offset)
     try unsafe read(into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<count]), at: offset)
+  }
+}
+
+/// The steps in which a range is copied. The sequence allocates nothing.
+private struct CopySteps: Sequence, IteratorProtocol {
+  private static let byteCount = 1 << 20
+
+  var start: Int
+  let end: Int
+
+  mutating func next() -> Range<Int>? {
+    guard start < end else { return nil }
+    let step = start..<(start + Swift.min(Self.byteCount, end - start))
+    start = step.upperBound
+    return step
   }
 }

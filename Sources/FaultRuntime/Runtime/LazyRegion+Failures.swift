@@ -13,8 +13,8 @@ extension LazyRegion {
   ///   first page that fails again. That page stays poisoned, and the pages behind it stay as they are.
   public func retry(_ range: Range<Int>) throws(FaultRuntimeError) {
     guard let pages = try pages(of: range) else { return }
-    for offset in core.failures.offsets(in: pages) {
-      do {
+    try core.failures.forEachOffset(in: pages) { offset throws(FaultRuntimeError) in
+      do throws(FaultRuntimeError) {
         try fill(offset..<(offset + pageSize))
         core.failures.noteCured(offset)
       } catch {

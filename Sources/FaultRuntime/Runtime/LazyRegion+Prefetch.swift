@@ -63,7 +63,7 @@ extension LazyRegion {
       let failure = try withoutCancellation { () throws(FaultRuntimeError) in try server.prefetch(core, own) }
       if let failure {
         if core.isClosing { throw .regionClosed(core) }
-        throw .pageFailed(core.failure(failure.cause, atPage: failure.page))
+        throw .pageFailed(core, failure.cause, atPage: failure.page)
       }
     }
     if end < pages.upperBound { throw .pageLost(core, end) }

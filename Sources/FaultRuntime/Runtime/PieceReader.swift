@@ -5,19 +5,26 @@ internal import CUFFD
 struct PieceReader: ~Copyable {
   private let region: LazyRegion
   private let buffer: UnsafeMutableRawBufferPointer
-  private var states: [UInt8]
+  /// What is known of each page of the buffer. The values are in the same mapping as the buffer, behind it, because
+  /// memory of the allocator could only be freed while signals may come.
+  private let states: UnsafeMutableBufferPointer<UInt8>
+  private let mapping: UnsafeMutableRawBufferPointer
 
   init(_ region: LazyRegion, _ byteCount: Int) throws(FaultRuntimeError) {
     self.region = region
+    let pageCount = byteCount / region.pageSize
+    // Each page has at least one byte, so the sum is less than twice the size of the region.
+    let mappedByteCount = byteCount + (region.core.pageSize.roundUp(pageCount) ?? pageCount)
     var address: UnsafeMutableRawPointer?
-    if let errno = unsafe KernelErrno(returned: cuffd_map_anonymous(byteCount, true, &address)) {
-      throw .cannotMap(region.name, byteCount, errno)
+    if let errno = unsafe KernelErrno(returned: cuffd_map_anonymous(mappedByteCount, true, &address)) {
+      throw .cannotMap(region.name, mappedByteCount, errno)
     }
-    unsafe buffer = UnsafeMutableRawBufferPointer(start: address, count: byteCount)
-    states = Array(repeating: 0, count: byteCount / region.pageSize)
+    unsafe mapping = UnsafeMutableRawBufferPointer(start: address, count: mappedByteCount)
+    unsafe buffer = UnsafeMutableRawBufferPointer(rebasing: mapping[..<byteCount])
+    unsafe states = mapping[byteCount...].prefix(pageCount).bindMemory(to: UInt8.self)
   }
 
-  deinit { _ = unsafe cuffd_unmap(UInt64(UInt(bitPattern: buffer.baseAddress)), buffer.count) }
+  deinit { _ = unsafe cuffd_unmap(UInt64(UInt(bitPattern: mapping.baseAddress)), mapping.count) }
 
   /// Returns a part of the buffer. The bytes are valid until the buffer is filled again, and as long as the reader
   /// exists.
@@ -34,25 +41,24 @@ struct PieceReader: ~Copyable {
     if let lost = core.firstLostPage(of: range) { throw .pageLost(core, lost) }
     let count = range.count / pageSize
     let address = core.range.start &+ UInt(bitPattern: range.lowerBound)
-    let result = unsafe states.withUnsafeMutableBufferPointer { states in
-      unsafe core.memory.noteOccupied(AddressRange(start: address, byteCount: range.count), in: states.baseAddress!)
+    let all = AddressRange(start: address, byteCount: range.count)
+    if let errno = unsafe core.memory.noteOccupied(all, in: states.baseAddress!) {
+      throw .pageFailed(core, ResolutionError.refused(errno), atPage: address)
     }
-    if let errno = result {
-      throw .pageFailed(core.failure(ResolutionError.refused(errno), atPage: address))
-    }
-    for offset in core.failures.offsets(in: range)
-    where states[(offset - range.lowerBound) / pageSize] == State.something {
+    core.failures.forEachOffset(in: range) { offset in
+      let page = (offset - range.lowerBound) / pageSize
+      guard unsafe states[page] == State.something else { return }
       if !core.memory.isThere(core.range.start &+ UInt(bitPattern: offset)) {
-        states[(offset - range.lowerBound) / pageSize] = copyUnlessPoisoned(offset, offset - range.lowerBound)
+        unsafe states[page] = copyUnlessPoisoned(offset, offset - range.lowerBound)
       }
     }
     var page = 0
     while page < count {
       var end = page + 1
-      while end < count, states[end] == states[page] { end += 1 }
-      if states[page] == State.something {
+      while unsafe end < count && states[end] == states[page] { end += 1 }
+      if unsafe states[page] == State.something {
         try copy(range, page, end)
-      } else if states[page] == State.nothing {
+      } else if unsafe states[page] == State.nothing {
         try ask(range, page * pageSize, end * pageSize)
       }
       page = end
@@ -85,37 +91,30 @@ struct PieceReader: ~Copyable {
     let core = region.core
     for offset in stride(from: start, to: end, by: core.largestRequest) {
       let part = offset..<min(offset + core.largestRequest, end)
-      do throws(FaultRuntimeError) {
-        try ask(range, part)
-      } catch {
-        guard error.code == .pageFailed, part.count > region.pageSize, !error.isTimeout else { throw error }
-        // One of the pages may be the cause, or the provider answers with fewer bytes than were requested.
-        try narrow(error, range, part)
+      // The error of a request that is made again is freed while signals are held.
+      let hasAnswered = try holdingSignals { signals throws(FaultRuntimeError) in
+        do throws(FaultRuntimeError) {
+          try signals.pause { () throws(FaultRuntimeError) in try ask(range, part) }
+          return true
+        } catch {
+          guard error.code == .pageFailed, part.count > region.pageSize, !error.isTimeout else { throw error }
+          return false
+        }
       }
+      if !hasAnswered { try askForEachPage(range, part) }
     }
   }
 
-  private func narrow(_ error: FaultRuntimeError, _ range: Range<Int>, _ part: Range<Int>) throws(FaultRuntimeError) {
+  /// Makes a request for each page, after a request for all of them has failed: one of the pages may be the cause, or
+  /// the provider answers with fewer bytes than were requested. Each request makes all attempts that the region's retry
+  /// policy permits.
+  private func askForEachPage(_ range: Range<Int>, _ part: Range<Int>) throws(FaultRuntimeError) {
     let core = region.core
     let run = FaultRun(
       region: core, from: range.lowerBound + part.lowerBound, to: range.lowerBound + part.upperBound)
-    let pages = stride(from: run.start, to: run.end, by: region.pageSize).lazy.map { core.address(of: $0) }
-    // `narrow` needs something to pass as `inout`. A value of no bytes has no address of its own, and ThreadSanitizer
-    // would mistake accesses to it for accesses to another variable.
-    var asked = range
-    do {
-      // The job that asks has made all attempts that the region's retry policy permits.
-      try FaultRun.narrow(
-        error, of: run, to: pages, with: &asked, retry: .never, until: { core.isClosing },
-        ask: { asked, page in
-          let start = core.offset(of: page) - asked.lowerBound
-          try ask(asked, start..<(start + region.pageSize))
-        }, giveUp: { _, _, error in throw error })
-    } catch {
-      guard let error = error as? FaultRuntimeError else {
-        fatalError("FaultRuntime: a page that was peeked at ended in \(error)")
-      }
-      throw error
+    run.shrinkNext(at: run.start + core.requestUnit)
+    for start in stride(from: part.lowerBound, to: part.upperBound, by: region.pageSize) {
+      try ask(range, start..<(start + region.pageSize))
     }
   }
 
@@ -123,16 +122,19 @@ struct PieceReader: ~Copyable {
   private func ask(_ range: Range<Int>, _ part: Range<Int>) throws(FaultRuntimeError) {
     let core = region.core
     guard !core.isAskedByCaller else { throw .prefetchFromProvider(core) }
-    let job = unsafe PeekJob(
-      core, (range.lowerBound + part.lowerBound)..<(range.lowerBound + part.upperBound),
-      into: UnsafeMutableRawBufferPointer(rebasing: buffer[part]))
-    let hasAnswered = try region.server.peek(job)
-    if core.isClosing { throw .regionClosed(core) }
-    let cause =
-      hasAnswered
-      ? job.failure : ResolutionError.timeoutExceeded(.nanoseconds(Int64(clamping: core.timeout)))
-    if let cause {
-      throw .pageFailed(core.failure(cause, atPage: core.range.start &+ UInt(bitPattern: job.range.lowerBound)))
+    try withObjectMadeUnderHeldSignals({
+      unsafe PeekJob(
+        core, (range.lowerBound + part.lowerBound)..<(range.lowerBound + part.upperBound),
+        into: UnsafeMutableRawBufferPointer(rebasing: buffer[part]))
+    }) { job throws(FaultRuntimeError) in
+      let hasAnswered = try region.server.peek(job)
+      if core.isClosing { throw .regionClosed(core) }
+      let page = core.range.start &+ UInt(bitPattern: job.range.lowerBound)
+      guard hasAnswered else {
+        throw .pageFailed(
+          core, ResolutionError.timeoutExceeded(.nanoseconds(Int64(clamping: core.timeout))), atPage: page)
+      }
+      if let cause = job.failure { throw .pageFailed(core, cause, atPage: page) }
     }
   }
 }

@@ -30,25 +30,6 @@ struct CoreDumpTests {
     return String(decoding: bytes.prefix(max(0, count)), as: UTF8.self)
   }
 
-  /// Runs the program that dies. It lies beside the tests. Returns the signal that ended it.
-  private static func runDying(_ arguments: [String]) throws -> CInt {
-    var place = [CChar](repeating: 0, count: 4096)
-    try #require(readlink("/proc/self/exe", &place, place.count - 1) > 0)
-    let own = place.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
-    let program = own.split(separator: "/").dropLast().map { "/\($0)" }.joined() + "/Dying"
-    var words = ([program] + arguments).map { strdup($0) } + [nil]
-    defer { for word in words { free(word) } }
-    var child: pid_t = 0
-    try #require(posix_spawn(&child, program, nil, nil, &words, environ) == 0)
-    var status: CInt = 0
-    let end = ContinuousClock.now + .seconds(60)
-    while waitpid(child, &status, WNOHANG) != child {
-      if ContinuousClock.now > end { kill(child, SIGKILL) }
-      sched_yield()
-    }
-    return status & 0x7f
-  }
-
   @Test(
     "A dump has the pages that are resident, and takes no room for the others",
     .enabled(if: areFiles, "needs core dumps that are files in the working directory"),
@@ -59,7 +40,7 @@ struct CoreDumpTests {
     let folder = template.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
     defer { rmdir(folder) }
     defer { for name in names(in: folder) { unlink("\(folder)/\(name)") } }
-    #expect(try Self.runDying([folder, delivery.rawValue, isIn ? "in" : "out"]) == SIGABRT)
+    #expect(try run("Dying", [folder, delivery.rawValue, isIn ? "in" : "out"]) == .signal(SIGABRT))
     let address = try #require(UInt(try Self.text("\(folder)/address")))
     let core = try CoreFile("\(folder)/\(try #require(names(in: folder).first { $0.hasPrefix("core") }))")
     // The region is 4 GiB, and all else of the process is far less.
