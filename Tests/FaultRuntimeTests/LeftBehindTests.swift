@@ -1,4 +1,5 @@
 import CTestSupport
+import CUFFD
 import Glibc
 import TestSupport
 import Testing
@@ -119,6 +120,43 @@ struct LeftBehindTests {
         #expect(region.core.isLeftBehind)
         #expect(try toucher.result() == .signal(SIGBUS))
       }
+      gate.open()
+    }
+  }
+
+  @Test("A handler whose provider does not return keeps its memory, and takes no time from another one")
+  func stuckBesideHealthy() async {
+    await #expect(processExitsWith: .success) {
+      limitTime()
+      let gate = Gate()
+      let asked = Requests()
+      var runtime: FaultRuntime? = try FaultRuntime(
+        FaultRuntimeConfiguration(delivery: .eventLoop, handlerThreads: 2, closeTimeout: .milliseconds(100)))
+      var stuck: LazyRegion? = try runtime!.map(
+        ClosureProvider(permissions: .onHandler) { request, _ in
+          asked.add(request)
+          gate.wait()
+          return .zero
+        }, byteCount: pageBytes)
+      // Regions are dealt to the handlers in turn, so the first one has the last of these.
+      let addresses = try (0..<2).map { _ in
+        let region = try runtime!.map(patternProvider(), byteCount: 4 * pageBytes)
+        let address = region.address
+        region.close()
+        // The kernel refuses nothing here, so both handlers have memory that they can take away.
+        let loop = try #require(region.server as? EventLoop)
+        loop.leftBehind.withLock { $0.append(region.core) }
+        return address
+      }
+      let toucher = Later { [address = stuck!.address] in read(address) }
+      #expect(eventually { asked.all.count == 1 })
+      stuck!.close()
+      #expect(try toucher.result() == .signal(SIGSEGV))
+      stuck = nil
+      runtime = nil
+      #expect(addresses.map { cuffd_is_mapped(UInt64($0), 4 * pageBytes) } == [false, true])
+      #expect(eventually { runtimeThreads(named: "fault-handler1").isEmpty })
+      #expect(!runtimeThreads(named: "fault-handler0").isEmpty)
       gate.open()
     }
   }
