@@ -130,15 +130,28 @@ struct LeftBehindTests {
       limitTime()
       let gate = Gate()
       let asked = Requests()
+      let loops = Monitor<[EventLoop]>([])
       var runtime: FaultRuntime? = try FaultRuntime(
-        FaultRuntimeConfiguration(delivery: .eventLoop, handlerThreads: 2, closeTimeout: .milliseconds(100)))
-      var stuck: LazyRegion? = try runtime!.map(
-        ClosureProvider(permissions: .onHandler) { request, _ in
-          asked.add(request)
-          gate.wait()
-          return .zero
-        }, byteCount: pageBytes)
-      // Regions are dealt to the handlers in turn, so the first one has the last of these.
+        FaultRuntimeConfiguration(delivery: .eventLoop, handlerThreads: 2, closeTimeout: .milliseconds(500)))
+      // Regions are dealt to the handlers in turn.
+      var regions = [
+        try runtime!.map(
+          ClosureProvider(permissions: .onHandler) { request, _ in
+            asked.add(request)
+            gate.wait()
+            return .zero
+          }, byteCount: pageBytes),
+        // This one ends some time after its handler has been asked to end.
+        try runtime!.map(
+          ClosureProvider(permissions: .onHandler) { request, _ in
+            asked.add(request)
+            let loop = loops.withLock { $0[1] }
+            _ = eventually { !loop.hasLeftBehind }
+            let end = ContinuousClock.now + .milliseconds(10)
+            while ContinuousClock.now < end {}
+            return .zero
+          }, byteCount: pageBytes),
+      ]
       let addresses = try (0..<2).map { _ in
         let region = try runtime!.map(patternProvider(), byteCount: 4 * pageBytes)
         let address = region.address
@@ -146,15 +159,17 @@ struct LeftBehindTests {
         // The kernel refuses nothing here, so both handlers have memory that they can take away.
         let loop = try #require(region.server as? EventLoop)
         loop.leftBehind.withLock { $0.append(region.core) }
+        loops.withLock { $0.append(loop) }
         return address
       }
-      let toucher = Later { [address = stuck!.address] in read(address) }
-      #expect(eventually { asked.all.count == 1 })
-      stuck!.close()
-      #expect(try toucher.result() == .signal(SIGSEGV))
-      stuck = nil
+      let touchers = regions.map { region in Later { [address = region.address] in read(address) } }
+      #expect(eventually { asked.all.count == 2 })
+      for region in regions { region.close() }
+      for toucher in touchers { #expect(try toucher.result() == .signal(SIGSEGV)) }
+      regions = []
       runtime = nil
-      #expect(addresses.map { cuffd_is_mapped(UInt64($0), 4 * pageBytes) } == [false, true])
+      #expect(addresses.map { cuffd_is_mapped(UInt64($0), 4 * pageBytes) } == [true, false])
+      loops.withLock { $0 = [] }
       #expect(eventually { runtimeThreads(named: "fault-handler1").isEmpty })
       #expect(!runtimeThreads(named: "fault-handler0").isEmpty)
       gate.open()
