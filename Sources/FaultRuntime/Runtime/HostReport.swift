@@ -79,8 +79,9 @@ public struct HostReport: Hashable, Sendable {
   ///
   /// The report tries every way to a userfaultfd for real, each in a child process that lives for a few system calls,
   /// because a seccomp filter may kill the process that tries. It changes nothing and keeps no descriptor. The call
-  /// blocks for some milliseconds, and may be made from any thread.
-  public init() { self.init(withoutCancellation { HostFacts.ofThisHost() }) }
+  /// blocks for some milliseconds, and may be made from any thread. The signals of the thread are blocked meanwhile,
+  /// except those of its own faults.
+  public init() { self = withoutCancellation { holdingSignals { HostReport(HostFacts.ofThisHost()) } } }
 
   private static let noGuards = """
     this kernel has no guard markers for sigsegv (Linux 6.15 has): where the program changes the protection of a \

@@ -74,7 +74,7 @@ func callEverything(
 ) throws {
   let isMeasuring = watch.isMeasuring
   let size = 1 << 20
-  let page = HostReport().pageSize
+  let page = watch("HostReport") { HostReport() }.pageSize
   // Swift allocates the object of the runtime itself before the library's code begins.
   let runtime = try FaultRuntime(configuration)
   let region = try watch("map") {
