@@ -6,7 +6,7 @@ import Testing
 
 @Suite("The handlers of a runtime", .timeLimit(.minutes(6)))
 struct HandlersTests {
-  /// An error that the host has refused a userfaultfd has no errno, and one that descriptors are used up has.
+  /// The error has no errno where the host has refused a userfaultfd. It has one where descriptors are used up.
   @Test(
     "Another handler is tried again, unless the host has refused it",
     .enabled(if: cuffd_allowed_cpu_count() > 1, SkipReason.twoCPUs), arguments: [nil, KernelErrno.tooManyOpenFiles])

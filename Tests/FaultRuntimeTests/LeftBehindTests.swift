@@ -132,7 +132,7 @@ struct LeftBehindTests {
       let asked = Requests()
       let loops = Monitor<[EventLoop]>([])
       var runtime: FaultRuntime? = try FaultRuntime(
-        FaultRuntimeConfiguration(delivery: .eventLoop, handlerThreads: 2, closeTimeout: .milliseconds(500)))
+        FaultRuntimeConfiguration(delivery: .eventLoop, handlerThreads: 2, closeTimeout: .seconds(2)))
       // Regions are dealt to the handlers in turn.
       var regions = [
         try runtime!.map(
@@ -141,7 +141,7 @@ struct LeftBehindTests {
             gate.wait()
             return .zero
           }, byteCount: pageBytes),
-        // This one ends some time after its handler has been asked to end.
+        // This one ends some time after its handler has been asked to let go of the memory.
         try runtime!.map(
           ClosureProvider(permissions: .onHandler) { request, _ in
             asked.add(request)

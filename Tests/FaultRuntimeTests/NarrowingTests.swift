@@ -16,22 +16,24 @@ struct NarrowingTests {
 
   private let region: Region
 
-  init() throws {
-    region = try Region(
+  init() throws { region = try Self.region(.never) }
+
+  private static func region(_ retry: RetryPolicy) throws -> Region {
+    try Region(
       testing: patternProvider(requestSize: RequestSize(preferred: 1, largest: 8 * pageBytes)),
-      byteCount: 16 * pageBytes)
+      byteCount: 16 * pageBytes, options: RegionOptions(retry: retry))
   }
 
   /// Narrows an error of a run and returns the steps. `ask` receives the page and how often it was asked for before.
   private func narrow(
-    _ error: any Error = Broken(), _ pages: Range<Int> = 0..<4, retry: RetryPolicy? = .never, region: Region? = nil,
+    _ error: any Error = Broken(), _ pages: Range<Int> = 0..<4, retry: RetryPolicy = .never, region: Region? = nil,
     until isOver: () -> Bool = { false }, ask: (Int, Int) throws -> Void
   ) throws -> [Step] {
-    let region = region ?? self.region
+    let region = try region ?? Self.region(retry)
     let run = FaultRun(region: region, from: pages.lowerBound * pageBytes, to: pages.upperBound * pageBytes)
     var steps: [Step] = []
     try FaultRun.narrow(
-      error, of: run, to: pages.map { region.address(of: $0 * pageBytes) }, with: &steps, retry: retry, until: isOver,
+      error, of: run, to: pages.map { region.address(of: $0 * pageBytes) }, with: &steps, until: isOver,
       ask: { steps, address in
         let page = region.offset(of: address) / pageBytes
         let before = steps.count { $0 == .ask(page) }
@@ -80,18 +82,6 @@ struct NarrowingTests {
       if before < attempts - 2 { throw Broken() }
     }
     #expect(cured.contains { if case .giveUp = $0 { true } else { false } } == (attempts == 1))
-  }
-
-  @Test("Where no policy is given, the region's counts, and one that is given goes before it")
-  func regionsPolicy() throws {
-    let region = try Region(
-      testing: patternProvider(), byteCount: 4 * pageBytes, options: RegionOptions(retry: policy(4)))
-    func asks(_ retry: RetryPolicy?) throws -> Int {
-      try narrow(Broken(), 0..<1, retry: retry, region: region) { _, _ in throw Broken() }.count { $0 == .ask(0) }
-    }
-    #expect(try asks(nil) == 3)
-    #expect(try asks(.never) == 0)
-    #expect(try asks(policy(2)) == 1)
   }
 
   @Test("What the runtime or the kernel refuses is asked for once by itself, and never again")
@@ -144,7 +134,7 @@ struct NarrowingTests {
   @Test("Pages of a region that is closing are not asked for, and end with the error")
   func closing() throws {
     #expect(region.beginClosing())
-    let steps = try narrow(Broken(number: 4), 0..<3) { _, _ in }
+    let steps = try narrow(Broken(number: 4), 0..<3, region: region) { _, _ in }
     #expect(steps == (0..<3).map { .giveUp($0, Broken(number: 4)) })
   }
 

@@ -201,9 +201,10 @@ struct OldKernelTests {
     "Threads can keep waiting, until a retry brings the page or the region is closed",
     arguments: OldKernel.withoutPoison, [Asker.handler, .pool])
   func keepWaiting(kernel: OldKernel, asker: Asker) throws {
-    let source = Source(bad: 1)
+    // Only the first one is mended: the provider may be asked for a thread that has just begun to wait.
+    let sources = [Source(bad: 1), Source(bad: 1)]
     let runtime = try FaultRuntime(kernel.configuration(.eventLoop, poisonFallback: .keepWaiting))
-    let regions = try (0..<2).map { _ in try runtime.map(source.provider(asker), byteCount: 3 * pageBytes) }
+    let regions = try sources.map { try runtime.map($0.provider(asker), byteCount: 3 * pageBytes) }
     let outcomes = regions.map { _ in Monitor<[Access]>([]) }
     let threads = zip(regions, outcomes).flatMap { region, outcomes in
       Self.threadsReading([1, 1].map { region.address + UInt($0 * pageBytes + 5) }, into: outcomes)
@@ -215,7 +216,7 @@ struct OldKernelTests {
       #expect(region.access(2 * pageBytes) == .byte(expectedByte(2 * pageBytes)))
     }
     #expect(outcomes.allSatisfy { $0.withLock { $0 }.isEmpty })
-    source.mend()
+    sources[0].mend()
     try regions[0].retry(0..<(3 * pageBytes))
     for thread in threads[..<2] { #expect(thread.join()) }
     let right = Access.byte(expectedByte(pageBytes + 5))

@@ -55,7 +55,7 @@ struct HeldSignals: ~Copyable {
   }
 }
 
-/// Does the same as ``holdingSignals(_:)``, for a `body` that lets the signals come again meanwhile.
+/// Does the same as the other `holdingSignals`, for a `body` that lets the signals come again for a while.
 @inline(__always)
 func holdingSignals<Result, Failure: Error>(
   _ body: (inout HeldSignals) throws(Failure) -> Result

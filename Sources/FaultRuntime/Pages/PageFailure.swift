@@ -22,7 +22,8 @@ public struct PageFailure: Error, Sendable {
   /// The provider as text: its description if it is `CustomStringConvertible`, and otherwise the name of its type.
   public var provider: String
 
-  /// The error that the provider threw, or a ``ResolutionError``.
+  /// The error that the provider threw, or a ``ResolutionError``. A call that throws makes the text of this error
+  /// while the signals of its thread are blocked. So a `description` of your own must not wait for a signal.
   public var cause: any Error
 }
 

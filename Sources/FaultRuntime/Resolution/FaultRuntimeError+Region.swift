@@ -1,5 +1,5 @@
-/// The errors that concern a region. Those of calls that do not hold signals all the time are made while they are held,
-/// because their texts are allocated.
+/// The errors that concern a region. Calls that do not hold signals all the time make their errors while signals are
+/// held, because the texts are allocated.
 extension FaultRuntimeError {
   static func rangeOutOfBounds(_ region: Region, _ range: Range<Int>) -> Self {
     holdingSignals {

@@ -98,7 +98,7 @@ final class Engine: Sendable {
   /// Ends the service of a region.
   func close(_ region: Region, _ server: any RegionServer) {
     server.close(region)
-    services[server.delivery].release(server)
+    holdingSignals { services[server.delivery].release(server) }
     openRegions.wrappingSubtract(1, ordering: .relaxed)
   }
 

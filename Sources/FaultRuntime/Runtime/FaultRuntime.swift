@@ -103,15 +103,15 @@ public final class FaultRuntime: Sendable {
   /// the timeout forbids that delivery. The method takes a lock, and may be called from any thread.
   public func deliveryChoice(
     for provider: some PageProvider, options: RegionOptions = RegionOptions()
-  ) -> DeliveryChoice { withoutCancellation { engine.choose(for: provider, options: options) } }
+  ) -> DeliveryChoice { withoutCancellation { holdingSignals { engine.choose(for: provider, options: options) } } }
 
   /// The kind of userfaultfd that the event loop has; without an event loop, the kind that the faulting threads have;
   /// nil where the runtime has no userfaultfd. The property takes a lock and may be used from any thread.
-  public var descriptor: DescriptorKind? { engine.descriptor }
+  public var descriptor: DescriptorKind? { holdingSignals { engine.descriptor } }
 
   /// The features that the kernel offers for this descriptor; empty where there is none. The property takes a lock
   /// and may be used from any thread.
-  public var availableFeatures: UserfaultfdFeatures { engine.availableFeatures }
+  public var availableFeatures: UserfaultfdFeatures { holdingSignals { engine.availableFeatures } }
 
   /// The size that an alternate signal stack (`sigaltstack(2)`) needs on a thread that touches memory of
   /// ``Delivery/sigbus`` or ``Delivery/sigsegv``, in bytes. `SIGSTKSZ` is not enough.
@@ -132,5 +132,5 @@ public final class FaultRuntime: Sendable {
 
   /// What the runtime has done since it was made. The numbers are read one after another, while other threads may be
   /// counting. The property takes a lock and may be used from any thread.
-  public var statistics: FaultStatistics { engine.statistics }
+  public var statistics: FaultStatistics { holdingSignals { engine.statistics } }
 }

@@ -60,10 +60,15 @@ extension LazyRegion {
     let end = core.firstLostPage(of: pages) ?? pages.upperBound
     let own = pages.lowerBound..<end
     if !own.isEmpty {
-      let failure = try withoutCancellation { () throws(FaultRuntimeError) in try server.prefetch(core, own) }
-      if let failure {
-        if core.isClosing { throw .regionClosed(core) }
-        throw .pageFailed(core, failure.cause, atPage: failure.page)
+      try withoutCancellation { () throws(FaultRuntimeError) in
+        // A failure is made into an error, and freed, while signals are held.
+        try holdingSignals { signals throws(FaultRuntimeError) in
+          var failure: BulkFiller.Failure?
+          try signals.pause { () throws(FaultRuntimeError) in failure = try server.prefetch(core, own) }
+          guard let failure else { return }
+          if core.isClosing { throw .regionClosed(core) }
+          throw .pageFailed(core, failure.cause, atPage: failure.page)
+        }
       }
     }
     if end < pages.upperBound { throw .pageLost(core, end) }

@@ -5,15 +5,15 @@ internal import CUFFD
 struct PieceReader: ~Copyable {
   private let region: LazyRegion
   private let buffer: UnsafeMutableRawBufferPointer
-  /// What is known of each page of the buffer. The values are in the same mapping as the buffer, behind it, because
-  /// memory of the allocator could only be freed while signals may come.
+  /// What is known of each page of the buffer. The values are in the same mapping as the buffer, behind it: an array
+  /// would be freed at the end of the reader, where no signals are held.
   private let states: UnsafeMutableBufferPointer<UInt8>
   private let mapping: UnsafeMutableRawBufferPointer
 
   init(_ region: LazyRegion, _ byteCount: Int) throws(FaultRuntimeError) {
     self.region = region
     let pageCount = byteCount / region.pageSize
-    // Each page has at least one byte, so the sum is less than twice the size of the region.
+    // The sum does not overflow: the buffer is at most as long as the region, and the values take no more than it does.
     let mappedByteCount = byteCount + (region.core.pageSize.roundUp(pageCount) ?? pageCount)
     var address: UnsafeMutableRawPointer?
     if let errno = unsafe KernelErrno(returned: cuffd_map_anonymous(mappedByteCount, true, &address)) {
@@ -91,38 +91,29 @@ struct PieceReader: ~Copyable {
     let core = region.core
     for offset in stride(from: start, to: end, by: core.largestRequest) {
       let part = offset..<min(offset + core.largestRequest, end)
-      // The error of a request that is made again is freed while signals are held.
-      let hasAnswered = try holdingSignals { signals throws(FaultRuntimeError) in
-        do throws(FaultRuntimeError) {
-          try signals.pause { () throws(FaultRuntimeError) in try ask(range, part) }
-          return true
-        } catch {
-          guard error.code == .pageFailed, part.count > region.pageSize, !error.isTimeout else { throw error }
-          return false
-        }
-      }
-      if !hasAnswered { try askForEachPage(range, part) }
+      if try !request(range, part) { try requestEachPage(range, part) }
     }
   }
 
   /// Makes a request for each page, after a request for all of them has failed: one of the pages may be the cause, or
   /// the provider answers with fewer bytes than were requested. Each request makes all attempts that the region's retry
   /// policy permits.
-  private func askForEachPage(_ range: Range<Int>, _ part: Range<Int>) throws(FaultRuntimeError) {
+  private func requestEachPage(_ range: Range<Int>, _ part: Range<Int>) throws(FaultRuntimeError) {
     let core = region.core
     let run = FaultRun(
       region: core, from: range.lowerBound + part.lowerBound, to: range.lowerBound + part.upperBound)
     run.shrinkNext(at: run.start + core.requestUnit)
     for start in stride(from: part.lowerBound, to: part.upperBound, by: region.pageSize) {
-      try ask(range, start..<(start + region.pageSize))
+      _ = try request(range, start..<(start + region.pageSize))
     }
   }
 
-  /// Makes one request for a part of the buffer.
-  private func ask(_ range: Range<Int>, _ part: Range<Int>) throws(FaultRuntimeError) {
+  /// Makes one request for a part of the buffer. Returns false where it has failed, and a request for fewer pages may
+  /// do better. Throws where a request for one page fails.
+  private func request(_ range: Range<Int>, _ part: Range<Int>) throws(FaultRuntimeError) -> Bool {
     let core = region.core
     guard !core.isAskedByCaller else { throw .prefetchFromProvider(core) }
-    try withObjectMadeUnderHeldSignals({
+    return try withObjectMadeUnderHeldSignals({
       unsafe PeekJob(
         core, (range.lowerBound + part.lowerBound)..<(range.lowerBound + part.upperBound),
         into: UnsafeMutableRawBufferPointer(rebasing: buffer[part]))
@@ -134,14 +125,11 @@ struct PieceReader: ~Copyable {
         throw .pageFailed(
           core, ResolutionError.timeoutExceeded(.nanoseconds(Int64(clamping: core.timeout))), atPage: page)
       }
-      if let cause = job.failure { throw .pageFailed(core, cause, atPage: page) }
+      guard let cause = job.failure else { return true }
+      // A request for fewer pages would take as long again.
+      let isTimeout = (cause as? ResolutionError)?.code == .timeoutExceeded
+      guard part.count > region.pageSize, !isTimeout else { throw .pageFailed(core, cause, atPage: page) }
+      return false
     }
-  }
-}
-
-extension FaultRuntimeError {
-  /// Whether the region's timeout ended the request. A request for fewer pages would take as long again.
-  fileprivate var isTimeout: Bool {
-    (failure?.cause as? ResolutionError)?.code == .timeoutExceeded
   }
 }

@@ -43,7 +43,7 @@ extension PoolServer {
     if let refusal = pool.refusal(of: region) {
       let pages = stride(from: range.lowerBound, to: range.upperBound, by: region.pageSize.bytes)
       let missing = pages.lazy.map { region.address(of: $0) }.first { !region.memory.isThere($0) }
-      return missing.map { BulkFiller.Failure(cause: refusal, page: $0) }
+      return missing.map { page in holdingSignals { BulkFiller.Failure(cause: refusal, page: page) } }
     }
     return withObjectMadeUnderHeldSignals({ PoolPrefetch(region, range) }) { job in
       pool.submit(.prefetch(job, self))
@@ -57,7 +57,7 @@ extension PoolServer {
   func peekOnPool(_ job: PeekJob) throws(FaultRuntimeError) -> Bool {
     guard !pool.isOnPoolThread else { throw .prefetchFromProvider(job.region) }
     if let refusal = pool.refusal(of: job.region) {
-      job.refuse(refusal)
+      holdingSignals { job.refuse(refusal) }
       return true
     }
     pool.submit(.peek(job, self))

@@ -5,7 +5,7 @@ import Testing
 #if !DEBUG
   @Suite("Allocations on threads of the program", .timeLimit(.minutes(6)))
   struct AllocationTests {
-    private static let cases = Host.deliveries.filter { $0 != .auto }.flatMap { delivery in
+    private static let cases = Host.deliveries.flatMap { delivery in
       // With `sigbus` every provider runs on the faulting thread.
       (delivery == .sigbus ? ["memory"] : ["memory", "pool"]).map { (delivery, $0) }
     }
