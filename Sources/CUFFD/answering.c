@@ -90,8 +90,6 @@ static void thread_ends(void *unused) {
   cuffd_signals_release(&mask);
 }
 
-int cuffd_answers_prepare(void) { return -pthread_key_create(&at_end_of_thread, thread_ends); }
-
 int cuffd_cancellation_off(void) {
   int state = PTHREAD_CANCEL_ENABLE;
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
@@ -114,6 +112,20 @@ int cuffd_cancellation_off_for_call(void) {
   int left = own.near[0].cancellation;
   cuffd_answers_clean_up();
   return own.latest == NULL && left == PTHREAD_CANCEL_ENABLE ? PTHREAD_CANCEL_ENABLE : before;
+}
+
+int cuffd_answers_prepare(void) {
+  int error = pthread_key_create(&at_end_of_thread, thread_ends);
+  if (error != 0) return -error;
+  // The first call of each of these functions needs much of the stack, and is not to be made in a handler.
+  pthread_setspecific(at_end_of_thread, NULL);
+  stack_t stack;
+  sigaltstack(NULL, &stack);
+  int state = cuffd_cancellation_off(), type = PTHREAD_CANCEL_DEFERRED;
+  pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, &type);
+  pthread_setcanceltype(type, &type);
+  cuffd_cancellation_restore(state);
+  return 0;
 }
 
 int cuffd_cancellation_outside(int state) { return own.latest != NULL ? own.near[0].cancellation : state; }
@@ -201,12 +213,19 @@ void cuffd_end_without_stack(void) {
       "FaultRuntime: a thread got SIGBUS or SIGSEGV, and its alternate signal stack (sigaltstack) has "
       "too little room for the answer. The answer would overwrite what lies below the stack, so the process ends. Give "
       "the thread a stack of FaultRuntime.signalStackByteCount bytes, or none.\n";
-  (void)!write(STDERR_FILENO, line, sizeof line - 1);
+  syscall(SYS_write, STDERR_FILENO, line, sizeof line - 1);
   // A handler of the program would find no room either.
   struct sigaction action;
   memset(&action, 0, sizeof action);
   action.sa_handler = SIG_DFL;
   sigaction(SIGABRT, &action, NULL);
+  // The first call of abort(3) in a process would need more of the stack, to find the function.
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGABRT);
+  cuffd_change_mask(SIG_UNBLOCK, &set, NULL);
+  syscall(SYS_tgkill, (pid_t)syscall(SYS_getpid), (pid_t)syscall(SYS_gettid), SIGABRT);
+  // The first process of a PID namespace has ignored the signal.
   abort();
 }
 

@@ -148,6 +148,17 @@ static unsigned skipped_links(const siginfo_t *info, const ucontext_t *state) {
   return repeated.skipped;
 }
 
+void cuffd_chain_bind(void) {
+  sigset_t set, pending;
+  sigemptyset(&set);
+  sigaddset(&set, SIGUSR1);
+  sigorset(&set, &set, &set);
+  if (sigismember(&set, SIGUSR1) == 1) (void)monotonic_time();
+  pthread_sigmask(SIG_BLOCK, NULL, &set);
+  sigpending(&pending);
+  raise(0);
+}
+
 // Has a thread of the runtime write what is known of the page that the signal is about.
 static void explain(int number, const siginfo_t *info) {
   if (info->si_code > 0) cuffd_last_words(number, (uint64_t)(uintptr_t)info->si_addr);

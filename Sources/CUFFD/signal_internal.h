@@ -82,6 +82,10 @@ bool cuffd_chain_repair(unsigned link, int number);
 // Returns whether this signal has come back to us from a handler to which we have passed it on.
 bool cuffd_is_passed_on(const siginfo_t *info);
 
+// Calls each function that a handler needs on the way to the handlers before it, or to the end of the program. The
+// first call needs much of the stack, and is not to be made in a handler.
+void cuffd_chain_bind(void);
+
 // Installs our handler as cuffd_signal_install does.
 int cuffd_chain_install(int number);
 

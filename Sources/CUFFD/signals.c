@@ -110,7 +110,7 @@ static bool serve_fault(int number, const siginfo_t *info, const ucontext_t *sta
 }
 
 // What the handler and the way to the handlers before it take below the frame of the handler, in a debug build too.
-enum { OWN_ROOM = 2048 };
+enum { OWN_ROOM = 3072 };
 
 static uintptr_t stack_pointer(const ucontext_t *state) {
 #if defined(__x86_64__)
@@ -152,9 +152,20 @@ void cuffd_on_fault(unsigned link, int number, siginfo_t *info, void *state) {
   errno = saved;
 }
 
+// Most programs are linked lazily: the first call of a function looks it up, and saves all registers on the stack
+// meanwhile. That takes more than 3 KiB where the CPU has AVX-512, and a small alternate stack does not have them. So
+// what a handler calls before it looks for more room is called once here.
+static void bind_calls(int number, const struct cuffd_fault_calls *calls) {
+  cuffd_chain_bind();
+  // No region is at address 0.
+  struct cuffd_fault none = {.number = number, .stack_room = UINT64_MAX};
+  calls->serve(calls->context, &none);
+}
+
 int cuffd_signal_install(int number, const struct cuffd_fault_calls *calls) {
   pthread_mutex_lock(&lock);
   int result = is_prepared ? 0 : cuffd_answers_prepare();
+  if (!is_prepared) bind_calls(number, calls);
   if (result == 0) {
     is_prepared = true;
     atomic_store(&page_mask, ~((uint64_t)sysconf(_SC_PAGESIZE) - 1));

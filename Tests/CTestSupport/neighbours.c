@@ -12,7 +12,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -256,7 +255,9 @@ static void note_frame(int number) {
 }
 
 size_t cts_signal_frame(void) {
+  static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
   static unsigned char memory[64 << 10];
+  pthread_mutex_lock(&lock);
   stack_t stack = {.ss_sp = memory, .ss_size = sizeof memory}, before;
   struct sigaction action = {.sa_handler = note_frame, .sa_flags = SA_ONSTACK}, action_before;
   sigset_t set, set_before;
@@ -269,13 +270,14 @@ size_t cts_signal_frame(void) {
   sigaction(SIGUSR2, &action_before, NULL);
   before.ss_flags &= SS_DISABLE;
   sigaltstack(&before, NULL);
-  return (size_t)((uintptr_t)memory + sizeof memory - frame_of_handler);
+  size_t size = (size_t)((uintptr_t)memory + sizeof memory - frame_of_handler);
+  pthread_mutex_unlock(&lock);
+  return size;
 }
 
-size_t cts_smallest_signal_stack(void) {
-  enum { MINSIGSTKSZ_OF_KERNEL = 51 };  // AT_MINSIGSTKSZ, which older headers do not have
-  size_t size = getauxval(MINSIGSTKSZ_OF_KERNEL);
-  return size > 0 ? size : 2048;
+void cts_exit_in_handler(int number) {
+  (void)number;
+  syscall(SYS_exit_group, 42);
 }
 
 static void *use_guarded_stack(void *argument) {
